@@ -1,0 +1,106 @@
+"""Random numbers as pure functions of integer keys (splitmix64; Steele, Lea, Flood, OOPSLA 2014).
+
+The same integers on CPU and GPU, vectorised over the batch, without any generator object: what a number is
+depends on its key and its position only, never on what was drawn before.
+Legend of shapes: B keys, N numbers a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+MULTIPLY_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+MULTIPLY_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def name_key(*parts: str | int | float) -> int:
+    """A signed 64-bit key from names and numbers; the same in every process and on every machine."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # int64 shifts copy the sign: mask it away
+
+
+def mix(x: Tensor) -> Tensor:
+    """The splitmix64 finaliser, elementwise on int64; multiplication wraps alike on every device."""
+    x = (x ^ _shift(x, 30)) * MULTIPLY_1
+    x = (x ^ _shift(x, 27)) * MULTIPLY_2
+    return x ^ _shift(x, 31)
+
+
+def keys_of(base: int, numbers: Tensor) -> Tensor:
+    """Keys [B] of the numbers [B] (int64) under one base key."""
+    return mix(mix(numbers * GOLDEN + base) ^ base)
+
+
+def substream(keys: Tensor, purpose: str | int) -> Tensor:
+    """Independent keys [B] for one purpose ("crop", "noise"), so that no two purposes share numbers."""
+    return mix(keys ^ name_key(purpose))
+
+
+def bits(keys: Tensor, count: int) -> Tensor:
+    """[B, count] int64, 64 random bits each."""
+    counter = torch.arange(1, count + 1, device=keys.device, dtype=torch.int64) * GOLDEN
+    return mix(keys[:, None] + counter)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return (x.to(torch.float32) + 0.5) * 2.0**-23  # 23 bits and a half: exact in float32, never 0 or 1
+
+
+def uniform(keys: Tensor, shape: Sequence[int] = ()) -> Tensor:
+    """[B, *shape] float32, uniform on the open interval (0, 1)."""
+    return _unit(_shift(bits(keys, math.prod(shape)), 41)).view(len(keys), *shape)
+
+
+def uniform_between(keys: Tensor, low: float, high: float, shape: Sequence[int] = ()) -> Tensor:
+    """[B, *shape] float32, uniform between low and high."""
+    return low + (high - low) * uniform(keys, shape)
+
+
+def normal(keys: Tensor, shape: Sequence[int] = ()) -> Tensor:
+    """[B, *shape] float32, standard normal (Box-Muller; one hash gives two numbers)."""
+    count = math.prod(shape)
+    pairs = bits(keys, (count + 1) // 2)
+    radius = torch.sqrt(-2.0 * torch.log(_unit(_shift(pairs, 41))))
+    angle = _unit(pairs & 0x7FFFFF) * (2.0 * math.pi)
+    both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+    return both[:, :count].reshape(len(keys), *shape)
+
+
+def integers(keys: Tensor, low: int, high: Tensor | int, shape: Sequence[int] = ()) -> Tensor:
+    """[B, *shape] int64, uniform on low .. high - 1; `high` may be a tensor [B] (with shape ())."""
+    drawn = _shift(bits(keys, math.prod(shape)), 33).view(len(keys), *shape)
+    return low + drawn % (high - low)
+
+
+def choice(keys: Tensor, values: Sequence[float]) -> Tensor:
+    """[B] float32: one of the values, each equally likely."""
+    return torch.tensor(values, dtype=torch.float32, device=keys.device)[integers(keys, 0, len(values))]
+
+
+def permuted(base: int, numbers: Tensor, size: int) -> Tensor:
+    """Where each n of `numbers` [B] lands in a keyed permutation of 0 .. size-1 (n < size); stateless.
+
+    A four-round Feistel network on the next even number of bits, walked until it falls below `size`
+    (Black and Rogaway, CT-RSA 2002): every value once, no table.
+    """
+    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
+    low_mask = (1 << half) - 1
+    position = numbers.clone()
+    pending = torch.ones_like(position, dtype=torch.bool)
+    while bool(pending.any()):
+        left, right = position >> half, position & low_mask
+        for round_number in range(4):
+            left, right = right, left ^ (keys_of(name_key(base, round_number), right) & low_mask)
+        position = torch.where(pending, (left << half) | right, position)
+        pending = position >= size
+    return position
