@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.keyed import name_key
 from cmtl_ir.records import Record
+from cmtl_ir.registry import snake_case
 
 Tier = Literal["losses", "gramian", "rows"]
 
@@ -165,6 +166,20 @@ class Part(Record):
     cost: ClassVar[Cost] = Cost()
 
     _state: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _called: str = PrivateAttr(default="")
+
+    @property
+    def called(self) -> str:
+        """The name under which an experiment asked for this part."""
+        return self._called or snake_case(type(self).__name__)
+
+    def call_it(self, name: str) -> None:
+        """Remember the name under which an experiment asked for this part (`torchjd:UPGrad`)."""
+        self._called = name
+
+    def named_tasks(self) -> Sequence[str]:
+        """Task names that this part's fields mention, so that a misspelt one is found before training."""
+        return ()
 
     @property
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Shipped experiments: YAML files that `cmtl-ir run NAME` finds by name."""

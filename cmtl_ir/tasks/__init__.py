@@ -1,0 +1,1 @@
+"""What is learnt: tasks, their degradations and their images."""

@@ -1,0 +1,1 @@
+"""Which tasks share a model."""

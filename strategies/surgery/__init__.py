@@ -1,0 +1,1 @@
+"""Row weights from the Gramian of row gradients."""

@@ -1,0 +1,1 @@
+"""Task weights from losses."""

@@ -1,0 +1,66 @@
+"""Restoration networks by name, and the loading of published weights into them.
+
+A backbone is an `nn.Module` whose keyword-only, typed constructor arguments are its YAML fields, and whose
+`forward(x, task=None)` takes images [B, 3, H, W] in [0, 1] of any size. Class attributes tell what the engine must
+know: `couples_samples` (a sample's output depends on the others of its batch while training) and `unused` (glob
+patterns of parameters that exist only so that published weights load strictly).
+
+No network is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from cmtl_ir import registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from cmtl_ir.backbones._weights import WeightsReport
+
+ENTRY_POINT_GROUP = "cmtl_ir.backbones"
+
+BACKBONES: dict[str, str] = {
+    "airnet": "cmtl_ir.backbones.airnet:AirNet",
+    "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
+    "promptir": "cmtl_ir.backbones.promptir:PromptIR",
+    "restormer": "cmtl_ir.backbones.restormer:Restormer",
+    "srresnet": "cmtl_ir.backbones.srresnet:SRResNet",
+    "swinir": "cmtl_ir.backbones.swinir:SwinIR",
+    "transweather": "cmtl_ir.backbones.transweather:TransWeather",
+    "unet": "cmtl_ir.backbones.unet:UNet",
+}
+
+
+def names() -> list[str]:
+    """Every name that `backbone_class` knows, sorted, without importing the networks."""
+    return sorted({*BACKBONES, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def backbone_class(name: str) -> type[nn.Module]:
+    """The class of that name, of an entry point or of `path/to/file.py:Class`. ValueError with near names."""
+    if ".py:" in name:
+        return registry.load("backbone", name)
+    if name in BACKBONES:
+        module, _, class_name = BACKBONES[name].partition(":")
+        return getattr(importlib.import_module(module), class_name)
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        return point.load()
+    raise registry.UnknownName(f"unknown backbone {name!r}: {registry.suggestion(name, names())}")
+
+
+def build(name: str, **fields: Any) -> nn.Module:
+    """A backbone with fresh weights, drawn from torch's default generator: seed or fork it around this call."""
+    return backbone_class(name)(**fields)
+
+
+def load_weights(model: nn.Module, path: str | Path) -> WeightsReport:
+    """Fill `model` from a .safetensors, .pth or .ckpt file; strict. Raises WeightsError naming file and keys."""
+    from cmtl_ir.backbones._weights import load_weights as load
+
+    return load(model, path)

@@ -1,0 +1,182 @@
+"""What the terminal shows: progress, tables, descriptions. Nothing is computed here."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cmtl_ir.catalogue import Description
+from cmtl_ir.evaluation import task_means
+from cmtl_ir.runs import Comparison, Prepared, Run
+
+console = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """One line."""
+    console.print(escape(text), soft_wrap=True)
+
+
+class LiveRuns:
+    """One progress bar a run, with its losses and steps per second."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def of_run(self, run: Run) -> RunBar:
+        """The bar of a run; says at once what will happen to it."""
+        steps = run.identity["training"]["steps"]
+        name = f"{run.label} (seed {run.seed})"
+        words = {"finished": "finished before: skipped", "killed": "going on from its checkpoint", "new": ""}
+        task = self.progress.add_task(escape(name), total=steps, losses=words[run.status])
+        if run.status == "finished":
+            self.progress.update(task, completed=steps)
+        return RunBar(self.progress, task)
+
+
+class RunBar:
+    """The progress of one run."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self.progress, self.task = progress, task
+
+    def advanced(self, step: int, losses: dict[str, float]) -> None:
+        """Show the step, its losses and the speed."""
+        shown = " ".join(f"{row} {loss:.4f}" for row, loss in losses.items())
+        speed = self.progress.tasks[self.task].speed
+        self.progress.update(self.task, completed=step, losses=escape(f"{speed:.1f} steps/s  {shown}" if speed else shown))
+
+
+@contextmanager
+def live() -> Iterator[LiveRuns]:
+    """Progress bars for the runs of a comparison."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        yield LiveRuns(progress)
+
+
+@contextmanager
+def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
+    """A bar over files."""
+    with Progress(console=console) as progress:
+        task = progress.add_task(verb)
+
+        def told(number: int, total: int, file: Path) -> None:
+            progress.update(task, completed=number, total=total, description=f"{verb} {escape(file.name)}")
+
+        yield told
+
+
+def comparison(made: Comparison, files: Sequence[Path]) -> None:
+    """The table strategy x task, what failed, and the paths to look at."""
+    results = made.results()
+    tasks = list(made.experiment.tasks)
+    table = Table(title=f"{made.experiment.name}: PSNR dB / SSIM, protocol {made.experiment.evaluation.protocol}")
+    table.add_column("strategy")
+    for task in tasks:
+        table.add_column(task, justify="right")
+    for column in ("mean", "forgetting dB", "seconds"):
+        table.add_column(column, justify="right")
+    if results:
+        first = results[0]
+        cells = [f"{first['psnr_input'][task]:.2f} / {first['ssim_input'][task]:.3f}" for task in tasks]
+        table.add_row("[dim]input[/dim]", *cells, f"{_mean(first['psnr_input']):.2f}", "", "")
+    for result in results:
+        cells = [f"{result['psnr'][task]:.2f} / {result['ssim'][task]:.3f}" for task in tasks]
+        seed = f" (seed {result['seed']})" if len(made.experiment.seeds) > 1 else ""
+        forgotten = result["continual"]["mean_forgetting_db"]
+        forgetting = f"{forgotten:.2f}" if forgotten is not None else "-"
+        name = escape(result["label"] + seed)
+        table.add_row(name, *cells, f"{_mean(result['psnr']):.2f}", forgetting, f"{result['seconds']:.0f}")
+    console.print(table)
+    for name, reason in made.failures.items():
+        say(f"failed: {name}: {reason}")
+    say("look at:")
+    for file in files:
+        say(f"  {file}")
+    say(f"  mlflow ui --backend-store-uri {made.tracking_uri}")
+
+
+def _mean(values: dict[str, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def dry_run(prepared: Prepared) -> None:
+    """Which runs there are, what would happen to each, and what it would take."""
+    from cmtl_ir.estimate import estimate
+
+    training = prepared.experiment.training
+    table = Table(title=f"{prepared.experiment.name}: {len(prepared.runs)} runs of {training.steps} steps")
+    for column in ("strategy", "seed", "state", "samples", "about", "run"):
+        table.add_column(column)
+    guess = estimate(prepared)
+    for run in prepared.runs:
+        seconds = f"{guess.seconds(run):.0f} s" if run.status != "finished" else "-"
+        samples = f"{training.steps * training.batch:,}"
+        table.add_row(escape(run.label), str(run.seed), run.status, samples, seconds, str(run.folder))
+    console.print(table)
+    for name, task in next(iter(prepared.tasks.values())).items():
+        say(f"{name}: {task.size} training images")
+    total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished")
+    free = shutil.disk_usage(prepared.out if prepared.out.exists() else Path()).free
+    say(f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps were timed), ")
+    say(f"about {guess.bytes_on_disk / 1e6:.0f} MB on disk ({free / 1e9:.0f} GB free). Nothing was trained.")
+
+
+def catalogue(found: dict[str, dict[str, str]], pattern: str) -> None:
+    """Names by family, with the first sentence of each."""
+    if not found:
+        say(f"nothing matches {pattern!r}")
+    for family, names in found.items():
+        table = Table(title=family, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for name, line in names.items():
+            table.add_row(escape(name), escape(line))
+        console.print(table)
+
+
+def description(what: Description) -> None:
+    """Paper, equation, fields, cost."""
+    console.print(f"[bold]{escape(what.name)}[/bold] ({what.family})")
+    say(what.text)
+    if what.fields:
+        table = Table(box=None, padding=(0, 2))
+        for column in ("field", "type", "default", "meaning"):
+            table.add_column(column)
+        for row in what.fields:
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+    if what.cost:
+        say(f"cost: {what.cost}")
+    say(f"code: {what.where}")
+
+
+def scores(rows: list[dict[str, Any]], protocol: str, file: Path | None) -> None:
+    """Means by task, and all rows into a file when one is named."""
+    table = Table(title=f"protocol {protocol}")
+    for column in ("task", "images", "PSNR dB", "SSIM", "input PSNR dB", "input SSIM"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    columns = ("psnr", "ssim", "psnr_input", "ssim_input")
+    means = {column: task_means(rows, column) for column in columns}
+    for task in means["psnr"]:
+        count = str(sum(row["task"] == task for row in rows))
+        cells = [f"{means[c][task]:.2f}" if "psnr" in c else f"{means[c][task]:.4f}" for c in columns]
+        table.add_row(task, count, *cells)
+    console.print(table)
+    if file is not None:
+        with file.open("w", newline="") as opened:
+            writer = csv.DictWriter(opened, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        say(f"scores of {len(rows)} images in {file}")

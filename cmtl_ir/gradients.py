@@ -1,0 +1,202 @@
+"""The gradient of every row, in one preallocated buffer, and the Gramian of these rows.
+
+Shapes: M rows, P parameters (those that are trained, flattened in the order of `named_parameters`), N samples.
+A sample belongs to one row, so the graphs of the rows are disjoint: M row gradients cost the FLOPs of one joint pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Engine = Literal["stream", "grouped"]
+Forward = Callable[[int, int], Any]
+"""(start, stop) -> the backbone's output, a tensor or a list of tensors, for samples start .. stop of the step."""
+Losses = Callable[[Any, int], Tensor]
+"""(output for the samples of row k, k) -> scalar mean loss of row k."""
+
+CHUNK = 1 << 15  # columns of a Gramian's chunk: [M, CHUNK] float64 stays in a core's cache
+
+
+class RowGradients:
+    """Row gradients of one model; keeps its buffers from step to step."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        rows: int,
+        engine: Engine,
+        restrict: Callable[[str], bool] | None = None,
+        micro_batch: int | None = None,
+    ) -> None:
+        """`restrict`: which parameters, by name. `micro_batch`: at most so many samples a forward pass (stream only);
+        a row with more costs a second forward pass, without graph."""
+        kept = {n: p for n, p in model.named_parameters() if p.requires_grad and (restrict is None or restrict(n))}
+        if not kept:
+            raise ValueError("no parameter is trained: all are frozen or left out")
+        self.names, self.parameters = tuple(kept), tuple(kept.values())
+        self.offsets: dict[str, int] = {}
+        self.size = 0  # P
+        for name, parameter in kept.items():
+            self.offsets[name] = self.size
+            self.size += parameter.numel()
+        self.engine, self.micro_batch = engine, micro_batch
+        self.fallback: str | None = None
+        """Why `grouped` gave way to `stream`; None: it did not."""
+        self._coupling = list(_coupling_modules(model))
+        self._reached = [False] * len(kept)
+        self._allocate(rows)
+        self._update = self.buffer.new_zeros(self.size)  # [P]
+        self._update_views = self._views(self._update)
+
+    def __call__(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> tuple[Tensor, list[Tensor]]:
+        """Raw gradients of the rows' mean losses, a view [M, P] that the next call overwrites; the losses, detached."""
+        refuse_coupling(self._coupling)
+        if len(sizes) > len(self.buffer):
+            self._allocate(len(sizes))
+        self._reached = [False] * len(self.parameters)
+        return self.buffer[: len(sizes)], self._stream(forward, sizes, losses)
+
+    def write_update(self, update: Tensor) -> None:
+        """[P] -> `.grad` of every parameter, as views of one buffer; None where no row reached it, as autograd does."""
+        if update.data_ptr() != self._update.data_ptr():
+            self._update.copy_(update)
+        for parameter, view, reached in zip(self.parameters, self._update_views, self._reached, strict=True):
+            parameter.grad = view if reached else None
+
+    def flattened(self, tensors: Sequence[Tensor]) -> Tensor:
+        """[P] in the layout of the rows, from one tensor a parameter."""
+        flat = torch.empty_like(self._update)
+        torch._foreach_copy_(self._views(flat), list(tensors))
+        return flat
+
+    def gramian(self, rows: Tensor) -> Tensor:
+        """rows [M, P] -> rows @ rows.T [M, M], float64 on the CPU, in the rows' own units."""
+        return gramian(rows)
+
+    # -------------------------------------------------------------------------------------------- stream
+
+    def _stream(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
+        values, start = [], 0
+        for row, size in enumerate(sizes):
+            if self.micro_batch is None or size <= self.micro_batch:
+                loss = losses(forward(start, start + size), row)
+                self._write_row(row, torch.autograd.grad(loss, self.parameters, allow_unused=True))
+            else:
+                loss = self._stream_pieces(forward, range(start, start + size, self.micro_batch), losses, row)
+            values.append(loss.detach())
+            start += size
+        return values
+
+    def _stream_pieces(self, forward: Forward, starts: range, losses: Losses, row: int) -> Tensor:
+        """The chain rule cut at the output: its gradient from a pass without graph, then one graph a piece."""
+        pieces = [(start, min(start + starts.step, starts.stop)) for start in starts]
+        with torch.no_grad():
+            outputs = [_as_list(forward(*piece)) for piece in pieces]
+        whole = [torch.cat(parts).requires_grad_() for parts in zip(*outputs, strict=True)]
+        several = len(whole) > 1
+        loss = losses(whole if several else whole[0], row)
+        pulls = torch.autograd.grad(loss, whole, allow_unused=True)
+        for start, stop in pieces:
+            window = slice(start - starts.start, stop - starts.start)
+            heads = [
+                (y, pull[window])
+                for y, pull in zip(_as_list(forward(start, stop)), pulls, strict=True)
+                if pull is not None
+            ]
+            gradients = torch.autograd.grad(
+                [y for y, _ in heads], self.parameters, [pull for _, pull in heads], allow_unused=True
+            )
+            self._write_row(row, gradients, add=start > starts.start)
+        return loss
+
+    def _write_row(self, row: int, gradients: Sequence[Tensor | None], add: bool = False) -> None:
+        views = self._row_views[row]
+        used = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        if not add:
+            for i in set(range(len(views))).difference(used):
+                views[i].zero_()
+        write = torch._foreach_add_ if add else torch._foreach_copy_
+        write([views[i] for i in used], [gradients[i] for i in used])
+        for i in used:
+            self._reached[i] = True
+
+    # ------------------------------------------------------------------------------------------- buffers
+
+    def _allocate(self, rows: int) -> None:
+        dtype = torch.float64 if self.parameters[0].dtype == torch.float64 else torch.float32
+        self.buffer = torch.zeros(rows, self.size, dtype=dtype, device=self.parameters[0].device)  # J [M, P]
+        self._row_views = [self._views(row) for row in self.buffer]
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        """flat [P] as tensors with the parameters' shapes and strides: channels_last weights stay channels_last."""
+        offsets = [flat.storage_offset() + offset for offset in self.offsets.values()]
+        return [
+            torch.as_strided(flat, parameter.shape, parameter.stride(), offset)
+            for parameter, offset in zip(self.parameters, offsets, strict=True)
+        ]
+
+
+def gramian(rows: Tensor) -> Tensor:
+    """rows [M, P] -> rows @ rows.T [M, M], float64 on the CPU.
+
+    Chunks of columns are widened to float64 and accumulated there. Products of float32 numbers then neither overflow
+    nor vanish (1e-90 .. 1e77), so only float64 rows are divided by a power of two first; the result is in the rows'
+    own units either way.
+    """
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    largest = float(rows.abs().max()) if rows.dtype == torch.float64 else 1.0
+    scale = 2.0 ** round(math.log2(largest)) if 0 < largest < math.inf else 1.0
+    for chunk in rows.split(CHUNK, dim=1):
+        wide = chunk.double() if scale == 1.0 else chunk / scale
+        total.addmm_(wide, wide.T)
+    return (total * scale * scale).cpu()
+
+
+def choose_engine(device_type: str, samples_per_row: float, patch: int, size: int) -> Engine:
+    """The faster engine, by a fixed rule: timing inside a run would change its last bits between repeats."""
+    return "stream"
+
+
+# --------------------------------------------------------------------------------- samples that see each other
+
+
+def refuse_coupling(coupling: Sequence[tuple[str, nn.Module]]) -> None:
+    """Raise ValueError where samples of different rows would see each other: rows would not be separable."""
+    for name, module in coupling:
+        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if batch_norm and not module.training and not module.track_running_stats:
+            raise ValueError(
+                f"{name} ({type(module).__name__}) has no running statistics and couples the samples of a batch: "
+                "row gradients do not exist. Use LayerNorm or GroupNorm, or track_running_stats=True and .eval()"
+            )
+        if module.training:
+            raise ValueError(
+                f"{name} ({type(module).__name__}) couples the samples of a batch in train mode: row gradients "
+                f"do not exist. Freeze its statistics with model.get_submodule({name!r}).eval()"
+            )
+
+
+def _coupling_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) or (
+            getattr(module, "couples_samples", False) is True and not _parts_say_more(module)
+        ):
+            yield name, module
+
+
+def _parts_say_more(module: nn.Module) -> bool:
+    """A model that declares coupling and holds BatchNorm couples through these modules, which may be in eval mode."""
+    inner = (part for part in module.modules() if part is not module)
+    return any(
+        isinstance(part, nn.modules.batchnorm._BatchNorm) or getattr(part, "couples_samples", False) is True
+        for part in inner
+    )
+
+
+def _as_list(output: Any) -> list[Tensor]:
+    return list(output) if isinstance(output, list | tuple) else [output]

@@ -1,0 +1,159 @@
+"""The state of a run: weights, optimizer, data counters and parts; what a part may see, what a checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmtl_ir import backbones
+from cmtl_ir.checkpoint import load_optimizer, optimizer_tree
+from cmtl_ir.config import Experiment, Strategy
+from cmtl_ir.keyed import name_key
+from cmtl_ir.optimization import AveragedWeights, make_optimizer, sample_losses
+from cmtl_ir.rows import DataState
+from cmtl_ir.strategy import Batch, History, Part, Schedule, Stage
+from cmtl_ir.tasks.task import Task
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`: the first GPU if there is one, else the CPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def initial_model(fields: Mapping[str, Any], seed: int) -> nn.Module:
+    """The backbone with weights that depend on the seed only; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(name_key(seed, "network initialisation") & 0x7FFFFFFFFFFFFFFF)
+        return backbones.build(**fields)
+
+
+class Learner:
+    """One backbone being trained under one strategy."""
+
+    def __init__(
+        self, experiment: Experiment, strategy: Strategy, tasks: Mapping[str, Task], seed: int, device: torch.device
+    ) -> None:
+        self.training, self.seed, self.device = experiment.training, seed, device
+        self.patch = experiment.data.patch
+        self.task_of = dict(tasks)
+        self.tasks = tuple(tasks)
+        self.strategy = strategy.fresh()
+        self.model = initial_model(experiment.backbone, seed).to(device, memory_format=torch.channels_last)
+        self.network: Any = torch.compile(self.model) if self.training.compile else self.model
+        self.autocast = self.training.precision == "bf16" or (
+            self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+        )
+        self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
+        self.average: AveragedWeights | None = None
+        self.data = DataState()
+        self.before: list[Tensor] | None = None  # the weights one step ago, kept only when the next step is logged
+        self.step = 0
+        self.stage: Stage | None = None
+        self.stage_step = 0
+        self.finished: tuple[Stage, ...] = ()
+        for part in self.parts().values():
+            part.reset()
+
+    # ------------------------------------------------------------------------------ what a part may see
+
+    def batch(self, task: str, ids: Tensor) -> Batch:
+        """The samples (task, ids)."""
+        return self.task_of[task].batch(ids)
+
+    def forward(self, degraded: Tensor, task_numbers: Tensor) -> Any:
+        """The backbone's output under the run's precision: [N, 3, H, W], [N] -> tensor or list of tensors."""
+        degraded = degraded.to(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            return self.network(degraded, task_numbers)
+
+    def restore(self, batch: Batch) -> Any:
+        """The backbone's output for a batch."""
+        return self.forward(batch.degraded, self.task_numbers(batch.task, len(batch.ids)))
+
+    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
+        """[B]: the run's loss of each sample."""
+        return sample_losses(self.training.loss, restored, batch.clean)
+
+    # ------------------------------------------------------------------------------------------- helpers
+
+    def task_numbers(self, task: str, count: int) -> Tensor:
+        """[count] int64: the task's place in the experiment file, for backbones with explicit prompts."""
+        return torch.full((count,), self.tasks.index(task), device=self.device)
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the optimizer moves."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def copy_of_weights(self) -> list[Tensor]:
+        """The trained weights as they are now."""
+        return [parameter.detach().clone() for parameter in self.trained_parameters()]
+
+    def parts(self) -> dict[str, Part]:
+        """Family -> part, those that this strategy has."""
+        named = {family: getattr(self.strategy, family) for family in type(self.strategy).model_fields}
+        return {family: part for family, part in named.items() if part is not None}
+
+    def history(self) -> History:
+        """What the curriculum decides the next stage from."""
+        sizes = {name: task.size for name, task in self.task_of.items()}
+        return History(self.tasks, self.training.steps, self.finished, sizes, self)
+
+    def evaluated_weights(self) -> dict[str, Tensor]:
+        """The weights that are scored and shipped: averaged ones where the run averages."""
+        return self.average.weights if self.average is not None else self.model.state_dict()
+
+    def start_stage(self, stage: Stage) -> None:
+        """Optimizer and averages as the stage wants them; the weights stay as they are."""
+        self.stage, self.stage_step = stage, 0
+        if stage.fresh_optimizer:
+            self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
+        if self.training.ema is not None:
+            self.average = AveragedWeights(self.model, self.training.ema)
+
+    def finish_stage(self) -> None:
+        """Close the stage: it joins the history."""
+        assert self.stage is not None
+        self.finished, self.stage = (*self.finished, self.stage), None
+
+    # ---------------------------------------------------------------------------------------- checkpoints
+
+    def tree(self) -> dict[str, Any]:
+        """Everything that resumption needs, as a tree of tensors and plain values."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": optimizer_tree(self.optimizer),
+            "average": self.average.weights if self.average is not None else None,
+            "data": self.data.tree(),
+            "before": self.before,
+            "step": self.step,
+            "stage": asdict(self.stage) if self.stage is not None else None,
+            "stage_step": self.stage_step,
+            "finished": [asdict(stage) for stage in self.finished],
+            "parts": {family: part.state_dict() for family, part in self.parts().items()},
+        }
+
+    def load_tree(self, tree: Mapping[str, Any]) -> None:
+        """Take up where `tree` was taken."""
+        self.model.load_state_dict(tree["model"])
+        load_optimizer(self.optimizer, tree["optimizer"])
+        if tree["average"] is not None and self.training.ema is not None:
+            self.average = AveragedWeights(self.model, self.training.ema)
+            self.average.weights = {name: value.to(self.device) for name, value in tree["average"].items()}
+        self.data = DataState(dict(tree["data"]["counters"]), dict(tree["data"]["carry"]))
+        self.before = None if tree["before"] is None else [value.to(self.device) for value in tree["before"]]
+        self.step, self.stage_step = tree["step"], tree["stage_step"]
+        self.stage = _stage(tree["stage"]) if tree["stage"] is not None else None
+        self.finished = tuple(_stage(stage) for stage in tree["finished"])
+        for family, part in self.parts().items():
+            part.load_state_dict(tree["parts"][family])
+
+
+def _stage(plain: Mapping[str, Any]) -> Stage:
+    schedule = Schedule(**plain["schedule"]) if plain["schedule"] is not None else None
+    return Stage(**{**plain, "schedule": schedule})

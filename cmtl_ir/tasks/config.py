@@ -1,0 +1,178 @@
+"""What an experiment file says of images and tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny, ValidationError, model_serializer, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from cmtl_ir import registry
+from cmtl_ir.records import Record
+from cmtl_ir.tasks.degradation import Degradation
+
+Source = str | list[str]
+"""`embedded`, a folder, an image file, or a list of folders and files."""
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class DataConfig(Record):
+    """The clean images that all degradation tasks share, and how training crops are cut."""
+
+    clean: Source = "embedded"
+    """Images for every split that is not named below: `embedded` (photographs inside the installed packages, two of
+    them for test), a folder or a list. Of a folder, a tenth is held out for test unless `test` is given."""
+    train: Source | None = None
+    """Training images; null: from `clean`."""
+    val: Share | Source | None = None
+    """Validation images for whatever selects (best checkpoint, search): a share of the training images, which is then
+    not trained on, or a folder."""
+    test: Source | None = None
+    """Test images; null: from `clean`."""
+    patch: int = Field(48, ge=8)
+    """Side of a training crop in pixels."""
+    flips: Literal["dihedral", "horizontal", "none"] = "dihedral"
+    """Random flips of training crops: all eight with quarter turns, left-right only, or none."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What to do with a file that cannot be used: stop and name it, or leave it out with a warning."""
+    test_limit: int | None = Field(None, ge=1)
+    """Test on the first n images only."""
+    test_crop: int | None = Field(None, ge=8)
+    """Test on the centre of each image, of this side."""
+
+
+class PairsConfig(Record):
+    """Degraded images and their clean partners, matched by name."""
+
+    input: str | None = None
+    """Folder of degraded images."""
+    target: str | None = None
+    """Folder of clean images; may be the same."""
+    input_name: str = "{name}"
+    """Pattern of a degraded image's path without extension: `{anything}` must be shared, `*` is free."""
+    target_name: str = "{name}"
+    """Pattern of a clean image's path without extension."""
+    sizes: Literal["equal", "centre"] = "equal"
+    """Sizes of a pair must be equal; `centre` cuts the larger one about its centre."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> PairsConfig:
+        if (self.input is None) != (self.target is None):
+            raise ValueError(f"{'target' if self.target is None else 'input'} is missing: a pair has two folders")
+        shared, other = (pattern_expression(one).groupindex.keys() for one in (self.input_name, self.target_name))
+        if shared != other or not shared:
+            raise ValueError(f"input_name {self.input_name!r} and target_name {self.target_name!r} share no {{name}}")
+        return self
+
+
+class SplitConfig(PairsConfig):
+    """Images of one split of one task: pairs, or clean images that the task degrades."""
+
+    clean: Source | None = None
+    """Clean images, to be degraded by the task."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SplitConfig:
+        if (self.input is None) == (self.clean is None):
+            raise ValueError("expected either input: and target: folders or clean: a folder")
+        return self
+
+
+class TaskConfig(PairsConfig):
+    """One task: `{degradation: NAME, its fields ...}` on clean images, or `{input: FOLDER, target: FOLDER}` pairs."""
+
+    degradation: SerializeAsAny[Degradation] | None = None
+    """Name of a degradation; its own fields stand beside it."""
+    clean: Source | None = None
+    """Clean images of this task alone; null: those of `data`."""
+    repeats: int = Field(1, ge=1)
+    """How often the images count when tasks are mixed in proportion to their size."""
+    val: SplitConfig | None = None
+    """Validation images of this task; null: as `data.val` says."""
+    test: SplitConfig | None = None
+    """Test images of this task; null: those of `data`, or a tenth of the pairs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_degradation(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or isinstance(given.get("degradation"), Degradation):
+            return given
+        known = {key: value for key, value in given.items() if key in cls.model_fields}
+        own = {key: value for key, value in given.items() if key not in cls.model_fields}
+        kind = known.get("degradation")
+        if kind is not None:
+            return {**known, "degradation": degradation_from(kind, own, list(cls.model_fields))}
+        if own:
+            raise _problems([_unknown_key((key,), value, list(cls.model_fields)) for key, value in own.items()])
+        return known
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TaskConfig:
+        if (self.degradation is None) == (self.input is None):
+            known = ", ".join(registry.names("degradation"))
+            raise ValueError(f"expected either degradation: NAME ({known}) or input: and target: folders")
+        if self.input is not None and any(split and split.clean for split in (self, self.val, self.test)):
+            raise ValueError("clean: needs a degradation; the images of a task of pairs come from input: and target:")
+        return self
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        """As in an experiment file, with every default written out: reading it back gives this record."""
+        if self.degradation is None:
+            kind = {name: getattr(self, name) for name in PairsConfig.model_fields}
+        else:
+            kind = {"degradation": self.degradation.called, **self.degradation.model_dump(mode="json")}
+            kind["clean"] = self.clean
+        splits = {"val": self.val, "test": self.test}
+        return {**kind, "repeats": self.repeats, **{key: one and one.model_dump() for key, one in splits.items()}}
+
+
+def pattern_expression(pattern: str) -> re.Pattern[str]:
+    """`{name}_*` as a regular expression: each `{word}` captures as little as it can, `*` is anything."""
+    pieces = re.split(r"(\{[a-z_]+\}|\*)", pattern)
+    return re.compile("".join(_piece(piece) for piece in pieces), re.IGNORECASE)
+
+
+def _piece(piece: str) -> str:
+    if piece == "*":
+        return ".*"
+    return f"(?P<{piece[1:-1]}>.+?)" if piece.startswith("{") and piece.endswith("}") else re.escape(piece)
+
+
+# ----------------------------------------------------------------------------- degradations from plain values
+
+
+def degradation_from(name: Any, fields: Mapping[str, Any], beside: list[str]) -> Degradation:
+    """The degradation of that name; mistakes become one ValidationError with a path each. `beside`: other keys."""
+    try:
+        cls: type[Any] = registry.load("degradation", str(name))
+    except (ValueError, ImportError) as error:
+        raise _problems([_problem(("degradation",), str(error), name)]) from None
+    try:
+        made: Degradation = cls.model_validate(dict(fields))
+    except ValidationError as error:
+        known = [*cls.model_fields, *beside]
+        raise _problems([_as_problem(one, known) for one in error.errors(include_url=False)]) from None
+    made.call_it(str(name))
+    return made
+
+
+def _as_problem(one: Any, known: list[str]) -> InitErrorDetails:
+    if one["type"] == "extra_forbidden" and len(one["loc"]) == 1:
+        return _unknown_key(one["loc"], one["input"], known)
+    return _problem(one["loc"], one["msg"].removeprefix("Value error, "), one["input"])
+
+
+def _unknown_key(location: tuple[int | str, ...], given: Any, known: list[str]) -> InitErrorDetails:
+    return _problem(location, f"unknown key; {registry.suggestion(str(location[-1]), known)}", given)
+
+
+def _problem(location: tuple[int | str, ...], message: str, given: Any) -> InitErrorDetails:
+    kind = PydanticCustomError("task", "{message}", {"message": message})
+    return InitErrorDetails(type=kind, loc=location, input=given)
+
+
+def _problems(problems: list[InitErrorDetails]) -> ValidationError:
+    return ValidationError.from_exception_data("TaskConfig", problems)

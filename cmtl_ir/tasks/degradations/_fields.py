@@ -1,0 +1,50 @@
+"""Random fields on the full image's pixels, so that two crops of one image see the same rain and the same haze.
+
+Legend of shapes: B samples, h x w pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.keyed import GOLDEN, mix, substream, uniform, uniform_between
+
+
+def positions(origin: Tensor, axis: int, length: int) -> Tensor:
+    """[B, length] int64: pixel numbers in the full image, along y (axis 0) or x (axis 1)."""
+    return origin[:, axis, None] + torch.arange(length, device=origin.device)
+
+
+def lattice(keys: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """64 random bits a pixel: keys [B], rows [B, h], columns [B, w] -> [B, h, w] int64."""
+    of_rows = mix(keys[:, None] + rows * GOLDEN)
+    return mix(of_rows[:, :, None] + (columns * GOLDEN)[:, None, :])
+
+
+def smooth(keys: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int], waves: int = 4) -> Tensor:
+    """[B, h, w]: a mean of `waves` plane cosines, in [-1, 1] by construction; the same wherever a crop begins.
+
+    A wave has 0 .. 2 periods over the full image along each axis. cos(a y + b x) is made from 1-D cosines.
+    """
+    y, x = ((positions(origin, axis, shape[axis]) + 0.5) / size[:, axis, None] for axis in (0, 1))
+    field = torch.zeros(len(keys), *shape, device=keys.device)
+    for wave in range(waves):
+        key = substream(keys, wave)
+        periods = uniform_between(key, -2, 2, (2,))  # [B, 2]
+        phase = uniform(substream(key, "phase"))[:, None]
+        along_y = (y * periods[:, :1] + phase) * (2 * math.pi)  # [B, h]
+        along_x = x * periods[:, 1:] * (2 * math.pi)  # [B, w]
+        field += along_y.cos()[:, :, None] * along_x.cos()[:, None, :]
+        field -= along_y.sin()[:, :, None] * along_x.sin()[:, None, :]
+    return field / waves
+
+
+def drops(keys: Tensor, rows: Tensor, columns: Tensor, density: Tensor) -> Tensor:
+    """Sparse random drops [B, h, w] float32: with probability density [B] a whole number 64 .. 255, else 0."""
+    bits = lattice(keys, rows, columns)
+    threshold = (density.double() * 2**24).long() - 2**23  # of the upper 24 bits, signed
+    brightness = (bits & 255).clamp_(min=64).to(torch.float32)
+    return brightness * ((bits >> 40) < threshold[:, None, None])

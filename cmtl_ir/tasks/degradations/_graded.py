@@ -1,0 +1,57 @@
+"""What degradations share: ranges, keyed draws from them, and five graded severities.
+
+Legend of shapes: B samples, h x w pixels of a crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self
+
+import torch
+from pydantic import AfterValidator
+from torch import Tensor
+
+from cmtl_ir.keyed import integers, substream, uniform_between
+from cmtl_ir.tasks.degradation import Degradation
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError(f"a range is [low, high]; {list(limits)} is not in order")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""[low, high]: drawn uniformly."""
+Whole = Annotated[tuple[int, int], AfterValidator(_ordered)]
+"""[low, high]: whole numbers, both ends included, drawn uniformly."""
+
+
+class Graded(Degradation):
+    """A degradation with five severities, for tests outside the training range."""
+
+    severities: ClassVar[Mapping[str, Sequence[Any]]]
+    """Field -> its value at severity 1 .. 5."""
+
+    @classmethod
+    def at_severity(cls, level: int, **fields: Any) -> Self:
+        """The degradation at severity 1 (mild) .. 5 (harsh); `fields` overrides the rest."""
+        if level not in range(1, 6):
+            raise ValueError(f"a severity is 1, 2, 3, 4 or 5, not {level}")
+        return cls(**{field: values[level - 1] for field, values in cls.severities.items()} | fields)
+
+
+def drawn(keys: Tensor, purpose: str, limits: tuple[float, float]) -> Tensor:
+    """[B] uniform on `limits`; every purpose has numbers of its own."""
+    return uniform_between(substream(keys, purpose), *limits)
+
+
+def drawn_whole(keys: Tensor, purpose: str, limits: tuple[int, int]) -> Tensor:
+    """[B] float32: a whole number low .. high."""
+    return integers(substream(keys, purpose), limits[0], limits[1] + 1).to(torch.float32)
+
+
+def spread(values: Tensor) -> Tensor:
+    """[B] -> [B, 1, 1, 1], to meet images."""
+    return values[:, None, None, None]

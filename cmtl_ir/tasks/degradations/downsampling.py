@@ -1,0 +1,53 @@
+"""Loss of resolution: down and up again."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cmtl_ir.keyed import choice, substream
+from cmtl_ir.registry import register
+from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.tasks.degradations._filters import from_grid, to_grid
+from cmtl_ir.tasks.degradations._graded import Graded, spread
+
+
+@register
+class Downsampling(Graded):
+    """Bicubic down by a whole factor and up again, antialiased as MATLAB's `imresize` and Pillow (DIV2K's protocol).
+
+    MiOIR's: `{factor: [4], antialias: false}`, which is `F.interpolate`. Coarse pixels lie on the grid of the full
+    image; missing pixels are reflected, over enough of a margin that the interior is exactly MATLAB's.
+    """
+
+    severities: ClassVar = {"factor": ((2,), (3,), (4,), (6,), (8,))}
+
+    factor: tuple[int, ...] = (2, 4)
+    """Factors, each equally likely (MiOIR: 4)."""
+    antialias: bool = True
+    """False: bicubic weights of the four nearest pixels on the way down, as MiOIR has it."""
+
+    def parameters(self, keys: Tensor) -> dict[str, Tensor]:
+        return {"factor": choice(substream(keys, "factor"), self.factor)}
+
+    def degrade(
+        self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
+    ) -> Tensor:
+        degraded = clean
+        for factor in self.factor:
+            coarse = self._down_and_up(clean, origin, factor)
+            degraded = torch.where(spread(parameters["factor"] == factor), coarse, degraded)
+        return degraded
+
+    def _down_and_up(self, clean: Tensor, origin: Tensor, factor: int) -> Tensor:
+        laid, rows, columns = to_grid(clean, origin, factor, margin=4 * factor)
+        shape = (laid.shape[2] // factor, laid.shape[3] // factor)
+        down = F.interpolate(laid, size=shape, mode="bicubic", antialias=self.antialias)
+        up = F.interpolate(down, size=laid.shape[2:], mode="bicubic", antialias=self.antialias)
+        return from_grid(up, rows, columns).clamp_(0, 1)
+
+    def variants(self) -> dict[str, Degradation]:
+        return {f"x{factor}": self.model_copy(update={"factor": (factor,)}) for factor in self.factor}

@@ -1,0 +1,46 @@
+"""Gaussian blur."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.tasks.degradations._filters import convolve, grid_of, normalised
+from cmtl_ir.tasks.degradations._graded import Graded, Range, Whole, drawn, drawn_whole
+
+
+@register
+class GaussianBlur(Graded):
+    """Isotropic Gaussian cut to a window of odd size (MiOIR, TIP 2024). Borders are reflected."""
+
+    severities: ClassVar = {
+        "sigma": ((1, 1), (2, 2), (3, 3), (4, 4), (6, 6)),
+        "window": ((7, 7), (13, 13), (19, 19), (25, 25), (37, 37)),
+    }
+
+    sigma: Range = (1.0, 3.0)
+    """Standard deviation in pixels (MiOIR: 1 to 3; its hard test 3 to 5)."""
+    window: Whole = (7, 21)
+    """Size of the kernel, odd sizes only (MiOIR: 7 to 21)."""
+
+    def parameters(self, keys: Tensor) -> dict[str, Tensor]:
+        halves = (self.window[0] // 2, (self.window[1] - 1) // 2)
+        return {
+            "sigma": drawn(keys, "sigma", self.sigma),
+            "window": drawn_whole(keys, "window", halves) * 2 + 1,
+        }
+
+    def degrade(
+        self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
+    ) -> Tensor:
+        return convolve(clean, self.kernels(parameters)).clamp_(0, 1)
+
+    def kernels(self, parameters: dict[str, Tensor]) -> Tensor:
+        """[B, k, k], each with sum 1."""
+        sigma, window = (parameters[name][:, None, None] for name in ("sigma", "window"))
+        y, x = grid_of((self.window[1] - 1) // 2 * 2 + 1, sigma.device)
+        inside = torch.maximum(y.abs(), x.abs()) <= window // 2
+        return normalised(torch.exp((y * y + x * x) / (sigma * sigma * -2)) * inside)

@@ -1,0 +1,92 @@
+"""Motion blur."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.io import loadmat
+from torch import Tensor
+
+from cmtl_ir.keyed import integers, substream, uniform
+from cmtl_ir.registry import register
+from cmtl_ir.tasks.degradations._filters import convolve, grid_of, normalised
+from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+
+STEPS = 128
+"""Points of a trajectory."""
+
+
+@register
+class MotionBlur(Graded):
+    """Camera shake: convolution with a random smooth trajectory (after KAIR's `blurkernel_synthesis` and deepinv's
+    Gaussian-process trajectories; simpler: constant speed, a heading that is a sum of three waves).
+
+    The kernel's centre of mass is at its middle, so nothing is displaced. Borders are reflected.
+    """
+
+    severities: ClassVar = {"length": ((6, 6), (11, 11), (16, 16), (23, 23), (31, 31))}
+
+    length: Range = (9.0, 31.0)
+    """Length of the trajectory in pixels (GoPro-like; KAIR's kernels are 37 px wide)."""
+    bend: Range = (0.0, 1.5)
+    """How much the heading swings, in radians; 0 is a straight line (ours)."""
+    kernels: str | None = None
+    """A .npy array [N, k, k] or a .mat file (array or cells, as Levin's) to draw from instead of trajectories."""
+
+    def parameters(self, keys: Tensor) -> dict[str, Tensor]:
+        if self.kernels is not None:
+            known = stored_kernels(self.kernels).to(keys.device)
+            return {"kernel": known[integers(substream(keys, "which"), 0, len(known))]}
+        length, bend = drawn(keys, "length", self.length), drawn(keys, "bend", self.bend)
+        kernel = drawn_out(*trajectories(substream(keys, "path"), length, bend), 2 * math.ceil(self.length[1] / 2) + 3)
+        return {"length": length, "bend": bend, "kernel": kernel}
+
+    def degrade(
+        self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
+    ) -> Tensor:
+        return convolve(clean, parameters["kernel"]).clamp_(0, 1)
+
+
+def trajectories(keys: Tensor, length: Tensor, bend: Tensor) -> tuple[Tensor, Tensor]:
+    """y and x [B, STEPS] in pixels from the centre of mass; never further than length / 2."""
+    time = (torch.arange(STEPS, device=keys.device) + 0.5) / STEPS
+    heading = uniform(substream(keys, "heading"))[:, None] * (2 * math.pi) + time * 0  # [B, STEPS]
+    for wave in (1, 2, 3):
+        phase = uniform(substream(keys, wave))[:, None]
+        heading = heading + torch.sin((time * wave * 0.75 + phase) * (2 * math.pi)) * bend[:, None] / wave
+    step = (length / STEPS)[:, None]
+    y, x = (torch.cumsum(part * step, 1) for part in (heading.sin(), heading.cos()))
+    return y - y.mean(1, keepdim=True), x - x.mean(1, keepdim=True)
+
+
+def drawn_out(y: Tensor, x: Tensor, size: int) -> Tensor:
+    """Trajectories [B, STEPS] -> kernels [B, size, size]: each point is shared by the four pixels around it."""
+    down, right = grid_of(size, y.device)
+    kernels = []
+    for path_y, path_x in zip(y, x, strict=True):
+        rows = (1 - (down - path_y).abs()).clamp(min=0)  # [size, STEPS]
+        columns = (1 - (right.T - path_x).abs()).clamp(min=0)
+        kernels.append((rows[:, None, :] * columns[None, :, :]).sum(2))
+    return normalised(torch.stack(kernels))
+
+
+@cache
+def stored_kernels(path: str) -> Tensor:
+    """[N, k, k], k odd, each with sum 1; smaller kernels are centred in the largest."""
+    file = Path(path).expanduser()
+    if file.suffix == ".mat":
+        found = next(value for name, value in loadmat(file).items() if not name.startswith("__"))
+    else:
+        found = np.load(file)
+    kernels = [np.asarray(kernel, dtype=np.float32) for kernel in (found.ravel() if found.dtype == object else found)]
+    side = max(max(kernel.shape) for kernel in kernels) // 2 * 2 + 1
+    stacked = np.zeros((len(kernels), side, side), dtype=np.float32)
+    for place, kernel in zip(stacked, kernels, strict=True):
+        top, left = ((side - length) // 2 for length in kernel.shape)
+        place[top : top + kernel.shape[0], left : left + kernel.shape[1]] = kernel
+    return normalised(torch.from_numpy(stacked))

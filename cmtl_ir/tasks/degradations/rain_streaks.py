@@ -1,0 +1,86 @@
+"""Rain streaks."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.keyed import substream
+from cmtl_ir.registry import register
+from cmtl_ir.tasks.degradations._fields import drops, positions
+from cmtl_ir.tasks.degradations._graded import Graded, Range, Whole, drawn, drawn_whole
+
+
+@register
+class RainStreaks(Graded):
+    """Thresholded noise drawn out into slanted streaks and added to all channels (MiOIR, TIP 2024, `add_rain`).
+
+    MiOIR blurs the noise with a rotated line and divides by the image's maximum, which on crops is another task. Here
+    drops fall down columns that lean by the angle (one running sum, no 2-D kernel), and brightness is a drawn number.
+    The rain is a function of the full image's pixels: overlapping crops see the same bits. No borders are involved.
+    """
+
+    severities: ClassVar = {"density": ((0.001, 0.001), (0.002, 0.002), (0.004, 0.004), (0.006, 0.006), (0.009, 0.009))}
+
+    density: Range = (0.002, 0.004)
+    """Drops a pixel (MiOIR: 0.01 * U(50, 100) / 256 = 0.002 to 0.004; its hard test to 0.006)."""
+    length: Whole = (20, 40)
+    """Rows that a streak covers, in pixels (MiOIR: 20 to 40)."""
+    angle: Range = (-45, 45)
+    """Lean against the vertical in degrees (MiOIR: -45 to 45)."""
+    width: Range = (0.5, 1.2)
+    """Standard deviation across a streak, in pixels along a row (MiOIR: windows of 3 to 11, i.e. 0.8 to 2)."""
+    brightness: Range = (0.3, 0.7)
+    """Added by the brightest drop, of 1; the faintest adds a quarter of it (ours)."""
+
+    def parameters(self, keys: Tensor) -> dict[str, Tensor]:
+        ranges = {name: getattr(self, name) for name in ("density", "angle", "width", "brightness")}
+        return {name: drawn(keys, name, limits) for name, limits in ranges.items()} | {
+            "length": drawn_whole(keys, "length", self.length)
+        }
+
+    def degrade(
+        self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
+    ) -> Tensor:
+        rain = self.rain(keys, parameters, origin, (clean.shape[2], clean.shape[3]))
+        return (clean + rain).clamp_(0, 1)
+
+    def rain(self, keys: Tensor, parameters: dict[str, Tensor], origin: Tensor, shape: tuple[int, int]) -> Tensor:
+        """[B, 1, h, w] >= 0, what the streaks add."""
+        reach = math.ceil(2.5 * self.width[1])
+        shift = positions(origin, 0, shape[0]) * torch.tan(parameters["angle"] * (math.pi / 180))[:, None]  # [B, h]
+        whole = shift.floor()
+        fallen = self._fallen(keys, parameters, origin, shape, whole.long(), reach)  # [B, h, w + 2 reach + 1]
+        scale = parameters["brightness"] / 255
+        rain = torch.zeros(len(keys), *shape, device=keys.device)
+        for tap in range(2 * reach + 2):
+            offset = (tap - reach - (shift - whole)) / parameters["width"][:, None]  # [B, h]
+            profile = torch.exp(offset.square() * -0.5) * scale[:, None]  # 1 at the middle of a streak
+            rain += fallen[:, :, tap : tap + shape[1]] * profile[:, :, None]
+        return rain[:, None]
+
+    def _fallen(
+        self,
+        keys: Tensor,
+        parameters: dict[str, Tensor],
+        origin: Tensor,
+        shape: tuple[int, int],
+        shift: Tensor,  # [B, h] whole columns that a row has moved
+        reach: int,
+    ) -> Tensor:
+        """[B, h, w + 2 reach + 1]: drops summed over the last `length` rows of leaning columns; whole numbers."""
+        height, width = shape[0], shape[1] + 2 * reach + 1
+        leaning = math.ceil(height * math.tan(math.radians(max(map(abs, self.angle)))))
+        first = shift.amin(1)  # [B]
+        rows = positions(origin, 0, height + self.length[1]) - self.length[1]
+        columns = positions(origin, 1, width + leaning) - reach + first[:, None]
+        field = drops(substream(keys, "drops"), rows, columns, parameters["density"]).cumsum(1)  # exact: whole numbers
+        lower = torch.arange(height, device=keys.device) + self.length[1]  # [h]
+        upper = lower - parameters["length"].long()[:, None]  # [B, h]
+        sample = torch.arange(len(keys), device=keys.device)[:, None]
+        summed = field[:, self.length[1] :] - field[sample, upper]  # [B, h, w + 2 reach + 1 + leaning]
+        column = torch.arange(width, device=keys.device) + (shift - first[:, None])[:, :, None]
+        return summed.gather(2, column)

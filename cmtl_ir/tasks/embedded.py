@@ -1,0 +1,89 @@
+"""Photographs that come with the packages cmtl-ir depends on: a first experiment needs no download.
+
+Found as files; the packages themselves are never imported. The test photographs are whole images of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cmtl_ir.tasks.images import DataError
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One photograph inside an installed package."""
+
+    file: str
+    """Path below the package's folder; its first part is the package."""
+    split: Literal["train", "test"]
+    project: str
+    """What pip calls the package."""
+    credit: str
+    """Attribution and licence, for documentation."""
+
+    @property
+    def name(self) -> str:
+        """File name, under which the image store knows it."""
+        return self.file.rpartition("/")[2]
+
+    def path(self) -> Path:
+        """The installed file. Raises DataError naming the package to install."""
+        package, _, below = self.file.partition("/")
+        spec = importlib.util.find_spec(package)
+        for home in (spec.submodule_search_locations or []) if spec is not None else []:
+            if (Path(home) / below).is_file():
+                return Path(home) / below
+        raise DataError(
+            f"the embedded photograph {self.name} is missing: `pip install --force-reinstall {self.project}`, "
+            "or name a folder of your own with `--set data.clean=FOLDER`"
+        )
+
+
+SKLEARN = "CC BY 2.0 (https://creativecommons.org/licenses/by/2.0/), shipped with scikit-learn, unchanged"
+PHOTOGRAPHS = (
+    Photograph(
+        "skimage/data/astronaut.png",
+        "train",
+        "scikit-image",
+        "Eileen Collins, NASA Great Images database, public domain, shipped with scikit-image",
+    ),
+    Photograph(
+        "skimage/data/chelsea.png", "train", "scikit-image", "Chelsea the cat, Stefan van der Walt, CC0, scikit-image"
+    ),
+    Photograph(
+        "skimage/data/rocket.jpg",
+        "train",
+        "scikit-image",
+        "Launch of DSCOVR on a Falcon 9, SpaceX Photos, CC0, shipped with scikit-image",
+    ),
+    Photograph(
+        "sklearn/datasets/images/flower.jpg",
+        "train",
+        "scikit-learn",
+        f"flower, vultilion, https://www.flickr.com/photos/vultilion/6056698931/, {SKLEARN}",
+    ),
+    Photograph(
+        "matplotlib/mpl-data/sample_data/grace_hopper.jpg",
+        "train",
+        "matplotlib",
+        "Grace Hopper, James S. Davis, U.S. Navy, public domain, shipped with matplotlib",
+    ),
+    Photograph(
+        "skimage/data/coffee.png", "test", "scikit-image", "coffee, Rachel Michetti, CC0, shipped with scikit-image"
+    ),
+    Photograph(
+        "sklearn/datasets/images/china.jpg",
+        "test",
+        "scikit-learn",
+        f"china, danielbuechele, https://www.flickr.com/photos/danielbuechele/6061409035/, {SKLEARN}",
+    ),
+)
+
+
+def embedded_files(split: Literal["train", "test"]) -> dict[str, Path]:
+    """Name -> file of the embedded photographs of a split, sorted by name."""
+    return {photo.name: photo.path() for photo in sorted(PHOTOGRAPHS, key=lambda p: p.name) if photo.split == split}

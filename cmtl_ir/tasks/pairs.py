@@ -1,0 +1,131 @@
+"""Which degraded file belongs to which clean one: names, compared by a pattern on each side.
+
+A pattern describes the path below the folder without its extension: `{anything}` captures what both sides must share,
+`*` stands for what they need not. Rain100L: `{name}` on both sides. SOTS: `{name}_*` and `{name}`. PolyU: `{name}_real`
+and `{name}_mean` in one folder. GoPro: `{scene}/blur/{frame}` and `{scene}/sharp/{frame}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cmtl_ir.tasks.config import PairsConfig, pattern_expression
+from cmtl_ir.tasks.images import DataError, image_files
+from cmtl_ir.tasks.packing import OnError
+from cmtl_ir.tasks.store import ImageStore, PairStore
+
+log = logging.getLogger("cmtl_ir")
+Captures = tuple[tuple[str, str], ...]
+SHOWN = 5
+
+
+def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop") -> PairStore:
+    """The pairs of two folders, sorted by the degraded image's name.
+
+    Raises DataError for files without a partner, for names that match several files and for pairs of unequal size
+    (unless `sizes` is centre); with `on_error` skip, what has no partner is left out and logged.
+    """
+    assert config.input is not None and config.target is not None
+    inputs, targets = image_files(config.input), image_files(config.target)
+    clean_captures = _captured(targets, config.target_name, config.target)
+    found = partners_of(_captured(inputs, config.input_name, config.input), clean_captures)
+    partner = _one_each(found, list(clean_captures), config, on_error)
+    used = set(partner.values())
+    degraded = ImageStore.of_files(
+        _key(config.input, config.input_name), {n: inputs[n] for n in partner}, cache, on_error
+    )
+    clean = ImageStore.of_files(
+        _key(config.target, config.target_name), {n: targets[n] for n in targets if n in used}, cache, on_error
+    )
+    place = {name: number for number, name in enumerate(clean.names)}
+    degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner[name] in place])
+    return _aligned(degraded, clean.choose([place[partner[name]] for name in degraded.names]), config, on_error)
+
+
+def _captured(files: Mapping[str, Path], pattern: str, folder: str) -> dict[str, Captures]:
+    """Name -> what the pattern captured, for the files that fit it."""
+    expression, found = pattern_expression(pattern), {}
+    for name in files:
+        if match := expression.fullmatch(name.rpartition(".")[0]):
+            found[name] = tuple(sorted(match.groupdict().items()))
+    if not found:
+        raise DataError(
+            f"{folder}: none of {len(files)} images fits the pattern {pattern!r}, such as {next(iter(files))}"
+        )
+    return found
+
+
+def partners_of(inputs: Mapping[str, Captures], targets: Mapping[str, Captures]) -> dict[str, list[str]]:
+    """Input name -> names of the targets with the same captures; letter case decides only where it must."""
+    exact, loose = defaultdict(list), defaultdict(list)
+    for name, captures in targets.items():
+        exact[captures].append(name)
+        loose[_folded(captures)].append(name)
+    return {name: exact.get(captures) or loose.get(_folded(captures), []) for name, captures in inputs.items()}
+
+
+def _folded(captures: Captures) -> Captures:
+    return tuple((word, text.casefold()) for word, text in captures)
+
+
+def _one_each(
+    found: Mapping[str, list[str]], targets: list[str], config: PairsConfig, on_error: OnError
+) -> dict[str, str]:
+    """Input name -> its one target. Raises DataError naming what has none or several."""
+    several = [f"{name} -> {' and '.join(names)}" for name, names in found.items() if len(names) > 1]
+    if several:
+        raise DataError(f"{config.target}: several images fit one of {config.input}: {_some(several)}")
+    lonely = [name for name, names in found.items() if not names]
+    used = {name for names in found.values() for name in names}
+    unused = [name for name in targets if name not in used]
+    problems = [f"no clean partner in {config.target} for {_some(lonely)}"] if lonely else []
+    problems += [f"no degraded partner in {config.input} for {_some(unused)}"] if unused else []
+    if problems:
+        _stop_or_skip(f"{config.input}: {'; '.join(problems)}; see input_name and target_name", on_error)
+    partner = {name: names[0] for name, names in found.items() if names}
+    if not partner:
+        raise DataError(f"{config.input}: no image has a partner in {config.target}; see input_name and target_name")
+    return partner
+
+
+def _aligned(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_error: OnError) -> PairStore:
+    sizes = np.minimum(degraded.sizes, clean.sizes)
+    pairs = PairStore(degraded, clean, sizes)
+    if config.sizes == "centre":
+        return pairs
+    equal = (degraded.sizes == clean.sizes).all(axis=1)
+    wrong = [
+        f"{degraded.names[i]} {_size(degraded, i)} and {clean.names[i]} {_size(clean, i)}"
+        for i in np.flatnonzero(~equal).tolist()
+    ]
+    if wrong:
+        _stop_or_skip(
+            f"{config.input}: pairs differ in size: {_some(wrong)}; `sizes: centre` cuts them alike", on_error
+        )
+    return pairs.choose(np.flatnonzero(equal).tolist())
+
+
+def _size(store: ImageStore, number: int) -> str:
+    height, width = store.sizes[number].tolist()
+    return f"{width}x{height}"
+
+
+def _stop_or_skip(message: str, on_error: OnError) -> None:
+    if on_error == "stop":
+        raise DataError(f"{message}; or set `data.on_error: skip`")
+    log.warning("skipped: %s", message)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _key(folder: str, pattern: str) -> str:
+    return f"{os.path.abspath(os.path.expanduser(folder))}\0{pattern}"

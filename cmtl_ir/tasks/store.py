@@ -1,0 +1,140 @@
+"""Decoded images, mapped into memory: crops and whole images without decoding anything twice.
+
+Legend: N images (or pairs), B crops of P x P pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmtl_ir.tasks.images import image_files
+from cmtl_ir.tasks.packing import OnError, Pack, open_pack
+
+Pixels = NDArray[np.uint8]
+
+
+def content_digest(*parts: str) -> str:
+    """One hash of many texts."""
+    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageStore:
+    """Images by number 0 .. N-1, sorted by name. A store may be a choice from a larger pack."""
+
+    pack: Pack
+    places: tuple[int, ...]
+    """Where each image stands in the pack."""
+
+    @classmethod
+    def open(
+        cls, source: str | Path | Sequence[str | Path], cache: Path | None = None, on_error: OnError = "stop"
+    ) -> ImageStore:
+        """The images of a folder, of a file, or of a list of both; decoded on first use."""
+        entries = [source] if isinstance(source, str | Path) else source
+        key = "\0".join(os.path.abspath(os.path.expanduser(entry)) for entry in entries)
+        return cls.of_files(key, image_files(source), cache, on_error)
+
+    @classmethod
+    def of_files(
+        cls, key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop"
+    ) -> ImageStore:
+        """The images of a mapping name -> file; `key` names the mapping in the cache."""
+        pack = open_pack(key, files, cache, on_error)
+        return cls(pack, tuple(range(len(pack.names))))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """File names below the source's folder."""
+        return tuple(self.pack.names[place] for place in self.places)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What must not be torn apart by a split into training and test images: here each image is its own."""
+        return self.names
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:  # [N, 2]
+        """Height and width of each image."""
+        return self.pack.sizes[list(self.places)]
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash over names and pixels: the same wherever the files lie and however they are encoded."""
+        return content_digest(*(part for i in self.places for part in (self.pack.names[i], self.pack.digests[i])))
+
+    def choose(self, numbers: Sequence[int]) -> ImageStore:
+        """The store of some of these images, in the order given."""
+        return ImageStore(self.pack, tuple(self.places[number] for number in numbers))
+
+    def image(self, number: int) -> Pixels:  # [H, W, 3]
+        """A read-only view of one image."""
+        place = self.places[number]
+        (height, width), start = self.pack.sizes[place].tolist(), self.pack.offsets[place]
+        return self.pack.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+    def crops(self, numbers: Sequence[int], origins: Sequence[Sequence[int]], out: Pixels) -> None:
+        """Fill out [B, P, P, 3] with the crops of images [B] whose upper left corners are at origins [B, 2]."""
+        patch = out.shape[1]
+        for slot, (number, (top, left)) in enumerate(zip(numbers, origins, strict=True)):
+            out[slot] = self.image(number)[top : top + patch, left : left + patch]
+
+
+@dataclass(frozen=True, eq=False)
+class PairStore:
+    """N aligned pairs of a degraded and a clean image; several degraded images may share a clean one."""
+
+    degraded: ImageStore
+    """[N], in the order of the pairs."""
+    clean: ImageStore
+    """[N], in the order of the pairs."""
+    sizes: NDArray[np.int64]  # [N, 2]
+    """Height and width that both images of a pair share."""
+
+    def __len__(self) -> int:
+        return len(self.degraded)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the degraded images."""
+        return self.degraded.names
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Pairs of the same clean image belong to the same side of a split."""
+        return self.clean.names
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash over names and pixels of both sides, and over which belongs to which."""
+        return content_digest("pairs", self.degraded.digest, self.clean.digest, str(self.sizes.tolist()))
+
+    def choose(self, numbers: Sequence[int]) -> PairStore:
+        """The store of some of these pairs, in the order given."""
+        return PairStore(self.degraded.choose(numbers), self.clean.choose(numbers), self.sizes[list(numbers)])
+
+    def pair(self, number: int) -> tuple[Pixels, Pixels]:  # [H, W, 3] twice
+        """Degraded and clean image of one pair; of a larger one its centre."""
+        height, width = self.sizes[number].tolist()
+        found = []
+        for side in (self.degraded, self.clean):
+            top, left = ((side.sizes[number] - self.sizes[number]) // 2).tolist()
+            found.append(side.image(number)[top : top + height, left : left + width])
+        return found[0], found[1]
+
+    def crops(self, numbers: Sequence[int], origins: Sequence[Sequence[int]], degraded: Pixels, clean: Pixels) -> None:
+        """Fill degraded and clean [B, P, P, 3] with crops at the same places."""
+        for side, out in ((self.degraded, degraded), (self.clean, clean)):
+            margins = (side.sizes[list(numbers)] - self.sizes[list(numbers)]) // 2
+            side.crops(numbers, (np.asarray(origins) + margins).tolist(), out)

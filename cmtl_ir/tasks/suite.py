@@ -1,0 +1,113 @@
+"""The tasks of an experiment: which images each one trains and is tested on."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cmtl_ir import keyed
+from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
+from cmtl_ir.tasks.embedded import embedded_files
+from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.pairs import open_pairs
+from cmtl_ir.tasks.store import ImageStore
+from cmtl_ir.tasks.task import Splits, Store, Task
+
+TASK_NAME = r"[a-z][a-z0-9_]*"
+HELD_OUT = 0.1
+"""Share of the images that become test images where none are named."""
+log = logging.getLogger("cmtl_ir")
+
+
+def build_tasks(
+    tasks: Mapping[str, TaskConfig], data: DataConfig, seed: int, device: torch.device, cache: Path | None = None
+) -> dict[str, Task]:
+    """Name -> task, with all images opened (decoded where this is their first use).
+
+    Raises DataError for folders without images, images smaller than a crop and pairs that do not match.
+    """
+    wrong = [name for name in tasks if not re.fullmatch(TASK_NAME, name)]
+    if wrong:
+        raise ValueError(f"task names match {TASK_NAME}; not so: {', '.join(wrong)}")
+    opener = _Opener(data, cache)
+    return {
+        name: Task(name, opener.splits(task), task.degradation, data, seed=seed, device=device, repeats=task.repeats)
+        for name, task in tasks.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Opener:
+    data: DataConfig
+    cache: Path | None
+
+    def splits(self, task: TaskConfig) -> Splits:
+        """Training, test and validation images of a task: its own where it names them, else the experiment's."""
+        train, test = self._pairs(task) if task.input is not None else self._clean(task)
+        val: Store | None = None
+        if task.val is not None:
+            val = self._split(task.val)
+        elif isinstance(self.data.val, float):
+            train, val = hold_out(train, self.data.val)
+        elif self.data.val is not None and task.input is None:
+            val = self._open(self.data.val, "train")
+        return Splits(self._large_enough(train), test, val)
+
+    def _pairs(self, task: TaskConfig) -> tuple[Store, Store]:
+        whole = open_pairs(task, self.cache, self.data.on_error)
+        return (whole, self._split(task.test)) if task.test is not None else hold_out(whole, HELD_OUT)
+
+    def _clean(self, task: TaskConfig) -> tuple[Store, Store]:
+        base = task.clean or self.data.clean
+        named = None if task.clean else self.data.train
+        if task.test is not None:
+            return self._open(named or base, "train"), self._split(task.test)
+        if self.data.test is not None:
+            return self._open(named or base, "train"), self._open(self.data.test, "test")
+        if base == "embedded":
+            return self._open(named or base, "train"), self._open(base, "test")
+        rest, held = hold_out(self._open(base, "train"), HELD_OUT)
+        return (rest if named is None else self._open(named, "train")), held
+
+    def _split(self, config: SplitConfig) -> Store:
+        if config.clean is not None:
+            return self._open(config.clean, "test")
+        return open_pairs(config, self.cache, self.data.on_error)
+
+    def _open(self, source: str | list[str], split: str) -> ImageStore:
+        if source == "embedded":
+            return ImageStore.of_files(f"embedded {split}", embedded_files(split), self.cache)
+        return ImageStore.open(source, self.cache, self.data.on_error)
+
+    def _large_enough(self, store: Store) -> Store:
+        patch = self.data.patch
+        large = (store.sizes >= patch).all(axis=1)
+        small = [f"{store.names[i]} ({w}x{h})" for i, (h, w) in enumerate(store.sizes.tolist()) if not large[i]]
+        if not small:
+            return store
+        message = f"smaller than a crop of {patch}x{patch}: {', '.join(small[:5])}{' ...' if small[5:] else ''}"
+        if self.data.on_error == "stop" or not large.any():
+            raise DataError(f"training images {message}; lower data.patch, remove them, or set `data.on_error: skip`")
+        log.warning("skipped: training images %s", message)
+        return store.choose([i for i in range(len(store)) if large[i]])
+
+
+def hold_out(store: Store, share: float) -> tuple[Store, Store]:
+    """(what remains, a share of it): whole images, chosen by a hash of their names, at least one.
+
+    Pairs that share a clean image stay together.
+    """
+    groups = sorted(set(store.groups), key=lambda name: keyed.name_key("held out", name))
+    count = max(1, round(share * len(groups)))
+    if count >= len(groups):
+        raise DataError(
+            f"cannot hold out {count} of {len(groups)} image(s), {groups[0]}: name test images of their own"
+        )
+    held = set(groups[:count])
+    sides = [[i for i, group in enumerate(store.groups) if (group in held) is side] for side in (False, True)]
+    return store.choose(sides[0]), store.choose(sides[1])

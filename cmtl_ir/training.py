@@ -1,0 +1,144 @@
+"""THE LOOP: stage -> step -> losses or gradients -> weights -> update. It names no strategy.
+
+One step, in this order: draw rows -> losses -> weighting -> surgery -> projection -> penalty's gradient -> clipping
+-> optimizer -> after_step of the parts -> averaged weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.gradients import RowGradients, choose_engine
+from cmtl_ir.learner import Learner
+from cmtl_ir.optimization import learning_rate
+from cmtl_ir.rows import apportion, stage_rows
+from cmtl_ir.step import Drawn, Stepper, StepResult, draw, narrowed, tier_of
+from cmtl_ir.strategy import Row, Stage, StepContext
+
+
+class Watcher(Protocol):
+    """Who looks on: logging, evaluation, checkpoints, progress. It may raise to stop the run."""
+
+    def looks_at(self, step: int) -> bool:
+        """True: this step's row gradients are wanted."""
+
+    def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
+        """After every step; `learner.step` counts it already."""
+
+    def stage_started(self, learner: Learner, stage: Stage) -> None:
+        """After the parts prepared a stage, before its first step."""
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None:
+        """After a stage's last step, when the stage has joined the history."""
+
+
+def train(learner: Learner, watcher: Watcher) -> None:
+    """Train to the end of the curriculum, from wherever the learner stands."""
+    curriculum, retention = learner.strategy.curriculum, learner.strategy.retention
+    while True:
+        stage = learner.stage or curriculum.next_stage(learner.history())
+        if stage is None:
+            return
+        if learner.stage is None:
+            learner.start_stage(stage)
+            if retention is not None:
+                retention.begin_stage(stage, learner)
+        train_stage(learner, stage, watcher)
+        if retention is not None:
+            retention.end_stage(stage, learner)
+        learner.finish_stage()
+        watcher.stage_ended(learner, stage)
+
+
+def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
+    """All steps of a stage that are still to be made."""
+    protecting = learner.strategy.retention.rows(stage, learner) if learner.strategy.retention is not None else []
+    rows = stage_rows(stage, protecting)
+    stepper = Stepper(learner, make_engine(learner, rows, watcher))
+    schedule = stage.schedule or learner.training.schedule.of_stage()
+    watcher.stage_started(learner, stage)
+    learner.model.train()
+    while learner.stage_step < stage.steps:
+        counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
+        drawn = draw(learner, rows, counts)
+        context = context_of(learner, stage, drawn)
+        rate = learning_rate(learner.training.optimizer.lr, schedule, learner.stage_step, stage.steps)
+        result = stepper.update(drawn, context, watcher.looks_at(learner.step))
+        learner.before = learner.copy_of_weights() if watcher.looks_at(learner.step + 1) else None
+        apply_update(learner, rate)
+        narrow = narrowed(context, range(drawn.stage_rows))
+        learner.strategy.weighting.after_step(narrow)
+        learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
+        watcher.stepped(learner, result, rate)
+    learner.data.carry = {}
+
+
+def apply_update(learner: Learner, rate: float) -> None:
+    """From the gradients in `.grad` to new weights: penalty, clipping, optimizer, retention, average."""
+    retention = learner.strategy.retention
+    update = None
+    if retention is not None and retention.needs_update:
+        update = torch.cat([_gradient(parameter).flatten() for parameter in learner.trained_parameters()])
+    penalty = retention.penalty(learner.model) if retention is not None else None
+    if penalty is not None:
+        penalty.backward()
+    if learner.training.clip is not None:
+        torch.nn.utils.clip_grad_norm_(learner.trained_parameters(), learner.training.clip)
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate
+    learner.optimizer.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    if retention is not None:
+        retention.after_step(learner, update)
+    if learner.average is not None:
+        learner.average.update(learner.model)
+
+
+def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()
+
+
+def context_of(learner: Learner, stage: Stage, drawn: Drawn) -> StepContext:
+    """What the parts may know of this step."""
+    return StepContext(
+        step=learner.step,
+        stage=stage.name,
+        rows=tuple(row.name for row in drawn.rows),
+        counts=tuple(drawn.counts),
+        seed=learner.seed,
+        losses_again=second_look(learner, drawn) if learner.strategy.weighting.looks_again else None,
+    )
+
+
+def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
+    """The losses [K] of the same stage rows under the weights as they are when it is called."""
+
+    @torch.no_grad()
+    def losses() -> Tensor:
+        means = []
+        for batch in drawn.batches[: drawn.stage_rows]:
+            means.append(learner.sample_losses(learner.restore(batch), batch).mean().double())
+        return torch.stack(means)
+
+    return losses
+
+
+def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:
+    """The row-gradient engine of a stage, when a part or the watcher needs one."""
+    if tier_of(learner) == "losses" and not any(watcher.looks_at(step) for step in _steps(learner)):
+        return None
+    per_row = learner.training.batch / len(rows)
+    size = sum(parameter.numel() for parameter in learner.trained_parameters())
+    name: Any = learner.training.engine
+    if name == "auto":
+        name = choose_engine(learner.device.type, per_row, learner.patch, size)
+    return RowGradients(learner.model, 2 * len(rows), name)
+
+
+def _steps(learner: Learner) -> range:
+    assert learner.stage is not None
+    return range(learner.step, learner.step + learner.stage.steps - learner.stage_step)

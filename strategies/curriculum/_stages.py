@@ -1,0 +1,36 @@
+"""What curricula share: budgets cut into integers that sum exactly, and shares."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+from cmtl_ir.errors import ConfigError
+from cmtl_ir.strategy import Schedule
+
+
+def split(steps: int, parts: Sequence[int]) -> list[int]:
+    """`steps` cut in the proportions `parts`; integers that sum exactly, none of them 0."""
+    total, ends = sum(parts), [0]
+    for part in parts:
+        ends.append(ends[-1] + part)
+    lengths = [steps * end // total - steps * start // total for start, end in itertools.pairwise(ends)]
+    if min(lengths) < 1:
+        raise ConfigError(f"training.steps: {steps} steps are too few for {len(parts)} stages; give at least {total}")
+    return lengths
+
+
+def shares(amounts: Mapping[str, float]) -> dict[str, float]:
+    """The amounts scaled to sum 1."""
+    total = sum(amounts.values())
+    return {name: amount / total for name, amount in amounts.items()}
+
+
+def uniform(tasks: Sequence[str]) -> dict[str, float]:
+    """The same share for every task."""
+    return dict.fromkeys(tasks, 1.0 / len(tasks))
+
+
+def restarting(cycles: int) -> Schedule | None:
+    """A cosine that restarts `cycles` times; once is the run's own schedule."""
+    return None if cycles == 1 else Schedule(cycles=cycles)

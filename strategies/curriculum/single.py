@@ -1,0 +1,35 @@
+"""One task alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from cmtl_ir.errors import ConfigError
+from cmtl_ir.registry import register, suggestion
+from cmtl_ir.strategy import Curriculum, History, Stage
+
+from ._stages import restarting
+
+
+@register
+class Single(Curriculum):
+    """Training on one task alone: the upper-bound reference."""
+
+    task: str
+    """Which task."""
+    cycles: int = Field(1, ge=1)
+    """Cosine cycles of the learning rate, one optimizer throughout."""
+
+    def named_tasks(self) -> Sequence[str]:
+        """The one task."""
+        return (self.task,)
+
+    def next_stage(self, history: History) -> Stage | None:
+        """One stage with the whole budget."""
+        if self.task not in history.tasks:
+            raise ConfigError(f"curriculum.task: {self.task!r}; {suggestion(self.task, list(history.tasks))}")
+        if history.stages:
+            return None
+        return Stage(self.task, {self.task: 1.0}, history.steps, schedule=restarting(self.cycles))

@@ -1,0 +1,61 @@
+"""Near the mean gradient, the direction that helps the worst-off row most."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext
+
+from ._gramian import Array, GramianSurgery, min_norm_point
+
+VANISHED = 1e-12
+"""Squared length, as a share of trace G, below which a mixture of rows counts as zero."""
+
+
+@register
+class Cagrad(GramianSurgery):
+    """CAGrad (Liu et al., NeurIPS 2021, arXiv 2110.14048, Algorithm 1).
+
+    d = g0 + c ||g0|| g_w / ||g_w||, where w minimises g_w . g0 + c ||g0|| ||g_w|| over the simplex. Stationarity says
+    that w is the min-norm point of the rows {g_k + s g0 / ||g0||} with s = ||g_w|| / c: one root to find, exact where
+    the authors stop SLSQP or SGD early. Departures: divided by 1 + c (published `rescale: 1` divides by 1 + c^2, which
+    turns equal rows into 1.207 times their mean), and the mean itself where g_w or g0 vanishes (Pareto-stationary).
+    """
+
+    c: float = Field(default=0.4, ge=0.0)
+    """Radius of the ball around the mean gradient, in units of its length; 0 is the mean."""
+
+    def solve(self, gramian: Array, context: StepContext) -> Array:
+        """G [K, K] -> v [K]."""
+        count = len(gramian)
+        mean = np.full(count, 1.0 / count)
+        along = gramian.mean(axis=1)  # g_k . g0
+        length = np.sqrt(max(along.mean(), 0.0))  # ||g0||
+        if self.c == 0.0 or length**2 < VANISHED:
+            return mean
+        w = self._worst_mixture(gramian, along / length)
+        norm_squared = w @ gramian @ w
+        if norm_squared < VANISHED:
+            self.count_guard()
+            return mean
+        return (mean + self.c * length / np.sqrt(norm_squared) * w) / (1.0 + self.c)
+
+    def _worst_mixture(self, gramian: Array, along: Array) -> Array:
+        """w [K]; `along` [K]: the rows' products with the unit mean gradient."""
+        from scipy.optimize import brentq
+
+        def mixture(s: float) -> Array:
+            shifted = gramian + s * (along[:, None] + along) + s * s  # Gramian of g_k + s g0 / ||g0||
+            return min_norm_point(shifted)
+
+        def excess(s: float) -> float:
+            w = mixture(s)
+            return float(np.sqrt(max(w @ gramian @ w, 0.0)) - self.c * s)
+
+        high = np.sqrt(np.diagonal(gramian).max()) / self.c  # ||g_w|| <= max n_k
+        low = np.sqrt(VANISHED) * high  # a root below has ||g_w||^2 < VANISHED; s = 0 itself is a false one
+        if excess(low) <= 0.0:
+            return mixture(low)
+        return mixture(brentq(excess, low, 1.001 * high, xtol=1e-14 * high, rtol=1e-12))

@@ -1,0 +1,31 @@
+"""A direction with the same angle to every row, as long as their projections on it sum up to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext
+
+from ._gramian import RANK_CUTOFF, Array, GramianSurgery, cosines, norms, pseudo_inverse
+
+
+@register
+class Config(GramianSurgery):
+    """ConFIG (Liu, Chu and Thuerey, ICLR 2025, arXiv 2408.11104, Equation 2).
+
+    Parallel to IMTL-G at full rank; the length follows the rows' projections, so it shrinks as they conflict.
+    Departure: the mean of the projections, not their sum. Rows that are exactly opposite (no such direction) give the
+    mean, counted in state `guarded`.
+    """
+
+    def solve(self, gramian: Array, context: StepContext) -> Array:
+        """G [K, K] -> v [K]; zero rows get 0."""
+        _, inverse = norms(gramian)
+        on_units = pseudo_inverse(cosines(gramian)).sum(axis=1)  # C^+ 1
+        length_squared = on_units.sum()  # ||d0||^2 of the direction d0 = q @ J
+        if length_squared < RANK_CUTOFF:
+            self.count_guard()
+            return np.full(len(gramian), 1.0 / len(gramian))
+        q = on_units * inverse
+        return np.mean(gramian @ q) / length_squared * q

@@ -1,0 +1,23 @@
+"""The mean gives up what hurts any row, as little as possible."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext
+
+from ._gramian import Array, GramianSurgery, project_on_dual_cone
+
+
+@register
+class Dualproj(GramianSurgery):
+    """DualProj (Lopez-Paz and Ranzato, NeurIPS 2017, Equation 11, as named in arXiv 2406.16232).
+
+    GEM's projection, with the rows of the step in the place of its memories: the direction nearest to the mean that
+    hurts no row. No ridge, unlike GEM's code (1e-3) and TorchJD (1e-4): it breaks that promise.
+    """
+
+    def solve(self, gramian: Array, context: StepContext) -> Array:
+        """G [K, K] -> v [K]."""
+        return project_on_dual_cone(gramian, np.full((1, len(gramian)), 1.0 / len(gramian)))[0]

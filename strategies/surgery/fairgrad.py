@@ -1,0 +1,80 @@
+"""Rows are weighted so that their rates of progress are alpha-fair."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext
+
+from ._gramian import Array, GramianSurgery, cosines, min_norm_point, norms
+
+STATIONARY = 1e-5
+"""Squared distance of 0 from the hull of the unit rows below which there is no usable solution."""
+RIDGE = 1e-8
+"""Added to the diagonal of the cosine matrix there."""
+
+
+@register
+class Fairgrad(GramianSurgery):
+    """FairGrad (Ban and Ji, ICML 2024, arXiv 2402.15638, Equation 4): G w = w^(-1/alpha).
+
+    Here for G / trace G, so that K equal rows give their mean (v = w / K) and nothing depends on scale, and by Newton's
+    method on unit rows where the authors use least squares: z = n w is the minimum of a convex function.
+    Where 0 is (nearly) in the hull of the rows there is no solution: the cosine matrix gets a ridge of 1e-8, counted
+    in state `guarded`, and non-conflict is not claimed.
+    """
+
+    alpha: float = Field(default=1.0, gt=0.0)
+    """1: proportional fairness (Nash-MTL); towards 0: the plain mean; large: max-min."""
+
+    def solve(self, gramian: Array, context: StepContext) -> Array:
+        """G [K, K] -> v [K]; zero rows get 1/K."""
+        v, ridged = alpha_fair(gramian, self.alpha)
+        if ridged:
+            self.count_guard()
+        return v
+
+
+def alpha_fair(gramian: Array, alpha: float) -> tuple[Array, bool]:
+    """v [K] = w / K with G w = w^(-1/alpha) over the rows that are not zero; whether a ridge was needed."""
+    live = np.diagonal(gramian) > 0.0
+    unit_rows = cosines(gramian[live][:, live])
+    n, inverse = norms(gramian)
+    nearest = min_norm_point(unit_rows)
+    stationary = bool(nearest @ unit_rows @ nearest < STATIONARY)
+    if stationary:
+        unit_rows = unit_rows + RIDGE * np.eye(len(unit_rows))
+    w = np.ones(len(n))
+    w[live] = newton(unit_rows, n[live], alpha) * inverse[live]
+    return w / len(n), stationary
+
+
+def newton(cosine: Array, n: Array, alpha: float) -> Array:
+    """z [K] > 0 with C z = a z^(-1/alpha), a = n^(1/alpha - 1): the minimum of z C z / 2 + sum phi(z).
+
+    phi = -a log z, or -a z^(1 - 1/alpha) / (1 - 1/alpha). Starts from the solution for orthogonal rows.
+    """
+    power = 1.0 / alpha
+    a = n ** (power - 1.0)
+
+    def height(z: Array) -> float:
+        phi = -a * np.log(z) if power == 1.0 else -a * z ** (1.0 - power) / (1.0 - power)
+        return float(0.5 * z @ cosine @ z + phi.sum())
+
+    z = n ** ((1.0 - alpha) / (1.0 + alpha))
+    last = np.inf
+    for _ in range(200):
+        pull = a * z**-power
+        gradient = cosine @ z - pull
+        step = -np.linalg.solve(cosine + np.diag(power * pull / z), gradient)
+        decrease = float(-gradient @ step) / float(pull @ z)
+        if decrease < 1e-8 and decrease >= 0.1 * last:  # quadratic convergence has met rounding
+            break
+        last = decrease
+        t = min(1.0, 0.95 / max(float(np.max(-step / z)), 0.95))
+        while decrease >= 1e-8 and height(z + t * step) > height(z) - 0.1 * t * decrease * float(pull @ z):
+            t *= 0.5
+        z = z + t * step
+    return z

@@ -1,0 +1,47 @@
+"""Per coordinate, one sign wins the draw; rows of the other sign are dropped there."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir import keyed
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Cost, StepContext, Surgery, Tier
+
+CHUNK = 1 << 18
+"""Coordinates at a time; the draws of a chunk are keyed by its number, so this is part of the method."""
+
+
+@register
+class Graddrop(Surgery):
+    """GradDrop (Chen et al., NeurIPS 2020, arXiv 2010.06808, Algorithm 1).
+
+    Positive values survive where P > U, negative ones where P < U, with P = (1 + sum g / sum |g|) / 2 and U uniform:
+    in expectation, exactly the mean of the rows. Applied to the gradients of the weights, where the paper masks those
+    of a shared activation. Departure: the mean of the masked rows, not their sum.
+    """
+
+    needs: ClassVar[Tier] = "rows"
+    cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="2 [M, P] row gradients")
+
+    leak: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of each row that passes whatever its sign."""
+
+    def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
+        """v [M]: the mean; the draws are in `combine`."""
+        return torch.full((len(gramian),), 1.0 / len(gramian), dtype=torch.float64)
+
+    def combine(self, rows: Tensor, weights: Tensor, context: StepContext) -> Tensor:
+        """rows [M, P], v [M] -> update [P]."""
+        keys = torch.tensor([context.key("graddrop")], device=rows.device)
+        pieces = []
+        for number, g in enumerate(rows.split(CHUNK, dim=1)):  # [M, chunk]
+            drawn = keyed.uniform(keyed.substream(keys, number), g.shape[1:])[0]  # U [chunk]
+            purity = 0.5 * (1.0 + torch.nan_to_num(g.sum(dim=0) / g.abs().sum(dim=0), nan=0.0))  # P [chunk]
+            kept = torch.where(g > 0, purity > drawn, purity < drawn).to(g)  # [M, chunk]
+            pieces.append(weights.to(g) @ (g * (self.leak + (1.0 - self.leak) * kept)))
+        return torch.cat(pieces)

@@ -1,0 +1,32 @@
+"""A direction with the same projection on every row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext
+
+from ._gramian import Array, GramianSurgery, norms, pseudo_inverse
+
+
+@register
+class ImtlG(GramianSurgery):
+    """IMTL-G (Liu et al., ICLR 2021, Equation 7, in the pseudo-inverse form of arXiv 2406.16232).
+
+    Weights of sum 1 under which the update makes equal angles with all rows (rows of full rank). Departure: where
+    the weights all but cancel (|sum| against sum of absolutes, `cancellation`) the published form explodes or turns
+    round and ascends every task; there the mean is taken, and counted in state `guarded`.
+    """
+
+    cancellation: float = 0.01
+    """Sum of the raw weights, as a share of the sum of their absolutes, at or below which the mean is taken."""
+
+    def solve(self, gramian: Array, context: StepContext) -> Array:
+        """G [K, K] -> v [K]; zero rows get 0."""
+        n, _ = norms(gramian)
+        q = pseudo_inverse(gramian) @ n
+        if q.sum() <= self.cancellation * np.abs(q).sum():
+            self.count_guard()
+            return np.full(len(n), 1.0 / len(n))
+        return q / q.sum()

@@ -1,0 +1,42 @@
+"""Rows bargain: the update maximises the product of their gains."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext
+
+from ._gramian import Array, GramianSurgery
+from .fairgrad import alpha_fair
+
+
+@register
+class NashMtl(GramianSurgery):
+    """Nash-MTL (Navon et al., ICML 2022, arXiv 2202.01017, Algorithm 1 and Claim 3.1): G w = 1 / w.
+
+    FairGrad at alpha 1, solved to the last digit; the authors iterate a convex approximation from the last step's
+    weights and keep these when it fails. Their default `max_norm` 1 always clips (the bargaining solution has length
+    sqrt K whatever the gradients), which fixes the update's length; off by default here.
+    """
+
+    max_norm: float = Field(default=0.0, ge=0.0)
+    """0: the length follows the gradients. Above: the published solution, of length sqrt K, clipped to this length."""
+
+    def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
+        """gramian [K, K] -> v [K]."""
+        v = super().weights(gramian, losses, context)
+        length = float((v @ gramian @ v).clamp(min=0.0).sqrt())
+        if self.max_norm == 0.0 or length == 0.0:
+            return v
+        live = int(torch.count_nonzero(gramian.diagonal()))
+        return v * (min(self.max_norm, live**0.5) / length)
+
+    def solve(self, gramian: Array, context: StepContext) -> Array:
+        """G [K, K] -> v [K]; zero rows get 1/K."""
+        v, ridged = alpha_fair(gramian, 1.0)
+        if ridged:
+            self.count_guard()
+        return v

@@ -1,0 +1,50 @@
+"""Active reweighting: more weight to the task that is losing ground."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext, Weighting
+
+from ._named import SMALLEST_LOSS, bounded, gather, scatter
+
+
+@register
+class Art(Weighting):
+    """Active reweighting (Wu, Jiang, Jiang, Liu, ACM MM 2024; authors' code `rebalance_loss.py`).
+
+    s_k = (l_k / E_k) (log m_k / log l_k) / tau, w = softmax(s); then E_k <- .01 l_k + .99 E_k, m_k <- min(m_k, l_k).
+    First factor > 1: losing ground against its own history; second > 1: far from its best on a dB-like scale.
+    Departures from the release: any number of tasks; the third task's E is updated (a misspelt name prevents it
+    there); a loss at or above `ceiling` has no place on the log scale, so its second factor is 1 (the quotient
+    diverges at 1: one such task would take everything for ever).
+    At tau = .1 the softmax is nearly a hard maximum, and the start (E = m = .1) is one-hot: sweep tau.
+    """
+
+    temperature: float = Field(0.1, gt=0)
+    """tau: softmax over tasks; small = nearly a hard maximum."""
+    momentum: float = Field(0.01, gt=0, le=1)
+    """Share of the newest loss in the running mean E."""
+    start: float = Field(0.1, gt=0)
+    """E and m of a task not seen before."""
+    ceiling: float = Field(0.999, gt=SMALLEST_LOSS, lt=1)
+    """Upper end of the losses inside the logarithms; the lower end is 1e-6."""
+
+    def reset(self) -> None:
+        """No task seen."""
+        self._state = {"mean": {}, "best": {}}
+
+    def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
+        """losses [K] -> weights [K], from the state before this batch."""
+        losses, start = bounded(losses), torch.full_like(losses, self.start)
+        mean = gather(self.state["mean"], context.rows, start)  # E [K]
+        best = gather(self.state["best"], context.rows, start)  # m [K]
+        distance = best.clamp(max=self.ceiling).log() / losses.clamp(max=self.ceiling).log()  # [K]
+        distance = torch.where(losses < self.ceiling, distance, 1.0)
+        scores = (losses / mean) * distance / self.temperature
+        scatter(self.state["mean"], context.rows, self.momentum * losses + (1 - self.momentum) * mean)
+        scatter(self.state["best"], context.rows, torch.minimum(best, losses))
+        return torch.softmax(scores, 0)

@@ -1,0 +1,18 @@
+"""Every task counts the same, however many samples it has in the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext, Weighting
+
+
+@register
+class Equal(Weighting):
+    """w_k = 1 (EW): every task counts the same, however many samples it has in the batch."""
+
+    def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
+        """losses [K] -> weights [K]."""
+        return torch.ones_like(losses)

@@ -1,0 +1,35 @@
+"""Task weights by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext, Weighting
+
+from ._named import beside
+
+
+@register
+class Manual(Weighting):
+    """w_k as given (linear scalarisation with fixed weights).
+
+    A row takes the number of its own name (`review:rain`), else its task's (`rain`), else 1.
+    """
+
+    by_task: dict[str, NonNegativeFloat] = Field(min_length=1)
+    """Task (or row) name -> weight; what is not named weighs 1."""
+
+    def named_tasks(self) -> Sequence[str]:
+        """The tasks whose weights are given."""
+        return [name.rpartition(":")[2] for name in self.by_task]
+
+    def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
+        """losses [K] -> weights [K]."""
+        return beside([self._of(row) for row in context.rows], losses)
+
+    def _of(self, row: str) -> float:
+        return self.by_task.get(row, self.by_task.get(row.rpartition(":")[2], 1.0))

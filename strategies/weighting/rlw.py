@@ -1,0 +1,24 @@
+"""Random weights: the control that a clever weighting has to beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.keyed import normal
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import StepContext, Weighting
+
+
+@register
+class Rlw(Weighting):
+    """Random loss weighting (Lin et al., TMLR 2022, arXiv 2111.10603, Alg. 2): w = K softmax(z), z ~ N(0, 1).
+
+    z is keyed by (seed, step, row name): no generator, no state, the same under any order of the rows.
+    """
+
+    def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
+        """losses [K] -> weights [K]."""
+        keys = torch.tensor([context.key("rlw", row) for row in context.rows], dtype=torch.int64)
+        drawn = normal(keys).flatten().to(losses.dtype).to(losses.device, non_blocking=True)  # [K]
+        return len(losses) * torch.softmax(drawn, 0)
