@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 from cmtl_ir.catalogue import Description
 from cmtl_ir.evaluation import task_means
@@ -60,9 +61,12 @@ class RunBar:
 def live() -> Iterator[LiveRuns]:
     """Progress bars for the runs of a comparison."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
-    )  # fmt: skip
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
     with Progress(*columns, console=console) as progress:
         yield LiveRuns(progress)
 
@@ -70,43 +74,51 @@ def live() -> Iterator[LiveRuns]:
 @contextmanager
 def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
     """A bar over files."""
-    with Progress(console=console) as progress:
-        task = progress.add_task(verb)
+    progress = Progress(console=console)
+    task = progress.add_task(verb)
 
-        def told(number: int, total: int, file: Path) -> None:
-            progress.update(task, completed=number, total=total, description=f"{verb} {escape(file.name)}")
+    def told(number: int, total: int, file: Path) -> None:
+        progress.start()  # not before the first file is done: an error comes without an empty bar
+        progress.update(task, completed=number, total=total, description=f"{verb} {escape(file.name)}")
 
+    try:
         yield told
+    finally:
+        progress.stop()
 
 
 def comparison(made: Comparison, files: Sequence[Path]) -> None:
     """The table strategy x task, what failed, and the paths to look at."""
-    results = made.results()
-    tasks = list(made.experiment.tasks)
-    table = Table(title=f"{made.experiment.name}: PSNR dB / SSIM, protocol {made.experiment.evaluation.protocol}")
-    table.add_column("strategy")
-    for task in tasks:
-        table.add_column(task, justify="right")
-    for column in ("mean", "forgetting dB", "seconds"):
-        table.add_column(column, justify="right")
+    results, tasks = made.results(), list(made.experiment.tasks)
+    with_ssim = console.width >= 40 + 13 * len(tasks)  # the files have both
+    what = "PSNR dB/SSIM" if with_ssim else "PSNR dB"
+    table = Table(title=f"{made.experiment.name}: {what}, protocol {made.experiment.evaluation.protocol}", box=SIMPLE_HEAD)
+    table.add_column("strategy", no_wrap=True)
+    for column in (*tasks, "mean", "forgets", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
     if results:
         first = results[0]
-        cells = [f"{first['psnr_input'][task]:.2f} / {first['ssim_input'][task]:.3f}" for task in tasks]
-        table.add_row("[dim]input[/dim]", *cells, f"{_mean(first['psnr_input']):.2f}", "", "")
+        cells = _cells(first, tasks, "_input", with_ssim)
+        table.add_row("(input)", *cells, f"{_mean(first['psnr_input']):.2f}", "", "", style="dim")
     for result in results:
-        cells = [f"{result['psnr'][task]:.2f} / {result['ssim'][task]:.3f}" for task in tasks]
         seed = f" (seed {result['seed']})" if len(made.experiment.seeds) > 1 else ""
-        forgotten = result["continual"]["mean_forgetting_db"]
-        forgetting = f"{forgotten:.2f}" if forgotten is not None else "-"
-        name = escape(result["label"] + seed)
-        table.add_row(name, *cells, f"{_mean(result['psnr']):.2f}", forgetting, f"{result['seconds']:.0f}")
+        means = [f"{_mean(result[key]):.2f}" for key in ("psnr", "forgetting_db")]
+        cells = _cells(result, tasks, "", with_ssim)
+        table.add_row(escape(result["label"] + seed), *cells, *means, f"{result['seconds']:.0f}")
     console.print(table)
+    say("forgets: best PSNR at an earlier evaluation minus the last, in dB, mean over tasks; s: seconds")
     for name, reason in made.failures.items():
         say(f"failed: {name}: {reason}")
     say("look at:")
     for file in files:
         say(f"  {file}")
     say(f"  mlflow ui --backend-store-uri {made.tracking_uri}")
+
+
+def _cells(result: dict[str, Any], tasks: Sequence[str], suffix: str, with_ssim: bool) -> list[str]:
+    psnr, ssim = result[f"psnr{suffix}"], result[f"ssim{suffix}"]
+    digits = {task: f"{ssim[task]:.3f}".removeprefix("0") for task in tasks}
+    return [f"{psnr[task]:.2f}/{digits[task]}" if with_ssim else f"{psnr[task]:.2f}" for task in tasks]
 
 
 def _mean(values: dict[str, float]) -> float:

@@ -31,6 +31,7 @@ def find_run(name: str | Path, out: str | Path = "runs") -> Path:
     if (path / "weights.safetensors").is_file():
         return path
     finished = {one.parent.name: one.parent for one in sorted(store.glob("*/weights.safetensors"))}
+    finished = {hash_: folder for hash_, folder in finished.items() if "." not in hash_}  # not those set aside
     by_label = {label: store / hash_ for label, hash_ in _labels(Path(out)).items() if hash_ in finished}
     found = {str(folder): folder for key, folder in finished.items() if key.startswith(str(name))}
     found |= {str(f): f for label, f in by_label.items() if label == str(name) or label.rpartition("/")[0] == str(name)}
@@ -100,8 +101,7 @@ def restore(
 def _restore_file(model: nn.Module, file: Path, there: Path, numbers: Tensor, tile: int) -> None:
     from cmtl_ir.results import write_image
 
-    pixels = decode(file)
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].to(numbers.device).float() / 255.0
+    image = torch.from_numpy(np.array(decode(file))).permute(2, 0, 1)[None].to(numbers.device).float() / 255.0
     write_image(there, restore_tiled(model, image, numbers, tile))
 
 

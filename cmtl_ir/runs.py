@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from filelock import FileLock, Timeout
 
 from cmtl_ir import checkpoint, yaml
 from cmtl_ir.config import Experiment, Strategy
+from cmtl_ir.continual import summary
+from cmtl_ir.environment import environment
 from cmtl_ir.errors import TrainingError, UserError
 from cmtl_ir.evaluation import Evaluator, task_means
 from cmtl_ir.identity import hash_of, identity_of
 from cmtl_ir.learner import Learner, pick_device
 from cmtl_ir.recorder import Progress, Recorder
 from cmtl_ir.step import NonFinite
-from cmtl_ir.summary import summary
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking import RunTracker, Tracking
@@ -172,6 +172,7 @@ def execute(run: Run, prepared: Prepared, tracking: Tracking, parent: str, progr
                 label=run.label,
                 params=_parameters(run, prepared.experiment),
                 folder=run.folder,
+                tags=_tags(prepared.device),
             )
             if run.status != "finished":
                 _train(run, prepared, tracker, progress)
@@ -193,7 +194,7 @@ def _train(run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress
         "keep": experiment.checkpoint.keep,
     }
     recorder = Recorder(learner, evaluator, run.folder, run.hash, every, tracker, progress)
-    (run.folder / "config.yaml").write_text(yaml.dump({"identity": run.identity, **_environment(prepared.device)}))
+    (run.folder / "config.yaml").write_text(yaml.dump({"identity": run.identity, "environment": environment(prepared.device)}))
     saved = checkpoint.load_latest(run.folder / "checkpoints", expect={"run": run.hash})
     if saved is not None:
         recorder.load(saved.tree)
@@ -237,21 +238,22 @@ def _leave_results(
         "ssim": task_means(recorder.scores, "ssim"),
         "psnr_input": identity,
         "ssim_input": task_means(recorder.scores, "ssim_input"),
-        "continual": summary(recorder.curve, learner.finished, identity),
+        "continual": summary(recorder.curve, learner.finished),
+        "forgetting_db": recorder.forgetting(),
         "curve": recorder.curve,
         "steps": learner.step,
         "seconds": recorder.seconds,
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
-        **_environment(learner.device),
+        "environment": environment(learner.device),
     }
     temporary = run.folder / "result.json.writing"
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(run.folder / "result.json")
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"environment": {"torch": torch.__version__, "device": name, "threads": torch.get_num_threads()}}
+def _tags(device: torch.device) -> dict[str, str]:
+    known = environment(device)
+    return {key: str(known[key]) for key in ("version", "commit", "device", "torch") if known[key] is not None}
 
 
 def _parameters(run: Run, experiment: Experiment) -> dict[str, Any]:

@@ -49,11 +49,16 @@ class DropPath(nn.Module):
     def __init__(self, rate: float, place: str) -> None:
         super().__init__()
         self.rate = rate
-        self.place = place
+        self.key = keyed.name_key(place)
 
     def forward(self, branch: Tensor, keys: Tensor) -> Tensor:  # [B, ...], [B] -> [B, ...]
         if not self.training or self.rate == 0:
             return branch
-        kept = keyed.uniform(keyed.substream(keys, self.place)) >= self.rate  # [B]
+        kept = keyed.uniform(keyed.mix(keys ^ self.key)) >= self.rate  # [B]
         scale = (kept / (1 - self.rate)).to(branch.dtype)
         return branch * scale.view(-1, *(1 for _ in branch.shape[1:]))
+
+
+def rising_rates(highest: float, count: int) -> list[float]:
+    """Drop rates from 0 for the first layer to `highest` for the last."""
+    return [highest * number / max(1, count - 1) for number in range(count)]

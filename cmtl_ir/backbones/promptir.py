@@ -44,6 +44,10 @@ class PromptBlock(nn.Module):
         prompt = (weights[:, :, None, None, None] * self.prompt_param).sum(1)
         return self.conv3x3(F.interpolate(prompt, features.shape[-2:], mode="bilinear"))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptBlock:
+        # model.to(memory_format=channels_last) asks it of five-dimensional parameters too, which torch then refuses.
+        return super()._apply(lambda tensor: fn(tensor[0])[None] if tensor.ndim == 5 else fn(tensor), recurse)
+
 
 class PromptIR(nn.Module):
     """PromptIR: Prompting for All-in-One Blind Image Restoration (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090).

@@ -69,6 +69,7 @@ class SRResNet(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
+    pictures: Tensor  # [T, 1, 128, 128]
 
     def __init__(
         self,

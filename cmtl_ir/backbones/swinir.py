@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._layers import DropPath, image_keys, pad_to
+from cmtl_ir.backbones._layers import DropPath, image_keys, pad_to, rising_rates
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 UPSAMPLER_CHANNELS = 64
@@ -46,6 +46,8 @@ def shift_mask(height: int, width: int, window: int, device: torch.device | None
 class WindowAttention(nn.Module):
     """Attention inside windows, with a learned bias for each offset between two pixels."""
 
+    relative_position_index: Tensor  # [T, T]
+
     def __init__(self, channels: int, window: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -54,7 +56,7 @@ class WindowAttention(nn.Module):
         y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
         y, x = y.flatten(), x.flatten()
         down, across = y[:, None] - y + window - 1, x[:, None] - x + window - 1
-        self.register_buffer("relative_position_index", down * reach + across)  # [T, T]
+        self.register_buffer("relative_position_index", down * reach + across)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -159,6 +161,7 @@ class SwinIR(nn.Module):
     couples_samples = False
     unused: tuple[str, ...] = ()
     sized_by_file: tuple[str, ...] = ("*.attn_mask",)
+    mean: Tensor
 
     def __init__(
         self,
@@ -183,7 +186,7 @@ class SwinIR(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.conv_first = nn.Conv2d(3, width, 3, padding=1)
         self.patch_embed = PatchEmbed(width)
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = rising_rates(drop_path, sum(depths))
         self.layers = nn.ModuleList()
         for number, (depth, head_count) in enumerate(zip(depths, heads, strict=True)):
             drops, rates = rates[:depth], rates[depth:]
@@ -235,7 +238,7 @@ class SwinIR(nn.Module):
         return (restored / self.value_range + self.mean)[:, :, : height * self.scale, : width * self.scale]
 
     def _deep(self, features: Tensor, keys: Tensor) -> Tensor:  # [B, C, H, W]
-        mask = shift_mask(*features.shape[-2:], self.window, features.device)
+        mask = shift_mask(features.shape[2], features.shape[3], self.window, features.device)
         h = self.patch_embed(features.permute(0, 2, 3, 1))
         for layer in self.layers:
             h = layer(h, mask, keys)

@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationError, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cmtl_ir import registry
@@ -41,6 +49,13 @@ class DataConfig(Record):
     """Test on the first n images only."""
     test_crop: int | None = Field(None, ge=8)
     """Test on the centre of each image, of this side."""
+
+    @field_validator("val")
+    @classmethod
+    def _val_is_apart(cls, val: float | Source | None) -> float | Source | None:
+        if val == "embedded":
+            raise ValueError("the embedded photographs are for training and test; hold out a share, such as 0.2")
+        return val
 
 
 class PairsConfig(Record):
@@ -83,7 +98,9 @@ class SplitConfig(PairsConfig):
 class TaskConfig(PairsConfig):
     """One task: `{degradation: NAME, its fields ...}` on clean images, or `{input: FOLDER, target: FOLDER}` pairs."""
 
-    degradation: SerializeAsAny[Degradation] | None = None
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
+
+    degradation: Annotated[Degradation | None, WithJsonSchema({"type": ["string", "null"]})] = None
     """Name of a degradation; its own fields stand beside it."""
     clean: Source | None = None
     """Clean images of this task alone; null: those of `data`."""

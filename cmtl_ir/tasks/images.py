@@ -1,4 +1,4 @@
-"""Image files -> arrays [H, W, 3] of uint8 RGB, and the image files of a folder. What is lost on the way is stated here.
+"""Image files -> arrays [H, W, 3] of uint8 RGB, and the image files of a folder. What is lost is stated here.
 
 16-bit grey and colour: the high byte is kept (Pillow offers nothing finer for colour). Grey, palette, CMYK and YCbCr
 become RGB without colour management; embedded ICC profiles are ignored. EXIF orientation is applied. An alpha channel
@@ -78,10 +78,12 @@ def image_files(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
         root = Path(entry).expanduser()
         prefix = f"{root.resolve().name}/" if len(entries) > 1 and root.is_dir() else ""
         for name, path in _of_entry(root):
-            name = unicodedata.normalize("NFC", prefix + name)
+            name = unicodedata.normalize("NFC", prefix + name).encode("utf-8", "backslashreplace").decode()
             if name in found:
                 raise DataError(f"{found[name]} and {path} would share the name {name!r}; rename one of their folders")
             found[name] = path
+    if not found:
+        raise DataError("a list of image folders is empty")
     return dict(sorted(found.items()))
 
 

@@ -10,25 +10,29 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from torch import Tensor
 
+from cmtl_ir.tasks.cache import default_cache, writable
 from cmtl_ir.tasks.images import DataError, ImageError, decode
 
 FORMAT = 1
 DECODERS = min(8, os.cpu_count() or 1)
+PATIENCE = 1.0
+"""Seconds of decoding before a progress bar appears."""
 OnError = Literal["stop", "skip"]
 log = logging.getLogger("cmtl_ir")
 
@@ -42,45 +46,34 @@ class Pack:
     sizes: NDArray[np.int64]  # [N, 2] height, width
     digests: tuple[str, ...]
     """Hash of each image's size and pixels."""
-    pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another
-
-
-def default_cache() -> Path:
-    """CMTL_IR_CACHE, else XDG_CACHE_HOME/cmtl-ir, else ~/.cache/cmtl-ir."""
-    if given := os.environ.get("CMTL_IR_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmtl-ir"
+    pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another; read-only
+    flat: Tensor  # the same memory; to be read only
+    skipped: dict[str, str]
+    """Name -> why, of files that are left out."""
 
 
 def open_pack(key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop") -> Pack:
     """The pack of these files (name -> path), built first where it is missing or stale.
 
     `key` names the source (absolute folder, pattern), not its files: a folder that gained a file finds its old pack
-    and replaces it.
-
-    Raises ImageError for a file that cannot be decoded, unless `on_error` is skip: then it is left out and logged.
+    and replaces it. Raises ImageError naming the files that cannot be decoded, unless `on_error` is skip: then they
+    are left out and logged.
     """
-    folder = (
-        (cache or default_cache())
-        / "packs"
-        / hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-    )
-    if (pack := _fresh(folder, files, on_error)) is not None:
-        return pack
-    folder = _writable(folder)
-    with FileLock(folder / "lock"):
-        if (pack := _fresh(folder, files, on_error)) is not None:
-            return pack
-        _build(folder, files, on_error)
-        pack = _fresh(folder, files, on_error)
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    folder = (cache or default_cache()) / "packs" / digest
+    pack = _fresh(folder, files, on_error)
+    if pack is None:
+        folder = writable(folder)
+        with FileLock(folder / "lock"):
+            pack = _fresh(folder, files, on_error)
+            if pack is None:
+                _build(folder, files, on_error)
+                pack = _fresh(folder, files, on_error)
     if pack is None:
         raise DataError(f"{next(iter(files.values())).parent}: its files change while they are being read; try again")
+    for reason in pack.skipped.values():
+        log.warning("skipped: %s", reason)
     return pack
-
-
-def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
-    stats = {name: path.stat() for name, path in files.items()}
-    return {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
 
 
 def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack | None:
@@ -90,12 +83,22 @@ def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack |
         if index["format"] != FORMAT or index["sources"] != _stamps(files):
             return None
         pixels = np.memmap(folder / index["pixels"], dtype=np.uint8, mode="r").view(np.ndarray)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     sizes = np.array(index["sizes"], dtype=np.int64)
     if (index["skipped"] and on_error == "stop") or len(pixels) != int(sizes.prod(axis=1).sum()) * 3:
         return None
-    return Pack(tuple(index["names"]), tuple(index["offsets"]), sizes, tuple(index["digests"]), pixels)
+    columns = (tuple(index[column]) for column in ("names", "offsets", "digests"))
+    names, offsets, digests = columns
+    with warnings.catch_warnings():  # torch has no read-only tensors; a writable mapping would have to fit into memory
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        flat = torch.from_numpy(pixels)
+    return Pack(names, offsets, sizes, digests, pixels, flat, index["skipped"])
+
+
+def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
+    stats = {name: path.stat() for name, path in files.items()}
+    return {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
 
 
 # -------------------------------------------------------------------------------------------------- building
@@ -106,9 +109,8 @@ def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
     index: dict[str, Any] = {"format": FORMAT, "pixels": fresh.name, "sources": _stamps(files)}
     index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "skipped": {}}
     try:
-        _write_pixels(fresh, index, files, on_error)
-        if not index["names"]:
-            raise DataError(f"none of {len(files)} image files could be decoded, such as {next(iter(files.values()))}")
+        _write_pixels(fresh, index, files)
+        _complain(index, on_error)
         (folder / "index.new").write_text(json.dumps(index), encoding="utf-8")
         os.replace(folder / "index.new", folder / "index.json")
     except BaseException as error:
@@ -123,24 +125,29 @@ def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
                 old.unlink()
 
 
-def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path], on_error: OnError) -> None:
+def _complain(index: dict[str, Any], on_error: OnError) -> None:
+    """Everything that is wrong with a folder at once, not one file a run."""
+    reasons = list(index["skipped"].values())
+    if reasons and (on_error == "stop" or not index["names"]):
+        more = f"\n({len(reasons) - 10} more)" if len(reasons) > 10 else ""
+        raise ImageError("\n".join(reasons[:10]) + more)
+
+
+def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path]) -> None:
     offset = 0
     with target.open("wb") as stream, _progress(f"decoding {len(files)} images", len(files)) as advance:
         for name, image in _decoded(files):
             advance()
             if isinstance(image, ImageError):
-                if on_error == "stop":
-                    raise image
-                log.warning("skipped: %s", image)
                 index["skipped"][name] = str(image)
                 continue
-            stream.write(image.data)
             height, width, _ = image.shape
-            digest = hashlib.blake2b(f"{height}x{width}".encode() + image.data, digest_size=16).hexdigest()
-            for column, value in zip(
-                ("names", "offsets", "sizes", "digests"), (name, offset, (height, width), digest), strict=True
-            ):
+            digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
+            digest.update(image.data)
+            row = {"names": name, "offsets": offset, "sizes": (height, width), "digests": digest.hexdigest()}
+            for column, value in row.items():
                 index[column].append(value)
+            stream.write(image.data)
             offset += image.nbytes
 
 
@@ -162,8 +169,9 @@ def _attempt(path: Path) -> NDArray[np.uint8] | ImageError:
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error that appears when the work has taken a second."""
+    """A progress bar on a terminal's standard error that appears when the work has taken a second."""
     from rich.console import Console
+    from rich.errors import LiveError
     from rich.progress import Progress
 
     bar = Progress(console=Console(stderr=True), transient=True)
@@ -171,32 +179,12 @@ def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
 
     def advance() -> None:
         bar.advance(task)
-        if not bar.live.is_started and time.monotonic() - started > 1.0:
-            bar.start()
+        if bar.console.is_terminal and not bar.live.is_started and time.monotonic() - started > PATIENCE:
+            with suppress(LiveError):  # another bar is being shown
+                bar.start()
 
     try:
         yield advance
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-# ------------------------------------------------------------------------------------------------- the folder
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, made; where that is not permitted, its stand-in in this process's temporary folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        stand_in = Path(_temporary().name) / folder.name
-        log.warning("cannot write to %s (%s): decoded images go to %s for this once", folder, error.strerror, stand_in)
-        stand_in.mkdir(exist_ok=True)
-        return stand_in
-
-
-@cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="cmtl-ir-")

@@ -33,19 +33,18 @@ def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError
     """
     assert config.input is not None and config.target is not None
     inputs, targets = image_files(config.input), image_files(config.target)
-    clean_captures = _captured(targets, config.target_name, config.target)
-    found = partners_of(_captured(inputs, config.input_name, config.input), clean_captures)
-    partner = _one_each(found, list(clean_captures), config, on_error)
-    used = set(partner.values())
-    degraded = ImageStore.of_files(
-        _key(config.input, config.input_name), {n: inputs[n] for n in partner}, cache, on_error
-    )
-    clean = ImageStore.of_files(
-        _key(config.target, config.target_name), {n: targets[n] for n in targets if n in used}, cache, on_error
-    )
+    captured = _captured(inputs, config.input_name, config.input)
+    wanted = _captured(targets, config.target_name, config.target)
+    partner = _one_each(partners_of(captured, wanted), list(wanted), config, on_error)
+    degraded = ImageStore.of_files(_key(config.input, config.input_name), _only(inputs, captured), cache, on_error)
+    clean = ImageStore.of_files(_key(config.target, config.target_name), _only(targets, wanted), cache, on_error)
     place = {name: number for number, name in enumerate(clean.names)}
-    degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner[name] in place])
+    degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner.get(name) in place])
     return _aligned(degraded, clean.choose([place[partner[name]] for name in degraded.names]), config, on_error)
+
+
+def _only(files: Mapping[str, Path], names: Mapping[str, Captures]) -> dict[str, Path]:
+    return {name: files[name] for name in names}
 
 
 def _captured(files: Mapping[str, Path], pattern: str, folder: str) -> dict[str, Captures]:
@@ -55,9 +54,7 @@ def _captured(files: Mapping[str, Path], pattern: str, folder: str) -> dict[str,
         if match := expression.fullmatch(name.rpartition(".")[0]):
             found[name] = tuple(sorted(match.groupdict().items()))
     if not found:
-        raise DataError(
-            f"{folder}: none of {len(files)} images fits the pattern {pattern!r}, such as {next(iter(files))}"
-        )
+        raise DataError(f"{folder}: none of its images, such as {next(iter(files))}, fits {pattern!r}")
     return found
 
 
@@ -105,9 +102,8 @@ def _aligned(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_er
         for i in np.flatnonzero(~equal).tolist()
     ]
     if wrong:
-        _stop_or_skip(
-            f"{config.input}: pairs differ in size: {_some(wrong)}; `sizes: centre` cuts them alike", on_error
-        )
+        on_error = on_error if equal.any() else "stop"
+        _stop_or_skip(f"{config.input}: unequal sizes: {_some(wrong)}; `sizes: centre` cuts them alike", on_error)
     return pairs.choose(np.flatnonzero(equal).tolist())
 
 

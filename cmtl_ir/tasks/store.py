@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from cmtl_ir.tasks.crops import copy_crop
 from cmtl_ir.tasks.images import image_files
 from cmtl_ir.tasks.packing import OnError, Pack, open_pack
 
@@ -71,7 +74,7 @@ class ImageStore:
 
     @cached_property
     def digest(self) -> str:
-        """Hash over names and pixels: the same wherever the files lie and however they are encoded."""
+        """Hash over names and pixels: the same wherever the files lie."""
         return content_digest(*(part for i in self.places for part in (self.pack.names[i], self.pack.digests[i])))
 
     def choose(self, numbers: Sequence[int]) -> ImageStore:
@@ -84,11 +87,18 @@ class ImageStore:
         (height, width), start = self.pack.sizes[place].tolist(), self.pack.offsets[place]
         return self.pack.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
-    def crops(self, numbers: Sequence[int], origins: Sequence[Sequence[int]], out: Pixels) -> None:
-        """Fill out [B, P, P, 3] with the crops of images [B] whose upper left corners are at origins [B, 2]."""
-        patch = out.shape[1]
-        for slot, (number, (top, left)) in enumerate(zip(numbers, origins, strict=True)):
-            out[slot] = self.image(number)[top : top + patch, left : left + patch]
+    def crops(self, numbers: Tensor, corners: Tensor, flips: Tensor, out: Tensor) -> None:
+        """Fill out [B, 3, P, P] (uint8) with flipped crops of images [B] whose corners (y, x) are [B, 2]."""
+        for slot, number, (top, left), flip in zip(
+            out, numbers.tolist(), corners.tolist(), flips.tolist(), strict=True
+        ):
+            place = self.places[number]
+            row = self._widths[place] * 3
+            copy_crop(self.pack.flat, self.pack.offsets[place] + top * row + left * 3, row, flip, slot)
+
+    @cached_property
+    def _widths(self) -> list[int]:
+        return self.pack.sizes[:, 1].tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +143,9 @@ class PairStore:
             found.append(side.image(number)[top : top + height, left : left + width])
         return found[0], found[1]
 
-    def crops(self, numbers: Sequence[int], origins: Sequence[Sequence[int]], degraded: Pixels, clean: Pixels) -> None:
-        """Fill degraded and clean [B, P, P, 3] with crops at the same places."""
+    def crops(self, numbers: Tensor, corners: Tensor, flips: Tensor, degraded: Tensor, clean: Tensor) -> None:
+        """Fill degraded and clean [B, 3, P, P] (uint8) with crops at the same places, flipped alike."""
+        chosen = numbers.numpy()
         for side, out in ((self.degraded, degraded), (self.clean, clean)):
-            margins = (side.sizes[list(numbers)] - self.sizes[list(numbers)]) // 2
-            side.crops(numbers, (np.asarray(origins) + margins).tolist(), out)
+            margins = (side.sizes[chosen] - self.sizes[chosen]) // 2
+            side.crops(numbers, corners + torch.from_numpy(margins), flips, out)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,6 +15,7 @@ from cmtl_ir import keyed
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
 from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.packing import OnError
 from cmtl_ir.tasks.pairs import open_pairs
 from cmtl_ir.tasks.store import ImageStore
 from cmtl_ir.tasks.task import Splits, Store, Task
@@ -45,6 +47,7 @@ def build_tasks(
 class _Opener:
     data: DataConfig
     cache: Path | None
+    opened: dict[str, ImageStore] = field(default_factory=dict)
 
     def splits(self, task: TaskConfig) -> Splits:
         """Training, test and validation images of a task: its own where it names them, else the experiment's."""
@@ -79,14 +82,15 @@ class _Opener:
             return self._open(config.clean, "test")
         return open_pairs(config, self.cache, self.data.on_error)
 
-    def _open(self, source: str | list[str], split: str) -> ImageStore:
-        if source == "embedded":
-            return ImageStore.of_files(f"embedded {split}", embedded_files(split), self.cache)
-        return ImageStore.open(source, self.cache, self.data.on_error)
+    def _open(self, source: str | list[str], split: Literal["train", "test"]) -> ImageStore:
+        key = f"{source} {split}"
+        if key not in self.opened:
+            self.opened[key] = open_source(source, split, self.cache, self.data.on_error)
+        return self.opened[key]
 
     def _large_enough(self, store: Store) -> Store:
         patch = self.data.patch
-        large = (store.sizes >= patch).all(axis=1)
+        large = store.sizes.min(axis=1) >= patch
         small = [f"{store.names[i]} ({w}x{h})" for i, (h, w) in enumerate(store.sizes.tolist()) if not large[i]]
         if not small:
             return store
@@ -95,6 +99,16 @@ class _Opener:
             raise DataError(f"training images {message}; lower data.patch, remove them, or set `data.on_error: skip`")
         log.warning("skipped: training images %s", message)
         return store.choose([i for i in range(len(store)) if large[i]])
+
+
+def open_source(
+    source: str | list[str], split: Literal["train", "test"], cache: Path | None = None, on_error: OnError = "stop"
+) -> ImageStore:
+    """The images that a configuration's source means; `split` matters to `embedded` only."""
+    if source == "embedded":
+        files = embedded_files(split)
+        return ImageStore.of_files("\0".join(map(str, files.values())), files, cache)
+    return ImageStore.open(source, cache, on_error)
 
 
 def hold_out(store: Store, share: float) -> tuple[Store, Store]:
@@ -106,7 +120,7 @@ def hold_out(store: Store, share: float) -> tuple[Store, Store]:
     count = max(1, round(share * len(groups)))
     if count >= len(groups):
         raise DataError(
-            f"cannot hold out {count} of {len(groups)} image(s), {groups[0]}: name test images of their own"
+            f"cannot hold out {count} of {len(groups)} image(s), {groups[0]}: name the others, as with data.test"
         )
     held = set(groups[:count])
     sides = [[i for i, group in enumerate(store.groups) if (group in held) is side] for side in (False, True)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from cmtl_ir import keyed
 from cmtl_ir.strategy import Batch
 from cmtl_ir.tasks.config import DataConfig
+from cmtl_ir.tasks.crops import Cut, draw_cut, image_numbers, unit
 from cmtl_ir.tasks.degradation import Degradation
 from cmtl_ir.tasks.images import DataError
 from cmtl_ir.tasks.store import ImageStore, PairStore, content_digest
@@ -33,17 +34,6 @@ class TestSample:
     """Which of the degradation's settings, such as a noise level; empty where there is only one."""
     degraded: Tensor  # [1, 3, H, W] in [0, 1]
     clean: Tensor  # [1, 3, H, W] in [0, 1]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Where crops are cut and how they are flipped."""
-
-    numbers: list[int]  # [B] which image
-    corners: list[list[int]]  # [B][2] upper left corner (y, x) in the stored image
-    flips: Tensor  # [B] int64: bit 0 mirrors left-right, bit 1 upside down, bit 2 transposes first
-    origin: Tensor  # [B, 2] int64: the corner in the flipped image
-    size: Tensor  # [B, 2] int64: size of the flipped image
 
 
 @dataclass(frozen=True)
@@ -73,6 +63,7 @@ class Task:
         self.seed, self.device, self.repeats = seed, device, repeats
         self._sizes = torch.from_numpy(splits.train.sizes)  # [N, 2]
         self._key = keyed.name_key(seed, "task", name)
+        self._epoch_key = keyed.name_key(seed, "epochs", name)
 
     @property
     def size(self) -> int:
@@ -82,16 +73,21 @@ class Task:
     @property
     def digest(self) -> str:
         """Hash of all that decides the training samples, but the seed: name, degradation, pixels, crops."""
-        kind = "pairs" if self.degradation is None else f"{self.degradation.called} {self.degradation!r}"
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
-        return content_digest(self.name, kind, self.splits.train.digest, how)
+        return content_digest(self.name, *self._kind, self.splits.train.digest, how)
 
     @property
     def test_digest(self) -> str:
         """Hash of all that decides the test samples."""
-        kind = "pairs" if self.degradation is None else f"{self.degradation.called} {self.degradation!r}"
         how = f"{self.data.test_limit} {self.data.test_crop}"
-        return content_digest(self.name, kind, self.splits.test.digest, how)
+        return content_digest(self.name, *self._kind, self.splits.test.digest, how)
+
+    @property
+    def _kind(self) -> tuple[str, ...]:
+        if self.degradation is None:
+            return ("pairs",)
+        name = self.degradation.called.rpartition("/")[2]  # of `path/to/file.py:Class`, the path does not matter
+        return (name, self.degradation.model_dump_json())
 
     # ------------------------------------------------------------------------------------ training samples
 
@@ -115,37 +111,18 @@ class Task:
 
     def _cut(self, ids: Tensor) -> Cut:
         ids = ids.cpu()
+        numbers = image_numbers(self._epoch_key, ids, len(self.splits.train))
         keys = keyed.keys_of(self._key, ids)  # [B]
-        numbers = self._image_numbers(ids)
-        size = self._sizes[numbers]  # [B, 2]
-        span = size - self.data.patch + 1
-        draws = [keyed.integers(keyed.substream(keys, f"crop {axis}"), 0, span[:, i]) for i, axis in enumerate("yx")]
-        corner = torch.stack(draws, dim=1)
-        kinds = {"dihedral": 8, "horizontal": 2, "none": 1}[self.data.flips]
-        flips = keyed.integers(keyed.substream(keys, "flip"), 0, kinds)
-        return Cut(numbers.tolist(), corner.tolist(), flips, *_flipped_frame(corner, size, flips, self.data.patch))
-
-    def _image_numbers(self, ids: Tensor) -> Tensor:
-        """[B]: a keyed permutation of the training images per epoch, every image once."""
-        count = len(self.splits.train)
-        epochs, places = ids // count, ids % count
-        numbers = torch.empty_like(places)
-        for epoch in epochs.unique().tolist():
-            here = epochs == epoch
-            base = keyed.name_key(self.seed, "epoch", self.name, epoch)
-            numbers[here] = keyed.permuted(base, places[here], count)
-        return numbers
+        return draw_cut(keys, numbers, self._sizes[numbers], self.data.patch, self.data.flips)
 
     def _crops(self, cut: Cut) -> list[Tensor]:
         """Clean crops [B, 3, P, P], or degraded and clean ones of a pair, flipped, on the device."""
         store, patch = self.splits.train, self.data.patch
-        shape = (len(cut.numbers), patch, patch, 3)
-        pinned = self.device.type == "cuda"
+        shape, pinned = (len(cut.flips), 3, patch, patch), self.device.type == "cuda"
         planes = 2 if isinstance(store, PairStore) else 1
         raw = [torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for _ in range(planes)]
-        store.crops(cut.numbers, cut.corners, *(one.numpy() for one in raw))
-        flips = cut.flips.to(self.device, non_blocking=True)
-        return [_unit(flipped(one.to(self.device, non_blocking=True).permute(0, 3, 1, 2), flips)) for one in raw]
+        store.crops(cut.numbers, cut.corner, cut.flips, *raw)
+        return [unit(one.to(self.device, non_blocking=True)) for one in raw]
 
     def _degrade(self, clean: Tensor, ids: Tensor, cut: Cut) -> Tensor:
         if self.degradation is None:
@@ -163,8 +140,8 @@ class Task:
         """Like the test samples, of images carved from the training data. Raises DataError where there are none."""
         if self.splits.val is None:
             raise DataError(
-                f"task {self.name} has no validation images: set data.val to a share of the training images, "
-                "such as `--set data.val=0.2`, or to a folder"
+                f"task {self.name} has no validation images: set data.val to a share of the training images "
+                f"(`--set data.val=0.2`) or to a folder, or give the task its own under tasks.{self.name}.val"
             )
         return self._whole_images("val", self.splits.val, None)
 
@@ -192,28 +169,4 @@ class Task:
         origin = (full - crop) // 2
         (top, left), (height, width) = origin[0].tolist(), crop[0].tolist()
         pixels = torch.from_numpy(np.array(image[top : top + height, left : left + width]))
-        return _unit(pixels.to(self.device).permute(2, 0, 1)[None]), origin.to(self.device), full.to(self.device)
-
-
-# --------------------------------------------------------------------------------------------------- geometry
-
-
-def flipped(images: Tensor, flips: Tensor) -> Tensor:
-    """[B, C, P, P] -> each transposed (bit 2), then turned upside down (bit 1), then mirrored (bit 0)."""
-    flips = flips[:, None, None, None]
-    images = torch.where((flips & 4) > 0, images.transpose(2, 3), images)
-    images = torch.where((flips & 2) > 0, images.flip(2), images)
-    return torch.where((flips & 1) > 0, images.flip(3), images)
-
-
-def _flipped_frame(corner: Tensor, size: Tensor, flips: Tensor, patch: int) -> tuple[Tensor, Tensor]:
-    """Corner [B, 2] and full size [B, 2] as the flipped photograph has them: a degradation sees that one, so rain
-    falls downwards on it and the sky of a mirrored street is where the mirror puts it."""
-    transposed = ((flips & 4) > 0)[:, None]
-    corner, size = (torch.where(transposed, one.flip(1), one) for one in (corner, size))
-    mirrored = torch.stack([(flips & 2) > 0, (flips & 1) > 0], dim=1)
-    return torch.where(mirrored, size - patch - corner, corner), size
-
-
-def _unit(pixels: Tensor) -> Tensor:
-    return pixels.contiguous().to(torch.float32).div_(255.0)
+        return unit(pixels.to(self.device).permute(2, 0, 1)[None]), origin.to(self.device), full.to(self.device)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from cmtl_ir.errors import ConfigError
-from cmtl_ir.strategy import Schedule
+from cmtl_ir.strategy import Schedule, Stage
 
 
 def split(steps: int, parts: Sequence[int]) -> list[int]:
@@ -34,3 +34,12 @@ def uniform(tasks: Sequence[str]) -> dict[str, float]:
 def restarting(cycles: int) -> Schedule | None:
     """A cosine that restarts `cycles` times; once is the run's own schedule."""
     return None if cycles == 1 else Schedule(cycles=cycles)
+
+
+def exposures(stages: Sequence[Stage]) -> dict[str, float]:
+    """Row -> batches' worth of samples that it gets over all stages."""
+    rows = {row: 0.0 for stage in stages for row in stage.mixture}
+    for stage in stages:
+        for row, share in stage.mixture.items():
+            rows[row] += share * stage.steps
+    return rows

@@ -13,11 +13,8 @@ from ._stages import split
 class Sequential(OrderedCurriculum):
     """Fine-tuning from task to task, one stage each, fresh optimizer and schedule: the forgetting baseline."""
 
-    def next_stage(self, history: History) -> Stage | None:
-        """Stage i is task i alone, with steps / K steps."""
-        done = len(history.stages)
-        if done == len(history.tasks):
-            return None
-        task = self.ordered(history)[done]
-        steps = split(history.steps, [1] * len(history.tasks))[done]
-        return Stage(task, {task: 1.0}, steps, fresh_optimizer=True)
+    def plan(self, history: History) -> list[Stage]:
+        """Stage i is task i alone, for steps / K."""
+        order = self.ordered(history)
+        lengths = split(history.steps, [1] * len(order))
+        return [Stage(t, {t: 1.0}, n, fresh_optimizer=True) for t, n in zip(order, lengths, strict=True)]

@@ -66,9 +66,10 @@ def pseudo_inverse(gramian: Array) -> Array:
 
 
 def factor(gramian: Array) -> Array:
-    """L [K, K] with G = L^T L: column k stands for row k, in K dimensions instead of P."""
+    """L [R, K] with G = L^T L: column k stands for row k, in R (rank) dimensions instead of P."""
     values, vectors = np.linalg.eigh(gramian)
-    return np.sqrt(values.clip(min=0.0))[:, None] * vectors.T
+    kept = values > RANK_CUTOFF * values[-1]  # else exactly opposite rows get weights of 1e14
+    return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
 
 
 # ------------------------------------------------------------------------------- two quadratic programmes
@@ -91,8 +92,8 @@ def min_norm_point(gramian: Array) -> Array:
     zero = n == 0.0
     if zero.any():
         return zero / zero.sum()
-    matrix = np.vstack([factor(cosines(gramian)), n.min() * inverse])  # [K + 1, K]
-    y = nnls(matrix, np.append(np.zeros(len(n)), 1.0))
+    matrix = np.vstack([factor(cosines(gramian)), n.min() * inverse])  # [R + 1, K]
+    y = nnls(matrix, np.eye(len(matrix))[-1])
     return y * inverse / (y @ inverse)
 
 
@@ -102,5 +103,5 @@ def project_on_dual_cone(gramian: Array, targets: Array) -> Array:
     By duality v = u + y / n with y = argmin_{y >= 0} ||L (n u + y)|| on unit rows. No ridge: it would break J d >= 0.
     """
     n, inverse = norms(gramian)
-    root = factor(cosines(gramian))
+    root = factor(cosines(gramian)) * (n > 0)  # a zero row's column is exactly zero, not 1e-17
     return targets + np.stack([nnls(root, -root @ (n * u)) for u in targets]) * inverse

@@ -26,8 +26,13 @@ class AlignedMtl(GramianSurgery):
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
         """G [K, K] -> v [K]."""
-        values, vectors = np.linalg.eigh(gramian)
-        kept = values > RANK_CUTOFF * values[-1]
-        values, vectors = values[kept], vectors[:, kept]  # [R], [K, R], ascending
-        common = {"min": values[0], "median": values[(len(values) - 1) // 2], "rmse": values.mean()}[self.scale_mode]
-        return vectors @ (np.sqrt(common / values) * vectors.mean(axis=0))  # B 1/K
+        return balance(gramian, self.scale_mode).mean(axis=1)
+
+
+def balance(gramian: Array, scale_mode: str) -> Array:
+    """B [K, K], symmetric: B @ J are the aligned rows."""
+    values, vectors = np.linalg.eigh(gramian)
+    kept = values > RANK_CUTOFF * values[-1]
+    values, vectors = values[kept], vectors[:, kept]  # [R] ascending, [K, R]
+    common = {"min": values[0], "median": values[(len(values) - 1) // 2], "rmse": values.mean()}[scale_mode]
+    return (vectors * np.sqrt(common / values)) @ vectors.T

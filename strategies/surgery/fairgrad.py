@@ -69,12 +69,13 @@ def newton(cosine: Array, n: Array, alpha: float) -> Array:
         pull = a * z**-power
         gradient = cosine @ z - pull
         step = -np.linalg.solve(cosine + np.diag(power * pull / z), gradient)
-        decrease = float(-gradient @ step) / float(pull @ z)
-        if decrease < 1e-8 and decrease >= 0.1 * last:  # quadratic convergence has met rounding
+        change = float(np.abs(step / z).max())
+        if change < 1e-14 or (last < 1e-4 and change >= 0.5 * last):  # quadratic convergence has met rounding
             break
-        last = decrease
+        last = change
+        slope, scale = float(gradient @ step), float(pull @ z)
         t = min(1.0, 0.95 / max(float(np.max(-step / z)), 0.95))
-        while decrease >= 1e-8 and height(z + t * step) > height(z) - 0.1 * t * decrease * float(pull @ z):
+        while -slope > 1e-8 * scale and height(z + t * step) > height(z) + 0.1 * t * slope:
             t *= 0.5
         z = z + t * step
     return z

@@ -7,7 +7,7 @@ import numpy as np
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import StepContext
 
-from ._gramian import Array, GramianSurgery, norms, pseudo_inverse
+from ._gramian import RANK_CUTOFF, Array, GramianSurgery, norms, pseudo_inverse
 
 
 @register
@@ -26,7 +26,8 @@ class ImtlG(GramianSurgery):
         """G [K, K] -> v [K]; zero rows get 0."""
         n, _ = norms(gramian)
         q = pseudo_inverse(gramian) @ n
-        if q.sum() <= self.cancellation * np.abs(q).sum():
+        reach = n @ q  # 0 where every direction treats some rows oppositely: q is then rounding
+        if reach < RANK_CUTOFF or q.sum() <= self.cancellation * np.abs(q).sum():
             self.count_guard()
             return np.full(len(n), 1.0 / len(n))
         return q / q.sum()

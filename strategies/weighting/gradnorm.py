@@ -20,8 +20,9 @@ SMALLEST_WEIGHT = 1e-6
 class Gradnorm(Weighting):
     """GradNorm (Chen et al., ICML 2018, Alg. 1): w descends sum_k |w_k n_k - mean(w n) r_k^alpha|.
 
-    The target is held fixed; r_k = (l_k / l_k of the task's first step) / their mean; n = norms of the whole row gradients (the paper: of the
-    last shared layer), read from the Gramian's diagonal: the same number as the published double backward, without it.
+    The target is held fixed; r_k = (l_k / l_k of the task's first step) / their mean; n = norms of the whole row
+    gradients (the paper: of the last shared layer), read from the Gramian's diagonal: the same number as the published
+    double backward, without it.
     The step is divided by mean n, so that `lr` does not depend on the scale of the gradients [ours].
     """
 

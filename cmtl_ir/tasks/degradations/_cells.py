@@ -30,12 +30,12 @@ def near_cells(keys: Tensor, origin: Tensor, shape: tuple[int, int], spacing: in
     first = origin // spacing - 1  # [B, 2]
     steps = [first[:, axis, None] + torch.arange(shape[axis] // spacing + 4, device=keys.device) for axis in (0, 1)]
     cells = lattice(keys, steps[0], steps[1])  # [B, rows, columns]
-    numbers = uniform(cells.flatten(), (count,)).view(*cells.shape, count)
+    numbers = uniform(cells.flatten(), (count,)).T.reshape(count, *cells.shape)
     sample = torch.arange(len(keys), device=keys.device)[:, None, None]
     y, x = positions(origin, 0, shape[0]), positions(origin, 1, shape[1])
     for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
         row = (y - spacing // 2) // spacing + corner[0]
         column = (x - spacing // 2) // spacing + corner[1]
-        seen = numbers[sample, (row - first[:, :1])[:, :, None], (column - first[:, 1:])[:, None, :]]
+        seen = numbers[:, sample, (row - first[:, :1])[:, :, None], (column - first[:, 1:])[:, None, :]]
         to_y, to_x = (place - cell * spacing - spacing / 2 for place, cell in ((y, row), (x, column)))
-        yield Cell(to_y[:, :, None], to_x[:, None, :], seen.permute(3, 0, 1, 2))
+        yield Cell(to_y[:, :, None], to_x[:, None, :], seen)

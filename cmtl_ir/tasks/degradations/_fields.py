@@ -43,8 +43,8 @@ def smooth(keys: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int], w
 
 
 def drops(keys: Tensor, rows: Tensor, columns: Tensor, density: Tensor) -> Tensor:
-    """Sparse random drops [B, h, w] float32: with probability density [B] a whole number 64 .. 255, else 0."""
+    """Sparse random drops [B, h, w] int32: with probability density [B] a whole number 64 .. 255, else 0."""
     bits = lattice(keys, rows, columns)
     threshold = (density.double() * 2**24).long() - 2**23  # of the upper 24 bits, signed
-    brightness = (bits & 255).clamp_(min=64).to(torch.float32)
+    brightness = (bits & 255).clamp_(min=64).to(torch.int32)
     return brightness * ((bits >> 40) < threshold[:, None, None])

@@ -54,9 +54,8 @@ def to_grid(images: Tensor, origin: Tensor, period: int, margin: int = 0) -> tup
     """Crops laid on the full image's grid of period x period cells, missing pixels reflected.
 
     [B, C, h, w] -> [B, C, h', w'] with h', w' multiples of the period (the first of which lies on a grid line),
-    and where the crop's rows [B, h] and columns [B, w] are, for `from_grid`. margin: further pixels around it.
+    and where the crop's rows [B, h] and columns [B, w] are, for `gathered`. margin: further pixels around it.
     """
-    sample = torch.arange(len(images), device=images.device)[:, None, None]
     before = -(-margin // period) * period
     where, sources = [], []
     for axis in (0, 1):
@@ -65,12 +64,11 @@ def to_grid(images: Tensor, origin: Tensor, period: int, margin: int = 0) -> tup
         phase = origin[:, axis, None] % period + before  # [B, 1]
         sources.append(reflected(torch.arange(cells * period, device=images.device) - phase, length))
         where.append(torch.arange(length, device=images.device) + phase)
-    rows, columns = sources[0][:, :, None], sources[1][:, None, :]
-    laid = images.permute(0, 2, 3, 1)[sample, rows, columns].permute(0, 3, 1, 2).contiguous()
-    return laid, where[0], where[1]
+    return gathered(images, *sources), where[0], where[1]
 
 
-def from_grid(laid: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The crop back: [B, C, h', w'] -> [B, C, h, w]."""
-    sample = torch.arange(len(laid), device=laid.device)[:, None, None]
-    return laid.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+def gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """[B, C, h, w] at rows [B, h'] and columns [B, w'] -> [B, C, h', w']."""
+    batch, channels, _, width = images.shape
+    tall = images.gather(2, rows[:, None, :, None].expand(batch, channels, rows.shape[1], width))
+    return tall.gather(3, columns[:, None, None, :].expand(batch, channels, rows.shape[1], columns.shape[1]))

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
-from pydantic import field_validator
+from pydantic import WithJsonSchema, field_validator
 from torch import Tensor
 
 from cmtl_ir import registry
 from cmtl_ir.keyed import substream, uniform
+from cmtl_ir.parts import Problem, part_from
 from cmtl_ir.registry import register
 from cmtl_ir.tasks.degradation import Degradation
 from cmtl_ir.tasks.degradations._graded import Graded
 
-
-def resolved(given: Any) -> dict[str, Any]:
-    """A name or {name: ..., field: value} -> the same with every field written out."""
-    fields = {"name": given} if isinstance(given, str) else dict(given)
-    name = fields.pop("name")
-    return {"name": name, **registry.load("degradation", name).model_validate(fields).model_dump(mode="json")}
-
-
-def built(fields: Mapping[str, Any]) -> Degradation:
-    """The degradation of a resolved record."""
-    values = {field: value for field, value in fields.items() if field != "name"}
-    part: Degradation = registry.load("degradation", fields["name"]).model_validate(values)
-    return part
+PartFields = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]}),
+]
+"""A name, or {name: ..., field: value}; kept with every field written out."""
 
 
 @register
 class Composition(Graded):
     """Degradations in a row; by default low light, rain, snow, haze in this order (OneRestore, ECCV 2024, Eq. 1).
 
-    Every part draws its own numbers. In YAML: `{degradation: composition, parts: [haze, {name: jpeg, quality: [10, 30]}]}`.
+    Every part draws its own numbers. In YAML:
+    `{degradation: composition, parts: [haze, {name: jpeg, quality: [10, 30]}]}`.
     """
 
     severities: ClassVar[Mapping[str, Any]] = {}
 
-    parts: tuple[dict[str, Any], ...] = (
+    parts: tuple[PartFields, ...] = (
         {"name": "low_light", "gamma": [2.0, 3.0], "gain": [1.0, 1.0]},
         {"name": "rain_streaks"},
         {"name": "snow"},
@@ -53,18 +47,26 @@ class Composition(Graded):
     @field_validator("parts", mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> tuple[dict[str, Any], ...]:
-        return tuple(resolved(part) for part in given)
+        if not isinstance(given, list | tuple):
+            raise ValueError("expected a list of degradations")
+        problems: list[Problem] = []
+        parts = [part_from("degradation", one, str(index), problems) for index, one in enumerate(given)]
+        if problems:
+            raise ValueError("; ".join(map(str, problems)))
+        return tuple({"name": part.called, **part.model_dump(mode="json")} for part in parts if part is not None)
 
     @cached_property
     def degradations(self) -> tuple[Degradation, ...]:
         """The parts themselves."""
-        return tuple(built(part) for part in self.parts)
+        return tuple(cast(Degradation, part_from("degradation", part, "", [])) for part in self.parts)
 
     @classmethod
     def at_severity(cls, level: int, **fields: Any) -> Self:
         """Every part at that severity; a part's other fields are its defaults."""
-        names = [part["name"] for part in cls(**fields).parts]
-        parts = [{"name": name, **registry.load("degradation", name).at_severity(level).model_dump()} for name in names]
+        parts = []
+        for part in cls(**fields).parts:
+            kind: Any = registry.load("degradation", part["name"])
+            parts.append({"name": part["name"], **kind.at_severity(level).model_dump(mode="json")})
         return cls(**fields | {"parts": parts})
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cmtl_ir.keyed import choice, substream
 from cmtl_ir.registry import register
 from cmtl_ir.tasks.degradation import Degradation
-from cmtl_ir.tasks.degradations._filters import from_grid, to_grid
+from cmtl_ir.tasks.degradations._filters import gathered, to_grid
 from cmtl_ir.tasks.degradations._graded import Graded, spread
 
 
@@ -47,7 +47,7 @@ class Downsampling(Graded):
         shape = (laid.shape[2] // factor, laid.shape[3] // factor)
         down = F.interpolate(laid, size=shape, mode="bicubic", antialias=self.antialias)
         up = F.interpolate(down, size=laid.shape[2:], mode="bicubic", antialias=self.antialias)
-        return from_grid(up, rows, columns).clamp_(0, 1)
+        return gathered(up, rows, columns).clamp_(0, 1)
 
     def variants(self) -> dict[str, Degradation]:
         return {f"x{factor}": self.model_copy(update={"factor": (factor,)}) for factor in self.factor}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cmtl_ir.registry import register
-from cmtl_ir.tasks.degradations._filters import from_grid, to_grid
+from cmtl_ir.tasks.degradations._filters import gathered, to_grid
 from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
 from cmtl_ir.tasks.degradations.jpeg import Jpeg
 
@@ -30,7 +30,7 @@ CHROMINANCE = (
 class JpegFast(Graded):
     """JPEG with colour at half resolution, batched on the device (the DiffJPEG idea, here without gradients).
 
-    Within half a grey level of `jpeg` on average; use `jpeg` for numbers in a table. Blocks lie on the grid of the
+    Off from `jpeg` by 0.4 to 0.7 grey levels a pixel on average, under 0.1 dB of input PSNR; use `jpeg` for tables. Blocks lie on the grid of the
     full image; missing pixels are reflected.
     """
 
@@ -54,7 +54,7 @@ class JpegFast(Graded):
         halved = coded(halved, tables(CHROMINANCE, parameters["quality"]))
         cb, cr = F.interpolate(halved, scale_factor=2, mode="bilinear", align_corners=False).unbind(1)
         colours = [luma + cr * 1.402, luma - cb * 0.344136 - cr * 0.714136, luma + cb * 1.772]
-        return from_grid(torch.stack(colours, 1), rows, columns).round_().clamp_(0, 255) / 255
+        return gathered(torch.stack(colours, 1), rows, columns).round_().clamp_(0, 255) / 255
 
 
 def tables(base: tuple[int, ...], quality: Tensor) -> Tensor:
@@ -76,10 +76,15 @@ def coded(plane: Tensor, steps: Tensor) -> Tensor:
 
 
 def _transformed(blocks: Tensor, basis: Tensor) -> Tensor:
-    """basis @ block @ basis.T on the first two axes, as sums in a fixed order: a product's order depends on the batch."""
-    tall = basis[..., None, None, None, None, None]  # [8, 8, 1, ...]
-    rows = sum(tall[:, k] * blocks[k] for k in range(8))
-    return sum(tall[:, k][None] * rows[:, k, None] for k in range(8))
+    """basis @ block @ basis.T on the first two axes, in a fixed order of sums (a product's may vary)."""
+    columns = [column.reshape(8, 1, 1, 1, 1) for column in basis.unbind(1)]
+    rows = columns[0][:, None] * blocks[0]  # [8, 8, B, C, h/8, w/8]
+    for k in range(1, 8):
+        rows += columns[k][:, None] * blocks[k]
+    result = columns[0] * rows[:, :1]
+    for k in range(1, 8):
+        result += columns[k] * rows[:, k : k + 1]
+    return result
 
 
 def _basis(device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from cmtl_ir.registry import register
 from cmtl_ir.tasks.degradations._filters import convolve, grid_of, normalised
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
 
-STEPS = 128
+STEPS = 64
 """Points of a trajectory."""
 
 
@@ -53,15 +53,19 @@ class MotionBlur(Graded):
 
 
 def trajectories(keys: Tensor, length: Tensor, bend: Tensor) -> tuple[Tensor, Tensor]:
-    """y and x [B, STEPS] in pixels from the centre of mass; never further than length / 2."""
+    """y and x [B, STEPS] in pixels from the centre of mass; never further than length / 2.
+
+    Steps are whole multiples of 2^-16 pixels: their sums are exact, so no batch and no device orders them otherwise.
+    """
     time = (torch.arange(STEPS, device=keys.device) + 0.5) / STEPS
-    heading = uniform(substream(keys, "heading"))[:, None] * (2 * math.pi) + time * 0  # [B, STEPS]
+    heading = (uniform(substream(keys, "heading")) * (2 * math.pi))[:, None].repeat(1, STEPS)
     for wave in (1, 2, 3):
         phase = uniform(substream(keys, wave))[:, None]
-        heading = heading + torch.sin((time * wave * 0.75 + phase) * (2 * math.pi)) * bend[:, None] / wave
-    step = (length / STEPS)[:, None]
-    y, x = (torch.cumsum(part * step, 1) for part in (heading.sin(), heading.cos()))
-    return y - y.mean(1, keepdim=True), x - x.mean(1, keepdim=True)
+        heading += torch.sin((time * (wave * 0.75) + phase) * (2 * math.pi)) * (bend[:, None] / wave)
+    step = (length * (2**16 / STEPS))[:, None]
+    path = (torch.stack([heading.sin(), heading.cos()]) * step).round().long().cumsum(2)  # [2, B, STEPS]
+    y, x = (path * STEPS - path.sum(2, keepdim=True)).float() / (STEPS * 2**16)
+    return y, x
 
 
 def drawn_out(y: Tensor, x: Tensor, size: int) -> Tensor:

@@ -30,7 +30,7 @@ class RainStreaks(Graded):
     length: Whole = (20, 40)
     """Rows that a streak covers, in pixels (MiOIR: 20 to 40)."""
     angle: Range = (-45, 45)
-    """Lean against the vertical in degrees (MiOIR: -45 to 45)."""
+    """Lean against the vertical in degrees, positive for rain that falls to the left (MiOIR: -45 to 45)."""
     width: Range = (0.5, 1.2)
     """Standard deviation across a streak, in pixels along a row (MiOIR: windows of 3 to 11, i.e. 0.8 to 2)."""
     brightness: Range = (0.3, 0.7)
@@ -71,16 +71,19 @@ class RainStreaks(Graded):
         shift: Tensor,  # [B, h] whole columns that a row has moved
         reach: int,
     ) -> Tensor:
-        """[B, h, w + 2 reach + 1]: drops summed over the last `length` rows of leaning columns; whole numbers."""
+        """[B, h, w + 2 reach + 1]: drops summed over the last `length` rows of leaning columns.
+
+        Whole numbers: their running sum is exact, so it is the same bits wherever a crop begins.
+        """
         height, width = shape[0], shape[1] + 2 * reach + 1
         leaning = math.ceil(height * math.tan(math.radians(max(map(abs, self.angle)))))
         first = shift.amin(1)  # [B]
         rows = positions(origin, 0, height + self.length[1]) - self.length[1]
         columns = positions(origin, 1, width + leaning) - reach + first[:, None]
-        field = drops(substream(keys, "drops"), rows, columns, parameters["density"]).cumsum(1)  # exact: whole numbers
+        field = drops(substream(keys, "drops"), rows, columns, parameters["density"]).cumsum(1, torch.int32)
         lower = torch.arange(height, device=keys.device) + self.length[1]  # [h]
         upper = lower - parameters["length"].long()[:, None]  # [B, h]
         sample = torch.arange(len(keys), device=keys.device)[:, None]
         summed = field[:, self.length[1] :] - field[sample, upper]  # [B, h, w + 2 reach + 1 + leaning]
         column = torch.arange(width, device=keys.device) + (shift - first[:, None])[:, :, None]
-        return summed.gather(2, column)
+        return summed.gather(2, column).to(torch.float32)

@@ -21,7 +21,7 @@ LAYERS = (24, 60)
 
 @register
 class Raindrop(Graded):
-    """Drops that show the scene upside down, smaller and blurred (the setting of Qian et al., CVPR 2018; made as below).
+    """Drops that show the scene upside down, smaller and blurred (the setting of Qian et al., CVPR 2018; our recipe).
 
     Where a drop lies depends on the full image's pixels only; what it shows is taken from the crop, reflected at its
     borders, so overlapping crops agree outside drops and near enough within.

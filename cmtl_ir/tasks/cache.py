@@ -1,0 +1,43 @@
+"""Where decoded images are kept between runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+log = logging.getLogger("cmtl_ir")
+
+
+def default_cache() -> Path:
+    """CMTL_IR_CACHE, else XDG_CACHE_HOME/cmtl-ir, else ~/.cache/cmtl-ir."""
+    if given := os.environ.get("CMTL_IR_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "cmtl-ir"
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made; where that is not permitted, its stand-in in this process's temporary folder (logged)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        stand_in = Path(_temporary().name) / folder.name
+        if not stand_in.exists():
+            log.warning(
+                "cannot write to %s (%s): decoded images go to %s until this program ends; "
+                "set CMTL_IR_CACHE to a folder that may be written to",
+                folder,
+                error.strerror,
+                stand_in,
+            )
+        stand_in.mkdir(exist_ok=True)
+        return stand_in
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="cmtl-ir-")

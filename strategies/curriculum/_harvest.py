@@ -1,0 +1,64 @@
+"""What `review` keeps of a stage while it runs: ids and scores of its last samples.
+
+Waits for the GPU at most once in `PIECES` batches.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.strategy import Learner
+
+PIECES = 64  # batches noted before they are joined
+LOOKED_AT_ONCE = 64
+
+
+def fresh(steps: int) -> dict[str, Any]:
+    """Of a stage of `steps` that has not begun."""
+    return {"steps": steps, "drawn": 0, "updates": 0, "mean": 0.0, "square": 0.0, "ids": [], "values": []}
+
+
+def zscores(lesson: dict[str, Any], losses: Tensor, warmup: float, smoothing: float) -> Tensor:
+    """[B]: (l - mean) / std under the running moments from before this batch, which then take it in."""
+    lesson["updates"] += 1
+    if lesson["updates"] <= warmup:
+        return torch.full_like(losses, -math.inf)
+    first = not isinstance(lesson["mean"], Tensor)
+    moments = {"mean": losses.mean(), "square": losses.square().mean()}
+    old = moments if first else {key: lesson[key].to(losses.device) for key in moments}
+    std = (old["square"] - old["mean"].square()).clamp(min=1e-24).sqrt()
+    lesson.update({key: smoothing * old[key] + (1.0 - smoothing) * moments[key] for key in moments})
+    return (losses - old["mean"]) / std
+
+
+def note(lesson: dict[str, Any], ids: Tensor, values: Tensor, fraction: float) -> None:
+    """Add ids and values [B]; what cannot be in the last `fraction` any more is dropped now and then."""
+    lesson["ids"].append(ids)
+    lesson["values"].append(values)
+    lesson["drawn"] += len(ids)
+    if len(lesson["ids"]) >= PIECES:
+        joined = tail(lesson, fraction)
+        lesson["ids"], lesson["values"] = [joined[0]], [joined[1]]
+
+
+def tail(lesson: dict[str, Any], fraction: float) -> tuple[Tensor, Tensor]:
+    """(ids, values) of the last `fraction` of all samples drawn so far."""
+    count = math.ceil(fraction * lesson["drawn"])
+    last = lesson["values"][-1].device
+    ids = torch.cat([piece.cpu() for piece in lesson["ids"]])
+    values = torch.cat([piece.to(last) for piece in lesson["values"]])
+    return ids[-count:].clone(), values[-count:].clone()
+
+
+@torch.no_grad()
+def losses_now(learner: Learner, task: str, ids: Tensor) -> Tensor:
+    """[B] float64: the losses of samples under the present weights."""
+    found = []
+    for some in ids.split(LOOKED_AT_ONCE):
+        batch = learner.batch(task, some)
+        found.append(learner.sample_losses(learner.restore(batch), batch).double())
+    return torch.cat(found)

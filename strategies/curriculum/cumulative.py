@@ -1,0 +1,37 @@
+"""A growing union of tasks: MiOIR's sequential learning."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import History, Schedule, Stage
+
+from ._order import OrderedCurriculum
+from ._stages import restarting, split, uniform
+
+
+@register
+class Cumulative(OrderedCurriculum):
+    """MiOIR's sequential learning (Kong, Dong, Zhang 2024, arXiv 2401.03379): stage i mixes tasks 1..i uniformly.
+
+    K - 1 short stages of L and a last one of 4 L with 4 restarts of the learning rate only; every stage has a fresh
+    optimizer; (K + 3) L is the whole budget. The first task is seen most: `mixed_matched` is the control for that.
+    """
+
+    last: int = Field(4, ge=1)
+    """Length of the last stage in short ones."""
+    restarts: int = Field(4, ge=1)
+    """Cosine cycles of the last stage, one optimizer throughout."""
+
+    def plan(self, history: History) -> list[Stage]:
+        """Stages named after the task that joins."""
+        order = self.ordered(history)
+        lengths = split(history.steps, [1] * (len(order) - 1) + [self.last])
+        return [
+            Stage(task, uniform(order[: i + 1]), steps, fresh_optimizer=True, schedule=self._schedule(i, order))
+            for i, (task, steps) in enumerate(zip(order, lengths, strict=True))
+        ]
+
+    def _schedule(self, i: int, order: list[str]) -> Schedule | None:
+        return restarting(self.restarts) if i == len(order) - 1 else None

@@ -1,0 +1,106 @@
+"""Review learning: one task after the other, with the hard samples of earlier ones in a shrinking share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Batch, Cost, History, Stage
+
+from . import _harvest
+from ._order import Order, OrderedCurriculum
+from ._stages import split, uniform
+
+
+@register
+class Review(OrderedCurriculum):
+    """Review learning (Su, Zheng, Wu 2024, arXiv 2408.06709): samples of abnormally high loss come back later.
+
+    There is no public code and the paper leaves details open: what is not in its abstract is [ours] and a field.
+    Stages are those of `sequential`; rows `review:TASK` draw from the ids kept of that task. Empty memory = sequential.
+    """
+
+    cost: ClassVar[Cost] = Cost(memory="ids and scores of the last `harvest` of a stage's samples")
+
+    order: Order = "entropy_difference"
+    """The paper's: from the degradation that changes the entropy of images least; see `sequential` for the others."""
+    score: Literal["zscore", "fluctuation"] = "zscore"
+    """zscore: (l - mean) / std against the running loss of the task; fluctuation: |l at the stage's end - l when drawn|
+    of the same sample, at the cost of a second forward pass over the harvest."""
+    threshold: float = 2.0
+    """zscore: only samples above it are kept."""
+    quota: float = Field(0.05, ge=0, le=1)
+    """At most this share of the ids that a task drew is kept; the paper's ablation is .01 to .2."""
+    share: float = Field(0.25, ge=0, lt=1)
+    """Share of the batch (or of the steps) that reviews in the second stage, over all earlier tasks."""
+    shrink: float = Field(0.8, ge=0, le=1)
+    """Factor on the share from stage to stage."""
+    rehearse: Literal["interleaved", "phase"] = "interleaved"
+    """interleaved: in every batch; phase: at the end of each task's steps, review alone."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """zscore: the running loss starts after this share of a stage."""
+    harvest: float = Field(0.3, gt=0, le=1)
+    """Samples are collected in this last share of a stage."""
+    smoothing: float = Field(0.99, ge=0, lt=1)
+    """Decay of the running mean and variance."""
+
+    def reset(self) -> None:
+        """Nothing drawn, nothing kept."""
+        self._state = {"lessons": {}, "memory": {}}
+
+    def next_stage(self, history: History) -> Stage | None:
+        """The next task's stage; with `phase` also the review that closes it."""
+        order = self.ordered(history)
+        lengths = split(history.steps, [1] * len(order))
+        taught = [stage.name for stage in history.stages if stage.name in order]
+        for task in taught:
+            if task not in self.state["memory"]:
+                self.state["memory"][task] = self._hard_ids(task, history)
+        if taught and history.stages[-1].name == taught[-1]:
+            memory, share = self._review(order, len(taught) - 1)
+            if self.rehearse == "phase" and (steps := int(share * lengths[len(taught) - 1])):
+                return Stage(f"{taught[-1]}-review", uniform(list(memory)), steps, memory)
+        return self._lesson(order, len(taught), lengths) if len(taught) < len(order) else None
+
+    def _lesson(self, order: list[str], i: int, lengths: list[int]) -> Stage:
+        task, (memory, share) = order[i], self._review(order, i)
+        self.state["lessons"].setdefault(task, _harvest.fresh(lengths[i]))
+        if self.rehearse == "phase":
+            return Stage(task, {task: 1.0}, lengths[i] - int(share * lengths[i]), fresh_optimizer=True)
+        mixture = {task: 1.0 - share} | {row: share / len(memory) for row in memory}
+        return Stage(task, mixture, lengths[i], memory, fresh_optimizer=True)
+
+    def _review(self, order: list[str], i: int) -> tuple[dict[str, list[int]], float]:
+        """Review rows with their ids, and their common share, in the stage of task i (from 0)."""
+        share = self.share * self.shrink ** max(i - 1, 0)
+        kept = {f"review:{task}": self.state["memory"][task] for task in order[:i] if self.state["memory"][task]}
+        return (kept, share) if kept and share else ({}, 0.0)
+
+    # ------------------------------------------------------------------------------------------ hard samples
+
+    def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:
+        """Note ids and losses [B] of the task that is being learnt."""
+        lesson: dict[str, Any] | None = self.state["lessons"].get(row)
+        if lesson is None:
+            return
+        losses = sample_losses.double()
+        values = losses
+        if self.score == "zscore":
+            values = _harvest.zscores(lesson, losses, self.warmup * lesson["steps"], self.smoothing)
+        _harvest.note(lesson, batch.ids, values, self.harvest)
+
+    def _hard_ids(self, task: str, history: History) -> list[int]:
+        lesson = self.state["lessons"].pop(task)
+        if not lesson["ids"]:
+            return []
+        ids, values = _harvest.tail(lesson, self.harvest)
+        if self.score == "fluctuation":
+            values = (_harvest.losses_now(history.learner, task, ids) - values).abs()
+        hardest = torch.sort(values, descending=True, stable=True).indices[: int(self.quota * lesson["drawn"])]
+        if self.score == "zscore":
+            hardest = hardest[values[hardest] > self.threshold]
+        return sorted(ids.to(hardest.device)[hardest].tolist())

@@ -1,0 +1,303 @@
+"""Claims that hold for every network, whatever its architecture."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from fnmatch import fnmatchcase
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cmtl_ir import backbones
+
+from .cases import CASES, Case, image, task_numbers
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+every_name = pytest.mark.parametrize("name", backbones.BACKBONES)
+uncoupled = pytest.mark.parametrize(
+    "case", [case for name, case in CASES.items() if name != "airnet"], ids=[name for name in CASES if name != "airnet"]
+)
+
+
+def restored(model: nn.Module, x: Tensor) -> Tensor:
+    return model(x, task_numbers(len(x)))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+# ------------------------------------------------------------------------------------------------ input and output
+
+
+@torch.no_grad()
+@every_case
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (19, 30), (5, 70), (1, 1)])
+def test_output_has_the_size_of_the_input_at_any_size(case: Case, height: int, width: int) -> None:
+    y = restored(case.build().eval(), image(3, height, width, batch=2))
+    assert y.shape == (2, 3, height, width)
+    assert y.isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_swinir_with_shuffling_upsampler_enlarges(scale: int) -> None:
+    fields = {**CASES["swinir"].fields, "upsampler": "pixelshuffle", "scale": scale}
+    assert Case("swinir", fields).build()(image(3, 9, 14)).shape == (1, 3, 9 * scale, 14 * scale)
+
+
+@torch.no_grad()
+@every_case
+def test_memory_format_changes_nothing(case: Case) -> None:
+    x = image(3, 24, 24, batch=2)
+    plain = restored(case.build().eval(), x)
+    model = case.build().eval().to(memory_format=torch.channels_last)
+    torch.testing.assert_close(restored(model, x.to(memory_format=torch.channels_last)), plain, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+@every_case
+def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
+    model = case.build(torch.float32).eval()
+    x = image(3, 24, 24, batch=2).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = restored(model, x)
+    assert relative(y.float(), restored(model, x)) < 0.05
+
+
+@every_case
+def test_bfloat16_autocast_gives_finite_gradients(case: Case) -> None:
+    model = case.build(torch.float32).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = restored(model, image(3, 24, 24, batch=2).float())
+    y.float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+# ----------------------------------------------------------------------------------------- samples and randomness
+
+
+@torch.no_grad()
+@every_case
+def test_in_eval_a_sample_does_not_depend_on_its_batch(case: Case) -> None:
+    model = case.build().eval()
+    assert_independent(model)
+
+
+@torch.no_grad()
+@uncoupled
+def test_in_training_a_sample_does_not_depend_on_its_batch(case: Case) -> None:
+    model = case.build().train()
+    assert not model.couples_samples
+    assert_independent(model)
+
+
+def assert_independent(model: nn.Module) -> None:
+    x, tasks = image(3, 20, 20, batch=3), task_numbers(3)
+    together = model(x, tasks)
+    for number in range(3):
+        alone = model(x[number : number + 1], tasks[number : number + 1])
+        torch.testing.assert_close(together[number : number + 1], alone, rtol=1e-10, atol=1e-10)
+
+
+@torch.no_grad()
+def test_airnet_in_training_says_that_it_couples_samples() -> None:
+    model = CASES["airnet"].build().train()
+    assert model.couples_samples
+    with pytest.raises(AssertionError, match="not close"):
+        assert_independent(model)
+
+
+@every_case
+def test_forward_and_backward_draw_nothing_from_the_global_generator(case: Case) -> None:
+    model = case.build().train()
+    before = torch.get_rng_state()
+    restored(model, image(3, 16, 16, batch=2)).mean().backward()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every_case
+def test_the_default_generator_alone_decides_the_first_weights(case: Case) -> None:
+    def fresh(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        return backbones.build(case.name, **case.fields).state_dict()
+
+    first, again, other = fresh(1), fresh(1), fresh(2)
+    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert any(not torch.equal(value, other[key]) for key, value in first.items())
+
+
+# -------------------------------------------------------------------------------------------------- parameters
+
+
+@every_case
+def test_exactly_the_unused_parameters_get_no_gradient(case: Case) -> None:
+    model = case.build().train()
+    # Above 64 pixels a side: below, TransWeather's decoder has one token and nothing to ask.
+    restored(model, image(3, 80, 72)).mean().backward()
+    without = {key for key, parameter in model.named_parameters() if parameter.grad is None}
+    declared = {key for key, _ in model.named_parameters() if any(fnmatchcase(key, one) for one in model.unused)}
+    assert without == declared
+
+
+@every_name
+def test_fields_are_keyword_only_typed_and_have_defaults(name: str) -> None:
+    cls = backbones.backbone_class(name)
+    hints = typing.get_type_hints(cls.__init__)
+    for field in list(inspect.signature(cls).parameters.values()):
+        assert field.kind is inspect.Parameter.KEYWORD_ONLY, field.name
+        assert field.default is not inspect.Parameter.empty, field.name
+        assert field.name in hints
+
+
+@every_name
+def test_the_docstring_names_its_paper(name: str) -> None:
+    documentation = backbones.backbone_class(name).__doc__
+    assert documentation is not None
+    assert re.search(r"\(.+ 20\d\d\b.*\)", documentation.splitlines()[0]), "first line: title (authors, venue year)"
+
+
+@pytest.mark.slow
+@every_case
+def test_compiles_without_a_graph_break(case: Case) -> None:
+    model = case.build(torch.float32).train()
+    x, tasks = image(3, 32, 32, batch=2).float(), task_numbers(2)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch._dynamo.reset()
+    torch.testing.assert_close(compiled(x, tasks), model(x, tasks), rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------- what one network promises
+
+
+@torch.no_grad()
+def test_local_nafnet_is_the_global_one_on_its_training_patch() -> None:
+    x = image(3, 8, 8)
+    torch.testing.assert_close(CASES["nafnet_local"].build()(x), CASES["nafnet"].build()(x), rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_local_nafnet_does_not_hear_of_the_far_side() -> None:
+    x = image(3, 16, 96)
+    changed = x.clone()
+    changed[..., 90:] = 0
+    near = {name: (CASES[name].build()(changed) - CASES[name].build()(x))[..., :16].abs().max() for name in LOCAL}
+    assert near["nafnet_local"] < 1e-12 < near["nafnet"]
+
+
+LOCAL = ("nafnet", "nafnet_local")
+
+
+@torch.no_grad()
+def test_a_new_nafnet_block_is_the_identity() -> None:
+    model = backbones.build("nafnet", width=4, encoder=[1], decoder=[1])
+    h = torch.rand(1, 4, 8, 8)
+    assert torch.equal(model.encoders[0](h), h)
+
+
+@torch.no_grad()
+def test_an_explicit_prompt_decides_and_an_adaptive_one_does_not_ask() -> None:
+    x = image(3, 12, 12)
+    explicit, adaptive = CASES["srresnet_explicit"].build(), CASES["srresnet_adaptive"].build()
+    assert not torch.allclose(explicit(x, torch.tensor([0])), explicit(x, torch.tensor([1])))
+    assert torch.equal(adaptive(x, torch.tensor([0])), adaptive(x))
+    with pytest.raises(ValueError, match="task number"):
+        explicit(x)
+
+
+@torch.no_grad()
+def test_transweather_queries_have_no_effect_up_to_64_pixels() -> None:
+    model = CASES["transweather"].build().eval()
+    small, large = image(3, 64, 64), image(3, 80, 80)
+    before = model(small), model(large)
+    for block in model.get_submodule("Tdec.block1"):
+        block.attn.task_query.neg_()
+    assert torch.equal(model(small), before[0])
+    assert not torch.allclose(model(large), before[1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["swinir", "transweather"])
+def test_stochastic_depth_depends_on_the_sample_and_on_nothing_else(name: str) -> None:
+    model = CASES[name].build().train()
+    x = image(3, 16, 16, batch=2)
+    first = model(x)
+    assert torch.equal(model(x), first)
+    assert not torch.allclose(first, model.eval()(x))
+    torch.testing.assert_close(model.train()(x.flip(0)), first.flip(0), rtol=1e-10, atol=1e-10)
+
+
+@torch.no_grad()
+def test_stochastic_depth_drops_at_its_rate_and_keeps_the_mean() -> None:
+    from cmtl_ir.backbones._layers import DropPath, image_keys
+
+    keys = image_keys(torch.rand(20000, 3, 2, 2))
+    kept = DropPath(0.3, "here").train()(torch.ones(20000, 1), keys)
+    elsewhere = DropPath(0.3, "there").train()(torch.ones(20000, 1), keys)
+    assert float((kept == 0).float().mean()) == pytest.approx(0.3, abs=0.015)
+    assert float(kept.mean()) == pytest.approx(1, abs=0.02)
+    assert float(((kept == 0) & (elsewhere == 0)).float().mean()) == pytest.approx(0.09, abs=0.01)
+
+
+# ------------------------------------------------------------------------------------------------ AirNet's contrast
+
+
+def test_airnet_contrast_moves_key_encoder_queue_and_pointer_on() -> None:
+    model = CASES["airnet"].build().train()
+    contrast = model.get_submodule("E.E")
+    query, key = (dict(contrast.get_submodule(one).named_parameters()) for one in ("encoder_q", "encoder_k"))
+    before = {name: value.detach().clone() for name, value in key.items()}
+    queue = contrast.queue.clone()
+    _, logits, labels = model.contrastive(image(3, 16, 16, batch=2), image(3, 16, 16, batch=2, key="input_k"))
+    assert logits.shape == (2, 1 + 512)
+    assert labels.tolist() == [0, 0]
+    for name, value in key.items():
+        torch.testing.assert_close(value, 0.999 * before[name] + 0.001 * query[name].detach())
+    torch.testing.assert_close(contrast.queue[:, :2].norm(dim=0), torch.ones(2, dtype=torch.float64))
+    assert torch.equal(contrast.queue[:, 2:], queue[:, 2:])
+    assert contrast.queue_ptr.tolist() == [2]
+
+
+def test_airnet_encoder_learns_from_the_contrast_and_its_keys_do_not() -> None:
+    model = CASES["airnet"].build().train()
+    restored_image, logits, labels = model.contrastive(image(3, 16, 16, batch=2), image(3, 16, 16, batch=2, key="k"))
+    (restored_image.mean() + nn.functional.cross_entropy(logits, labels)).backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == [key for key, _ in model.named_parameters() if key.startswith("E.E.encoder_k.")]
+
+
+def test_airnet_queue_wraps_and_refuses_a_batch_that_does_not_divide_it() -> None:
+    model = CASES["airnet"].build().train()
+    contrast = model.get_submodule("E.E")
+    contrast.queue_ptr[0] = 510
+    model.contrastive(image(3, 8, 8, batch=2), image(3, 8, 8, batch=2, key="k"))
+    assert contrast.queue_ptr.tolist() == [0]
+    with pytest.raises(ValueError, match="a batch of 3 does not divide the queue of 512 keys"):
+        model.contrastive(image(3, 8, 8, batch=3), image(3, 8, 8, batch=3, key="k"))
+
+
+def test_airnet_frozen_statistics_stay_through_training_mode() -> None:
+    model = CASES["airnet_frozen"].build().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model(image(3, 16, 16, batch=2))
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+WRONG = [
+    ("nafnet", {"encoder": [1, 1]}, "must be as many"),
+    ("unet", {"widths": [8, 8]}, "four levels"),
+    ("restormer", {"heads": [1, 2]}, "four levels need four each"),
+    ("swinir", {"depths": [2]}, "must be as many"),
+    ("swinir", {"scale": 2}, "does not go with scale 2"),
+    ("swinir", {"upsampler": "pixelshuffle", "scale": 6}, "not 6"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "message"), WRONG)
+def test_fields_that_contradict_each_other_are_refused(name: str, fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbones.build(name, **fields)

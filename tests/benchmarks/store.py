@@ -1,0 +1,101 @@
+"""Training samples per second on one thread: the image store beside decoding a file for every crop.
+
+    python tests/benchmarks/store.py [FOLDER] [--patch 48 128]
+
+Without a folder: the embedded photographs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cmtl_ir.tasks.config import DataConfig, TaskConfig
+from cmtl_ir.tasks.embedded import embedded_files
+from cmtl_ir.tasks.images import decode, image_files
+from cmtl_ir.tasks.store import ImageStore
+from cmtl_ir.tasks.suite import build_tasks
+
+BATCH = 32
+
+
+def rate(samples: Callable[[int], object], seconds: float = 1.0) -> float:
+    """Samples per second of a function of the first id; the best of three."""
+    samples(0)
+    best = 0.0
+    for _ in range(3):
+        done, started = 0, time.perf_counter()
+        while (passed := time.perf_counter() - started) < seconds:
+            samples(done)
+            done += BATCH
+        best = max(best, done / passed)
+    return best
+
+
+def main() -> None:
+    """Print one line a way of getting samples."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="embedded")
+    parser.add_argument("--patch", type=int, nargs="+", default=[48, 128])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    files = embedded_files("train") if given.folder == "embedded" else image_files(given.folder)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder)
+        started = time.perf_counter()
+        store = ImageStore.of_files("benchmark", files, cache)
+        first = time.perf_counter() - started
+        started = time.perf_counter()
+        ImageStore.of_files("benchmark", files, cache)
+        print(f"{len(store)} images: first opening {first:.2f} s, later {1e3 * (time.perf_counter() - started):.1f} ms")
+        for patch in given.patch:
+            compare(list(files.values()), store, given.folder, patch, cache)
+
+
+def compare(files: list[Path], store: ImageStore, folder: str, patch: int, cache: Path) -> None:
+    """Print the ways for one size of crop."""
+    generator = np.random.default_rng(0)
+    out = np.empty((BATCH, patch, patch, 3), np.uint8)
+
+    def plain(start: int) -> None:
+        for slot in range(BATCH):
+            image = decode(files[generator.integers(len(files))])
+            top, left = (generator.integers(side - patch + 1) for side in image.shape[:2])
+            out[slot] = image[top : top + patch, left : left + patch]
+
+    sizes = torch.from_numpy(store.sizes)
+    planar, upright = torch.empty(BATCH, 3, patch, patch, dtype=torch.uint8), torch.zeros(BATCH, dtype=torch.int64)
+
+    def packed(start: int) -> None:
+        numbers = torch.randint(len(store), (BATCH,))
+        corners = torch.randint(1 << 31, (BATCH, 2)) % (sizes[numbers] - patch + 1)
+        store.crops(numbers, corners, upright, planar)
+
+    data = DataConfig(clean=folder, patch=patch)
+    config = TaskConfig.model_validate({"degradation": "gaussian_noise"})
+    task = build_tasks({"noise": config}, data, 0, torch.device("cpu"), cache)["noise"]
+
+    def cut(start: int) -> None:
+        task._crops(task._cut(torch.arange(start, start + BATCH)))
+
+    reference = rate(plain)
+    print(f"crops of {patch}x{patch}, batches of {BATCH}, samples/s (times plain):")
+    print(f"  {'decode and crop every time':<42}{reference:>10,.0f}")
+    ways = {
+        "crop from the store": packed,
+        "... drawn by id, flipped, as float tensors": cut,
+        "... with gaussian_noise (Task.batch)": lambda start: task.batch(torch.arange(start, start + BATCH)),
+    }
+    for name, way in ways.items():
+        reached = rate(way)
+        print(f"  {name:<42}{reached:>10,.0f} ({reached / reference:,.0f}x)")
+
+
+if __name__ == "__main__":
+    main()

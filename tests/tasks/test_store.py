@@ -1,0 +1,292 @@
+"""Claims about the image store: decoded once, rebuilt when files change, the same content is the same store."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cmtl_ir.tasks import packing
+from cmtl_ir.tasks.cache import default_cache
+from cmtl_ir.tasks.images import DataError, ImageError, decode
+from cmtl_ir.tasks.packing import open_pack
+from cmtl_ir.tasks.store import ImageStore
+from cmtl_ir.tasks.suite import open_source
+from tests.tasks.files import folder_of, pattern, truncate, write
+
+NAMES = ["a.png", "b with spaces.png", "deep/c.png"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "photos", NAMES)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of files in the order in which they are decoded."""
+    seen: list[str] = []
+    monkeypatch.setattr(packing, "decode", lambda path: (seen.append(path.name), decode(path))[1])
+    return seen
+
+
+def test_images_are_those_of_the_files(folder: Path, cache: Path) -> None:
+    store = ImageStore.open(folder, cache)
+    assert store.names == tuple(NAMES)
+    assert all(np.array_equal(store.image(i), decode(folder / name)) for i, name in enumerate(NAMES))
+
+
+def test_images_of_different_sizes_stand_side_by_side(tmp_path: Path, cache: Path) -> None:
+    shapes = [(9, 31), (64, 8), (17, 17)]
+    for seed, (height, width) in enumerate(shapes):
+        write(tmp_path / "photos" / f"{seed}.png", pattern(height, width, seed))
+    store = ImageStore.open(tmp_path / "photos", cache)
+    assert store.sizes.tolist() == [list(shape) for shape in shapes]
+    assert all(np.array_equal(store.image(seed), pattern(*shape, seed)) for seed, shape in enumerate(shapes))
+
+
+def test_the_second_opening_decodes_nothing(folder: Path, cache: Path, decoded: list[str]) -> None:
+    ImageStore.open(folder, cache)
+    assert len(decoded) == 3
+    ImageStore.open(folder, cache)
+    assert len(decoded) == 3
+
+
+def test_images_cannot_be_written_to(folder: Path, cache: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        ImageStore.open(folder, cache).image(0)[0, 0, 0] = 1
+
+
+# ---------------------------------------------------------------------------------------------------- changes
+
+
+def test_a_touched_file_is_decoded_again(folder: Path, cache: Path) -> None:
+    before = ImageStore.open(folder, cache)
+    write(folder / "a.png", pattern(seed=9))
+    after = ImageStore.open(folder, cache)
+    assert np.array_equal(after.image(0), pattern(seed=9)) and after.digest != before.digest
+    assert np.array_equal(before.image(0), pattern(seed=0)), "an open store keeps its pixels"
+
+
+def test_added_and_removed_files_are_noticed(folder: Path, cache: Path) -> None:
+    ImageStore.open(folder, cache)
+    write(folder / "d.png")
+    assert len(ImageStore.open(folder, cache)) == 4
+    (folder / "a.png").unlink()
+    assert ImageStore.open(folder, cache).names == ("b with spaces.png", "d.png", "deep/c.png")
+
+
+def test_a_change_leaves_no_old_pixels_behind(folder: Path, cache: Path) -> None:
+    for seed in range(3):
+        write(folder / "a.png", pattern(seed=10 + seed))
+        ImageStore.open(folder, cache)
+    assert len(list(cache.rglob("pixels-*.u8"))) == 1
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"format": 99}', "[]"])
+def test_a_damaged_index_is_rebuilt(folder: Path, cache: Path, damage: str) -> None:
+    digest = ImageStore.open(folder, cache).digest
+    next(cache.rglob("index.json")).write_text(damage)
+    assert ImageStore.open(folder, cache).digest == digest
+
+
+def test_shortened_pixels_are_rebuilt(folder: Path, cache: Path) -> None:
+    digest = ImageStore.open(folder, cache).digest
+    truncate(next(cache.rglob("pixels-*.u8")))
+    assert ImageStore.open(folder, cache).digest == digest
+
+
+def test_an_interrupted_build_leaves_the_old_pack(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ImageStore.open(folder, cache)
+    index = next(cache.rglob("index.json")).read_text()
+    write(folder / "d.png")
+
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "decode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        ImageStore.open(folder, cache)
+    assert next(cache.rglob("index.json")).read_text() == index
+    assert len(list(cache.rglob("pixels-*.u8"))) == 1
+
+
+# --------------------------------------------------------------------------------------------------- identity
+
+
+def test_the_same_content_elsewhere_is_the_same_digest(folder: Path, cache: Path, tmp_path: Path) -> None:
+    elsewhere = folder_of(tmp_path / "moved" / "renamed", NAMES)
+    assert ImageStore.open(folder, cache).digest == ImageStore.open(elsewhere, tmp_path / "other").digest
+
+
+def test_one_pixel_or_one_name_changes_the_digest(folder: Path, cache: Path) -> None:
+    digests = {ImageStore.open(folder, cache).digest}
+    image = pattern(seed=0)
+    image[0, 0, 0] ^= 1
+    write(folder / "a.png", image)
+    digests.add(ImageStore.open(folder, cache).digest)
+    (folder / "a.png").rename(folder / "A.png")
+    digests.add(ImageStore.open(folder, cache).digest)
+    assert len(digests) == 3
+
+
+def test_a_chosen_store_is_the_store_of_those_files(folder: Path, cache: Path, tmp_path: Path) -> None:
+    chosen = ImageStore.open(folder, cache).choose([2, 0])
+    assert chosen.names == ("deep/c.png", "a.png") and np.array_equal(chosen.image(1), pattern(seed=0))
+    alone = ImageStore.open(folder_of(tmp_path / "alone", ["a.png"]), cache)
+    assert chosen.choose([1]).digest == alone.digest
+
+
+# ------------------------------------------------------------------------------------------------- bad images
+
+
+def test_every_broken_image_is_named_at_once(folder: Path, cache: Path) -> None:
+    truncate(folder / "a.png"), truncate(folder / "deep/c.png")
+    with pytest.raises(ImageError, match=r"(?s)a\.png.*c\.png"):
+        ImageStore.open(folder, cache)
+    assert not list(cache.rglob("pixels-*.u8"))
+
+
+def test_skip_leaves_broken_images_out_and_says_so(folder: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    truncate(folder / "a.png")
+    for _ in range(2):
+        caplog.clear()
+        assert ImageStore.open(folder, cache, "skip").names == ("b with spaces.png", "deep/c.png")
+        assert "a.png" in caplog.text
+    with pytest.raises(ImageError, match=r"a\.png"):
+        ImageStore.open(folder, cache, "stop")
+
+
+def test_nothing_left_after_skipping_is_an_error(tmp_path: Path, cache: Path) -> None:
+    truncate(write(tmp_path / "photos" / "a.png"))
+    with pytest.raises(ImageError, match=r"a\.png"):
+        ImageStore.open(tmp_path / "photos", cache, "skip")
+
+
+# --------------------------------------------------------------------------------------------------- the cache
+
+
+def test_without_permission_a_temporary_folder_stands_in(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, decoded: list[str]
+) -> None:
+    (tmp_path / "no folder").write_text("a file: nothing can be made below it, not even by root")
+    store = ImageStore.open(folder, tmp_path / "no folder" / "cache")
+    assert np.array_equal(store.image(0), pattern(seed=0))
+    assert "no folder" in caplog.text and "CMTL_IR_CACHE" in caplog.text
+    caplog.clear()
+    ImageStore.open(folder, tmp_path / "no folder" / "cache")
+    assert len(decoded) == 3 and not caplog.text, "once a program"
+
+
+def test_a_pack_is_read_where_nothing_may_be_written(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ImageStore.open(folder, cache)
+    monkeypatch.setattr(packing, "writable", lambda folder: pytest.fail("asked to write"))
+    assert len(ImageStore.open(folder, cache)) == 3 and not caplog.text
+
+
+def test_a_full_disk_names_the_way_out(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packing, "_write_pixels", full)
+    with pytest.raises(DataError, match=r"No space left on device.*CMTL_IR_CACHE"):
+        ImageStore.open(folder, cache)
+
+
+def test_the_environment_names_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMTL_IR_CACHE", "/one")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/two")
+    assert default_cache() == Path("/one")
+    monkeypatch.delenv("CMTL_IR_CACHE")
+    assert default_cache() == Path("/two/cmtl-ir")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache() == Path.home() / ".cache" / "cmtl-ir"
+
+
+def test_whoever_opens_at_once_builds_once(folder: Path, cache: Path, decoded: list[str]) -> None:
+    with ThreadPoolExecutor(4) as threads:  # the lock is one of the file system: threads and processes alike
+        digests = list(threads.map(lambda _: ImageStore.open(folder, cache).digest, range(4)))
+    assert len(set(digests)) == 1 and len(decoded) == 3
+
+
+def test_the_index_can_be_read_by_others(folder: Path, cache: Path) -> None:
+    store = ImageStore.open(folder, cache)
+    index = json.loads(next(cache.rglob("index.json")).read_text())
+    pixels = np.fromfile(next(cache.rglob("pixels-*.u8")), np.uint8)
+    (height, width), offset = index["sizes"][1], index["offsets"][1]
+    assert np.array_equal(pixels[offset : offset + height * width * 3].reshape(height, width, 3), store.image(1))
+
+
+def test_two_sources_do_not_push_each_other_out(folder: Path, cache: Path, decoded: list[str]) -> None:
+    for _ in range(2):
+        (
+            ImageStore.open(folder, cache),
+            ImageStore.open([folder / "a.png"], cache),
+            ImageStore.open(folder / "deep", cache),
+        )
+    assert len(decoded) == 3 + 1 + 1
+
+
+def test_a_bar_appears_only_when_it_takes_long(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ImageStore.open(folder, cache / "quick")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured stream for a terminal
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(packing, "PATIENCE", -1.0)
+    ImageStore.open(folder, cache / "slow")
+    out, shown = capsys.readouterr()
+    assert out == "" and "decoding 3 images" in shown
+
+
+def test_files_that_change_during_the_reading_are_an_error(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(1, 100))
+
+    def touching(path: Path) -> np.ndarray:
+        os.utime(path, ns=(0, next(ticks)))
+        return decode(path)
+
+    monkeypatch.setattr(packing, "decode", touching)
+    with pytest.raises(DataError, match="change while they are being read"):
+        open_pack("key", {"a.png": folder / "a.png"}, cache)
+
+
+# ------------------------------------------------------------------------------------------------------- crops
+
+
+@pytest.mark.parametrize("flip", range(8))
+def test_crops_are_cut_then_transposed_then_turned_then_mirrored(folder: Path, cache: Path, flip: int) -> None:
+    store = ImageStore.open(folder, cache)
+    out = torch.empty(1, 3, 16, 16, dtype=torch.uint8)
+    store.crops(torch.tensor([1]), torch.tensor([[24, 40]]), torch.tensor([flip]), out)
+    expected = pattern(seed=1)[24:40, 40:56].transpose(2, 0, 1)
+    expected = expected.transpose(0, 2, 1) if flip & 4 else expected
+    expected = expected[:, ::-1] if flip & 2 else expected
+    expected = expected[:, :, ::-1] if flip & 1 else expected
+    assert np.array_equal(out[0].numpy(), expected)
+
+
+def test_opening_a_known_folder_is_faster_than_decoding_it(cache: Path) -> None:
+    def seconds() -> float:
+        started = time.perf_counter()
+        open_source("embedded", "train", cache)
+        return time.perf_counter() - started
+
+    first = seconds()
+    assert min(seconds() for _ in range(3)) < first / 3

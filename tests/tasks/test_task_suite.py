@@ -1,0 +1,145 @@
+"""Claims about which images a task gets: training, test and validation never share one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cmtl_ir.tasks.config import DataConfig, TaskConfig
+from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.suite import build_tasks, hold_out
+from cmtl_ir.tasks.task import Task
+from tests.tasks.files import folder_of, pattern, write
+
+HAZE = {"degradation": "haze"}
+TEST = ("china.jpg", "coffee.png")
+TRAIN = ("astronaut.png", "chelsea.png", "flower.jpg", "grace_hopper.jpg", "rocket.jpg")
+
+
+def task_of(task: dict[str, Any], **data: Any) -> Task:
+    read = {"one": TaskConfig.model_validate(task)}
+    return build_tasks(read, DataConfig.model_validate({"patch": 16, **data}), 0, torch.device("cpu"))["one"]
+
+
+def names(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return task.splits.train.names, task.splits.test.names
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(folder_of(tmp_path / "photos", [f"{number:02}.png" for number in range(30)]))
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    return str(folder_of(tmp_path / "other", ["x.png", "y.png"]))
+
+
+def test_embedded_photographs_are_split_by_whole_images() -> None:
+    assert names(task_of(HAZE)) == (TRAIN, TEST)
+
+
+def test_a_test_folder_may_be_given_alone(other: str) -> None:
+    assert names(task_of(HAZE, test=other)) == (TRAIN, ("x.png", "y.png"))
+
+
+def test_a_training_folder_may_be_given_alone(other: str) -> None:
+    assert names(task_of(HAZE, train=other)) == (("x.png", "y.png"), TEST)
+
+
+def test_of_a_folder_a_tenth_is_held_out(folder: str) -> None:
+    train, test = names(task_of(HAZE, clean=folder))
+    assert len(test) == 3 and sorted(train + test) == [f"{number:02}.png" for number in range(30)]
+
+
+def test_of_a_folder_all_is_trained_on_when_test_images_are_named(folder: str, other: str) -> None:
+    train, test = names(task_of(HAZE, clean=folder, test=other))
+    assert len(train) == 30 and test == ("x.png", "y.png")
+
+
+def test_a_task_may_have_its_own_images(folder: str, other: str) -> None:
+    assert len(task_of({**HAZE, "clean": folder}).splits.train) == 27
+    assert names(task_of({**HAZE, "test": {"clean": other}})) == (TRAIN, ("x.png", "y.png"))
+    assert names(task_of({**HAZE, "clean": other, "test": {"clean": folder}}, train=folder))[0] == ("x.png", "y.png")
+
+
+def test_synthetic_training_may_be_tested_on_pairs(folder: str) -> None:
+    task = task_of({**HAZE, "test": {"input": folder, "target": folder}})
+    assert task.splits.train.names == TRAIN and len(list(task.test_samples())) == 30
+
+
+def test_validation_images_are_carved_from_the_training_images(folder: str, other: str) -> None:
+    task = task_of(HAZE, clean=folder, val=0.2)
+    train, val, test = task.splits.train.names, [s.image for s in task.val_samples()], task.splits.test.names
+    assert (len(train), len(val), len(test)) == (22, 5, 3) and len({*train, *val, *test}) == 30
+    assert [s.image for s in task_of(HAZE, val=other).val_samples()] == ["x.png", "y.png"]
+    assert len(list(task_of({**HAZE, "val": {"clean": other}}).val_samples())) == 2
+
+
+def test_pairs_of_one_clean_image_are_never_split(tmp_path: Path) -> None:
+    folder_of(tmp_path / "in", [f"{scene}_{level}.png" for scene in range(20) for level in range(5)])
+    folder_of(tmp_path / "gt", [f"{scene}.png" for scene in range(20)])
+    pairs = {"input": str(tmp_path / "in"), "target": str(tmp_path / "gt"), "input_name": "{name}_*"}
+    splits = task_of(pairs, val=0.2).splits
+    assert splits.val is not None
+    scenes = [set(split.groups) for split in (splits.train, splits.test, splits.val)]
+    assert [len(one) for one in scenes] == [14, 2, 4] and len(set.union(*scenes)) == 20
+
+
+def test_what_is_held_out_depends_on_names_alone(folder: str, tmp_path: Path) -> None:
+    moved = folder_of(tmp_path / "moved", [f"{number:02}.png" for number in range(30)])
+    assert names(task_of(HAZE, clean=folder)) == names(task_of(HAZE, clean=str(moved)))
+
+
+def test_one_image_cannot_be_split(tmp_path: Path) -> None:
+    write(tmp_path / "only.png")
+    with pytest.raises(DataError, match=r"cannot hold out 1 of 1 image\(s\), only\.png.*data\.test"):
+        task_of(HAZE, clean=str(tmp_path))
+
+
+def test_a_store_is_opened_once_for_all_tasks(folder: str) -> None:
+    read = {name: TaskConfig.model_validate(HAZE) for name in "abc"}
+    tasks = build_tasks(read, DataConfig(clean=folder, test=folder, patch=16), 0, torch.device("cpu"))
+    assert len({id(task.splits.train) for task in tasks.values()}) == 1
+
+
+# ------------------------------------------------------------------------------------------------------- errors
+
+
+def test_images_smaller_than_a_crop_are_named(folder: str) -> None:
+    write(Path(folder) / "tiny one.png", pattern(100, 15))
+    with pytest.raises(DataError, match=r"smaller than a crop of 16x16: tiny one\.png \(15x100\); lower data\.patch"):
+        task_of(HAZE, clean=folder, test=folder)
+    assert len(task_of(HAZE, clean=folder, test=folder, on_error="skip").splits.train) == 30
+
+
+def test_skipping_every_image_is_an_error(folder: str) -> None:
+    with pytest.raises(DataError, match=r"00\.png \(56x40\).* \.\.\.; lower data\.patch"):
+        task_of(HAZE, clean=folder, test=folder, patch=64, on_error="skip")
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no image"):
+        task_of(HAZE, clean=str(tmp_path))
+
+
+def test_an_empty_list_is_an_error() -> None:
+    with pytest.raises(DataError, match="list of image folders is empty"):
+        task_of(HAZE, clean=[])
+
+
+@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x"])
+def test_task_names_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match="task names match"):
+        build_tasks({name: TaskConfig.model_validate(HAZE)}, DataConfig(), 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
+def test_a_held_out_share_is_at_least_one_and_as_large_as_asked(folder: str, share: float) -> None:
+    whole = task_of(HAZE, clean=folder, test=folder).splits.train
+    rest, held = hold_out(whole, share)
+    assert len(held) == max(1, round(30 * share)) and len(rest) + len(held) == 30
+    assert list(rest.names) == sorted(rest.names)

@@ -1,0 +1,179 @@
+"""Running again: finished runs are skipped, killed ones go on to the same bits, other experiments are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from cmtl_ir import runs, yaml
+from cmtl_ir.errors import UserError
+from cmtl_ir.runs import Comparison
+from tests import tiny
+
+STRATEGIES = {
+    "joint": {},
+    "sequential": {"curriculum": "sequential"},
+    "pcgrad": {"surgery": "pcgrad", "weighting": "equal"},
+}
+
+
+def final_weights(comparison: Comparison) -> dict[str, dict[str, torch.Tensor]]:
+    return {run.label: safetensors.torch.load_file(run.folder / "weights.safetensors") for run in comparison.runs}
+
+
+def journal(comparison: Comparison) -> dict[str, list[str]]:
+    """Every logged value of every run, without the clock."""
+    lines = {run.label: (run.folder / "metrics.jsonl").read_text().splitlines() for run in comparison.runs}
+    return {label: [_without_time(line) for line in listed] for label, listed in lines.items()}
+
+
+def _without_time(line: str) -> str:
+    entry = json.loads(line)
+    assert entry["metrics"] and entry["time"]
+    return json.dumps({"step": entry["step"], "metrics": entry["metrics"]}, sort_keys=True)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return runs.run(tiny.experiment(STRATEGIES), tmp_path_factory.mktemp("unbroken"), "cpu")
+
+
+def test_a_finished_run_leaves_what_a_reader_needs(unbroken: Comparison) -> None:
+    for run in unbroken.runs:
+        for name in ("result.json", "weights.safetensors", "per_image.csv", "curve.csv", "config.yaml", "conflict.csv"):
+            assert (run.folder / name).is_file(), f"{run.label} has no {name}"
+        assert len(list((run.folder / "restored").glob("*.png"))) == 9
+        result = run.result()
+        assert set(result["psnr"]) == {"noise", "rain", "haze"} and result["steps"] == 12
+        assert [point["step"] for point in result["curve"]][-1] == 12
+
+
+def test_running_again_skips_finished_runs_and_changes_nothing(unbroken: Comparison) -> None:
+    stamps = {run.label: (run.folder / "result.json").stat().st_mtime_ns for run in unbroken.runs}
+    again = runs.run(tiny.experiment(STRATEGIES), unbroken.folder.parent, "cpu")
+    assert {run.label: (run.folder / "result.json").stat().st_mtime_ns for run in again.runs} == stamps
+
+
+def test_a_repetition_elsewhere_is_equal_to_the_last_bit(unbroken: Comparison, tmp_path: Path) -> None:
+    again = runs.run(tiny.experiment(STRATEGIES), tmp_path, "cpu")
+    first, second = final_weights(unbroken), final_weights(again)
+    assert all(tiny.same(first[label], second[label]) for label in STRATEGIES)
+    assert journal(unbroken) == journal(again)
+    assert [run.hash for run in unbroken.runs] == [run.hash for run in again.runs]
+
+
+def test_labels_and_evaluation_cadence_are_not_part_of_a_run() -> None:
+    hashes = []
+    for label, every in (("joint", 5), ("renamed", 3)):
+        made = tiny.experiment({label: {}}, evaluation={"every": every})
+        hashes.append(runs.prepare(made, Path("nowhere"), "cpu").runs[0].hash)
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"training": {"steps": 13}}, {"conflict": {"every": 3}}, {"data": {"patch": 24}}, {"backbone": {"width": 6}}],
+    ids=["steps", "conflict", "patch", "width"],
+)
+def test_what_changes_weights_changes_the_hash(change: dict) -> None:
+    one, other = (runs.prepare(tiny.experiment(**c), Path("nowhere"), "cpu").runs[0].hash for c in ({}, change))
+    assert one != other
+
+
+def test_another_experiment_of_the_same_name_is_refused_with_the_way_out(unbroken: Comparison) -> None:
+    other = tiny.experiment(STRATEGIES, training={"batch": 9})
+    with pytest.raises(UserError, match=r"differs in training.*--set name=NEW"):
+        runs.run(other, unbroken.folder.parent, "cpu")
+
+
+def test_fresh_trains_again_and_keeps_the_earlier_run(tmp_path: Path) -> None:
+    first = runs.run(tiny.experiment(), tmp_path, "cpu")
+    runs.run(tiny.experiment(), tmp_path, "cpu", fresh=True)
+    folder = first.runs[0].folder
+    assert folder.is_dir() and len(list(folder.parent.glob(f"{folder.name}.before-*"))) == 1
+
+
+# ------------------------------------------------------------------------------- real processes, real signals
+
+
+def command(tmp_path: Path, *more: str) -> list[str]:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.dump({**tiny.RAW, "strategies": STRATEGIES}))
+    return [sys.executable, "-m", "cmtl_ir", "run", str(file), "--out", str(tmp_path / "out"), "--device", "cpu", *more]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet)
+
+
+def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Return as soon as any run has logged `step`, or the process is gone."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        logged = [line for file in out.glob("store/*/metrics.jsonl") for line in file.read_text().splitlines()]
+        if any(f'"step": {step}' in line or f'"step":{step}' in line for line in logged):
+            return
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def one_thread(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """The unbroken reference in a process of its own, on one thread like the interrupted ones."""
+    tmp_path = tmp_path_factory.mktemp("reference")
+    process = start(command(tmp_path))
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return runs.run(tiny.experiment(STRATEGIES), tmp_path / "out", "cpu")
+
+
+@pytest.mark.parametrize("step", [0, 5, 10])
+def test_kill_9_and_run_again_gives_the_same_bits(one_thread: Comparison, tmp_path: Path, step: int) -> None:
+    process = start(command(tmp_path))
+    wait_for_step(tmp_path / "out", step, process)
+    process.kill()
+    process.communicate()
+    again = start(command(tmp_path))
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    resumed = runs.run(tiny.experiment(STRATEGIES), tmp_path / "out", "cpu")
+    first, second = final_weights(one_thread), final_weights(resumed)
+    assert all(tiny.same(first[label], second[label]) for label in STRATEGIES)
+    assert journal(one_thread) == journal(resumed)
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(one_thread: Comparison, tmp_path: Path) -> None:
+    process = start(command(tmp_path, "--set", "training.steps=4000", "--set", "name=long"))
+    wait_for_step(tmp_path / "out", 20, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "the same command goes on from this step" in " ".join(output.split())
+    assert "Traceback" not in output
+
+
+def test_a_nan_loss_stops_the_run_with_step_task_and_checkpoint(tmp_path: Path) -> None:
+    made = tiny.experiment(training={"optimizer": {"lr": 1e30}, "clip": None})
+    done = runs.run(made, tmp_path, "cpu")
+    (reason,) = done.failures.values()
+    assert "is not a finite number" in reason and "checkpoint" in reason and "noise" in reason
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    made = tiny.experiment()
+    folder = runs.prepare(made, tmp_path, "cpu").runs[0].folder
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"):
+        done = runs.run(made, tmp_path, "cpu")
+    assert "another process is training this run" in next(iter(done.failures.values()))

@@ -1,0 +1,372 @@
+"""Whatever dies and whenever, the store ends with every point of the journal, once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmtl_ir import delivery, journal
+from cmtl_ir.delivery import RunTracker
+from cmtl_ir.journal import Delivery, Journal, Point, check_name, cleaned
+
+# ---------------------------------------------------------------------------------------------------- journal
+
+
+def entries(folder: Path) -> list[tuple[int, dict[str, float | None]]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [(entry["step"], entry["metrics"]) for entry in map(json.loads, lines)]
+
+
+def strict(text: str) -> object:
+    def refuse(word: str) -> float:
+        raise ValueError(word)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("name", ["loss/rain", "conflict/haze.rain", "memory.rain", "lr", "a b-c_d/0"])
+def test_good_names_pass(name: str) -> None:
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a|b", "~", "memory:rain", "/a", "a/", "a//b", "../a", "a/..", ".", "ü", "a" * 251]
+)
+def test_names_that_some_system_refuses_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a metric"):
+        check_name(name)
+
+
+def test_what_is_not_finite() -> None:
+    inf, nan = math.inf, math.nan
+    assert cleaned({"psnr/rain": inf, "val/psnr": -inf, "loss/rain": inf, "x": -inf, "y": 1}) == {
+        "psnr/rain": 100.0,
+        "val/psnr": -100.0,
+        "y": 1.0,
+    }
+    assert math.isnan(cleaned({"loss/rain": nan})["loss/rain"])
+    assert cleaned({"x": torch.tensor(0.5)}) == {"x": 0.5}
+
+
+def test_a_line_an_entry_in_strict_json(tmp_path: Path) -> None:
+    Journal(tmp_path).append(3, {"loss/a": 0.1, "loss/b": math.nan})
+    assert entries(tmp_path) == [(3, {"loss/a": 0.1, "loss/b": None})]
+    strict((tmp_path / "metrics.jsonl").read_text())
+    points, end = Journal(tmp_path).read(0)
+    assert [(p.name, p.step) for p in points] == [("loss/a", 3), ("loss/b", 3)] and math.isnan(points[1].value)
+    assert end == Journal(tmp_path).size
+
+
+def test_the_first_value_of_a_step_counts(tmp_path: Path) -> None:
+    log = Journal(tmp_path)
+    assert log.append(3, {"a": 1.0}) and not log.append(3, {"a": 2.0}) and not log.append(2, {"a": 2.0})
+    assert log.append(3, {"a": 2.0, "b": 5.0}) and not Journal(tmp_path).append(3, {"b": 6.0})
+    assert not log.append(9, {})
+    assert entries(tmp_path) == [(3, {"a": 1.0}), (3, {"b": 5.0})]
+
+
+def test_rewinding_forgets_later_steps(tmp_path: Path) -> None:
+    log = Journal(tmp_path)
+    for step in (1, 3, 2, 4):
+        log.append(step, {f"m{step}": float(step), "same": 0.0})
+    log.rewind(2)
+    assert [step for step, _ in entries(tmp_path)] == [1, 2]
+    log.append(2, {"same": 1.0})
+    log.append(3, {"same": 2.0})
+    assert entries(tmp_path)[1:] == [(2, {"m2": 2.0}), (3, {"same": 2.0})]
+
+
+@pytest.mark.parametrize("torn", [b'{"step": 2, "ti', b"\n", b"\x00\x00\x00", b"[]\n", b"5\n", b'{"step": 2}\n'])
+def test_a_torn_line_is_dropped(torn: bytes, tmp_path: Path) -> None:
+    Journal(tmp_path).append(1, {"a": 1.0})
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(whole + torn)
+    Journal(tmp_path).append(2, {"a": 2.0})
+    assert entries(tmp_path) == [(1, {"a": 1.0}), (2, {"a": 2.0})]
+    assert (tmp_path / "metrics.jsonl").read_bytes().startswith(whole)
+
+
+# ----------------------------------------------------------------------------------------------- a store's part
+
+
+class Away(Exception):
+    pass
+
+
+class Killed(BaseException):
+    pass
+
+
+class FakeStore:
+    """Keeps what MLflow would: points with another time are other points."""
+
+    def __init__(self) -> None:
+        self.points: list[Point] = []
+        self.files: dict[str, bytes] = {}
+        self.statuses: list[str] = []
+        self.away = False
+        self.batches: list[int] = []
+
+    def call(self) -> None:
+        if self.away:
+            raise Away("nobody\nthere")
+
+    def send(self, run_id: str, points: Sequence[Point]) -> None:
+        self.call()
+        assert 0 < len(points) <= 1000
+        self.batches.append(len(points))
+        self.points += [point for point in points if point not in self.points]
+
+    def latest(self, run_id: str) -> dict[str, int]:
+        self.call()
+        found: dict[str, int] = {}
+        for point in self.points:
+            found[point.name] = max(point.step, found.get(point.name, point.step))
+        return found
+
+    def steps(self, run_id: str, name: str) -> set[int]:
+        self.call()
+        return {point.step for point in self.points if point.name == name}
+
+    def upload(self, run_id: str, file: Path, folder: str) -> None:
+        self.call()
+        self.files[f"{folder}/{file.name}"] = file.read_bytes()
+
+    def set_status(self, run_id: str, status: str) -> None:
+        self.call()
+        self.statuses.append(status)
+
+    def history(self) -> dict[str, list[tuple[int, float]]]:
+        found = defaultdict(list)
+        for point in self.points:
+            found[point.name].append((point.step, point.value))
+        return {name: sorted(points) for name, points in sorted(found.items())}
+
+
+def opened(store: FakeStore, folder: Path, seconds: float = 1e6) -> RunTracker:
+    mark = Delivery.read(folder).moved_to("fake:", "id")
+    return RunTracker(store, folder, mark, store.statuses[-1] if store.statuses else "RUNNING", seconds)
+
+
+def train(tracker: RunTracker, start: int, end: int, deliver_every: int = 7) -> None:
+    """What a run logs from step `start` to `end`; conflict is logged with the number of the step before."""
+    for step in range(start + 1, end + 1):
+        tracker.log(step - 1, {"conflict/a.b": -float(step)})
+        tracker.log(step, {"loss/a": 1.0 / step, "loss/b": step / 3.0})
+        if step % 5 == 0:
+            tracker.log(step, {"psnr/a": 20.0 + step})
+        if step % deliver_every == 0:
+            tracker.deliver()
+
+
+def unbroken(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    store = FakeStore()
+    tracker = opened(store, folder)
+    train(tracker, 0, 30)
+    assert tracker.finish("FINISHED") and store.statuses == ["FINISHED"]
+    return store.history()
+
+
+def test_everything_arrives_in_batches(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    tracker.log(1, {f"wide/{number}": 0.0 for number in range(2500)})
+    for step in range(2, 400):
+        tracker.log(step, {f"m{number}": 0.0 for number in range(10)})
+    assert tracker.finish() and sum(store.batches) == len(store.points) == 2500 + 3980
+    assert len(store.batches) < 10
+    assert Delivery.read(tmp_path).arrived == tracker.journal.size
+
+
+@pytest.mark.parametrize("saved", [0, 7, 10, 12])
+@pytest.mark.parametrize("killed", [12, 14, 21])
+def test_a_resumed_run_has_the_unbroken_runs_history(saved: int, killed: int, tmp_path: Path) -> None:
+    store = FakeStore()
+    train(opened(store, tmp_path / "run"), 0, killed)  # no finish: the process is gone
+    tracker = opened(store, tmp_path / "run")
+    tracker.rewind(saved)
+    train(tracker, saved, 30)
+    tracker.finish()
+    assert store.history() == unbroken(tmp_path / "unbroken")
+    assert entries(tmp_path / "run") == entries(tmp_path / "unbroken") or saved == 0
+
+
+@pytest.mark.parametrize("effect", ["before", "after"])
+@pytest.mark.parametrize("what", ["send", "write"])
+@pytest.mark.parametrize("number", range(1, 6))
+def test_a_kill_between_delivery_and_mark_duplicates_nothing(
+    what: str, effect: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path / "run")
+    calls = 0
+    real = store.send if what == "send" else delivery.Delivery.write
+
+    def dying(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < number or effect == "after":
+            real(*arguments)  # type: ignore[operator]
+        if calls == number:
+            raise Killed
+
+    if what == "send":
+        monkeypatch.setattr(store, "send", dying)
+    else:
+        monkeypatch.setattr(delivery.Delivery, "write", dying)
+    reached = 0
+    with pytest.raises(Killed):
+        for reached in range(30):
+            train(tracker, reached, reached + 1, deliver_every=3)
+        tracker.deliver()
+        raise Killed
+    monkeypatch.undo()
+    saved = reached // 4 * 4
+    tracker = opened(store, tmp_path / "run")
+    tracker.rewind(saved)
+    train(tracker, saved, 30)
+    tracker.finish()
+    assert store.history() == unbroken(tmp_path / "unbroken")
+
+
+def test_a_new_cadence_after_resuming_is_delivered_whole(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    for step in range(0, 21, 4):
+        tracker.log(step, {"a": 0.0})
+    tracker.deliver()
+    tracker = opened(store, tmp_path)
+    tracker.rewind(8)
+    for step in range(10, 31, 2):
+        tracker.log(step, {"a": 0.0})
+    tracker.finish()
+    assert [step for step, _ in store.history()["a"]] == [0, 4, 8, *range(10, 31, 2)]
+
+
+def test_a_store_that_is_away_costs_one_warning_and_no_point(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path / "run", seconds=0.01)
+    train(tracker, 0, 10, deliver_every=99)
+    store.away = True
+    with caplog.at_level(logging.WARNING):
+        for start in range(10, 20):
+            train(tracker, start, start + 1, deliver_every=99)
+            time.sleep(0.02)
+        assert len(caplog.records) == 1
+        for said in ("fake:", "nobody", "Training goes on", str(tracker.journal.path)):
+            assert said in caplog.text
+        assert "there" not in caplog.text
+        store.away = False
+        train(tracker, 20, 30, deliver_every=99)
+        assert tracker.finish() and len(caplog.records) == 1
+    assert store.history() == unbroken(tmp_path / "unbroken") and store.statuses == ["FINISHED"]
+
+
+def test_away_at_the_end_leaves_all_for_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = FakeStore()
+    store.away = True
+    tracker = opened(store, tmp_path / "run")
+    train(tracker, 0, 30, deliver_every=99)
+    tracker.text("hello", "notes/a.md")
+    assert not tracker.finish("KILLED") and store.points == []
+    assert "deliver" in caplog.text and str(tmp_path / "run") in caplog.text
+    store.away = False
+    opened(store, tmp_path / "run").deliver()
+    assert store.history() == unbroken(tmp_path / "unbroken")
+    assert store.statuses == ["KILLED"] and store.files == {"notes/a.md": b"hello"}
+
+
+def test_a_background_thread_delivers_while_training(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path, seconds=0.01)
+    tracker.log(1, {"a": 1.0})
+    deadline = time.monotonic() + 10
+    while not store.points and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert store.history() == {"a": [(1, 1.0)]}
+    tracker.finish()
+    tracker.log(2, {"a": 2.0})
+    tracker.finish()
+    assert store.history() == {"a": [(1, 1.0), (2, 2.0)]}
+
+
+def test_looking_at_a_finished_run_again_asks_the_store_nothing(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    train(tracker, 0, 5)
+    tracker.finish("FINISHED")
+    store.away = True
+    assert opened(store, tmp_path).finish("FINISHED")
+    assert store.statuses == ["FINISHED"]
+
+
+def test_a_resumed_run_runs_again(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    train(tracker, 0, 5)
+    tracker.finish("KILLED")
+    tracker = opened(store, tmp_path)
+    tracker.rewind(3)
+    train(tracker, 3, 8)
+    tracker.finish("FINISHED")
+    assert store.statuses == ["KILLED", "RUNNING", "FINISHED"]
+
+
+def test_another_store_is_sent_everything(tmp_path: Path) -> None:
+    first, second = FakeStore(), FakeStore()
+    tracker = opened(first, tmp_path / "run")
+    train(tracker, 0, 30)
+    tracker.text("x", "a.txt")
+    tracker.finish()
+    mark = Delivery.read(tmp_path / "run").moved_to("other:", "id2")
+    RunTracker(second, tmp_path / "run", mark, "RUNNING", 1e6).finish()
+    assert second.history() == first.history() and second.files == first.files
+
+
+# -------------------------------------------------------------------------------------------------- artifacts
+
+
+def test_artifacts_keep_their_folders(tmp_path: Path) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path / "run")
+    inside, outside = tmp_path / "run" / "restored" / "a.png", tmp_path / "b.csv"
+    inside.parent.mkdir()
+    inside.write_bytes(b"a")
+    outside.write_bytes(b"b")
+    tracker.artifact(inside, "restored")
+    tracker.artifact(outside, ".")
+    tracker.dict({"x": [1]}, "tables/x.json")
+    tracker.artifact(tmp_path / "run" / "gone.txt")
+    assert tracker.finish()
+    assert store.files == {"restored/a.png": b"a", "/b.csv": b"b", "tables/x.json": b'{\n "x": [\n  1\n ]\n}'}
+    assert Delivery.read(tmp_path / "run").waiting() == []
+
+
+def test_a_figure_is_an_artifact(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    tracker.figure(Figure(), "plots/empty.png")
+    tracker.finish()
+    assert store.files["plots/empty.png"].startswith(b"\x89PNG")
+
+
+def test_an_artifact_cannot_leave_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="leaves the run's folder"):
+        opened(FakeStore(), tmp_path / "run").text("x", "../../x.txt")
+
+
+def test_a_file_written_whole_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    journal.write_whole(tmp_path / "a", b"1")
+    journal.write_whole(tmp_path / "a", b"2")
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"2"
