@@ -13,6 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.grouped import grouped, probe
+from cmtl_ir.grouped_sink import Unsupported
+
 Engine = Literal["stream", "grouped"]
 Forward = Callable[[int, int], Any]
 """(start, stop) -> the backbone's output, a tensor or a list of tensors, for samples start .. stop of the step."""
@@ -44,33 +47,39 @@ class RowGradients:
         for name, parameter in kept.items():
             self.offsets[name] = self.size
             self.size += parameter.numel()
-        self.engine, self.micro_batch = engine, micro_batch
+        self.model, self.engine, self.micro_batch = model, engine, micro_batch
         self.fallback: str | None = None
         """Why `grouped` gave way to `stream`; None: it did not."""
+        self.reached = [False] * len(kept)
+        self._probed = False
         self._coupling = list(_coupling_modules(model))
-        self._reached = [False] * len(kept)
         self._allocate(rows)
-        self._update = self.buffer.new_zeros(self.size)  # [P]
-        self._update_views = self._views(self._update)
+        self.update = self.buffer.new_zeros(self.size)  # [P]
+        self.update_views = self._views(self.update)
 
     def __call__(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> tuple[Tensor, list[Tensor]]:
         """Raw gradients of the rows' mean losses, a view [M, P] that the next call overwrites; the losses, detached."""
         refuse_coupling(self._coupling)
         if len(sizes) > len(self.buffer):
             self._allocate(len(sizes))
-        self._reached = [False] * len(self.parameters)
-        return self.buffer[: len(sizes)], self._stream(forward, sizes, losses)
+        rows = self.buffer[: len(sizes)]
+        if self.engine == "grouped" and self.fallback is None and len(sizes) > 1:
+            try:
+                return rows, self._grouped(forward, sizes, losses)
+            except Unsupported as error:
+                self.fallback = str(error)
+        return rows, self.stream(forward, sizes, losses)
 
     def write_update(self, update: Tensor) -> None:
         """[P] -> `.grad` of every parameter, as views of one buffer; None where no row reached it, as autograd does."""
-        if update.data_ptr() != self._update.data_ptr():
-            self._update.copy_(update)
-        for parameter, view, reached in zip(self.parameters, self._update_views, self._reached, strict=True):
+        if update.data_ptr() != self.update.data_ptr():
+            self.update.copy_(update)
+        for parameter, view, reached in zip(self.parameters, self.update_views, self.reached, strict=True):
             parameter.grad = view if reached else None
 
     def flattened(self, tensors: Sequence[Tensor]) -> Tensor:
         """[P] in the layout of the rows, from one tensor a parameter."""
-        flat = torch.empty_like(self._update)
+        flat = torch.empty_like(self.update)
         torch._foreach_copy_(self._views(flat), list(tensors))
         return flat
 
@@ -78,9 +87,18 @@ class RowGradients:
         """rows [M, P] -> rows @ rows.T [M, M], float64 on the CPU, in the rows' own units."""
         return gramian(rows)
 
+    def _grouped(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
+        if not self._probed:
+            if (reason := probe(self, forward, sizes)) is not None:
+                raise Unsupported(reason)
+            self._probed = True
+        return grouped(self, forward, sizes, losses)
+
     # -------------------------------------------------------------------------------------------- stream
 
-    def _stream(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
+    def stream(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
+        """Fill J row by row, each from its own graph; the losses, detached."""
+        self.reached = [False] * len(self.parameters)
         values, start = [], 0
         for row, size in enumerate(sizes):
             if self.micro_batch is None or size <= self.micro_batch:
@@ -123,7 +141,7 @@ class RowGradients:
         write = torch._foreach_add_ if add else torch._foreach_copy_
         write([views[i] for i in used], [gradients[i] for i in used])
         for i in used:
-            self._reached[i] = True
+            self.reached[i] = True
 
     # ------------------------------------------------------------------------------------------- buffers
 
@@ -131,6 +149,11 @@ class RowGradients:
         dtype = torch.float64 if self.parameters[0].dtype == torch.float64 else torch.float32
         self.buffer = torch.zeros(rows, self.size, dtype=dtype, device=self.parameters[0].device)  # J [M, P]
         self._row_views = [self._views(row) for row in self.buffer]
+        offsets = self.offsets.values()
+        self.blocks = [  # a parameter's gradients in all rows, [rows, *shape]
+            torch.as_strided(self.buffer, (rows, *p.shape), (self.size, *p.stride()), offset)
+            for p, offset in zip(self.parameters, offsets, strict=True)
+        ]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
         """flat [P] as tensors with the parameters' shapes and strides: channels_last weights stay channels_last."""

@@ -10,15 +10,17 @@ sample, often 1), sample after sample, so that a row is a slice. That a backbone
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_leaves
+from torch.utils._pytree import tree_leaves
 
-from cmtl_ir.grouped_rules import Broadcast, Call, Convolution, Expand, LayerNorm, Pointwise, Sink, Slices, Unsupported
+from cmtl_ir.grouped_functions import Expand
+from cmtl_ir.grouped_rules import RULES, by_slices
+from cmtl_ir.grouped_sink import Sink, Unsupported
 
 if TYPE_CHECKING:
     from cmtl_ir.gradients import Forward, Losses, RowGradients
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 def grouped(engine: RowGradients, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
     """Fill J; the losses. Raises Unsupported where an operation has no rule."""
     sink = Sink(sizes, dict(zip(map(id, engine.parameters), engine.blocks, strict=True)))
-    mode = Grouping(sink, engine.parameters, engine.model.buffers())
+    mode = Grouping(sink, engine)
     with mode:
         output = forward(0, sum(sizes))
     several = isinstance(output, list | tuple)
@@ -48,14 +50,14 @@ def grouped(engine: RowGradients, forward: Forward, sizes: Sequence[int], losses
 class Grouping(TorchFunctionMode):
     """Finds the operations that take a tracked tensor, and runs them by a rule."""
 
-    def __init__(self, sink: Sink, parameters: Iterable[nn.Parameter], buffers: Iterable[Tensor]) -> None:
+    def __init__(self, sink: Sink, engine: RowGradients) -> None:
         super().__init__()
         self.sink = sink
         # id -> the tensor, which stays alive so that its id stays its own, and the parameters that it is made from
-        self.tracked: dict[int, tuple[Tensor, frozenset[nn.Parameter]]] = {
-            id(parameter): (parameter, frozenset([parameter])) for parameter in parameters
+        self.tracked: dict[int, tuple[Tensor, frozenset[Tensor]]] = {
+            id(parameter): (parameter, frozenset([parameter])) for parameter in engine.parameters
         }
-        self.constants = {buffer.untyped_storage().data_ptr() for buffer in buffers}
+        self.constants = {t.untyped_storage().data_ptr() for t in (*engine.model.buffers(), *engine.model.parameters())}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -68,36 +70,40 @@ class Grouping(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """An operation that takes a tracked tensor: a parameter's own affair, or one with data, by a rule."""
+        """An operation that takes a tracked tensor: with data, by a rule; otherwise autograd's own affair for now."""
         name = getattr(func, "__name__", str(func))
-        others = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Tensor) and id(v) not in self.tracked]
-        if any(self.is_data(tensor) for tensor in others):
-            if kwargs.get("out") is not None or _in_place(name):
-                raise Unsupported(f"{name} writes in place")
-            output = RULES.get(name.strip("_"), by_slices)(self, func, args, kwargs)
-            if output is NotImplemented:
-                output = by_slices(self, func, args, kwargs)
-            return output
-        if any(tensor.requires_grad for tensor in others):
-            raise Unsupported(f"{name} mixes a parameter with something that is not sample by sample")
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        try:
+            if "data" in [self.role(tensor) for tensor in tensors]:
+                return self._call_with_data(name, func, args, kwargs)
+        except Unsupported as error:
+            raise Unsupported(f"{name}: {error}") from None
         if name in EXPANDING and (size := _new_first(func, args, kwargs, self.sink.samples)) is not None:
             return Expand.apply(self.sink, args[0], id(args[0]), size)
         output = func(*args, **kwargs)
-        self._track(output, [v for v in tree_leaves((args, kwargs)) if id(v) in self.tracked])
+        roots = frozenset().union(*(self.tracked[id(t)][1] for t in tensors if id(t) in self.tracked))
+        for made in tree_leaves(output):
+            if isinstance(made, Tensor) and made.requires_grad and id(made) not in self.tracked:
+                self.tracked[id(made)] = made, roots
         return output
 
-    def is_data(self, tensor: Tensor) -> bool:
-        """True: may hold something of each sample along its first dimension, and is no buffer of the model."""
-        if tensor.dim() == 0 or tensor.shape[0] % self.sink.samples:
-            return False
-        return tensor.untyped_storage().data_ptr() not in self.constants
+    def _call_with_data(self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if kwargs.get("out") is not None or _in_place(name):
+            raise Unsupported("writes in place")
+        output = RULES.get(name.strip("_"), by_slices)(self, func, args, kwargs)
+        return by_slices(self, func, args, kwargs) if output is NotImplemented else output
 
-    def _track(self, output: Any, sources: Sequence[Tensor]) -> None:
-        """Autograd records how these tensors come from parameters; their own gradients are split by row."""
-        roots = frozenset().union(*(self.tracked[id(source)][1] for source in sources))
-        for tensor in tree_leaves(output):
-            if isinstance(tensor, Tensor) and tensor.requires_grad and id(tensor) not in self.tracked:
-                self.tracked[id(tensor)] = tensor, roots
+    def role(self, tensor: Tensor) -> int | str:
+        """The key of a tracked tensor; "data": something of each sample along the first dimension; "constant"."""
+        if id(tensor) in self.tracked:
+            return id(tensor)
+        if tensor.untyped_storage().data_ptr() in self.constants:
+            return "constant"
+        if tensor.dim() and tensor.shape[0] % self.sink.samples == 0:
+            return "data"
+        if tensor.requires_grad:
+            raise Unsupported("a parameter meets something that is not sample by sample")
+        return "constant"
 
     def settle(self) -> None:
         """From tensors made from parameters to the parameters, row by row."""
@@ -115,22 +121,38 @@ class Grouping(TorchFunctionMode):
                         target.add_(pull) if seen else target.copy_(pull)
 
 
+EXPANDING = {"expand", "expand_as", "broadcast_to", "repeat"}
+
+
+def _in_place(name: str) -> bool:
+    return (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name != "__invert__")
+
+
+def _new_first(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], samples: int) -> torch.Size | None:
+    """The size that a parameter is expanded to, where its first dimension is a new one that counts samples."""
+    with torch.no_grad():
+        size = func(args[0].detach(), *args[1:], **kwargs).shape
+    old = (*(1 for _ in size[args[0].dim() :]), *args[0].shape)
+    grown = size[0] % samples == 0 and old[0] == 1
+    return size if grown and all(a in (1, b) for a, b in zip(old, size, strict=True)) else None
+
+
 # ------------------------------------------------------------------------------------------------- the check
 
 
 def probe(engine: RowGradients, forward: Forward, sizes: Sequence[int]) -> str | None:
-    """Why grouped and streamed row gradients of this backbone disagree; None: they agree.
+    """Why `grouped` cannot serve this backbone; None: it gives what `stream` gives.
 
     Under weights moved a little (zeros would hide errors), with sums of the outputs in place of losses, which belong
-    to others and may count their calls. Two sketches a row and parameter are compared: norm, and one projection.
+    to others and may count their calls. Two sketches a row and parameter are compared: its norm and one projection.
     """
-    keep, views = engine.flat_update, engine.update_views
-    torch._foreach_copy_(views, engine.parameters)
+    with torch.no_grad():
+        torch._foreach_copy_(engine.update_views, engine.parameters)
     try:
         with torch.no_grad():
             for i, parameter in enumerate(engine.parameters):
                 size = float(parameter.square().mean().sqrt()) or 1.0
-                parameter.add_(_waves(parameter, i) * (0.02 * size))
+                parameter.add_(_waves(parameter, i) * (MOVED * size))
         engine.stream(forward, sizes, _sum_of_waves)
         streamed = _sketches(engine, len(sizes))
         grouped(engine, forward, sizes, _sum_of_waves)
@@ -139,8 +161,12 @@ def probe(engine: RowGradients, forward: Forward, sizes: Sequence[int]) -> str |
         return str(error).splitlines()[0]
     finally:
         with torch.no_grad():
-            torch._foreach_copy_(list(engine.parameters), views)
-        keep.zero_()
+            torch._foreach_copy_(list(engine.parameters), engine.update_views)
+
+
+MOVED = 0.02  # of a parameter's root mean square
+ALIKE = 0.1  # of a gradient's norm: bfloat16 differs by a few percent, samples in the wrong row by about 1
+NOISE = 0.01  # of the row's root mean square: gradients below it may be rounding and nothing else
 
 
 def _waves(like: Tensor, phase: float) -> Tensor:
@@ -149,5 +175,27 @@ def _waves(like: Tensor, phase: float) -> Tensor:
 
 
 def _sum_of_waves(output: Any, row: int) -> Tensor:
-    parts: Iterator[Tensor] = iter(output if isinstance(output, list | tuple) else [output])
-    return torch.stack([(part.float() * _waves(part.float(), row)).sum() for part in parts]).sum()
+    parts = [y.double() if y.dtype == torch.float64 else y.float() for y in _as_list(output)]
+    return torch.stack([(part * _waves(part, row)).sum() for part in parts]).sum()
+
+
+def _as_list(output: Any) -> list[Tensor]:
+    return list(output) if isinstance(output, list | tuple) else [output]
+
+
+def _sketches(engine: RowGradients, rows: int) -> Tensor:
+    """[parameters, 2, rows]: norm and projection on a fixed vector of every row's gradient."""
+    blocks = [block[:rows].flatten(1) for block in engine.blocks]
+    pairs = [torch.stack([block.norm(dim=1), block @ _waves(block[0], i)]) for i, block in enumerate(blocks)]
+    return torch.stack(pairs).double()
+
+
+def _difference(engine: RowGradients, streamed: Tensor, joint: Tensor) -> str | None:
+    norms = streamed[:, 0]  # [parameters, rows]
+    numbers = torch.tensor([p.numel() for p in engine.parameters], dtype=norms.dtype, device=norms.device)
+    noise = NOISE * norms.square().sum(0).sqrt() * (numbers[:, None] / engine.size).sqrt()
+    bad = ~((streamed - joint).abs().amax(1) <= ALIKE * norms + noise).all(1)
+    if not bool(bad.any()):
+        return None
+    name = engine.names[int(bad.nonzero()[0])]
+    return f"{name}: the gradients of one joint pass, split by row, are not those of the rows"

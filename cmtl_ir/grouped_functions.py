@@ -15,97 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.utils._pytree import tree_unflatten
 
+from cmtl_ir.grouped_sink import Sink
+
 aten = torch.ops.aten
 Keys = tuple[int | None, int | None]  # of weight and bias; None: not tracked
 FOLDED = 1 << 16  # numbers a row below which one call over rows-as-groups beats a call a row (measured: CPU, 2 threads)
-
-
-class Unsupported(Exception):
-    """Why row gradients cannot be had from one joint pass."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive rows with as many samples each."""
-
-    first: int
-    rows: int
-    start: int  # first sample
-    size: int  # samples of each row
-
-
-class Sink:
-    """Where the rows' gradients go: a parameter's into J, those of a tensor made from parameters aside."""
-
-    def __init__(self, sizes: Sequence[int], blocks: dict[int, Tensor]) -> None:
-        self.rows, self.samples = len(sizes), sum(sizes)
-        self.bounds = [(sum(sizes[:row]), sum(sizes[: row + 1])) for row in range(len(sizes))]
-        self.runs: list[Run] = []
-        for row, size in enumerate(sizes):
-            last = self.runs[-1] if self.runs else None
-            if last is not None and last.size == size:
-                self.runs[-1] = Run(last.first, last.rows + 1, last.start, size)
-            else:
-                self.runs.append(Run(row, 1, sum(sizes[:row]), size))
-        self.blocks = {key: block[: self.rows] for key, block in blocks.items()}  # id -> [M, *shape], views of J
-        self.aside: dict[int, Tensor] = {}
-        self.written: set[int] = set()
-
-    def open(self, key: int, like: Tensor) -> tuple[Tensor, bool]:
-        """The block [M, *shape] of a tracked tensor; True: something is there, add to it."""
-        block = self.blocks.get(key)
-        if block is None:
-            block = self.aside.get(key)
-            if block is None:
-                dtype = torch.promote_types(like.dtype, torch.float32)
-                block = self.aside[key] = torch.empty(self.rows, *like.shape, dtype=dtype, device=like.device)
-        seen = key in self.written
-        self.written.add(key)
-        return block, seen
-
-    def split(self, data: Tensor) -> list[tuple[Run, Tensor]]:
-        """data [NB, ...] -> for every run, [rows, size * B, ...]."""
-        each = data.shape[0] // self.samples
-        if len(self.runs) == 1:
-            return [(self.runs[0], data.reshape(self.rows, -1, *data.shape[1:]))]
-        return [
-            (run, data.narrow(0, run.start * each, run.rows * run.size * each).reshape(run.rows, -1, *data.shape[1:]))
-            for run in self.runs
-        ]
-
-    def put(self, key: int, tracked: Tensor, pieces: Sequence[Tensor]) -> None:
-        """Gradients of every run [rows, *shape]."""
-        block, seen = self.open(key, tracked)
-        for run, piece in zip(self.runs, pieces, strict=True):
-            target = block.narrow(0, run.first, run.rows)
-            target.add_(piece.view_as(target)) if seen else target.copy_(piece.view_as(target))
-
-    def put_sums(self, key: int, tracked: Tensor, data: Tensor, shape: Sequence[int]) -> None:
-        """Sums of data [NB, ...] over a row and over each dimension where `shape` (data's rank) has 1."""
-        if data.dim() == 4 and all(size == 1 for size in shape[2:]):  # a channels_last sum is fast in this order only
-            data, shape = data.permute(0, 2, 3, 1), (1, 1, 1, shape[1])
-        extra = [i + 1 for i in range(1, data.dim()) if shape[i] == 1]
-        pieces = []
-        for _, part in self.split(data):
-            if extra == list(range(2, data.dim())) and part.is_contiguous():
-                pieces.append(part.flatten(1, -2).sum(1))
-            else:
-                pieces.append(part.sum((1, *extra)))
-        self.put(key, tracked, pieces)
-
-    def put_outer(self, key: int, weight: Tensor, grad: Tensor, data: Tensor) -> None:
-        """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; grad [NB, L, O], data [NB, L, I]."""
-        block, seen = self.open(key, weight)
-        block = block if block.dim() == 3 else block[..., 0, 0]
-        for (run, g), (_, x) in zip(self.split(grad), self.split(data), strict=True):
-            g, x = g.flatten(1, 2).transpose(1, 2), x.flatten(1, 2)  # [rows, O, size L], [rows, size L, I]
-            target = block.narrow(0, run.first, run.rows)
-            if g.dtype != target.dtype:
-                target.add_(torch.bmm(g, x)) if seen else target.copy_(torch.bmm(g, x))
-            elif seen:
-                torch.baddbmm(target, g, x, out=target)
-            else:
-                torch.bmm(g, x, out=target)
 
 
 # ------------------------------------------------------------------------------- convolutions and linear maps
@@ -184,9 +98,9 @@ def _weight_rows(grad: Tensor, x: Tensor, w: Tensor, geometry: Sequence[Any]) ->
             rows * groups, mask,
         )[1]  # fmt: skip
         return folded.view(rows, *w.shape)
-    if groups == 1 and w.dim() == 4 and where == [[*w.shape[2:]], [0, 0], [1, 1], False, [0, 0]]:
-        if x.shape[-2] % w.shape[2] == x.shape[-1] % w.shape[3] == 0:
-            return _patch_weight_rows(grad, x, w.shape[2:])
+    patches = groups == 1 and w.dim() == 4 and where == [[*w.shape[2:]], [0, 0], [1, 1], False, [0, 0]]
+    if patches and x.shape[-2] % w.shape[2] == x.shape[-1] % w.shape[3] == 0:
+        return _patch_weight_rows(grad, x, w.shape[2:])
     each = [aten.convolution_backward(g, v, w, None, *geometry, mask)[1] for g, v in zip(grad, x, strict=True)]
     return torch.stack(each)
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from cmtl_ir.grouped_functions import Broadcast, Call, Convolution, LayerNorm, Pointwise, Slices, Unsupported
+from cmtl_ir.grouped_functions import Broadcast, Call, Convolution, LayerNorm, Pointwise, Slices
+from cmtl_ir.grouped_sink import Unsupported
 
 if TYPE_CHECKING:
     from cmtl_ir.grouped import Grouping
@@ -23,18 +24,12 @@ def by_slices(mode: Grouping, func: Callable[..., Any], args: Sequence[Any], kwa
     leaves, spec = tree_flatten((tuple(args), dict(kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     tensors = [leaves[i] for i in places]
-    name = getattr(func, "__name__", str(func))
-    roles: list[Any] = []
-    for tensor in tensors:
-        tracked = id(tensor) in mode.tracked
-        roles.append(id(tensor) if tracked else "data" if mode.is_data(tensor) else "constant")
-        if roles[-1] == "constant" and tensor.requires_grad:
-            raise Unsupported(f"{name} mixes a parameter with something that is not sample by sample")
+    roles = [mode.role(tensor) for tensor in tensors]
     device = tensors[0].device.type
     autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
     output = Slices.apply(Call(mode.sink, func, leaves, spec, places, roles, autocast), *tensors)
     if not isinstance(output, Tensor) or output.dim() == 0 or output.shape[0] % mode.sink.samples:
-        raise Unsupported(f"{name} gives no output sample by sample")
+        raise Unsupported(f"{getattr(func, '__name__', func)} gives no output sample by sample")
     return output
 
 
@@ -45,11 +40,9 @@ def _autocast(x: Tensor) -> Tensor:
     return x
 
 
-def _parameters_only(mode: Grouping, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> bool:
-    """True: x is data, weight and bias are tracked, constant or missing."""
-    return mode.is_data(x) and not any(
-        t is not None and id(t) not in mode.tracked and mode.is_data(t) and t.requires_grad for t in (weight, bias)
-    )
+def _fits(mode: Grouping, x: Tensor, *parameters: Tensor | None) -> bool:
+    """True: x is data, and the others are tracked, constant or missing."""
+    return mode.role(x) == "data" and all(p is None or mode.role(p) != "data" for p in parameters)
 
 
 def _keys(mode: Grouping, *tensors: Tensor | None) -> tuple[int | None, ...]:
@@ -68,7 +61,7 @@ def _convolution(spatial: int, transposed: bool) -> Callable[..., Any]:
 
     def rule(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         x, weight, bias, stride, padding, dilation, more, groups = (turned if transposed else plain)(*args, **kwargs)
-        if isinstance(padding, str) or x.dim() != spatial + 2 or not _parameters_only(mode, x, weight, bias):
+        if isinstance(padding, str) or x.dim() != spatial + 2 or not _fits(mode, x, weight, bias):
             return NotImplemented
         keys, x = _keys(mode, weight, bias), _autocast(x)
         geometry = [wide(stride), wide(padding), wide(dilation), transposed, wide(more), groups]
@@ -88,7 +81,7 @@ def _linear(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[str,
         return input, weight, bias
 
     x, weight, bias = named(*args, **kwargs)
-    if x.dim() < 2 or weight.dim() != 2 or not _parameters_only(mode, x, weight, bias):
+    if x.dim() < 2 or weight.dim() != 2 or not _fits(mode, x, weight, bias):
         return NotImplemented
     return Pointwise.apply(mode.sink, _autocast(x), weight, bias, _keys(mode, weight, bias), False)
 
@@ -98,7 +91,7 @@ def _layer_norm(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[
         return input, normalized_shape, weight, bias, eps
 
     x, shape, weight, bias, eps = named(*args, **kwargs)
-    if x.dim() <= len(shape) or not _parameters_only(mode, x, weight, bias):
+    if x.dim() <= len(shape) or not _fits(mode, x, weight, bias):
         return NotImplemented
     if x.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
         x = x.float()
@@ -156,5 +149,3 @@ def _new_first(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], sample
     old = (*(1 for _ in size[args[0].dim() :]), *args[0].shape)
     grown = size[0] % samples == 0 and old[0] == 1
     return size if grown and all(a in (1, b) for a, b in zip(old, size, strict=True)) else None
-
-

@@ -39,7 +39,7 @@ def check_name(name: str) -> str:
     """A name that MLflow takes on every system, or ValueError."""
     if not NAME.fullmatch(name) or len(name) > 250 or ".." in name or name.split("/")[0] == ".":
         raise ValueError(
-            f"{name!r} cannot name a metric: letters, digits, `_`, `-`, `.`, spaces and inner slashes, 250 at most"
+            f"{name!r} cannot name a metric or a comparison: letters, digits, `_`, `-`, `.`, spaces and inner slashes, 250 at most"
         )
     return name
 

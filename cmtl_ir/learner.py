@@ -15,7 +15,7 @@ from cmtl_ir.config import Experiment, Strategy
 from cmtl_ir.keyed import name_key
 from cmtl_ir.optimization import AveragedWeights, make_optimizer, sample_losses
 from cmtl_ir.rows import DataState
-from cmtl_ir.strategy import Batch, History, Part, Schedule, Stage
+from cmtl_ir.strategy import Batch, History, Part, Stage
 from cmtl_ir.tasks.task import Task
 
 
@@ -155,5 +155,4 @@ class Learner:
 
 
 def _stage(plain: Mapping[str, Any]) -> Stage:
-    schedule = Schedule(**plain["schedule"]) if plain["schedule"] is not None else None
-    return Stage(**{**plain, "schedule": schedule})
+    return Stage(**{**plain, "span": tuple(plain["span"]) if plain["span"] is not None else None})

@@ -80,8 +80,10 @@ class Stage:
     memory: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Row name -> ids: such a row is drawn from these ids only."""
     fresh_optimizer: bool = False
-    schedule: Schedule | None = None
-    """None: the run's own schedule."""
+    cycles: int = 1
+    """How often the run's schedule is gone through: restarts of the learning rate."""
+    span: tuple[int, int] | None = None
+    """(step at which the stage begins, steps) of a schedule that several stages share; None: stage-local."""
 
 
 @dataclass(frozen=True)

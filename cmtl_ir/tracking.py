@@ -54,6 +54,10 @@ class Tracking:
 
     def parent(self, comparison: str, tags: Mapping[str, str], config_yaml: str) -> str:
         """Id of the run that stands for a comparison, made or found again; `experiment.yaml` is its artifact."""
+        try:
+            check_name(comparison)
+        except ValueError as error:
+            raise TrackingError(str(error)) from None
         with self._store.alone():
             found = self._store.find({COMPARISON: comparison})
             run_id = found.info.run_id if found else self._store.create(comparison, {COMPARISON: comparison})

@@ -59,14 +59,15 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     protecting = learner.strategy.retention.rows(stage, learner) if learner.strategy.retention is not None else []
     rows = stage_rows(stage, protecting)
     stepper = Stepper(learner, make_engine(learner, rows, watcher))
-    schedule = stage.schedule or learner.training.schedule.of_stage()
+    schedule = learner.training.schedule.of_stage(stage.cycles)
+    offset, length = stage.span or (0, stage.steps)
     watcher.stage_started(learner, stage)
     learner.model.train()
     while learner.stage_step < stage.steps:
         counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
         drawn = draw(learner, rows, counts)
         context = context_of(learner, stage, drawn)
-        rate = learning_rate(learner.training.optimizer.lr, schedule, learner.stage_step, stage.steps)
+        rate = learning_rate(learner.training.optimizer.lr, schedule, offset + learner.stage_step, length)
         result = stepper.update(drawn, context, watcher.looks_at(learner.step))
         learner.before = learner.copy_of_weights() if watcher.looks_at(learner.step + 1) else None
         apply_update(learner, rate)

@@ -82,7 +82,7 @@ def test_rewinding_forgets_later_steps(tmp_path: Path) -> None:
     assert [step for step, _ in entries(tmp_path)] == [1, 2]
     log.append(2, {"same": 1.0})
     log.append(3, {"same": 2.0})
-    assert entries(tmp_path)[1:] == [(2, {"m2": 2.0}), (3, {"same": 2.0})]
+    assert entries(tmp_path)[1:] == [(2, {"m2": 2.0}), (2, {"same": 1.0}), (3, {"same": 2.0})]
 
 
 @pytest.mark.parametrize("torn", [b'{"step": 2, "ti', b"\n", b"\x00\x00\x00", b"[]\n", b"5\n", b'{"step": 2}\n'])
@@ -197,7 +197,7 @@ def test_a_resumed_run_has_the_unbroken_runs_history(saved: int, killed: int, tm
     train(tracker, saved, 30)
     tracker.finish()
     assert store.history() == unbroken(tmp_path / "unbroken")
-    assert entries(tmp_path / "run") == entries(tmp_path / "unbroken") or saved == 0
+    assert entries(tmp_path / "run") == entries(tmp_path / "unbroken")
 
 
 @pytest.mark.parametrize("effect", ["before", "after"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 from cmtl_ir.backbones._layers import DropPath, image_keys, pad_to, rising_rates
 
-CHANNELS = (64, 128, 320, 512)
 QUERIES = 48
+HEADS = (1, 2, 4, 8)  # what the channels of each scale are split into, at most
 FINE = 1e-6  # epsilon of the norms, but for those right after a strided convolution (PyTorch's 1e-5)
 
 
@@ -137,9 +138,9 @@ def through(blocks: nn.ModuleList, norm: nn.LayerNorm, x: Tensor, keys: Tensor) 
 class Encoder(nn.Module):
     """Four scales; beside each, a second path over small patches joins at the next."""
 
-    def __init__(self, drop_path: float) -> None:
+    def __init__(self, widths: Sequence[int], drop_path: float) -> None:
         super().__init__()
-        first, second, third, fourth = CHANNELS
+        first, second, third, fourth = widths
         self.patch_embed1 = PatchEmbed(7, 4, 3, first)
         self.patch_embed2 = PatchEmbed(3, 2, first, second)
         self.patch_embed3 = PatchEmbed(3, 2, second, third)
@@ -175,15 +176,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Asks the coarsest map what the weather is, with learned queries."""
 
-    def __init__(self, drop_path: float) -> None:
+    def __init__(self, coarsest: int, drop_path: float) -> None:
         super().__init__()
-        coarsest = CHANNELS[-1]
         self.patch_embed1 = PatchEmbed(3, 2, coarsest, coarsest)
         drops = [drop_path * number / 15 for number in range(3)]
         self.block1, self.norm1 = normed_blocks("Tdec.block1", coarsest, 8, 1, drops, ratio=4, queries=QUERIES)
         self.apply(_initialise)
 
-    def forward(self, coarsest: Tensor, keys: Tensor) -> Tensor:  # [B, 512, H, W] -> [B, 512, H / 2, W / 2]
+    def forward(self, coarsest: Tensor, keys: Tensor) -> Tensor:  # [B, C, H, W] -> [B, C, H / 2, W / 2]
         return through(self.block1, self.norm1, self.patch_embed1(coarsest), keys)
 
 
@@ -242,9 +242,9 @@ def _crop(x: Tensor, like: Tensor) -> Tensor:
 class Tail(nn.Module):
     """Climbs from the coarsest map to the image's size, adding the encoder's maps on the way."""
 
-    def __init__(self, with_decoder: bool) -> None:
+    def __init__(self, widths: Sequence[int], with_decoder: bool) -> None:
         super().__init__()
-        first, second, third, fourth = CHANNELS
+        first, second, third, fourth = widths
         if with_decoder:
             self.convd32x = Up(fourth, fourth)
         self.convd16x = Up(fourth, third)
@@ -283,13 +283,17 @@ class TransWeather(nn.Module):
     couples_samples = False
     unused: tuple[str, ...] = ("Tenc.mini_patch_embed4.*", "conv*.conv_output.*")
 
-    def __init__(self, *, decoder: bool = True, drop_path: float = 0.1) -> None:
+    def __init__(
+        self, *, widths: Sequence[int] = (64, 128, 320, 512), decoder: bool = True, drop_path: float = 0.1
+    ) -> None:
         super().__init__()
-        self.Tenc = Encoder(drop_path)
+        if len(widths) != 4 or any(width % heads for width, heads in zip(widths, HEADS, strict=True)):
+            raise ValueError(f"widths are four multiples of {', '.join(map(str, HEADS))} (the heads), not {widths}")
+        self.Tenc = Encoder(widths, drop_path)
         if decoder:
-            self.Tdec = Decoder(drop_path)
+            self.Tdec = Decoder(widths[-1], drop_path)
         self.tail_name = "convtail" if decoder else "convproj"
-        self.add_module(self.tail_name, Tail(decoder))
+        self.add_module(self.tail_name, Tail(widths, decoder))
         self.clean = Conv(8, 3)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from cmtl_ir.errors import ConfigError
-from cmtl_ir.strategy import Schedule, Stage
+from cmtl_ir.strategy import Stage
 
 
 def split(steps: int, parts: Sequence[int]) -> list[int]:
@@ -29,11 +29,6 @@ def shares(amounts: Mapping[str, float]) -> dict[str, float]:
 def uniform(tasks: Sequence[str]) -> dict[str, float]:
     """The same share for every task."""
     return dict.fromkeys(tasks, 1.0 / len(tasks))
-
-
-def restarting(cycles: int) -> Schedule | None:
-    """A cosine that restarts `cycles` times; once is the run's own schedule."""
-    return None if cycles == 1 else Schedule(cycles=cycles)
 
 
 def exposures(stages: Sequence[Stage]) -> dict[str, float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from cmtl_ir.registry import register
-from cmtl_ir.strategy import History, Schedule, Stage
+from cmtl_ir.strategy import History, Stage
 
 from ._order import OrderedCurriculum
-from ._stages import restarting, split, uniform
+from ._stages import split, uniform
 
 
 @register
@@ -29,9 +29,9 @@ class Cumulative(OrderedCurriculum):
         order = self.ordered(history)
         lengths = split(history.steps, [1] * (len(order) - 1) + [self.last])
         return [
-            Stage(task, uniform(order[: i + 1]), steps, fresh_optimizer=True, schedule=self._schedule(i, order))
+            Stage(task, uniform(order[: i + 1]), steps, fresh_optimizer=True, cycles=self._cycles(i, order))
             for i, (task, steps) in enumerate(zip(order, lengths, strict=True))
         ]
 
-    def _schedule(self, i: int, order: list[str]) -> Schedule | None:
-        return restarting(self.restarts) if i == len(order) - 1 else None
+    def _cycles(self, i: int, order: list[str]) -> int:
+        return self.restarts if i == len(order) - 1 else 1

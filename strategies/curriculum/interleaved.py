@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pydantic import Field
 
 from cmtl_ir.registry import register
-from cmtl_ir.strategy import History, Schedule, Stage
+from cmtl_ir.strategy import History, Stage
 
 from ._order import OrderedCurriculum
 from ._stages import split
@@ -15,8 +17,8 @@ from ._stages import split
 class Interleaved(OrderedCurriculum):
     """The tasks one after the other, `rounds` times round, steps / (K rounds) each; one optimizer, no restarts.
 
-    Between `sequential` (one round) and `joint` (a round a step). Schedules are stage-local, and a cosine in each of
-    these short stages would be a restart: the learning rate is constant.
+    Between `sequential` (one round) and `joint` (a round a step). One schedule spans all stages: a cosine in each of
+    these short stages would be a restart.
     """
 
     rounds: int = Field(10, ge=1)
@@ -26,8 +28,8 @@ class Interleaved(OrderedCurriculum):
         """Stages `rain-1`, `haze-1`, `rain-2` ..."""
         names = [(task, turn) for turn in range(1, self.rounds + 1) for task in self.ordered(history)]
         lengths = split(history.steps, [1] * len(names))
-        constant = Schedule(kind="constant")
+        starts = itertools.accumulate(lengths, initial=0)
         return [
-            Stage(f"{task}-{turn}", {task: 1.0}, steps, schedule=constant)
-            for (task, turn), steps in zip(names, lengths, strict=True)
+            Stage(f"{task}-{turn}", {task: 1.0}, steps, span=(start, history.steps))
+            for (task, turn), steps, start in zip(names, lengths, starts, strict=False)
         ]

@@ -9,7 +9,7 @@ from pydantic import Field
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import Curriculum, History, Stage
 
-from ._stages import restarting, shares, uniform
+from ._stages import shares, uniform
 
 
 @register
@@ -30,4 +30,4 @@ class Joint(Curriculum):
             return None
         sizes = {task: history.dataset_sizes[task] for task in history.tasks} if self.balance == "by_size" else None
         mixture = shares(sizes) if sizes else uniform(history.tasks)
-        return Stage("joint", mixture, history.steps, schedule=restarting(self.cycles))
+        return Stage("joint", mixture, history.steps, cycles=self.cycles)

@@ -10,8 +10,6 @@ from cmtl_ir.errors import ConfigError
 from cmtl_ir.registry import register, suggestion
 from cmtl_ir.strategy import Curriculum, History, Stage
 
-from ._stages import restarting
-
 
 @register
 class Single(Curriculum):
@@ -32,4 +30,4 @@ class Single(Curriculum):
             raise ConfigError(f"curriculum.task: {self.task!r}; {suggestion(self.task, list(history.tasks))}")
         if history.stages:
             return None
-        return Stage(self.task, {self.task: 1.0}, history.steps, schedule=restarting(self.cycles))
+        return Stage(self.task, {self.task: 1.0}, history.steps, cycles=self.cycles)

@@ -21,7 +21,7 @@ class Case(NamedTuple):
     name: str
     fields: dict[str, Any]
 
-    def build(self, dtype: torch.dtype = torch.float64) -> nn.Module:
+    def build(self, dtype: torch.dtype = torch.float64) -> Any:
         """The network with the rule's weights; a buffer is the same at each call and exact in `dtype`."""
         torch.manual_seed(0)
         torch.set_default_dtype(dtype)
@@ -52,8 +52,8 @@ CASES = {
     ),
     "airnet": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2}),
     "airnet_frozen": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2, "frozen_statistics": True}),
-    "transweather": Case("transweather", {"drop_path": 0.5}),
-    "transweather_base": Case("transweather", {"decoder": False, "drop_path": 0.5}),
+    "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
+    "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 import typing
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 import torch
@@ -193,7 +194,7 @@ LOCAL = ("nafnet", "nafnet_local")
 
 @torch.no_grad()
 def test_a_new_nafnet_block_is_the_identity() -> None:
-    model = backbones.build("nafnet", width=4, encoder=[1], decoder=[1])
+    model: Any = backbones.build("nafnet", width=4, encoder=[1], decoder=[1])
     h = torch.rand(1, 4, 8, 8)
     assert torch.equal(model.encoders[0](h), h)
 
@@ -292,6 +293,8 @@ WRONG = [
     ("unet", {"widths": [8, 8]}, "four levels"),
     ("restormer", {"heads": [1, 2]}, "four levels need four each"),
     ("swinir", {"depths": [2]}, "must be as many"),
+    ("transweather", {"widths": [64, 128, 320]}, "four multiples of"),
+    ("transweather", {"widths": [64, 128, 320, 500]}, "four multiples of"),
     ("swinir", {"scale": 2}, "does not go with scale 2"),
     ("swinir", {"upsampler": "pixelshuffle", "scale": 6}, "not 6"),
 ]

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cases import Case, image, spread
 
-EXACT = {"rtol": 0.0, "atol": 1e-9}
+EXACT: dict[str, Any] = {"rtol": 0.0, "atol": 1e-9}
+
+
+Stepped = tuple[Any, tuple[Tensor, Tensor, Tensor]]  # a network after a training pass, what the pass returned
 
 
 class Row(NamedTuple):
@@ -93,7 +96,7 @@ def test_drunet_with_a_noise_map_is_that_of_the_authors_class() -> None:
 
 
 @pytest.fixture(scope="module")
-def airnet_after_a_step() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
+def airnet_after_a_step() -> Stepped:
     """AirNet and what its training pass returned, on a queue of two batches' worth by the rule."""
     model = Case("airnet", {"contrast_batch": 2}).build()
     contrast = model.get_submodule("E.E")
@@ -105,7 +108,7 @@ def airnet_after_a_step() -> tuple[nn.Module, tuple[Tensor, Tensor, Tensor]]:
 
 @pytest.mark.slow
 def test_airnet_training_pass_returns_the_authors_numbers(
-    airnet_after_a_step: tuple[nn.Module, tuple[Tensor, Tensor, Tensor]],
+    airnet_after_a_step: Stepped,
 ) -> None:
     _, (restored, logits, labels) = airnet_after_a_step
     found = [logits[0, 0], logits[1, 0], logits[0, 1], F.cross_entropy(logits, labels), restored.mean()]
@@ -115,7 +118,7 @@ def test_airnet_training_pass_returns_the_authors_numbers(
 
 @pytest.mark.slow
 def test_airnet_training_pass_leaves_the_authors_state(
-    airnet_after_a_step: tuple[nn.Module, tuple[Tensor, Tensor, Tensor]],
+    airnet_after_a_step: Stepped,
 ) -> None:
     model, _ = airnet_after_a_step
     contrast = model.get_submodule("E.E")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from typing import Any
 
 import pytest
@@ -40,7 +40,8 @@ PEERS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
 
 
 def peer(name: str, fields: dict[str, Any]) -> nn.Module:
-    pytest.importorskip("spandrel")
+    if importlib.util.find_spec("spandrel") is None:
+        pytest.skip("spandrel is not installed")
     ensure_torchvision()  # spandrel imports it
     module = importlib.import_module(f"spandrel.architectures.{name}")
     return getattr(module, name)(**fields).eval()

@@ -12,7 +12,7 @@ from torch import nn
 from cmtl_ir import backbones
 
 
-def meta(name: str, **fields: Any) -> nn.Module:
+def meta(name: str, **fields: Any) -> Any:
     """The network without memory behind its tensors."""
     with torch.device("meta"):
         return backbones.build(name, **fields)

@@ -85,11 +85,11 @@ def test_a_part_called_net_is_no_wrapper(tmp_path: Path) -> None:
 
 
 def test_airnet_takes_the_queue_of_another_number_of_degradations(tmp_path: Path) -> None:
-    three = backbones.build("airnet", groups=1, blocks=1, contrast_batch=3)
+    three: Any = backbones.build("airnet", groups=1, blocks=1, contrast_batch=3)
     torch.save(three.state_dict(), tmp_path / "weights.pth")
-    model = backbones.build("airnet", groups=1, blocks=1, contrast_batch=5)
+    model: Any = backbones.build("airnet", groups=1, blocks=1, contrast_batch=5)
     backbones.load_weights(model, tmp_path / "weights.pth")
-    assert torch.equal(model.get_submodule("E.E").queue, three.get_submodule("E.E").queue)
+    assert torch.equal(model.E.E.queue, three.E.E.queue)
 
 
 @torch.no_grad()

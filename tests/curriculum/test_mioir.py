@@ -9,8 +9,6 @@ from cmtl_ir.strategies.curriculum.joint import Joint
 from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
 from cmtl_ir.strategies.curriculum.single import Single
 
-from cmtl_ir.strategy import Schedule
-
 from .cases import MIOIR, Still, walk
 
 PUBLISHED_SHARES = [0.302, 0.202, 0.152, 0.119, 0.094, 0.074, 0.057]
@@ -24,7 +22,7 @@ def test_mioirs_stage_table() -> None:
     for i, stage in enumerate(stages):
         assert stage.mixture == dict.fromkeys(MIOIR[: i + 1], 1 / (i + 1)) and stage.name == MIOIR[i]
     assert all(stage.fresh_optimizer for stage in stages)
-    assert [stage.schedule for stage in stages] == [None] * 6 + [Schedule(cycles=4)]
+    assert [stage.cycles for stage in stages] == [1] * 6 + [4]
 
 
 def test_exposures_are_the_published_ones() -> None:
@@ -48,7 +46,7 @@ def test_mixed_matched_has_the_same_exposures_lengths_and_restarts(count: int, s
     assert exposures(control) == pytest.approx(exposures(curriculum), rel=1e-12)
     assert len({tuple(stage.mixture.values()) for stage in control}) == 1
     for mine, other in zip(control, curriculum, strict=True):
-        assert (mine.steps, mine.schedule, mine.fresh_optimizer) == (other.steps, other.schedule, True)
+        assert (mine.steps, mine.cycles, mine.fresh_optimizer) == (other.steps, other.cycles, True)
 
 
 def test_mixed_matched_shares() -> None:
@@ -59,13 +57,13 @@ def test_mixed_matched_shares() -> None:
 def test_cumulative_of_one_task_is_single_with_four_cycles() -> None:
     (one,) = walk(Cumulative(), ("rain",), 400)
     (single,) = walk(Single(task="rain", cycles=4), ("rain",), 400)
-    assert (one.mixture, one.steps, one.schedule) == (single.mixture, single.steps, single.schedule)
+    assert (one.mixture, one.steps, one.cycles) == (single.mixture, single.steps, single.cycles)
 
 
 def test_the_last_stage_is_joint_training_with_four_cycles() -> None:
     last = walk(Cumulative(), MIOIR, 1000)[-1]
     (joint,) = walk(Joint(cycles=4), MIOIR, 400)
-    assert (last.mixture, last.steps, last.schedule) == (joint.mixture, joint.steps, joint.schedule)
+    assert (last.mixture, last.steps, last.cycles) == (joint.mixture, joint.steps, joint.cycles)
 
 
 def test_the_order_moves_the_exposure() -> None:

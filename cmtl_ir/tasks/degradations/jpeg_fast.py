@@ -30,8 +30,8 @@ CHROMINANCE = (
 class JpegFast(Graded):
     """JPEG with colour at half resolution, batched on the device (the DiffJPEG idea, here without gradients).
 
-    Off from `jpeg` by 0.4 to 0.7 grey levels a pixel on average, under 0.1 dB of input PSNR; use `jpeg` for tables. Blocks lie on the grid of the
-    full image; missing pixels are reflected.
+    Off from `jpeg` by 0.4 to 0.7 grey levels a pixel on average, under 0.1 dB of input PSNR: use `jpeg` for tables.
+    Blocks lie on the grid of the full image; missing pixels are reflected.
     """
 
     severities: ClassVar = Jpeg.severities

@@ -80,7 +80,7 @@ class RainStreaks(Graded):
         first = shift.amin(1)  # [B]
         rows = positions(origin, 0, height + self.length[1]) - self.length[1]
         columns = positions(origin, 1, width + leaning) - reach + first[:, None]
-        field = drops(substream(keys, "drops"), rows, columns, parameters["density"]).cumsum(1, torch.int32)
+        field = drops(substream(keys, "drops"), rows, columns, parameters["density"]).cumsum(1, dtype=torch.int32)
         lower = torch.arange(height, device=keys.device) + self.length[1]  # [h]
         upper = lower - parameters["length"].long()[:, None]  # [B, h]
         sample = torch.arange(len(keys), device=keys.device)[:, None]
