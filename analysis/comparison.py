@@ -57,7 +57,9 @@ def _markdown(path: Path, results: list[dict[str, Any]]) -> Path:
     first = results[0]
     lines.append(_line("(degraded input)", "", first["psnr_input"], first["ssim_input"], None))
     lines += [
-        _line(one["label"], one["seed"], one["psnr"], one["ssim"], sum(one["forgetting_db"].values()) / len(one["psnr"]))
+        _line(
+            one["label"], one["seed"], one["psnr"], one["ssim"], sum(one["forgetting_db"].values()) / len(one["psnr"])
+        )
         for one in results
     ]
     path.write_text("PSNR dB / SSIM\n\n" + "\n".join(lines) + "\n")

@@ -101,7 +101,8 @@ def json_schema() -> dict[str, Any]:
     parts = {family: {"$ref": f"#/$defs/{family}"} for family in PARTS}
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
-        _part_schema(name, signature_record(backbones.backbone_class(name)), definitions) for name in backbones.BACKBONES
+        _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
+        for name in backbones.BACKBONES
     ]
     frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}

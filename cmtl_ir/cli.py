@@ -30,7 +30,9 @@ def _part_names(incomplete: str) -> list[str]:
     return [name for name in all_names() if name.startswith(incomplete)]
 
 
-File = Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=_experiments)]
+File = Annotated[
+    str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=_experiments)
+]
 Out = Annotated[Path, typer.Option(help="Folder for runs, tables and the tracking store.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
 Set = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override any key: training.steps=300.")]

@@ -215,7 +215,9 @@ def find(name: str) -> Path:
 
 
 def _shipped_hint(stem: str) -> str:
-    return f"; the shipped experiment of that name runs as `cmtl-ir run {stem}`" if stem in shipped_experiments() else ""
+    return (
+        f"; the shipped experiment of that name runs as `cmtl-ir run {stem}`" if stem in shipped_experiments() else ""
+    )
 
 
 def shipped_experiments() -> dict[str, Path]:

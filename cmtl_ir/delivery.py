@@ -137,6 +137,7 @@ class RunTracker:
         try:
             self.deliver()
         except Exception as error:
+            self._in_step = False  # a call that failed here may have been heard there
             if not self._warned:
                 log.warning(
                     "the tracking store %s does not take what it is sent (%s). Training goes on; metrics are kept in "

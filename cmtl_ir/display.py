@@ -54,7 +54,9 @@ class RunBar:
         """Show the step, its losses and the speed."""
         shown = " ".join(f"{row} {loss:.4f}" for row, loss in losses.items())
         speed = self.progress.tasks[self.task].speed
-        self.progress.update(self.task, completed=step, losses=escape(f"{speed:.1f} steps/s  {shown}" if speed else shown))
+        self.progress.update(
+            self.task, completed=step, losses=escape(f"{speed:.1f} steps/s  {shown}" if speed else shown)
+        )
 
 
 @contextmanager
@@ -92,7 +94,9 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
     results, tasks = made.results(), list(made.experiment.tasks)
     with_ssim = console.width >= 40 + 13 * len(tasks)  # the files have both
     what = "PSNR dB/SSIM" if with_ssim else "PSNR dB"
-    table = Table(title=f"{made.experiment.name}: {what}, protocol {made.experiment.evaluation.protocol}", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"{made.experiment.name}: {what}, protocol {made.experiment.evaluation.protocol}", box=SIMPLE_HEAD
+    )
     table.add_column("strategy", no_wrap=True)
     for column in (*tasks, "mean", "forgets", "s"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -143,7 +147,9 @@ def dry_run(prepared: Prepared) -> None:
         say(f"{name}: {task.size} training images")
     total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished")
     free = shutil.disk_usage(prepared.out if prepared.out.exists() else Path()).free
-    say(f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps were timed), ")
+    say(
+        f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps were timed), "
+    )
     say(f"about {guess.bytes_on_disk / 1e6:.0f} MB on disk ({free / 1e9:.0f} GB free). Nothing was trained.")
 
 

@@ -39,7 +39,8 @@ def check_name(name: str) -> str:
     """A name that MLflow takes on every system, or ValueError."""
     if not NAME.fullmatch(name) or len(name) > 250 or ".." in name or name.split("/")[0] == ".":
         raise ValueError(
-            f"{name!r} cannot name a metric or a comparison: letters, digits, `_`, `-`, `.`, spaces and inner slashes, 250 at most"
+            f"{name!r} cannot name a metric or a comparison in MLflow: up to 250 letters, digits, `_`, `-`, `.`, spaces "
+            "and inner slashes"
         )
     return name
 

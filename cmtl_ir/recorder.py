@@ -42,7 +42,13 @@ class Recorder:
     """The watcher of one run."""
 
     def __init__(
-        self, learner: Learner, evaluator: Evaluator, folder: Path, identity: str, every: dict[str, int], sink: Sink,
+        self,
+        learner: Learner,
+        evaluator: Evaluator,
+        folder: Path,
+        identity: str,
+        every: dict[str, int],
+        sink: Sink,
         progress: Progress | None = None,
     ) -> None:
         self.learner, self.evaluator, self.folder, self.identity = learner, evaluator, folder, identity
@@ -90,8 +96,11 @@ class Recorder:
         self.save()
         number = len(learner.finished)
         checkpoint.save(
-            self.folder / "stages" / f"{number:02d}-{stage.name.replace(':', '.')}", learner.tree(),
-            step=learner.step, keep=1, metadata={"run": self.identity},
+            self.folder / "stages" / f"{number:02d}-{stage.name.replace(':', '.')}",
+            learner.tree(),
+            step=learner.step,
+            keep=1,
+            metadata={"run": self.identity},
         )
 
     # ------------------------------------------------------------------------------------------------ logging
@@ -104,10 +113,14 @@ class Recorder:
         sums: dict[str, list[float]] = {}
         for offset, (result, rate) in enumerate(self.pending):
             self._check(result, first + offset)
-            named = {f"loss/{_metric(row)}": loss for row, loss in zip(result.rows, result.losses.tolist(), strict=True)}
+            named = {
+                f"loss/{_metric(row)}": loss for row, loss in zip(result.rows, result.losses.tolist(), strict=True)
+            }
             named |= {f"weight/{_metric(r)}": w for r, w in zip(result.rows, result.weights.tolist(), strict=False)}
             if result.surgery is not None:
-                named |= {f"surgery/{_metric(r)}": v for r, v in zip(result.rows, result.surgery.tolist(), strict=False)}
+                named |= {
+                    f"surgery/{_metric(r)}": v for r, v in zip(result.rows, result.surgery.tolist(), strict=False)
+                }
             for name, value in {**named, "lr": rate}.items():
                 sums.setdefault(name, []).append(value)
         self.pending = []
@@ -119,7 +132,9 @@ class Recorder:
 
     def _check(self, result: StepResult, step: int) -> None:
         if not bool(torch.isfinite(result.losses).all()):
-            rows = [row for row, loss in zip(result.rows, result.losses.tolist(), strict=True) if not math.isfinite(loss)]
+            rows = [
+                row for row, loss in zip(result.rows, result.losses.tolist(), strict=True) if not math.isfinite(loss)
+            ]
             raise self.stopped_at(NonFinite(rows), step)
 
     def stopped_at(self, error: NonFinite, step: int) -> TrainingError:
@@ -174,8 +189,11 @@ class Recorder:
             "seconds": self.seconds,
         }
         checkpoint.save(
-            self.folder / "checkpoints", {"learner": self.learner.tree(), "recorder": recorded},
-            step=self.learner.step, keep=self.every["keep"], metadata={"run": self.identity},
+            self.folder / "checkpoints",
+            {"learner": self.learner.tree(), "recorder": recorded},
+            step=self.learner.step,
+            keep=self.every["keep"],
+            metadata={"run": self.identity},
         )
 
     def load(self, tree: dict[str, Any]) -> None:

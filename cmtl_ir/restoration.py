@@ -81,12 +81,12 @@ def restore(
 
     `told` is called with (number, total, file). Never overwrites unless asked. Raises UserError.
     """
-    chosen = pick_device(device)
+    chosen, folder = pick_device(device), find_run(run, out)
     pairs = list(_pairs(Path(source), Path(target)))
     standing = [there for _, there in pairs if there.exists()]
     if standing and not overwrite:
         raise UserError(f"{standing[0]} exists ({len(standing)} of {len(pairs)} files); say --overwrite to replace it")
-    model, tasks = load_model(find_run(run, out), chosen)
+    model, tasks = load_model(folder, chosen)
     if task is not None and task not in tasks:
         raise UserError(f"--task {task!r}: this run knows {', '.join(tasks)}")
     numbers = torch.tensor([tasks.index(task) if task else 0], device=chosen)

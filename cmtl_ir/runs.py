@@ -194,7 +194,9 @@ def _train(run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress
         "keep": experiment.checkpoint.keep,
     }
     recorder = Recorder(learner, evaluator, run.folder, run.hash, every, tracker, progress)
-    (run.folder / "config.yaml").write_text(yaml.dump({"identity": run.identity, "environment": environment(prepared.device)}))
+    (run.folder / "config.yaml").write_text(
+        yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})
+    )
     saved = checkpoint.load_latest(run.folder / "checkpoints", expect={"run": run.hash})
     if saved is not None:
         recorder.load(saved.tree)
@@ -214,9 +216,7 @@ def _train(run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress
     _leave_results(run, learner, recorder, evaluator, tracker)
 
 
-def _leave_results(
-    run: Run, learner: Learner, recorder: Recorder, evaluator: Evaluator, tracker: RunTracker
-) -> None:
+def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Evaluator, tracker: RunTracker) -> None:
     from cmtl_ir.results import write_curve, write_per_image, write_restored, write_weights
 
     files = [

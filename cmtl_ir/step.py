@@ -66,9 +66,7 @@ def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int]) -> Drawn:
     """Draw `counts` samples of `rows`; rows without samples are left out."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
     present = [(rows[i], counts[i]) for i in order if counts[i] > 0]
-    batches = [
-        learner.batch(row.task, learner.data.draw(row, count, learner.seed)) for row, count in present
-    ]
+    batches = [learner.batch(row.task, learner.data.draw(row, count, learner.seed)) for row, count in present]
     numbers = [learner.task_numbers(row.task, count) for row, count in present]
     degraded = torch.cat([batch.degraded for batch in batches])
     kept = [row for row, _ in present]
@@ -117,7 +115,9 @@ class Stepper:
             losses.append(self.row_losses(_slice(restored, start, start + count), drawn, row, 0, count).mean())
             start += count
         values = torch.stack(losses).detach().double()
-        weights = self.strategy.weighting.scaled(values[: drawn.stage_rows], None, narrowed(context, range(drawn.stage_rows)))
+        weights = self.strategy.weighting.scaled(
+            values[: drawn.stage_rows], None, narrowed(context, range(drawn.stage_rows))
+        )
         torch.dot(coefficients(drawn, weights).float(), torch.stack(losses)).backward()
         return StepResult([row.name for row in drawn.rows], values, weights)
 
@@ -187,9 +187,7 @@ def tier_of(learner: Learner) -> str:
 
 def narrowed(context: StepContext, kept: Sequence[int]) -> StepContext:
     """The context of some of the rows only."""
-    return replace(
-        context, rows=tuple(context.rows[i] for i in kept), counts=tuple(context.counts[i] for i in kept)
-    )
+    return replace(context, rows=tuple(context.rows[i] for i in kept), counts=tuple(context.counts[i] for i in kept))
 
 
 def refuse_non_finite(drawn: Drawn, losses: Tensor, gramian: Tensor) -> None:

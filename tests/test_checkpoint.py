@@ -335,7 +335,7 @@ checkpoint.save(folder, {"x": torch.zeros(1000)}, step=2)
 
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "SHA256SUMS"])
-def test_kill_in_the_middle_of_a_save(file: str, tmp_path: Path) -> None:
+def test_kill_in_the_middle_of_a_save(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SAVER, str(tmp_path), file], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -346,15 +346,24 @@ def test_kill_in_the_middle_of_a_save(file: str, tmp_path: Path) -> None:
     assert any(path.name.startswith(".saving-") for path in tmp_path.iterdir())
     loaded = checkpoint.load_latest(tmp_path)
     assert loaded is not None and loaded.step == 1 and torch.equal(loaded.tree["x"], torch.ones(1000))
+    write_files = checkpoint._write_files
+
+    def with_room(place: Path, *arguments: Any) -> None:
+        assert [path for path in tmp_path.iterdir() if path.name.startswith(".saving-")] == [place]
+        write_files(place, *arguments)
+
+    monkeypatch.setattr(checkpoint, "_write_files", with_room)
     checkpoint.save(tmp_path, {}, step=2)
     assert not any(path.name.startswith(".saving-") for path in tmp_path.iterdir())
     assert steps_in(tmp_path) == ["step-000000001", "step-000000002"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_readers_never_see_half_a_checkpoint(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from cmtl_ir import checkpoint\n"
-        "for step in range(1, 60): checkpoint.save(Path(sys.argv[1]), {'x': torch.full((9,), float(step))}, step=step)"
+        "for step in range(1, 60):\n"
+        "    checkpoint.save(Path(sys.argv[1]), {'x': torch.full((9,), float(step))}, step=step, keep=99)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     seen = []

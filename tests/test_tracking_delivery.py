@@ -107,7 +107,7 @@ class Killed(BaseException):
 
 
 class FakeStore:
-    """Keeps what MLflow would: points with another time are other points."""
+    """Keeps all that it is sent: harder than MLflow's database, which knows a point by its time."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -124,7 +124,7 @@ class FakeStore:
         self.call()
         assert 0 < len(points) <= 1000
         self.batches.append(len(points))
-        self.points += [point for point in points if point not in self.points]
+        self.points += points
 
     def latest(self, run_id: str) -> dict[str, int]:
         self.call()
@@ -236,6 +236,40 @@ def test_a_kill_between_delivery_and_mark_duplicates_nothing(
     train(tracker, saved, 30)
     tracker.finish()
     assert store.history() == unbroken(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("rewinding", [False, True])
+def test_points_that_were_sent_but_not_marked_are_not_sent_again(
+    rewinding: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    train(tracker, 0, 10, deliver_every=99)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Delivery, "write", lambda *_: (_ for _ in ()).throw(Killed))
+        tracker.deliver()
+    tracker = opened(store, tmp_path)
+    if rewinding:
+        tracker.rewind(10)
+    assert store.points and tracker.finish()
+    assert len(store.points) == len(set(store.points)) == 10 * 3 + 2
+
+
+def test_an_answer_that_is_lost_duplicates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FakeStore()
+    tracker = opened(store, tmp_path)
+    tracker.log(1, {f"wide/{number}": 0.0 for number in range(2500)})
+    send = store.send
+
+    def heard_but_not_answered(run_id: str, points: Sequence[Point]) -> None:
+        send(run_id, points)
+        raise Away
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "send", heard_but_not_answered)
+        assert not tracker.finish() and not tracker.finish()
+    tracker.log(2, {"wide/0": 0.0})
+    assert tracker.finish() and len(store.points) == len(set(store.points)) == 2501
 
 
 def test_a_new_cadence_after_resuming_is_delivered_whole(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_the_row_gradients_of_a_logged_step_give_the_joint_update() -> None:
 
 
 def test_the_harm_of_a_step_is_the_change_of_the_next_batch_loss_to_first_order() -> None:
-    learner, watcher = trained(look_every=1, training={"steps": 2, "optimizer": {"lr": 1e-5}})
+    _, watcher = trained(look_every=1, training={"steps": 2, "optimizer": {"lr": 1e-5}})
     again, _ = trained(training={"steps": 1, "optimizer": {"lr": 1e-5}}, look_every=1)
     second = watcher.results[1]
     assert watcher.results[0].displacement is None and second.displacement is not None

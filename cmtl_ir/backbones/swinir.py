@@ -17,14 +17,14 @@ UPSAMPLER_CHANNELS = 64
 FORBIDDEN = -100.0  # what the mask adds to a score: e^-100 is nothing
 
 
-def windows_of(x: Tensor, window: int) -> Tensor:  # [B, H, W, C] -> [B * N, T, C]
+def windows_of(x: Tensor, window: int) -> Tensor:  # [B, H, W, C] -> [B, N, T, C]
     """Cut maps into windows, row by row."""
     batch, height, width, channels = x.shape
-    x = x.view(batch, height // window, window, width // window, window, channels)
-    return x.transpose(2, 3).reshape(-1, window * window, channels)
+    x = x.reshape(batch, height // window, window, width // window, window, channels)
+    return x.transpose(2, 3).reshape(batch, -1, window * window, channels)
 
 
-def from_windows(windows: Tensor, shape: Sequence[int], window: int) -> Tensor:  # [B * N, T, C] -> [B, H, W, C]
+def from_windows(windows: Tensor, shape: Sequence[int], window: int) -> Tensor:  # [B, N, T, C] -> [B, H, W, C]
     """Put windows back in their places."""
     batch, height, width, channels = shape
     x = windows.view(batch, height // window, width // window, window, window, channels)
@@ -39,7 +39,7 @@ def shift_mask(height: int, width: int, window: int, device: torch.device | None
         return (place >= side - window).long() + (place >= side - window // 2).long()
 
     regions = 3 * region(height)[:, None] + region(width)
-    tokens = windows_of(regions[None, :, :, None], window)  # [N, T, 1]
+    tokens = windows_of(regions[None, :, :, None], window)[0]  # [N, T, 1]
     return FORBIDDEN * (tokens != tokens.mT).float()
 
 
@@ -61,16 +61,16 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # [B * N, T, C], [N, T, T] -> [B * N, T, C]
-        count, tokens, channels = x.shape
-        split = self.qkv(x).view(count, tokens, 3, self.heads, channels // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)  # [B * N, n, T, C / n] each
-        scores = query * (channels // self.heads) ** -0.5 @ key.mT
-        scores = scores + self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:  # [B, N, T, C], [N, T, T] -> [B, N, T, C]
+        split = self.qkv(x).unflatten(3, (3, self.heads, -1))
+        query, key, value = split.permute(3, 0, 1, 4, 2, 5)  # [B, N, n, T, C / n] each
+        scores = query * query.shape[-1] ** -0.5 @ key.mT  # [B, N, n, T, T]
+        # One copy of the table a sample costs nothing and keeps the gradients of different samples apart.
+        table = self.relative_position_bias_table.expand(len(x), -1, -1)
+        scores = scores + table[:, self.relative_position_index].permute(0, 3, 1, 2)[:, None]
         if mask is not None:
-            each = scores.view(-1, len(mask), self.heads, tokens, tokens) + mask[:, None].to(scores.dtype)
-            scores = each.view_as(scores)
-        return self.proj((scores.softmax(-1) @ value).transpose(1, 2).reshape(count, tokens, channels))
+            scores = scores + mask[:, None].to(scores.dtype)
+        return self.proj((scores.softmax(-1) @ value).transpose(2, 3).flatten(3))
 
 
 class Mlp(nn.Module):

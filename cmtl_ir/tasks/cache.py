@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -25,7 +27,7 @@ def writable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        stand_in = Path(_temporary().name) / folder.name
+        stand_in = _temporary() / folder.name
         if not stand_in.exists():
             log.warning(
                 "cannot write to %s (%s): decoded images go to %s until this program ends; "
@@ -39,5 +41,7 @@ def writable(folder: Path) -> Path:
 
 
 @cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="cmtl-ir-")
+def _temporary() -> Path:
+    folder = tempfile.mkdtemp(prefix="cmtl-ir-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -39,15 +39,15 @@ class DataConfig(Record):
     not trained on, or a folder."""
     test: Source | None = None
     """Test images; null: from `clean`."""
-    patch: int = Field(48, ge=8)
+    patch: int = Field(default=48, ge=8)
     """Side of a training crop in pixels."""
     flips: Literal["dihedral", "horizontal", "none"] = "dihedral"
     """Random flips of training crops: all eight with quarter turns, left-right only, or none."""
     on_error: Literal["stop", "skip"] = "stop"
     """What to do with a file that cannot be used: stop and name it, or leave it out with a warning."""
-    test_limit: int | None = Field(None, ge=1)
+    test_limit: int | None = Field(default=None, ge=1)
     """Test on the first n images only."""
-    test_crop: int | None = Field(None, ge=8)
+    test_crop: int | None = Field(default=None, ge=8)
     """Test on the centre of each image, of this side."""
 
     @field_validator("val")
@@ -104,7 +104,7 @@ class TaskConfig(PairsConfig):
     """Name of a degradation; its own fields stand beside it."""
     clean: Source | None = None
     """Clean images of this task alone; null: those of `data`."""
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(default=1, ge=1)
     """How often the images count when tasks are mixed in proportion to their size."""
     val: SplitConfig | None = None
     """Validation images of this task; null: as `data.val` says."""

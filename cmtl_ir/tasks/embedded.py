@@ -58,7 +58,7 @@ PHOTOGRAPHS = (
         "skimage/data/rocket.jpg",
         "train",
         "scikit-image",
-        "Launch of DSCOVR on a Falcon 9, SpaceX Photos, CC0, shipped with scikit-image",
+        "Launch of DSCOVR on a Falcon 9, SpaceX Photos, public domain, shipped with scikit-image",
     ),
     Photograph(
         "sklearn/datasets/images/flower.jpg",
@@ -87,3 +87,8 @@ PHOTOGRAPHS = (
 def embedded_files(split: Literal["train", "test"]) -> dict[str, Path]:
     """Name -> file of the embedded photographs of a split, sorted by name."""
     return {photo.name: photo.path() for photo in sorted(PHOTOGRAPHS, key=lambda p: p.name) if photo.split == split}
+
+
+if __name__ == "__main__":
+    for photograph in PHOTOGRAPHS:
+        print(f"{photograph.name} ({photograph.split}): {photograph.credit}")

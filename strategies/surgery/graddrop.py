@@ -12,7 +12,7 @@ from cmtl_ir import keyed
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import Cost, StepContext, Surgery, Tier
 
-CHUNK = 1 << 18
+CHUNK = 1 << 15
 """Coordinates at a time; the draws of a chunk are keyed by its number, so this is part of the method."""
 
 
@@ -26,7 +26,7 @@ class Graddrop(Surgery):
     """
 
     needs: ClassVar[Tier] = "rows"
-    cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="2 [M, P] row gradients")
+    cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="[M, P] row gradients, twice")
 
     leak: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of each row that passes whatever its sign."""
@@ -41,7 +41,8 @@ class Graddrop(Surgery):
         pieces = []
         for number, g in enumerate(rows.split(CHUNK, dim=1)):  # [M, chunk]
             drawn = keyed.uniform(keyed.substream(keys, number), g.shape[1:])[0]  # U [chunk]
-            purity = 0.5 * (1.0 + torch.nan_to_num(g.sum(dim=0) / g.abs().sum(dim=0), nan=0.0))  # P [chunk]
-            kept = torch.where(g > 0, purity > drawn, purity < drawn).to(g)  # [M, chunk]
-            pieces.append(weights.to(g) @ (g * (self.leak + (1.0 - self.leak) * kept)))
+            total, size = g.sum(dim=0), g.abs().sum(dim=0)  # [chunk]
+            purity = 0.5 * (1.0 + torch.nan_to_num(total / size, nan=0.0))  # P [chunk]
+            survivors = 0.5 * torch.where(purity > drawn, total + size, total - size)  # sum of one sign's values
+            pieces.append(torch.lerp(survivors, total, self.leak) / len(rows))
         return torch.cat(pieces)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir import backbones
+from cmtl_ir.backbones._layers import DropPath, image_keys
+from cmtl_ir.gradients import Engine, RowGradients
 
 from .cases import CASES, Case, image, task_numbers
 
@@ -144,11 +146,27 @@ def test_exactly_the_unused_parameters_get_no_gradient(case: Case) -> None:
     assert without == declared
 
 
+@uncoupled
+def test_row_gradients_come_from_one_joint_pass(case: Case) -> None:
+    model = case.build().train().to(memory_format=torch.channels_last)  # as the engine trains it
+    x = image(3, 20, 20, batch=4).contiguous(memory_format=torch.channels_last)
+    tasks, sizes = task_numbers(4), [1, 2, 1]
+
+    def rows(engine: Engine) -> RowGradients:
+        found = RowGradients(model, len(sizes), engine)
+        found(lambda start, stop: model(x[start:stop], tasks[start:stop]), sizes, lambda y, row: (y - row).abs().mean())
+        return found
+
+    grouped = rows("grouped")
+    assert grouped.fallback is None
+    torch.testing.assert_close(grouped.buffer, rows("stream").buffer, rtol=1e-9, atol=1e-12)
+
+
 @every_name
 def test_fields_are_keyword_only_typed_and_have_defaults(name: str) -> None:
     cls = backbones.backbone_class(name)
     hints = typing.get_type_hints(cls.__init__)
-    for field in list(inspect.signature(cls).parameters.values()):
+    for field in inspect.signature(cls).parameters.values():
         assert field.kind is inspect.Parameter.KEYWORD_ONLY, field.name
         assert field.default is not inspect.Parameter.empty, field.name
         assert field.name in hints
@@ -180,6 +198,9 @@ def test_local_nafnet_is_the_global_one_on_its_training_patch() -> None:
     torch.testing.assert_close(CASES["nafnet_local"].build()(x), CASES["nafnet"].build()(x), rtol=1e-12, atol=1e-12)
 
 
+LOCAL = ("nafnet", "nafnet_local")
+
+
 @torch.no_grad()
 def test_local_nafnet_does_not_hear_of_the_far_side() -> None:
     x = image(3, 16, 96)
@@ -187,9 +208,6 @@ def test_local_nafnet_does_not_hear_of_the_far_side() -> None:
     changed[..., 90:] = 0
     near = {name: (CASES[name].build()(changed) - CASES[name].build()(x))[..., :16].abs().max() for name in LOCAL}
     assert near["nafnet_local"] < 1e-12 < near["nafnet"]
-
-
-LOCAL = ("nafnet", "nafnet_local")
 
 
 @torch.no_grad()
@@ -233,8 +251,6 @@ def test_stochastic_depth_depends_on_the_sample_and_on_nothing_else(name: str) -
 
 @torch.no_grad()
 def test_stochastic_depth_drops_at_its_rate_and_keeps_the_mean() -> None:
-    from cmtl_ir.backbones._layers import DropPath, image_keys
-
     keys = image_keys(torch.rand(20000, 3, 2, 2))
     kept = DropPath(0.3, "here").train()(torch.ones(20000, 1), keys)
     elsewhere = DropPath(0.3, "there").train()(torch.ones(20000, 1), keys)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
@@ -60,41 +61,52 @@ def main() -> None:
 
 def compare(files: list[Path], store: ImageStore, folder: str, patch: int, cache: Path) -> None:
     """Print the ways for one size of crop."""
+    data = DataConfig(clean=folder, patch=patch)
+    config = TaskConfig.model_validate({"degradation": "gaussian_noise"})
+    task = build_tasks({"noise": config}, data, 0, torch.device("cpu"), cache)["noise"]
+    reference = rate(decoding(files, patch))
+    print(f"crops of {patch}x{patch}, batches of {BATCH}, samples/s (times plain):")
+    print(f"  {'decode and crop every time':<42}{reference:>10,.0f}")
+    ways = {
+        "crop from the store": cropping(store, patch),
+        "... drawn by id, flipped, as float tensors": lambda start: task._crops(task._cut(ids(start))),
+        "... with gaussian_noise (Task.batch)": lambda start: task.batch(ids(start)),
+    }
+    for name, way in ways.items():
+        reached = rate(way)
+        print(f"  {name:<42}{reached:>10,.0f} ({reached / reference:,.0f}x)")
+
+
+def ids(start: int) -> Tensor:
+    """The next batch."""
+    return torch.arange(start, start + BATCH)
+
+
+def decoding(files: list[Path], patch: int) -> Callable[[int], None]:
+    """As most loaders do it: open and decode the whole image for each crop."""
     generator = np.random.default_rng(0)
     out = np.empty((BATCH, patch, patch, 3), np.uint8)
 
-    def plain(start: int) -> None:
+    def samples(start: int) -> None:
         for slot in range(BATCH):
             image = decode(files[generator.integers(len(files))])
             top, left = (generator.integers(side - patch + 1) for side in image.shape[:2])
             out[slot] = image[top : top + patch, left : left + patch]
 
-    sizes = torch.from_numpy(store.sizes)
-    planar, upright = torch.empty(BATCH, 3, patch, patch, dtype=torch.uint8), torch.zeros(BATCH, dtype=torch.int64)
+    return samples
 
-    def packed(start: int) -> None:
+
+def cropping(store: ImageStore, patch: int) -> Callable[[int], None]:
+    """Random crops of the packed pixels, upright."""
+    sizes = torch.from_numpy(store.sizes)
+    out, upright = torch.empty(BATCH, 3, patch, patch, dtype=torch.uint8), torch.zeros(BATCH, dtype=torch.int64)
+
+    def samples(start: int) -> None:
         numbers = torch.randint(len(store), (BATCH,))
         corners = torch.randint(1 << 31, (BATCH, 2)) % (sizes[numbers] - patch + 1)
-        store.crops(numbers, corners, upright, planar)
+        store.crops(numbers, corners, upright, out)
 
-    data = DataConfig(clean=folder, patch=patch)
-    config = TaskConfig.model_validate({"degradation": "gaussian_noise"})
-    task = build_tasks({"noise": config}, data, 0, torch.device("cpu"), cache)["noise"]
-
-    def cut(start: int) -> None:
-        task._crops(task._cut(torch.arange(start, start + BATCH)))
-
-    reference = rate(plain)
-    print(f"crops of {patch}x{patch}, batches of {BATCH}, samples/s (times plain):")
-    print(f"  {'decode and crop every time':<42}{reference:>10,.0f}")
-    ways = {
-        "crop from the store": packed,
-        "... drawn by id, flipped, as float tensors": cut,
-        "... with gaussian_noise (Task.batch)": lambda start: task.batch(torch.arange(start, start + BATCH)),
-    }
-    for name, way in ways.items():
-        reached = rate(way)
-        print(f"  {name:<42}{reached:>10,.0f} ({reached / reference:,.0f}x)")
+    return samples
 
 
 if __name__ == "__main__":

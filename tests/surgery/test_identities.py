@@ -9,8 +9,6 @@ from cmtl_ir.strategies.surgery.aligned_mtl import balance
 from torch import Tensor
 from torch.testing import assert_close
 
-from cmtl_ir import registry
-
 from . import claims
 from .families import DEFICIENT, EASY, FULL_RANK, NON_ZERO, STATIONARY, UNEVEN, equal_rows, normal, orthogonal
 from .test_claims import maker, matrices
@@ -146,7 +144,7 @@ def test_imtl_g_published_form_ascends_every_task_where_the_guard_takes_the_mean
         rows = normal(3, 4, seed) * torch.exp(1.0 * normal(3, 1, seed + 1))
         q = torch.linalg.pinv(rows @ rows.T) @ rows.norm(dim=1)
         ascends += int(bool((rows @ (q @ rows / q.sum()) < 0).all()))
-        surgery = registry.load("surgery", "imtl_g")()
+        surgery = maker("imtl_g")()
         update = claims.apply(surgery, rows)[1]
         guarded += surgery.state.get("guarded", 0)
         if surgery.state:
@@ -156,7 +154,7 @@ def test_imtl_g_published_form_ascends_every_task_where_the_guard_takes_the_mean
 
 def test_graddrop_is_the_mean_in_expectation() -> None:
     rows = normal(4, 50)
-    surgery = registry.load("surgery", "graddrop")()
+    surgery = maker("graddrop")()
     draws = torch.stack([claims.apply(surgery, rows, step=step)[1] for step in range(4000)])
     error = (draws.mean(dim=0) - rows.mean(dim=0)).abs()
     assert bool((error <= 4.5 * draws.std(dim=0) / 4000**0.5 + 1e-3).all())
@@ -170,7 +168,7 @@ def test_graddrop_leaking_everything_is_the_mean() -> None:
 def test_opposite_rows_are_guarded() -> None:
     rows = torch.cat([equal_rows(1, 6), -equal_rows(1, 6)])
     for name in ("config", "imtl_g", "nash_mtl", "cagrad", "fairgrad"):
-        surgery = registry.load("surgery", name)()
+        surgery = maker(name)()
         claims.apply(surgery, rows)
         assert surgery.state == ({} if name == "cagrad" else {"guarded": 1}), name  # cagrad: g0 itself is zero
 

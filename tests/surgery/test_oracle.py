@@ -9,20 +9,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from cmtl_ir.strategies.surgery.graddrop import CHUNK
 from torch import Tensor
 from torch.testing import assert_close
 
 from cmtl_ir import keyed, registry
-from cmtl_ir.strategies.surgery.graddrop import CHUNK
 
 from . import claims
-from .families import DEFICIENT, FULL_RANK, NAMES, STATIONARY, nearly_equal_rows, normal, stationary
+from .families import DEFICIENT, FULL_RANK, NAMES, STATIONARY, normal
 from .test_claims import maker, matrices
 
 jd = pytest.importorskip("torchjd.aggregation", reason='pip install "torchjd[full]"')
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*ECOS.*"),
+    pytest.mark.filterwarnings("ignore:.*not DPP.*"),
 ]
 
 ROWS = {name: rows / rows.norm() for name, rows in (FULL_RANK | DEFICIENT | STATIONARY).items()}
@@ -42,39 +42,43 @@ def ours(name: str, rows: Tensor, **fields: float) -> tuple[Tensor, bool]:
 
 @matrices(ROWS)
 def test_upgrad_and_dualproj(rows: Tensor) -> None:
-    claims.assert_near(ours("upgrad", rows)[0], jd.UPGrad(projector=quadprog())(rows), 1.0, 1e-5)
-    claims.assert_near(ours("dualproj", rows)[0], jd.DualProj(projector=quadprog())(rows), 1.0, 1e-5)
+    claims.assert_near(ours("upgrad", rows)[0], jd.UPGrad(projector=quadprog())(rows), 1.0, 1e-8)
+    claims.assert_near(ours("dualproj", rows)[0], jd.DualProj(projector=quadprog())(rows), 1.0, 1e-8)
 
 
-@matrices(ROWS)
+@matrices({name: rows for name, rows in ROWS.items() if len(rows) in (2, 5) and rows.shape[1] < 50})
 def test_mgda(rows: Tensor) -> None:
-    claims.assert_near(ours("mgda", rows)[0], jd.MGDA(1e-9, 20000)(rows), 1.0, 2e-3)
-    assert float(ours("mgda", rows)[0].norm()) <= float(jd.MGDA(1e-9, 20000)(rows).norm()) + 1e-12
+    """Frank-Wolfe ends within .004 of the point; ours is never longer."""
+    update, oracle = ours("mgda", rows)[0], jd.MGDA(1e-9, 5000)(rows)
+    claims.assert_near(update, oracle, 1.0, 4e-3)
+    assert float(update.norm()) <= float(oracle.norm()) + 1e-12
 
 
 @pytest.mark.parametrize("c", [0.2, 0.7])
 @matrices(ROWS)
 def test_cagrad_up_to_its_length(rows: Tensor, c: float) -> None:
+    """In the same ball around the mean, our worst-off row gains at least what the conic solver finds."""
     update, guarded = ours("cagrad", rows, c=c)
     oracle = jd.CAGrad(c=c, norm_eps=1e-9)(rows) / (1 + c)
-    mean = rows.mean(dim=0)
-    if not guarded and float(mean.norm()) > 1e-6 and float(oracle.norm()) > 0:
-        claims.assert_near(update, oracle, float(mean.norm()), 2e-3)
+    length = float(rows.mean(dim=0).norm())
+    if not guarded and length > 1e-6 and float(oracle.norm()) > 0:
+        claims.assert_near(update, oracle, length, 2e-4)
+        assert float((rows @ update).min()) >= float((rows @ oracle).min()) - 1e-8 * length
 
 
 @pytest.mark.parametrize("mode", ["min", "median", "rmse"])
 @matrices(ROWS)
 def test_aligned_mtl(rows: Tensor, mode: str) -> None:
     oracle = jd.AlignedMTL(scale_mode=mode)(rows)
-    claims.assert_near(ours("aligned_mtl", rows, scale_mode=mode)[0], oracle, 1.0, 1e-6)
+    claims.assert_near(ours("aligned_mtl", rows, scale_mode=mode)[0], oracle, 1.0, 1e-12)
 
 
 @matrices(FULL)
 def test_imtl_g_and_config(rows: Tensor) -> None:
     update, guarded = ours("imtl_g", rows)
     if not guarded:
-        claims.assert_near(update, jd.IMTLG()(rows), 1.0, 1e-6)
-    claims.assert_near(ours("config", rows)[0], jd.ConFIG()(rows) / len(rows), 1.0, 1e-6)
+        claims.assert_near(update, jd.IMTLG()(rows), 1.0, 1e-12)
+    claims.assert_near(ours("config", rows)[0], jd.ConFIG()(rows) / len(rows), 1.0, 1e-12)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0])
@@ -83,16 +87,15 @@ def test_fairgrad(rows: Tensor, alpha: float) -> None:
     update, guarded = ours("fairgrad", rows, alpha=alpha)
     if not guarded:
         oracle = jd.FairGrad(alpha=alpha)(rows) / len(rows)
-        claims.assert_near(update, oracle, float(oracle.norm()), 1e-3)
+        claims.assert_near(update, oracle, float(oracle.norm()), 1e-6)
 
 
 @matrices({name: rows for name, rows in FULL.items() if len(rows) in (2, 3, 5)})
-def test_nash_mtl_direction(rows: Tensor) -> None:
-    """Its oracle stops early, by an absolute criterion: a few per cent is what it can give."""
+def test_nash_mtl_up_to_its_length(rows: Tensor) -> None:
     update, guarded = ours("nash_mtl", rows)
     if not guarded:
         oracle = jd.NashMTL(n_tasks=len(rows), max_norm=0.0, optim_niter=200)(rows)
-        assert float(torch.cosine_similarity(update, oracle, dim=0)) > 0.999
+        assert float(torch.cosine_similarity(update, oracle, dim=0)) > 1 - 1e-9
 
 
 # ------------------------------------------------------------------------ methods that draw: the same draws
@@ -100,7 +103,6 @@ def test_nash_mtl_direction(rows: Tensor) -> None:
 
 def our_orders(monkeypatch: pytest.MonkeyPatch, purpose: str, count: int, others_only: bool) -> Callable[[int], None]:
     """Make torch.randperm give TorchJD the orders that our step would use."""
-    context = claims.at_step()
 
     def prepare(step: int) -> None:
         context = claims.at_step(step, NAMES[:count])
@@ -116,7 +118,6 @@ def our_orders(monkeypatch: pytest.MonkeyPatch, purpose: str, count: int, others
 
         monkeypatch.setattr(torch, "randperm", randperm)
 
-    del context
     return prepare
 
 

@@ -1,4 +1,4 @@
-"""Claims about samples: the n-th one of a task is the same bits, whoever asks, whenever, beside whatever."""
+"""Claims about given pairs, about degradation replay and about test samples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from cmtl_ir.tasks.config import DataConfig
+from cmtl_ir.tasks.embedded import embedded_files
 from cmtl_ir.tasks.images import DataError, decode
 from tests.tasks.files import pattern, write
 from tests.tasks.tasks import IDS, Position, built, equal, positioned_task, task_of
+
+
+@pytest.fixture(params=["gaussian_noise", "rain_streaks", "haze"])
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
 
 # ----------------------------------------------------------------------------------------------------- pairs
 
@@ -118,8 +125,6 @@ def test_a_test_crop_takes_all_of_a_smaller_side(tmp_path: Path) -> None:
 
 
 def test_clean_test_images_are_the_files() -> None:
-    from cmtl_ir.tasks.embedded import embedded_files
-
     sample = next(task_of({"degradation": "haze"}).test_samples())
     expected = torch.from_numpy(decode(embedded_files("test")["china.jpg"])).permute(2, 0, 1)[None]
     assert torch.equal((sample.clean * 255).round().byte(), expected)

@@ -26,7 +26,7 @@ PartFields = Annotated[
 
 @register
 class Composition(Graded):
-    """Degradations in a row; by default low light, rain, snow, haze in this order (OneRestore, ECCV 2024, Eq. 1).
+    """Degradations in a row; by default low light, rain, snow, haze in this order (OneRestore, ECCV 2024).
 
     Every part draws its own numbers. In YAML:
     `{degradation: composition, parts: [haze, {name: jpeg, quality: [10, 30]}]}`.

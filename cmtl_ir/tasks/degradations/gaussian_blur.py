@@ -14,7 +14,7 @@ from cmtl_ir.tasks.degradations._graded import Graded, Range, Whole, drawn, draw
 
 @register
 class GaussianBlur(Graded):
-    """Isotropic Gaussian cut to a window of odd size (MiOIR, TIP 2024). Borders are reflected."""
+    """Isotropic Gaussian cut to a window of odd size (MiOIR, Kong et al. 2024). Borders are reflected."""
 
     severities: ClassVar = {
         "sigma": ((1, 1), (2, 2), (3, 3), (4, 4), (6, 6)),

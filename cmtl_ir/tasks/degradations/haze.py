@@ -15,7 +15,7 @@ from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
 
 @register
 class Haze(Graded):
-    """Atmospheric scattering I t + A (1 - t), t = exp(-beta d) (Koschmieder 1924; ranges of MiOIR, TIP 2024).
+    """Atmospheric scattering I t + A (1 - t), t = exp(-beta d) (Koschmieder 1924; ranges of MiOIR, Kong et al. 2024).
 
     The depth d in [0, 1] is made up: a vertical ramp (far at the top) mixed with smooth waves, both functions of the
     position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze.

@@ -18,7 +18,7 @@ SPACING = 64
 
 @register
 class InpaintingMask(Graded):
-    """Free-form strokes and boxes of one value (Yu et al., ICCV 2019, Sec. 3.3), white as in DA-CLIP (ICLR 2024).
+    """Free-form strokes and boxes of one value (Yu et al., ICCV 2019), white as in DA-CLIP (ICLR 2024).
 
     Strokes are bent lines of two segments. Holes are a function of the full image's pixels, so overlapping crops see
     the same; their number a pixel is constant, so that crops and images are covered alike. No borders are involved.

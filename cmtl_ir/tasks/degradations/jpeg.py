@@ -19,7 +19,7 @@ BLOCK = 16
 
 @register
 class Jpeg(Graded):
-    """JPEG through Pillow's libjpeg, sample by sample on the CPU (qualities of MiOIR, TIP 2024).
+    """JPEG through Pillow's libjpeg, sample by sample on the CPU (qualities of MiOIR, Kong et al. 2024).
 
     A crop is coded on the block grid of its full image, as KAIR does by cropping again after coding: pixels before the
     crop are reflected, those behind it are the codec's own affair. A whole image is exactly what Pillow writes.

@@ -14,7 +14,7 @@ from cmtl_ir.tasks.degradations._photons import sensor_noise
 
 @register
 class LowLight(Graded):
-    """Darkening k I^gamma, then sensor noise (MiOIR's `add_dark`, TIP 2024, is I^gamma alone; LOL is noisy).
+    """Darkening k I^gamma, then sensor noise (MiOIR's `add_dark` is I^gamma alone; LOL is noisy).
 
     MiOIR's is `{gain: [1, 1], gamma: [1, 3], noisy: false}`.
     """

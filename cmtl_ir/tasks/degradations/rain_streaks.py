@@ -16,7 +16,7 @@ from cmtl_ir.tasks.degradations._graded import Graded, Range, Whole, drawn, draw
 
 @register
 class RainStreaks(Graded):
-    """Thresholded noise drawn out into slanted streaks and added to all channels (MiOIR, TIP 2024, `add_rain`).
+    """Thresholded noise drawn out into slanted streaks and added to all channels (MiOIR, Kong et al. 2024, `add_rain`).
 
     MiOIR blurs the noise with a rotated line and divides by the image's maximum, which on crops is another task. Here
     drops fall down columns that lean by the angle (one running sum, no 2-D kernel), and brightness is a drawn number.

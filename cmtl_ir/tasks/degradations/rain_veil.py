@@ -15,7 +15,7 @@ from cmtl_ir.tasks.degradations.rain_streaks import RainStreaks
 
 @register
 class RainVeil(Graded):
-    """Heavy rain (Li, Cheong and Tan, CVPR 2019, Eq. 3): t (I + streaks) + A (1 - t); the sum is clipped at the end."""
+    """Heavy rain (Li, Cheong and Tan, CVPR 2019): t (I + streaks) + A (1 - t); the sum is clipped at the end."""
 
     severities: ClassVar = {
         "rain": [{"density": value} for value in RainStreaks.severities["density"]],

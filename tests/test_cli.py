@@ -1,0 +1,121 @@
+"""The command line as a user meets it: real processes, exit codes, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from skimage import data, io
+
+from cmtl_ir import runs, yaml
+from tests import tiny
+
+
+def cmtl_ir(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cmtl_ir", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished comparison of one strategy."""
+    out = tmp_path_factory.mktemp("cli") / "runs"
+    runs.run(tiny.experiment(), out, "cpu")
+    return out
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.dump({**tiny.RAW, "strategies": {"joint": {}}}))
+    return path
+
+
+def test_help_loads_no_heavy_package() -> None:
+    probe = "import sys\ntry:\n from cmtl_ir.cli import main; main(['--help'])\nexcept SystemExit: pass\n"
+    probe += (
+        "print([m for m in ('torch', 'mlflow', 'avalanche', 'pandas', 'matplotlib', 'optuna') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_a_mistake_ends_with_code_2_and_no_traceback(file: Path) -> None:
+    answer = cmtl_ir("run", file, "--set", "training.stesp=3", "--dry-run")
+    assert answer.returncode == 2
+    assert "training.stesp: unknown key; did you mean steps?" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_dry_run_trains_nothing_and_says_what_would_run(file: Path, tmp_path: Path) -> None:
+    answer = cmtl_ir("run", file, "--dry-run", "--out", tmp_path / "runs")
+    assert answer.returncode == 0, answer.stderr
+    assert "1 runs of 12 steps" in answer.stdout and "Nothing was trained" in answer.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_finds_an_empty_folder(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    answer = cmtl_ir("run", file, "--dry-run", "--set", f"data.clean={tmp_path / 'empty'}")
+    assert answer.returncode == 2 and str(tmp_path / "empty") in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_running_again_skips_and_prints_the_table(file: Path, done: Path) -> None:
+    answer = cmtl_ir("run", file, "--out", done)
+    assert answer.returncode == 0, answer.stderr
+    assert "finished before: skipped" in answer.stdout and "joint" in answer.stdout
+    assert (done / "tiny" / "forgetting.png").is_file() and (done / "tiny" / "restored.png").is_file()
+
+
+def test_restore_writes_images_and_never_overwrites_silently(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "in" / "deep er").mkdir(parents=True)
+    io.imsave(tmp_path / "in" / "deep er" / "a.png", data.astronaut()[:70, :50])
+    first = cmtl_ir("restore", "tiny/joint", tmp_path / "in", tmp_path / "out", "--out", done)
+    assert first.returncode == 0, first.stderr
+    assert io.imread(tmp_path / "out" / "deep er" / "a.png").shape == (70, 50, 3)
+    again = cmtl_ir("restore", "tiny/joint", tmp_path / "in", tmp_path / "out", "--out", done)
+    assert again.returncode == 2 and "--overwrite" in again.stderr
+
+
+def test_restore_names_a_broken_image(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG but no more")
+    answer = cmtl_ir("restore", "tiny/joint", tmp_path / "a.png", tmp_path / "b.png", "--out", done)
+    assert answer.returncode == 2 and "a.png" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_an_unknown_run_lists_those_that_are_finished(done: Path, tmp_path: Path) -> None:
+    answer = cmtl_ir("restore", "tiny/jiont", tmp_path, tmp_path, "--out", done)
+    assert answer.returncode == 2 and "tiny/joint/0" in answer.stderr
+
+
+def test_evaluate_reproduces_the_scores_of_the_run(done: Path, tmp_path: Path) -> None:
+    answer = cmtl_ir("evaluate", "tiny/joint", "--out", done, "--csv", tmp_path / "scores.csv")
+    assert answer.returncode == 0, answer.stderr
+    (folder,) = (one.parent for one in done.glob("store/*/per_image.csv"))
+    assert (tmp_path / "scores.csv").read_text() == (folder / "per_image.csv").read_text()
+
+
+def test_describe_says_paper_fields_and_cost() -> None:
+    answer = cmtl_ir("describe", "cagrad")
+    assert "Liu" in answer.stdout and "cost:" in answer.stdout
+    wrong = cmtl_ir("describe", "cagard")
+    assert wrong.returncode == 2 and "cagrad" in wrong.stderr
+
+
+def test_the_schema_accepts_the_shipped_experiments_and_knows_every_part() -> None:
+    schema = json.loads(cmtl_ir("schema").stdout)
+    assert "did_not_exist" not in json.dumps(schema)
+    text = json.dumps(schema["$defs"]["surgery"])
+    assert '"pcgrad"' in text and '"cagrad"' in text
+    references = {ref for ref in _references(schema)}
+    assert all(ref.removeprefix("#/$defs/") in schema["$defs"] for ref in references)
+
+
+def _references(value: object) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [ref for one in value.values() for ref in _references(one)]
+    return [ref for one in value for ref in _references(one)] if isinstance(value, list) else []
