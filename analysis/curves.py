@@ -19,7 +19,9 @@ def forgetting_curves(results: Sequence[dict[str, Any]], path: Path) -> list[Pat
     labels = list(dict.fromkeys(result["label"] for result in results))
     tasks = list(results[0]["psnr"])
     look = looks(labels)
-    figure, axes = pyplot().subplots(1, len(tasks), figsize=(3.6 * len(tasks), 3.2), squeeze=False, layout="constrained")
+    figure, axes = pyplot().subplots(
+        1, len(tasks), figsize=(3.6 * len(tasks), 3.2), squeeze=False, layout="constrained"
+    )
     for axis, task in zip(axes[0], tasks, strict=True):
         for label in labels:
             runs = [result for result in results if result["label"] == label]

@@ -149,7 +149,7 @@ class Experiment(Record):
     """Task name -> degradation or folders; names match [a-z][a-z0-9_]*."""
     data: DataConfig = DataConfig()
     """Images shared by the tasks."""
-    backbone: dict[str, Any] = {"name": "nafnet"}
+    backbone: dict[str, Any] = Field({"name": "nafnet"})
     """Name and constructor fields of the shared backbone."""
     training: TrainingConfig = TrainingConfig()
     """Budget and optimizer, the same for all strategies."""

@@ -33,6 +33,11 @@ def initial_model(fields: Mapping[str, Any], seed: int) -> nn.Module:
         return backbones.build(**fields)
 
 
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on a device, its weights in channels_last: faster convolutions on CPU and GPU."""
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class Learner:
     """One backbone being trained under one strategy."""
 
@@ -44,7 +49,7 @@ class Learner:
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
-        self.model = initial_model(experiment.backbone, seed).to(device, memory_format=torch.channels_last)
+        self.model = placed(initial_model(experiment.backbone, seed), device)
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()

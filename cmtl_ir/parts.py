@@ -74,7 +74,8 @@ def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Pa
 
 def signature_record(cls: type) -> type[Record]:
     """A record with the keyword arguments of a class's constructor as its fields."""
-    hints = typing.get_type_hints(cls.__init__)
+    constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    hints = typing.get_type_hints(constructor)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(cls).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY or parameter.default is not inspect.Parameter.empty:

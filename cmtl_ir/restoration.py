@@ -15,7 +15,7 @@ from cmtl_ir import backbones, checkpoint
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import Evaluator, restore_tiled
-from cmtl_ir.learner import pick_device
+from cmtl_ir.learner import pick_device, placed
 from cmtl_ir.tasks.images import decode
 from cmtl_ir.tasks.suite import build_tasks
 
@@ -62,7 +62,7 @@ def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
     weights, header = checkpoint.load_weights(run / "weights.safetensors")
     model = backbones.build(**json.loads(header["backbone"]))
     model.load_state_dict(weights)
-    return model.to(device, memory_format=torch.channels_last).eval(), json.loads(header["tasks"])
+    return placed(model, device).eval(), json.loads(header["tasks"])
 
 
 def restore(

@@ -56,7 +56,7 @@ _Dumper.add_representer(
 def parse(text: str) -> Any:
     """The value of a YAML text; raises ConfigError with the line."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{line}{error.problem}") from None

@@ -110,7 +110,7 @@ def test_the_schema_accepts_the_shipped_experiments_and_knows_every_part() -> No
     assert "did_not_exist" not in json.dumps(schema)
     text = json.dumps(schema["$defs"]["surgery"])
     assert '"pcgrad"' in text and '"cagrad"' in text
-    references = {ref for ref in _references(schema)}
+    references = set(_references(schema))
     assert all(ref.removeprefix("#/$defs/") in schema["$defs"] for ref in references)
 
 
