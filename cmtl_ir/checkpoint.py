@@ -70,28 +70,33 @@ def save(
     """
     if keep < 1 or step < 0:
         raise ValueError(f"keep must be at least 1 and step at least 0, not {keep} and {step}")
-    tensors: dict[str, Tensor] = {}
+    folder, tensors = Path(folder), dict[str, Tensor]()
     state = {"format": FORMAT, "step": step, "metadata": dict(metadata or {}), "tree": to_json(tree, (), tensors)}
-    folder = Path(folder)
-    temporary = folder / f"{_UNFINISHED}{os.getpid()}-{time.time_ns()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock", timeout=60):
-            _remove_unfinished(folder)
-            temporary.mkdir()
-            _write_files(temporary, state, tensors)
-            path = _free_place(folder, step)
-            temporary.rename(path)
-            _flush_folder(folder)
+            path = _save_alone(folder, state, tensors)
             _prune(folder, step, keep)
     except filelock.Timeout:
         raise CheckpointError(
-            f"another process has been saving into {folder} for 60 s; is the run started twice?"
+            f"another process has been saving into {folder} for 60 s: is the run started twice?"
         ) from None
     except OSError as error:
         raise CheckpointError(_could_not_save(error, folder, step, tensors.values())) from error
+    return path
+
+
+def _save_alone(folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+    _remove_unfinished(folder)
+    temporary = folder / f"{_UNFINISHED}{os.getpid()}-{time.time_ns()}"
+    try:
+        temporary.mkdir()
+        _write_files(temporary, state, tensors)
+        path = _free_place(folder, state["step"])
+        temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    _flush_folder(folder)
     return path
 
 

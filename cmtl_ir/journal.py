@@ -14,15 +14,22 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+from cmtl_ir.errors import UserError
 
 NAME = re.compile(r"[\w. -]+(?:/[\w. -]+)*", re.ASCII)
 PSNR_CAP = 100.0
 BATCH = 1000
 """Points MLflow takes at once."""
+
+
+class TrackingError(UserError):
+    """The tracking store or the journal is away or unusable: names it and the way out."""
 
 
 class Point(NamedTuple):
@@ -39,7 +46,7 @@ def check_name(name: str) -> str:
     """A name that MLflow takes on every system, or ValueError."""
     if not NAME.fullmatch(name) or len(name) > 250 or ".." in name or name.split("/")[0] == ".":
         raise ValueError(
-            f"{name!r} cannot name a metric or a comparison in MLflow: up to 250 letters, digits, `_`, `-`, `.`, spaces "
+            f"{name!r} cannot name a metric or a comparison: up to 250 letters, digits, `_`, `-`, `.`, spaces "
             "and inner slashes"
         )
     return name
@@ -80,9 +87,9 @@ class Journal:
             new = {name: value for name, value in values.items() if step > self._last.get(name, -1)}
             if not new:
                 return False
-            self._last.update(dict.fromkeys(new, int(step)))
-            with self.path.open("ab") as file:
+            with _writing(self.path), self.path.open("ab") as file:
                 file.write(_line(step, time.time_ns() // 1_000_000, new))
+            self._last.update(dict.fromkeys(new, int(step)))
         return True
 
     def rewind(self, step: int) -> None:
@@ -137,11 +144,23 @@ def _entry(line: bytes) -> dict | None:
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a small file as a whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _writing(path):
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrackingError(
+            f"could not write {path}: {error.strerror or error}. Free space there and run the same command again: it "
+            "goes on from the last checkpoint"
+        ) from error
 
 
 @dataclass

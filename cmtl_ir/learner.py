@@ -67,19 +67,21 @@ class Learner:
 
     # ------------------------------------------------------------------------------ what a part may see
 
-    def batch(self, task: str, ids: Tensor) -> Batch:
-        """The samples (task, ids)."""
-        return self.task_of[task].batch(ids)
+    def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
+        """The samples (task, ids), on the clean crops of (images, ids) if given."""
+        if images is None:
+            return self.task_of[task].batch(ids)
+        return self.task_of[task].batch_on(self.task_of[images], ids, ids)
 
-    def forward(self, degraded: Tensor, task_numbers: Tensor) -> Any:
+    def forward(self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None) -> Any:
         """The backbone's output under the run's precision: [N, 3, H, W], [N] -> tensor or list of tensors."""
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return self.network(degraded, task_numbers)
+            return (network or self.network)(degraded, task_numbers)
 
-    def restore(self, batch: Batch) -> Any:
-        """The backbone's output for a batch."""
-        return self.forward(batch.degraded, self.task_numbers(batch.task, len(batch.ids)))
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
+        """The backbone's output for a batch, or another network's."""
+        return self.forward(batch.degraded, self.task_numbers(batch.task, len(batch.ids)), network)
 
     def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
         """[B]: the run's loss of each sample."""

@@ -16,7 +16,7 @@ import filelock
 
 from cmtl_ir.delivery import brief
 from cmtl_ir.errors import UserError
-from cmtl_ir.journal import Point
+from cmtl_ir.journal import Point, TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,10 +33,6 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-
-
-class TrackingError(UserError):
-    """The tracking store is away or unusable: names its URI and the way out."""
 
 
 def shown(uri: str) -> str:

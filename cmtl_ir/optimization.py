@@ -14,15 +14,15 @@ from cmtl_ir.strategy import Schedule
 
 
 def _l1(restored: Tensor, clean: Tensor) -> Tensor:
-    return (restored - clean).abs().flatten(1).mean(1)
+    return (restored - clean).abs().mean((1, 2, 3))
 
 
 def _charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
-    return torch.sqrt((restored - clean).square() + 1e-6).flatten(1).mean(1)
+    return torch.sqrt((restored - clean).square() + 1e-6).mean((1, 2, 3))
 
 
 def _psnr(restored: Tensor, clean: Tensor) -> Tensor:
-    mean_squared_error = (restored - clean).square().flatten(1).mean(1)
+    mean_squared_error = (restored - clean).square().mean((1, 2, 3))
     return (10.0 / math.log(10.0)) * torch.log(mean_squared_error + 1e-8)
 
 
@@ -32,8 +32,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": _l1, "charbonnier
 
 def sample_losses(name: str, restored: Any, clean: Tensor) -> Tensor:
     """[B] loss of each sample in float32; a backbone of several outputs is scored by the sum over its outputs."""
-    outputs = restored if isinstance(restored, list | tuple) else [restored]
-    return torch.stack([LOSSES[name](output.float(), clean) for output in outputs]).sum(0)
+    if isinstance(restored, list | tuple):
+        return torch.stack([LOSSES[name](output.float(), clean) for output in restored]).sum(0)
+    return LOSSES[name](restored.float(), clean)
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -38,7 +38,7 @@ def register(cls: T) -> T:
 
 
 def snake_case(name: str) -> str:
-    """PCGrad -> pcgrad, GaussianNoise -> gaussian_noise, NashMTL -> nash_mtl."""
+    """Pcgrad -> pcgrad, GaussianNoise -> gaussian_noise, NashMtl -> nash_mtl."""
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     return re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name).lower()
 

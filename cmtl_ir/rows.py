@@ -65,7 +65,8 @@ class DataState:
 
     def draw(self, row: Row, count: int, seed: int) -> Tensor:
         """The next `count` ids [count] of a row; moves the task's counter, or the memory row's."""
-        counter = row.task if row.memory is None else f"memory of {row.name}"
+        own = row.memory is not None or row.images is not None
+        counter = f"memory of {row.name}" if own else row.task
         start = self.counters.get(counter, 0)
         self.counters[counter] = start + count
         numbers = torch.arange(start, start + count)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cmtl_ir.gradients import RowGradients
 from cmtl_ir.learner import Learner
+from cmtl_ir.optimization import sample_losses
 from cmtl_ir.strategy import Batch, Row, StepContext
 
 TIERS = ("losses", "gramian", "rows")
@@ -66,7 +67,7 @@ def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int]) -> Drawn:
     """Draw `counts` samples of `rows`; rows without samples are left out."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
     present = [(rows[i], counts[i]) for i in order if counts[i] > 0]
-    batches = [learner.batch(row.task, learner.data.draw(row, count, learner.seed)) for row, count in present]
+    batches = [learner.batch(row.task, learner.data.draw(row, n, learner.seed), row.images) for row, n in present]
     numbers = [learner.task_numbers(row.task, count) for row, count in present]
     degraded = torch.cat([batch.degraded for batch in batches])
     kept = [row for row, _ in present]
@@ -87,10 +88,10 @@ def coefficients(drawn: Drawn, weights: Tensor) -> Tensor:
 class Stepper:
     """Makes the updates of one stage."""
 
-    def __init__(self, learner: Learner, engine: RowGradients | None) -> None:
+    def __init__(self, learner: Learner, rows: Sequence[Row], engine: RowGradients | None) -> None:
         self.learner, self.engine = learner, engine
         self.strategy = learner.strategy
-        self.tier = tier_of(learner)
+        self.tier = tier_of(learner, rows)
 
     def update(self, drawn: Drawn, context: StepContext, look: bool = False) -> StepResult:
         """Leave the step's gradient in `.grad`; `look`: log the row gradients, in halves, on the way."""
@@ -101,25 +102,37 @@ class Stepper:
     def row_losses(self, restored: Any, drawn: Drawn, row: int, start: int, stop: int) -> Tensor:
         """[stop - start] losses of samples start .. stop of a row, reported to the parts that observe."""
         batch = _part(drawn.batches[row], start, stop)
-        loss = drawn.rows[row].loss or self.learner.sample_losses
-        losses = loss(restored, batch)
+        losses = (drawn.rows[row].loss or self.learner.sample_losses)(restored, batch)
+        self._observed(drawn, row, batch, losses)
+        return losses
+
+    def _observed(self, drawn: Drawn, row: int, batch: Batch, losses: Tensor) -> None:
         self.strategy.curriculum.observe(batch, drawn.rows[row].name, losses.detach())
         if self.strategy.retention is not None:
             self.strategy.retention.observe(batch, drawn.rows[row].name, losses.detach())
-        return losses
 
     def _joint(self, drawn: Drawn, context: StepContext) -> StepResult:
         restored = self.learner.forward(drawn.degraded, drawn.task_numbers)
-        losses, start = [], 0
-        for row, count in enumerate(drawn.counts):
-            losses.append(self.row_losses(_slice(restored, start, start + count), drawn, row, 0, count).mean())
-            start += count
-        values = torch.stack(losses).detach().double()
-        weights = self.strategy.weighting.scaled(
-            values[: drawn.stage_rows], None, narrowed(context, range(drawn.stage_rows))
-        )
-        torch.dot(coefficients(drawn, weights).float(), torch.stack(losses)).backward()
+        losses = torch.stack([one.mean() for one in self._joint_losses(restored, drawn)])  # [M]
+        values = losses.detach().double()
+        own = narrowed(context, range(drawn.stage_rows))
+        weights = self.strategy.weighting.scaled(values[: drawn.stage_rows], None, own)
+        torch.dot(coefficients(drawn, weights).float(), losses).backward()
         return StepResult([row.name for row in drawn.rows], values, weights)
+
+    def _joint_losses(self, restored: Any, drawn: Drawn) -> list[Tensor]:
+        """Per-sample losses of each row; where all rows have the run's loss, from one call over the whole batch."""
+        if all(row.loss is None for row in drawn.rows):
+            clean = torch.cat([batch.clean for batch in drawn.batches])
+            split = list(sample_losses(self.learner.training.loss, restored, clean).split(drawn.counts))
+            for row, losses in enumerate(split):
+                self._observed(drawn, row, drawn.batches[row], losses)
+            return split
+        starts = [sum(drawn.counts[:row]) for row in range(len(drawn.rows))]
+        return [
+            self.row_losses(_slice(restored, start, start + count), drawn, row, 0, count)
+            for row, (start, count) in enumerate(zip(starts, drawn.counts, strict=True))
+        ]
 
     def _by_row(self, drawn: Drawn, context: StepContext, look: bool) -> StepResult:
         assert self.engine is not None
@@ -147,7 +160,9 @@ class Stepper:
 
     def _displacement(self, gradients: Tensor) -> Tensor | None:
         """[pieces]: what the last step did to each piece's loss, to first order."""
-        if self.learner.before is None or self.engine is None:
+        if self.engine is None or self.learner.before is None:
+            return None
+        if len(self.learner.before) != len(self.engine.parameters):  # a stage began that trains other parameters
             return None
         moved = torch._foreach_sub(self.learner.copy_of_weights(), self.learner.before)
         return (gradients @ self.engine.flattened(moved)).double().cpu()
@@ -166,23 +181,25 @@ class Stepper:
         v = torch.full((len(live),), 1.0 / len(live), dtype=torch.float64)
         update = None
         if self.strategy.surgery is not None:
-            context = narrowed(context, live.tolist())
-            v = self.strategy.surgery.weights(gramian[live][:, live] * scale[:, None] * scale, losses[live], context)
+            entered = narrowed(context, live.tolist())
+            v = self.strategy.surgery.weights(gramian[live][:, live] * scale[:, None] * scale, losses[live], entered)
             if self.strategy.surgery.needs == "rows":
                 rows = ((scale[:, None] * gathering[live]).to(gradients)) @ gradients
-                update = self.strategy.surgery.combine(rows, v, context)
+                update = self.strategy.surgery.combine(rows, v, entered)
         if update is None:
             update = ((v * scale) @ gathering[live]).to(gradients) @ gradients
         if self.strategy.retention is not None and entering < len(drawn.rows):
-            update = self.strategy.retention.project(update, gathering[entering:].to(gradients) @ gradients)
+            memory = gathering[entering:].to(gradients) @ gradients
+            projected = narrowed(context, range(entering, len(drawn.rows)))
+            update = self.strategy.retention.project(update, memory, projected)
         self.engine.write_update(update)
         return StepResult([row.name for row in drawn.rows], losses, weights, v * len(live))
 
 
-def tier_of(learner: Learner) -> str:
-    """The least tier that serves every part of the strategy."""
-    needs = [getattr(part, "needs", "losses") for part in learner.parts().values()]
-    return max(needs, key=TIERS.index)
+def tier_of(learner: Learner, rows: Sequence[Row]) -> str:
+    """The least tier that serves the parts in a stage of these rows."""
+    needs = [getattr(part, "needs", "losses") for family, part in learner.parts().items() if family != "retention"]
+    return max([*needs, "gramian" if any(row.projected for row in rows) else "losses"], key=TIERS.index)
 
 
 def narrowed(context: StepContext, kept: Sequence[int]) -> StepContext:

@@ -53,6 +53,8 @@ class Row:
     """None: a stage row, scaled by the weighting. A number: a protecting row's lambda."""
     memory: Sequence[int] | None = None
     """Draw from these ids only; None: the task's own stream."""
+    images: str | None = None
+    """A task whose clean images this row degrades anew, by a counter of its own; None: the task's own images."""
     loss: RowLoss | None = None
     """None: the run's loss against the clean image."""
     projected: bool = False
@@ -118,14 +120,15 @@ class Learner(Protocol):
     seed: int
     step: int
 
-    def batch(self, task: str, ids: Tensor) -> Batch:
-        """The samples (task, ids): looking without training moves no counter."""
+    def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
+        """The samples (task, ids), on the clean crops of (images, ids) if given: looking without training moves no
+        counter. Raises ValueError for `images` where the task cannot degrade other images."""
 
     def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
         """[B]: the run's loss of each sample."""
 
-    def restore(self, batch: Batch) -> Any:
-        """The backbone's output for a batch, under the run's precision."""
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
+        """The backbone's output for a batch, under the run's precision; or that of another network of its kind."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ class Retention(Part):
 
     family: ClassVar[str] = "retention"
     needs: ClassVar[Tier] = "losses"
-    """`gramian` when `project` is used."""
+    """`gramian` when `project` is used: in those stages that have projected rows."""
     needs_update: ClassVar[bool] = False
     """True: `after_step` is given the flat update [P] before penalty and clipping."""
 
@@ -283,8 +286,8 @@ class Retention(Part):
         """A scalar added to the loss; None: nothing. Its gradient is added after surgery and projection."""
         return None
 
-    def project(self, update: Tensor, memory: Tensor) -> Tensor:
-        """update [P], raw mean gradients of the projected rows [m, P] -> update [P]."""
+    def project(self, update: Tensor, memory: Tensor, context: StepContext) -> Tensor:
+        """update [P], raw mean gradients of the projected rows [m, P], their names and counts -> update [P]."""
         return update
 
     def after_step(self, learner: Learner, update: Tensor | None) -> None:

@@ -12,20 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmtl_ir.delivery import RunTracker, brief
-from cmtl_ir.journal import Delivery, check_name
+from cmtl_ir.journal import Delivery, TrackingError, check_name
 from cmtl_ir.mlflow_store import (
     COMPARISON,
     EXPERIMENT,
     PARENT,
     RUN,
     MlflowStore,
-    TrackingError,
     connect,
     points_of,
     shown,
     sqlite_file,
     sqlite_uri,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -58,7 +58,7 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     """All steps of a stage that are still to be made."""
     protecting = learner.strategy.retention.rows(stage, learner) if learner.strategy.retention is not None else []
     rows = stage_rows(stage, protecting)
-    stepper = Stepper(learner, make_engine(learner, rows, watcher))
+    stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     schedule = learner.training.schedule.of_stage(stage.cycles)
     offset, length = stage.span or (0, stage.steps)
     watcher.stage_started(learner, stage)
@@ -88,7 +88,8 @@ def apply_update(learner: Learner, rate: float) -> None:
     if penalty is not None:
         penalty.backward()
     if learner.training.clip is not None:
-        torch.nn.utils.clip_grad_norm_(learner.trained_parameters(), learner.training.clip)
+        moved = [parameter for group in learner.optimizer.param_groups for parameter in group["params"]]
+        torch.nn.utils.clip_grad_norm_(moved, learner.training.clip)
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
     learner.optimizer.step()
@@ -130,7 +131,7 @@ def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
 
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:
     """The row-gradient engine of a stage, when a part or the watcher needs one."""
-    if tier_of(learner) == "losses" and not any(watcher.looks_at(step) for step in _steps(learner)):
+    if tier_of(learner, rows) == "losses" and not any(watcher.looks_at(step) for step in _steps(learner)):
         return None
     per_row = learner.training.batch / len(rows)
     size = sum(parameter.numel() for parameter in learner.trained_parameters())

@@ -142,7 +142,7 @@ def test_training_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 3, 1)]
-        return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) -> None:
         for number in numbers:
@@ -200,7 +200,7 @@ def test_nothing_saved_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [{"keep": 0}, {"step": -1}])
 def test_senseless_numbers_are_refused(wrong: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least"):
-        checkpoint.save(tmp_path, {}, **{"step": 1, **wrong})
+        checkpoint.save(tmp_path, {}, step=wrong.get("step", 1), keep=wrong.get("keep", 2))
 
 
 def test_another_runs_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_a_person_and_other_tools_can_read_it(tmp_path: Path) -> None:
 
 
 def test_weights_are_one_plain_safetensors_file(tmp_path: Path) -> None:
-    model = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+    model = nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     weights = {**model.state_dict(), "tied": model.weight, "half": torch.ones(3).bfloat16(), "n": torch.tensor(5)}
     path = tmp_path / "new" / "weights.safetensors"
     checkpoint.save_weights(path, weights, {"backbone": '{"name": "nafnet"}', "ü": "é"})

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -434,4 +433,4 @@ def test_a_server_that_goes_away_and_comes_back(
     local = read_runs(mlflow_store.sqlite_uri(server.folder / "mlflow.db"), "quick")
     pd.testing.assert_frame_equal(read["curves"], local["curves"])
     assert len(read["curves"]) == 80 and set(read["runs"]["label"]) == {"joint"}
-    assert not [thread for thread in threading.enumerate() if thread.name == "tracking"]
+    assert tracker._thread is None

@@ -8,15 +8,15 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from cmtl_ir import delivery, journal
 from cmtl_ir.delivery import RunTracker
-from cmtl_ir.journal import Delivery, Journal, Point, check_name, cleaned
+from cmtl_ir.journal import Delivery, Journal, Point, TrackingError, check_name, cleaned
 
 # ---------------------------------------------------------------------------------------------------- journal
 
@@ -54,7 +54,7 @@ def test_what_is_not_finite() -> None:
         "y": 1.0,
     }
     assert math.isnan(cleaned({"loss/rain": nan})["loss/rain"])
-    assert cleaned({"x": torch.tensor(0.5)}) == {"x": 0.5}
+    assert cleaned({"x": np.float64(0.5)}) == {"x": 0.5}
 
 
 def test_a_line_an_entry_in_strict_json(tmp_path: Path) -> None:
@@ -209,20 +209,17 @@ def test_a_kill_between_delivery_and_mark_duplicates_nothing(
     store = FakeStore()
     tracker = opened(store, tmp_path / "run")
     calls = 0
-    real = store.send if what == "send" else delivery.Delivery.write
+    real: Callable[..., None] = store.send if what == "send" else delivery.Delivery.write
 
     def dying(*arguments: object) -> None:
         nonlocal calls
         calls += 1
         if calls < number or effect == "after":
-            real(*arguments)  # type: ignore[operator]
+            real(*arguments)
         if calls == number:
             raise Killed
 
-    if what == "send":
-        monkeypatch.setattr(store, "send", dying)
-    else:
-        monkeypatch.setattr(delivery.Delivery, "write", dying)
+    monkeypatch.setattr(store if what == "send" else delivery.Delivery, what, dying)
     reached = 0
     with pytest.raises(Killed):
         for reached in range(30):
@@ -404,3 +401,12 @@ def test_a_file_written_whole_leaves_nothing_beside_it(tmp_path: Path) -> None:
     journal.write_whole(tmp_path / "a", b"1")
     journal.write_whole(tmp_path / "a", b"2")
     assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"2"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_an_answer(tmp_path: Path) -> None:
+    tracker = opened(FakeStore(), tmp_path)
+    tracker.journal.path.unlink(missing_ok=True)
+    tracker.journal.path.symlink_to("/dev/full")
+    with pytest.raises(TrackingError, match=r"metrics\.jsonl: No space left on device.*last checkpoint"):
+        tracker.log(1, {"a": 1.0})

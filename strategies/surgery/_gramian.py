@@ -72,6 +72,12 @@ def factor(gramian: Array) -> Array:
     return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
 
 
+def rows_as_columns(gramian: Array) -> Array:
+    """[R, K]: column k is row k, length and angles, in R dimensions instead of P; zero rows are exactly zero."""
+    n, _ = norms(gramian)
+    return factor(cosines(gramian)) * n
+
+
 # ------------------------------------------------------------------------------- two quadratic programmes
 
 
@@ -82,19 +88,18 @@ def nnls(matrix: Array, target: Array) -> Array:
     return lawson_hanson(matrix, target, maxiter=100 * matrix.shape[1])[0]
 
 
-def min_norm_point(gramian: Array) -> Array:
-    """w [K] >= 0 of sum 1: the point w @ J of the rows' convex hull that is nearest to 0.
+def min_norm_point(points: Array) -> Array:
+    """w [K] >= 0 of sum 1: the point of the convex hull of the columns [R, K] that is nearest to 0.
 
-    min ||L y||^2 + (s sum(y / n) - 1)^2 over y >= 0 has its minimiser on the ray through w = y / n, whatever s;
-    s = min n keeps the columns of like size.
+    min ||L y||^2 + (s sum(y / n) - 1)^2 over y >= 0, L the unit columns, has its minimiser on the ray through
+    w = y / n, whatever s; s = min n keeps the columns of like size.
     """
-    n, inverse = norms(gramian)
+    n = np.sqrt((points * points).sum(axis=0))
     zero = n == 0.0
     if zero.any():
         return zero / zero.sum()
-    matrix = np.vstack([factor(cosines(gramian)), n.min() * inverse])  # [R + 1, K]
-    y = nnls(matrix, np.eye(len(matrix))[-1])
-    return y * inverse / (y @ inverse)
+    y = nnls(np.vstack([points, np.full(len(n), n.min())]) / n, np.eye(len(points) + 1)[-1])
+    return y / n / (y / n).sum()
 
 
 def project_on_dual_cone(gramian: Array, targets: Array) -> Array:

@@ -8,7 +8,7 @@ from pydantic import Field
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import StepContext
 
-from ._gramian import Array, GramianSurgery, min_norm_point
+from ._gramian import Array, GramianSurgery, min_norm_point, rows_as_columns
 
 VANISHED = 1e-12
 """Squared length, as a share of trace G, below which a mixture of rows counts as zero."""
@@ -29,33 +29,30 @@ class Cagrad(GramianSurgery):
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
         """G [K, K] -> v [K]."""
-        count = len(gramian)
-        mean = np.full(count, 1.0 / count)
-        along = gramian.mean(axis=1)  # g_k . g0
-        length = np.sqrt(max(along.mean(), 0.0))  # ||g0||
+        rows = rows_as_columns(gramian)  # [R, K]
+        mean = np.full(len(gramian), 1.0 / len(gramian))
+        length = float(np.linalg.norm(rows @ mean))  # ||g0||
         if self.c == 0.0 or length**2 < VANISHED:
             return mean
-        w = self._worst_mixture(gramian, along / length)
-        norm_squared = w @ gramian @ w
-        if norm_squared < VANISHED:
+        w = self._worst_mixture(rows, rows @ mean / length)
+        worst = float(np.linalg.norm(rows @ w))  # ||g_w||
+        if worst**2 < VANISHED:
             self.count_guard()
             return mean
-        return (mean + self.c * length / np.sqrt(norm_squared) * w) / (1.0 + self.c)
+        return (mean + self.c * length / worst * w) / (1.0 + self.c)
 
-    def _worst_mixture(self, gramian: Array, along: Array) -> Array:
-        """w [K]; `along` [K]: the rows' products with the unit mean gradient."""
+    def _worst_mixture(self, rows: Array, unit_mean: Array) -> Array:
+        """w [K] of rows [R, K] with the unit mean gradient [R]."""
         from scipy.optimize import brentq
 
         def mixture(s: float) -> Array:
-            shifted = gramian + s * (along[:, None] + along) + s * s  # Gramian of g_k + s g0 / ||g0||
-            return min_norm_point(shifted)
+            return min_norm_point(rows + s * unit_mean[:, None])
 
         def excess(s: float) -> float:
-            w = mixture(s)
-            return float(np.sqrt(max(w @ gramian @ w, 0.0)) - self.c * s)
+            return float(np.linalg.norm(rows @ mixture(s))) - self.c * s
 
-        high = np.sqrt(np.diagonal(gramian).max()) / self.c  # ||g_w|| <= max n_k
-        low = np.sqrt(VANISHED) * high  # a root below has ||g_w||^2 < VANISHED; s = 0 itself is a false one
+        high = 1.001 * float(np.linalg.norm(rows, axis=0).max()) / self.c  # ||g_w|| <= max n_k
+        low = VANISHED**0.5 * high  # a root below has ||g_w||^2 < VANISHED; s = 0 itself is a false one
         if excess(low) <= 0.0:
             return mixture(low)
-        return mixture(brentq(excess, low, 1.001 * high, xtol=1e-14 * high, rtol=1e-12))
+        return mixture(brentq(excess, low, high, xtol=1e-14 * high, rtol=1e-12))

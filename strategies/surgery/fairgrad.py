@@ -8,7 +8,7 @@ from pydantic import Field
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import StepContext
 
-from ._gramian import Array, GramianSurgery, cosines, min_norm_point, norms
+from ._gramian import Array, GramianSurgery, cosines, factor, min_norm_point, norms
 
 STATIONARY = 1e-5
 """Squared distance of 0 from the hull of the unit rows below which there is no usable solution."""
@@ -42,7 +42,7 @@ def alpha_fair(gramian: Array, alpha: float) -> tuple[Array, bool]:
     live = np.diagonal(gramian) > 0.0
     unit_rows = cosines(gramian[live][:, live])
     n, inverse = norms(gramian)
-    nearest = min_norm_point(unit_rows)
+    nearest = min_norm_point(factor(unit_rows))
     stationary = bool(nearest @ unit_rows @ nearest < STATIONARY)
     if stationary:
         unit_rows = unit_rows + RIDGE * np.eye(len(unit_rows))

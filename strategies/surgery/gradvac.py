@@ -45,11 +45,13 @@ class Gradvac(GramianSurgery):
         c = np.zeros(len(n))
         c[i] = 1.0
         products = gramian[i].copy()  # G c
+        squares = gramian.diagonal()
         for j in context.keyed_order(names, f"gradvac {names[i]}"):
-            size_squared = float(c @ products)  # ||c @ J||^2
-            vanished = size_squared <= RANK_CUTOFF * float(c * c @ np.diagonal(gramian))
-            if j == i or n[j] == 0.0 or vanished:
+            if j == i or n[j] == 0.0:
                 continue
+            size_squared = float(c @ products)  # ||c @ J||^2
+            if size_squared <= RANK_CUTOFF * float((c * c) @ squares):  # row i has turned into nothing
+                break
             size = math.sqrt(size_squared)
             similarity = min(1.0, max(-1.0, float(products[j]) / (size * n[j])))
             target = targets.get(names[j], self.initial)

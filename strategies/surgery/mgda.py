@@ -5,7 +5,7 @@ from __future__ import annotations
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import StepContext
 
-from ._gramian import Array, GramianSurgery, min_norm_point
+from ._gramian import Array, GramianSurgery, min_norm_point, rows_as_columns
 
 
 @register
@@ -19,4 +19,4 @@ class Mgda(GramianSurgery):
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
         """G [K, K] -> v [K]."""
-        return min_norm_point(gramian)
+        return min_norm_point(rows_as_columns(gramian))

@@ -80,14 +80,16 @@ class Case:
             torch.autograd.grad(loss, list(self.model.parameters()), retain_graph=True)
 
 
-def interleaved(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def interleaved(
+    ways: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each way; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
@@ -97,6 +99,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--settings", type=int, nargs="*", default=list(range(len(SETTINGS))))
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU time, for a busy machine; means little beyond one thread"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds}; ratios to a joint step")
@@ -107,7 +112,7 @@ def main() -> None:
         for engine in ("stream", "grouped"):
             ways[engine] = lambda engine=engine: case.rows_of(engine)
             ways[f"tier {engine}"] = lambda engine=engine: case.tier(engine)
-        seconds = interleaved(ways, options.rounds)
+        seconds = interleaved(ways, options.rounds, time.process_time if options.cpu else time.perf_counter)
         ratio = {name: value / seconds["joint"] for name, value in seconds.items()}
         choice = choose_engine("cpu", len(case.x) / len(case.sizes), case.patch, case.size)
         print(

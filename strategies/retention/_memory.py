@@ -1,0 +1,122 @@
+"""Which ids are kept of each task, and the rows that draw from them. A memory is ids, never images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir import keyed
+from cmtl_ir.strategy import Batch, Cost, Learner, Retention, Row, Stage
+
+Capacity = int | Literal["all"]
+Policy = Literal["balanced", "balanced_up", "reservoir"]
+
+
+def own_tasks(stage: Stage) -> list[str]:
+    """Tasks that a stage trains from their own streams: `review:rain` draws old samples and does not count."""
+    return [name for name, share in stage.mixture.items() if share > 0 and name not in stage.memory and ":" not in name]
+
+
+def old_tasks(seen: Sequence[str], stage: Stage) -> list[str]:
+    """Those of the tasks seen in earlier stages that this stage does not train itself."""
+    return [task for task in seen if task not in own_tasks(stage)]
+
+
+class Memory:
+    """Ids of at most `capacity` samples of all tasks together; all it knows is in `state`, a tree to be saved.
+
+    `kept` changes at the end of a stage only, so that a resumed stage finds the rows it began with.
+    """
+
+    def __init__(self, state: dict[str, Any], capacity: Capacity, policy: Policy) -> None:
+        self.state, self.capacity, self.policy = state, capacity, policy
+
+    @staticmethod
+    def empty(seed: int) -> dict[str, Any]:
+        """The state of a memory that has seen nothing; its random choices are keyed by the seed."""
+        return {"seed": seed, "seen": 0, "drawn": {}, "slots": [], "kept": {}}
+
+    @property
+    def kept(self) -> dict[str, list[int]]:
+        """Task -> ids to draw from, in the order in which the tasks were first trained."""
+        return self.state["kept"]
+
+    def see(self, task: str, ids: Tensor) -> None:
+        """Samples [B] of a task's own stream were trained on."""
+        drawn, largest = self.state["drawn"], int(ids.max())
+        drawn[task] = max(drawn.get(task, 0), largest + 1)
+        if self.policy == "reservoir" and self.capacity != "all":
+            for number, sample in zip(self._slots(len(ids)), ids.tolist(), strict=True):
+                if number == len(self.state["slots"]):
+                    self.state["slots"].append([task, sample])
+                elif number < self.capacity:
+                    self.state["slots"][number] = [task, sample]
+        self.state["seen"] += len(ids)
+
+    def _slots(self, count: int) -> Iterator[int]:
+        """Where the next samples go: the n-th fills slot n, later ones draw one of n slots (Vitter 1985, Algorithm R)."""
+        numbers = torch.arange(self.state["seen"] + 1, self.state["seen"] + count + 1)
+        keys = keyed.keys_of(keyed.name_key(self.state["seed"], "reservoir"), numbers)
+        drawn = torch.where(numbers <= self.capacity, numbers - 1, keyed.integers(keys, 0, numbers))
+        return iter(drawn.tolist())
+
+    def close_stage(self) -> None:
+        """Decide what is kept from here on."""
+        tasks = list(self.state["drawn"])
+        if self.capacity == "all":
+            kept = {task: list[int]() for task in tasks}
+        elif self.policy == "reservoir":
+            kept = {task: sorted(n for name, n in self.state["slots"] if name == task) for task in tasks}
+        else:
+            quota = self.capacity // len(tasks) if self.policy == "balanced" else -(-self.capacity // len(tasks))
+            kept = {task: self._smallest_hashes(task, quota) for task in tasks}
+        self.state["kept"] = kept
+
+    def _smallest_hashes(self, task: str, count: int) -> list[int]:
+        """What a smaller quota keeps is a part of what a larger one keeps."""
+        ids = torch.arange(self.state["drawn"][task])
+        keys = keyed.keys_of(keyed.name_key(self.state["seed"], "memory", task), ids)
+        return sorted(keys.argsort(stable=True)[:count].tolist())
+
+
+class Remembering(Retention):
+    """A retention that keeps ids of old samples."""
+
+    cost: ClassVar[Cost] = Cost(memory="ids of `capacity` samples")
+
+    share: float = Field(0.5, ge=0, lt=1)
+    """Share of the batch that old tasks take together, split equally between them."""
+    capacity: Capacity = 500
+    """Samples that are remembered, of all tasks together; all: every id, as a stream that goes on."""
+    policy: Policy = "balanced"
+    """balanced: floor(capacity / tasks) of each, those of smallest hash; balanced_up: ceil; reservoir: every sample of
+    the run with the same probability."""
+
+    @property
+    def memory(self) -> Memory:
+        """The memory of the run at hand."""
+        return Memory(self.state["memory"], self.capacity, self.policy)
+
+    def begin_stage(self, stage: Stage, learner: Learner) -> None:
+        """Nothing is remembered before the first stage."""
+        self.state.setdefault("memory", Memory.empty(learner.seed))
+
+    def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:
+        """Note the ids of the stage's own rows."""
+        if row == batch.task:
+            self.memory.see(row, batch.ids)
+
+    def end_stage(self, stage: Stage, learner: Learner) -> None:
+        """Choose what is remembered."""
+        self.memory.close_stage()
+
+    def memory_rows(self, stage: Stage, share: float, coefficient: float, prefix: str = "memory") -> list[Row]:
+        """One row an old task; they split `share`."""
+        kept, ways = self.memory.kept, {"coefficient": coefficient}
+        old = [task for task in old_tasks(list(kept), stage) if kept[task] or self.capacity == "all"]
+        ids = {task: None if self.capacity == "all" else kept[task] for task in old}
+        return [Row(f"{prefix}:{task}", task, share / len(old), memory=ids[task], **ways) for task in old]

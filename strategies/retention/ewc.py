@@ -1,0 +1,44 @@
+"""Weights that old losses are sensitive to are held back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Batch, Learner, Stage
+
+from ._anchor import Anchored, importance, mean_one
+
+
+@register
+class EWC(Anchored):
+    """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017, Eq. 3): lambda sum_i F_i (w_i - w*_i)^2, without 1/2.
+
+    F_i = mean over samples of (d loss of ONE sample / d w_i)^2, the empirical Fisher. Measured: lambda .01 does
+    nothing, 1 halves forgetting, 10 freezes; no lambda keeps haze through noise then blur.
+    """
+
+    mode: Literal["separate", "online"] = "separate"
+    """separate: one (F, w*) a stage; online: one F for all, decayed and added up, and the newest w* (Schwarz 2018)."""
+    decay: float = Field(1.0, ge=0, le=1)
+    """gamma of online."""
+    normalise: Literal["mean1", "none"] = "mean1"
+    """mean1: F has mean 1 over all weights in use (online adds raw values up); none: raw."""
+    crops: int = Field(500, ge=1)
+    """Fixed training crops that F is measured on, of all tasks of the stage together."""
+
+    def end_stage(self, stage: Stage, learner: Learner) -> None:
+        """Measure F where the stage ended."""
+
+        def loss(batch: Batch) -> Tensor:
+            return learner.sample_losses(learner.restore(batch), batch).mean()
+
+        fisher = importance(stage, learner, self.crops, loss, torch.square)
+        if self.mode == "online" and self.state["anchors"]:
+            fisher = self.decay * self.state["anchors"][0]["importance"] + fisher
+        anchor = self.anchor(learner, fisher, mean_one(fisher) if self.normalise == "mean1" else 1.0)
+        self.state["anchors"] = [*self.state["anchors"], anchor] if self.mode == "separate" else [anchor]

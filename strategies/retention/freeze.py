@@ -1,0 +1,53 @@
+"""A part of the network is not trained any more."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+
+from pydantic import Field
+from torch import nn
+
+from cmtl_ir.errors import ConfigError
+from cmtl_ir.registry import register, suggestion
+from cmtl_ir.strategy import Learner, Retention, Row, Stage
+
+
+@register
+class Freeze(Retention):
+    """Parameters of some names stay as the first stages left them (the oldest protection; no paper).
+
+    They get no gradient at all, so that momentum and weight decay leave them alone too: bit-equal after any step.
+    """
+
+    patterns: list[str] = Field(min_length=1)
+    """Shell patterns of parameter names, as in `encoder*`; names are those of the backbone's state dict."""
+    after: int = Field(1, ge=0)
+    """Stages that train everything first."""
+
+    def begin_stage(self, stage: Stage, learner: Learner) -> None:
+        """A pattern without parameters is a mistake: say so before anything is trained."""
+        self.frozen(learner.model)
+        self.state["stages"] = self.state.get("stages", 0) + 1
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """None; freezes, at a stage's start and after a resume."""
+        if self.state["stages"] > self.after:
+            for parameter in self.frozen(learner.model):
+                parameter.requires_grad_(False)
+        return []
+
+    def end_stage(self, stage: Stage, learner: Learner) -> None:
+        """Thaw, so that the next stage's optimizer holds the same parameters as a resumed run's."""
+        for parameter in self.frozen(learner.model):
+            parameter.requires_grad_(True)
+
+    def frozen(self, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters that match. Raises ConfigError for a pattern that matches none, and where all match."""
+        named = dict(model.named_parameters())
+        for pattern in self.patterns:
+            if not any(fnmatch(name, pattern) for name in named):
+                raise ConfigError(f"retention.patterns: no parameter matches {pattern!r}; {suggestion(pattern, [*named])}")
+        found = [p for name, p in named.items() if any(fnmatch(name, pattern) for pattern in self.patterns)]
+        if len(found) == len(named):
+            raise ConfigError(f"retention.patterns: {self.patterns} freeze the whole network; nothing would be learnt")
+        return found

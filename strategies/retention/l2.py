@@ -1,0 +1,27 @@
+"""The plain pull towards the old weights."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Learner, Stage
+
+from ._anchor import Anchored, weights_of
+
+
+@register
+class L2(Anchored):
+    """Penalty lambda |w - w*|^2 on the distance to the last stage's weights: EWC's own baseline (Kirkpatrick et al.
+    2017, Fig. 2).
+
+    Measured: .001 does nothing, .1 holds old tasks, 10 freezes.
+    """
+
+    strength: float = Field(0.1, ge=0)
+    """lambda; search .001 .. 1."""
+
+    def end_stage(self, stage: Stage, learner: Learner) -> None:
+        """Every weight counts the same."""
+        self.state["anchors"] = [self.anchor(learner, torch.ones_like(weights_of(learner.model).detach()))]

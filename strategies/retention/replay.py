@@ -1,0 +1,32 @@
+"""Old samples again, with their true targets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Learner, Row, Stage
+
+from ._memory import Remembering, own_tasks
+
+
+@register
+class Replay(Remembering):
+    """Experience replay (Chaudhry et al. 2019, arXiv 1902.10486, Alg. 1): a part of every batch comes from a memory.
+
+    With `capacity: all`, `share: uniform` and strength 1, sequential + replay is `cumulative`, to rounding.
+    """
+
+    share: float | Literal["uniform"] = Field(0.5)  # type: ignore[assignment]
+    """Share of the batch that old tasks take together, split equally; uniform: every task the same, old or new."""
+    strength: float = Field(1.0, ge=0)
+    """lambda: weight of a remembered sample against a new one."""
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """`memory:TASK` of every old task."""
+        rows = self.memory_rows(stage, 1.0, self.strength)
+        new = len(own_tasks(stage))
+        share = len(rows) / max(1, len(rows) + new) if self.share == "uniform" else self.share
+        return self.memory_rows(stage, share, self.strength)
