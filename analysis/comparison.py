@@ -9,7 +9,9 @@ from typing import Any
 from cmtl_ir.runs import Comparison
 
 from .curves import forgetting_curves
-from .strips import restored_strip
+from .runs import Frames
+from .strips import restored_strips
+from .study import Study
 
 
 def leave_figures_and_tables(comparison: Comparison) -> list[Path]:
@@ -19,10 +21,9 @@ def leave_figures_and_tables(comparison: Comparison) -> list[Path]:
         return []
     folder = comparison.folder
     files = [_csv(folder / "table.csv", results), _markdown(folder / "table.md", results)]
-    files += forgetting_curves(results, folder / "forgetting")
-    seed = results[0]["seed"]
-    shown = [(run.label, run.folder) for run in comparison.runs if run.seed == seed and run.status == "finished"]
-    files += restored_strip(shown, list(results[0]["psnr"]), folder / "restored")
+    study = Study.of(Frames.of_folder(folder))
+    files += forgetting_curves(study, folder / "forgetting")
+    files += restored_strips(study, folder / "restored")
     return files
 
 

@@ -1,47 +1,109 @@
-"""Forgetting curves: PSNR of every task over steps, one panel a task, one line a strategy."""
+"""Curves over training steps: PSNR of every task, and what of it was forgotten. A panel a task, a line a strategy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import looks, pyplot, save
+from cmtl_ir.continual import NEVER, forgetting_curve
+from cmtl_ir.metrics import PSNR
+
+from .study import Study
+from .style import house, legend_below, looks, panels, save
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def forgetting_curves(results: Sequence[dict[str, Any]], path: Path) -> list[Path]:
-    """Draw PSNR in dB over steps from the curves of results (mean over seeds, band from lowest to highest seed).
+def psnr_curves(study: Study, path: Path) -> list[Path]:
+    """PSNR in dB over steps: mean over seeds, band from lowest to highest seed; the degraded input is the floor."""
+    floors = study.scores.drop_duplicates("task").set_index("task")["psnr_input"]
 
-    The degraded input's PSNR is the dotted floor; grey verticals mark where a sequential strategy changes stage.
-    """
-    labels = list(dict.fromkeys(result["label"] for result in results))
-    tasks = list(results[0]["psnr"])
-    look = looks(labels)
-    figure, axes = pyplot().subplots(
-        1, len(tasks), figsize=(3.6 * len(tasks), 3.2), squeeze=False, layout="constrained"
-    )
-    for axis, task in zip(axes[0], tasks, strict=True):
-        for label in labels:
-            runs = [result for result in results if result["label"] == label]
-            steps = [point["step"] for point in runs[0]["curve"]]
-            values = np.array([[point["psnr"][task] for point in run["curve"]] for run in runs])  # [seeds, points]
-            axis.plot(steps, values.mean(0), label=label, linewidth=1.8, **look[label])
-            if len(runs) > 1:
-                axis.fill_between(steps, values.min(0), values.max(0), color=look[label]["color"], alpha=0.15, lw=0)
-        for step in _boundaries(results):
-            axis.axvline(step, color="0.8", linewidth=1, zorder=0)
-        axis.axhline(results[0]["psnr_input"][task], color="0.4", linewidth=1, linestyle=":", label="degraded input")
-        axis.set(title=task, xlabel="step")
-    axes[0][0].set_ylabel("PSNR (dB)")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False)
-    return save(figure, path)
+    def floor(axis: Any, task: str) -> None:
+        axis.axhline(floors[task], color="0.4", linewidth=1, linestyle=":", label="degraded input")
+
+    return _curves(study, table(study.frames.curves, "psnr"), "PSNR (dB)", floor, path)
 
 
-def _boundaries(results: Sequence[dict[str, Any]]) -> list[int]:
-    ends = {
-        point["step"] for result in results for point in result["curve"] if point["stage_end"] is not None
-    }  # the last end is the run's own
-    return sorted(ends - {result["steps"] for result in results})
+def forgetting_curves(study: Study, path: Path) -> list[Path]:
+    """Best PSNR at an earlier evaluation minus PSNR now, in dB, since the task was first trained; above 0 is bad."""
+
+    def zero(axis: Any, task: str) -> None:
+        axis.axhline(0.0, color="0.4", linewidth=1, linestyle=":", label="as good as ever")
+
+    return _curves(study, forgetting_table(study), "forgotten (dB)", zero, path)
+
+
+def table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Index (label, task, step), a column a seed."""
+    return frame.pivot_table(index=["label", "task", "step"], columns="seed", values=column, sort=False)
+
+
+def forgetting_table(study: Study) -> pd.DataFrame:
+    """Like `table`: forgetting in dB; NaN before the second evaluation of a task that has been trained."""
+    import pandas as pd
+
+    found = [_forgetting(study, own) for _, own in study.frames.curves.groupby(["label", "seed"], sort=False)]
+    return table(pd.concat(found).dropna(subset=["forgetting"]), "forgetting")
+
+
+def _forgetting(study: Study, curve: pd.DataFrame) -> pd.DataFrame:
+    """One run's curve with a column `forgetting`."""
+    scores = curve.pivot_table(index="step", columns="task", values="psnr")  # [E, T]
+    matrices = study.frames.matrices
+    own = matrices[(matrices["label"] == curve["label"].iloc[0]) & (matrices["seed"] == curve["seed"].iloc[0])]
+    stages = own.drop_duplicates("task").set_index("task")["own_stage"]
+    ends = sorted(own["step"].unique())
+    first = [_first_evaluation(scores.index, ends, int(stages.get(task, NEVER))) for task in scores]
+    values = forgetting_curve(scores.to_numpy(), PSNR, first)
+    tidy = scores.copy()
+    tidy[:] = values
+    long = tidy.stack(future_stack=True).rename("forgetting").reset_index()
+    return curve.drop(columns=["psnr", "ssim"]).merge(long, on=["step", "task"])
+
+
+def _first_evaluation(steps: Any, ends: list[int], own_stage: int) -> int:
+    """Number of the first evaluation after the own stage began."""
+    if own_stage == NEVER:
+        return NEVER
+    start = ends[own_stage - 1] if own_stage else 0
+    return int(np.searchsorted(np.asarray(steps), start, side="right"))
+
+
+def _curves(
+    study: Study, values: pd.DataFrame, unit: str, ground: Callable[[Any, str], None], path: Path
+) -> list[Path]:
+    look = looks(study.frames.labels)
+    boundaries = {label: _boundaries(study, label) for label in study.labels}
+    with house() as plots:
+        figure, axes = panels(plots, len(study.frames.tasks))
+        for axis, task in zip(axes, study.frames.tasks, strict=True):
+            for label in study.labels:
+                _line(axis, values, label, task, look[label])
+                for step in boundaries[label]:
+                    axis.axvline(step, color=look[label]["color"], linewidth=0.8, alpha=0.45, linestyle=(0, (2, 3)))
+            ground(axis, task)
+            axis.set(title=task, xlabel="step", xlim=(0, max(study.frames.steps.values())))
+        axes[0].set_ylabel(unit)
+        legend_below(figure, axes[0])
+        return save(figure, path)
+
+
+def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str, Any]) -> None:
+    if (label, task) not in values.index.droplevel("step"):
+        axis.plot([], [], label=label, linewidth=1.8, **look)
+        return
+    own = values.loc[(label, task)].sort_index()
+    own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
+    axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, **look)
+    if own.notna().any(axis=0).sum() > 1:
+        axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)
+
+
+def _boundaries(study: Study, label: str) -> list[int]:
+    """Steps at which a strategy changes stage (the last end is the run's own)."""
+    frame = study.frames.matrices
+    return sorted(frame[frame["label"] == label]["step"].unique())[:-1]

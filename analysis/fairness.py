@@ -148,7 +148,9 @@ def _missing_references(frames: Frames) -> list[str]:
     lacking = {task: listed for task, listed in lacking.items() if listed}
     if not lacking:
         return []
-    sets = " ".join(f"--set 'strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}'" for task in lacking)
+    sets = " ".join(
+        f"--set 'strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}'" for task in lacking
+    )
     named = ", ".join(f"{task} (seed {', '.join(map(str, listed))})" for task, listed in lacking.items())
     return [
         f"No single-task reference for {named}: intransigence and the difference to single-task training are left out "

@@ -21,7 +21,7 @@ MEASURES = {
     "average": ("mean", "mean over tasks of the final PSNR in dB"),
     "worst_task": ("worst task", "lowest final PSNR of any task in dB"),
     "gain": ("gain over input", "mean over tasks of final PSNR minus that of the degraded input, in dB; > 0 is good"),
-    "harm_rate": ("harm rate", "share of test images that restoring made worse than leaving them alone; lower is better"),
+    "harm_rate": ("harm rate", "share of test images that restoring made worse; lower is better"),
     "forgetting": ("forgetting", "best PSNR after an earlier stage minus the final one, mean over tasks learnt before "
                    "the last stage, in dB; > 0 is bad"),
     "backward_transfer": ("BWT", "final PSNR minus PSNR after the stage that first trained the task, mean over tasks "

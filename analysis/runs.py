@@ -72,7 +72,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "row_a": "first row of the pair (row_a <= row_b)",
         "row_b": "second row; the same as row_a: the row's own norm and signal",
         "product": "<g_a, g_b>",
-        "crossed": "the same between halves on different samples; on the diagonal a row's signal; NaN: a row had one sample",
+        "crossed": "the same between halves on different samples; of a row with itself its signal; NaN: one sample",
         "cosine": "product / (|g_a| |g_b|)",
         "magnitude_similarity": "2 |g_a| |g_b| / (|g_a|^2 + |g_b|^2)",
         "curvature_bound": "(1 - cosine^2) |g_a - g_b|^2 / |g_a + g_b|^2",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cmtl_ir.statistics import Comparison, Interval, compare_images, holm, image_interval
 
 from .fairness import competitors
+from .formats import Style
 from .runs import Frames
 
 if TYPE_CHECKING:
@@ -31,14 +32,11 @@ class Verdict:
     """Mean over images of strategy - baseline, with a BCa bootstrap interval where there are 20 images or more."""
 
     @property
-    def better(self) -> bool:
-        """Significantly better: what bold type means."""
-        return self.test.significant and self.difference.estimate > 0
-
-    @property
-    def worse(self) -> bool:
-        """Significantly worse: what italic type means."""
-        return self.test.significant and self.difference.estimate < 0
+    def style(self) -> Style:
+        """better or worse where that is significant, else empty."""
+        if not self.test.significant:
+            return ""
+        return "better" if self.difference.estimate > 0 else "worse"
 
 
 def default_baseline(frames: Frames) -> str:

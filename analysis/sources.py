@@ -1,4 +1,4 @@
-"""Where the files of a comparison's runs are: in folders, or in a tracking store (any URI, or one copied from elsewhere)."""
+"""Where the files of a comparison's runs are: in folders, or in a tracking store (also one copied from elsewhere)."""
 
 from __future__ import annotations
 

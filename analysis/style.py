@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\")
+TASK_GREYS = ("#000000", "#777777", "#b0720b", "#5b3a8c", "#2f7f86", "#a8324a")
+"""Colours of tasks, where lines are tasks: none of them is a strategy's, but black."""
+
+RC = {
+    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9, "hatch.linewidth": 0.5,
+    "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "font.family": "DejaVu Sans",
+}  # fmt: skip
 
 
 def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Label -> line colour and dashes; colour and dashes repeat with different periods, so pairs stay distinct."""
+    """Label -> line colour and dashes; colour and dashes repeat with different periods, so pairs stay distinct.
+
+    Give it all the labels of a comparison, in its order: then a strategy looks the same in every figure.
+    """
     return {
         label: {"color": OKABE_ITO[i % len(OKABE_ITO)], "linestyle": DASHES[i % len(DASHES)]}
         for i, label in enumerate(labels)
     }
+
+
+def marker(labels: Sequence[str], label: str) -> str:
+    """The marker of a strategy where it is a point."""
+    return MARKERS[list(labels).index(label) % len(MARKERS)]
+
+
+def hatch(labels: Sequence[str], label: str) -> str:
+    """The hatching of a strategy where it is a bar."""
+    return HATCHES[list(labels).index(label) % len(HATCHES)]
 
 
 def pyplot() -> Any:
@@ -28,10 +52,42 @@ def pyplot() -> Any:
     return pyplot
 
 
+@contextmanager
+def house() -> Iterator[Any]:
+    """matplotlib.pyplot under the house's settings; the caller's own come back afterwards."""
+    plots = pyplot()
+    with plots.rc_context(RC):
+        yield plots
+
+
+def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, columns: int = 4) -> tuple[Any, list[Any]]:
+    """A figure of `count` axes, at most `columns` side by side (inches each); spare axes are hidden."""
+    across = min(count, columns)
+    down = -(-count // across)
+    figure, axes = plots.subplots(
+        down, across, figsize=(width * across, height * down), squeeze=False, layout="constrained"
+    )
+    flat = list(axes.flat)
+    for spare in flat[count:]:
+        spare.set_visible(False)
+    return figure, flat[:count]
+
+
+def legend_below(figure: Any, axis: Any, last: str = "") -> None:
+    """One legend for all panels; `last`: the name that comes after all others."""
+    found = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == last)
+    handles, names = [handle for handle, _ in found], [name for _, name in found]
+    longest = max((len(name) for name in names), default=1)
+    across = max(1, int(figure.get_size_inches()[0] * 13 / (longest + 6)))
+    figure.legend(handles, names, loc="outside lower center", ncols=min(across, len(names)), frameon=False)
+
+
 def save(figure: Any, path: Path) -> list[Path]:
-    """Write PATH.png and PATH.pdf without a time stamp, so that equal figures are equal files."""
-    files = [path.with_suffix(".png"), path.with_suffix(".pdf")]
-    figure.savefig(files[0], dpi=150, bbox_inches="tight", metadata={"Software": None})
-    figure.savefig(files[1], bbox_inches="tight", metadata={"CreationDate": None})
+    """Write PATH.png, .pdf and .svg without a time stamp, so that equal figures are equal files."""
+    files = [path.with_suffix(f".{kind}") for kind in ("png", "pdf", "svg")]
+    figure.savefig(files[0], dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")  # it is laid out now; doing it anew costs half of the time
+    figure.savefig(files[1], metadata={"CreationDate": None})
+    figure.savefig(files[2], metadata={"Date": None})
     pyplot().close(figure)
     return files

@@ -1,0 +1,72 @@
+"""How much the tasks' gradients pull against each other, corrected for the noise of mini-batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmtl_ir.statistics import Interval, ratio_of_sums, seed_interval
+
+from .formats import Cell, Table, number, with_ends
+from .study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def conflict_table(study: Study) -> Table | None:
+    """Strategy x pair of rows; None where no conflict was logged for two rows at once."""
+    frame = study.frames.conflict
+    rows = []
+    for label in study.labels:
+        own = frame[frame["label"] == label]
+        for a, b in pairs(own):
+            raw = own[(own["row_a"] == a) & (own["row_b"] == b)]["cosine"].dropna()
+            found = corrected(own, a, b)
+            cell = with_ends(found) if found.reason == "" else Cell(f"{found.estimate:.2f} ({found.reason})")
+            share = float((raw < 0).mean()) if len(raw) else float("nan")
+            rows.append([Cell(label), Cell(f"{a} – {b}"), number(len(raw), 0), number(raw.mean()), number(share), cell])
+    if not rows:
+        return None
+    notes = [
+        "Cosine < 0: the tasks' gradients conflict. A mini-batch's cosine shrinks towards 0 by sampling noise; the "
+        "corrected one (halves of the batch, pooled over the run's logged steps) does not.",
+        "[ ]: 95 % t-interval over seeds, or, with one seed, a block bootstrap over steps.",
+    ]
+    headings = ["strategy", "pair", "steps logged", "cosine", "share < 0", "corrected cosine"]
+    return Table("conflict", "Gradient conflict between tasks", headings, rows, notes, words=2)
+
+
+def pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of different rows, in alphabetical order."""
+    found = frame[frame["row_a"] != frame["row_b"]][["row_a", "row_b"]].drop_duplicates()
+    return sorted(found.itertuples(index=False, name=None))
+
+
+def corrected(frame: pd.DataFrame, a: str, b: str) -> Interval:
+    """The noise-corrected cosine of two rows: mean over the seeds that could measure it (METHODS.md 7)."""
+    per_seed = [_of_seed(own, a, b) for _, own in frame.groupby("seed")]
+    values = [one.estimate for one in per_seed if one.estimate == one.estimate]
+    if len(per_seed) == 1:
+        return per_seed[0]
+    return seed_interval(values) if values else per_seed[0]
+
+
+def _of_seed(frame: pd.DataFrame, a: str, b: str) -> Interval:
+    series = {
+        pair: frame[(frame["row_a"] == pair[0]) & (frame["row_b"] == pair[1])].set_index("step")["crossed"].dropna()
+        for pair in ((a, b), (a, a), (b, b))
+    }
+    steps = sorted(set.intersection(*(set(one.index) for one in series.values())))
+    return ratio_of_sums(*(series[pair].loc[steps] for pair in ((a, b), (a, a), (b, b))))
+
+
+def mean_cosines(frame: pd.DataFrame) -> pd.DataFrame:
+    """[K, K] by row names: mean cosine of each pair over the frame's steps and seeds; NaN for a row with itself."""
+    import pandas as pd
+
+    names = sorted(set(frame["row_a"]) | set(frame["row_b"]))
+    matrix = pd.DataFrame(float("nan"), index=names, columns=names)
+    for (a, b), value in frame.groupby(["row_a", "row_b"])["cosine"].mean().items():
+        if a != b:
+            matrix.loc[a, b] = matrix.loc[b, a] = value
+    return matrix

@@ -1,0 +1,180 @@
+"""The report of a comparison: a page, a Markdown text, and every table and figure as files of their own."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cmtl_ir import __version__, yaml
+
+from . import fairness, figures, formats, sources, tables, words
+from .figures import Figure
+from .formats import Cell, Table, number
+from .runs import Frames
+from .study import Study
+
+Format = Literal["md", "html", "all"]
+EMBEDDED = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written where."""
+
+    pages: list[Path]
+    folder: Path
+    figures: list[Figure]
+    summary: list[str]
+    warnings: list[str]
+    logged: str
+
+
+def write(
+    frames: Frames, folder: Path, kind: Format = "all", baseline: str | None = None, log_to: str | None = None
+) -> Report:
+    """Write tables and figures into a folder, and report.md, report.html or both; log them to a tracking store.
+
+    Raises UserError where no run is finished or the baseline is unknown.
+    """
+    study = Study.of(frames, baseline)
+    drawn = figures.draw(study, folder / "figures")
+    made = tables.all_tables(study)
+    _write_tables(made, folder / "tables")
+    pages = []
+    if kind in ("md", "all"):
+        pages.append(_written(folder / "report.md", _markdown(study, made, drawn)))
+    if kind in ("html", "all"):
+        pages.append(_written(folder / "report.html", page(study, made, drawn)))
+    logged = ""
+    if log_to is not None:
+        files = [one.file(suffix) for one in drawn for suffix in (".png", ".pdf")]
+        logged = sources.log_files(log_to, frames.name, {"report": pages, "report/figures": files})
+    return Report(pages, folder, drawn, words.summary(study), [*study.reasons, *study.missing], logged)
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _write_tables(made: Sequence[Table], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    writers = {"md": formats.markdown, "tex": formats.latex, "csv": formats.comma_separated}
+    for table in made:
+        for suffix, writer in writers.items():
+            _written(folder / f"{table.name}.{suffix}", writer(table))
+
+
+# ------------------------------------------------------------------------------------------------------- Markdown
+
+
+def _markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
+    frames = study.frames
+    parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in words.summary(study))]
+    parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]
+    parts += [f"> {sentence}" for sentence in study.missing]
+    parts += [formats.markdown(table) for table in made]
+    parts += [f"### {one.title}\n\n![{one.title}](figures/{one.name}.png)\n\n{one.caption}" for one in drawn]
+    parts += [formats.markdown(runs_table(study))]
+    parts += [f"### Experiment\n\n```yaml\n{yaml.dump(frames.experiment)}```"] if frames.experiment else []
+    return _spaced(parts)
+
+
+def _spaced(parts: Sequence[str]) -> str:
+    """Blank lines between parts, but not between the items of one list."""
+    text = ""
+    for before, part in zip(["", *parts], parts, strict=False):
+        joined = before.startswith("- ") and part.startswith("- ")
+        text += ("\n" if joined else "\n\n" if text else "") + part.rstrip("\n")
+    return text + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
+    """One HTML file that needs nothing else: figures inside, no network."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(
+        name=study.frames.name,
+        where=study.frames.source.where,
+        version=__version__,
+        baseline=study.baseline,
+        facts=_facts(study),
+        summary=words.summary(study),
+        reasons=study.reasons,
+        missing=study.missing,
+        tables={table.name: _prepared(table) for table in made},
+        figures={one.name: _embedded(one) for one in drawn},
+        runs=_prepared(runs_table(study)),
+        experiment=yaml.dump(study.frames.experiment) if study.frames.experiment else "",
+        environments=_environments(study.frames),
+    )
+
+
+def _prepared(table: Table) -> dict[str, Any]:
+    """A table with its rows as the template reads them; rows that are no strategy's keep their place when sorted."""
+    rows = [{"cells": row, "fixed": row[0].text.startswith("(")} for row in table.rows]
+    places = range(len(table.headings))
+    in_words = {i for i in places if i < table.words or all(row[i].value is None for row in table.rows)}
+    texts = {"LaTeX": formats.latex(table), "CSV": formats.comma_separated(table)}
+    return {"table": table, "rows": rows, "texts": texts, "words": in_words}
+
+
+def _embedded(figure: Figure) -> dict[str, str]:
+    file = figure.file(".png" if figure.name == "restored" else ".svg")
+    content = base64.b64encode(file.read_bytes()).decode()
+    return {"title": figure.title, "caption": figure.caption, "data": f"data:{EMBEDDED[file.suffix]};base64,{content}"}
+
+
+def _facts(study: Study) -> dict[str, str]:
+    """What was compared, in a few words."""
+    experiment, frames = study.frames.experiment, study.frames
+    seeds = sorted({one.seed for one in frames.finished})
+    steps = sorted({frames.steps[one.run] for one in frames.finished if fairness.reference_task(frames, one) is None})
+    facts = {
+        "strategies": ", ".join(study.labels),
+        "baseline": study.baseline,
+        "tasks": ", ".join(frames.tasks),
+        "seeds": ", ".join(map(str, seeds)),
+        "steps": " or ".join(f"{step:,}" for step in steps),
+    }
+    if experiment:
+        facts["batch"] = str(experiment["training"]["batch"])
+        facts["backbone"] = _named(experiment["backbone"])
+    return facts | ({"metric protocol": study.protocol} if study.protocol else {})
+
+
+def _named(fields: dict[str, Any]) -> str:
+    """`nafnet (width 8, middle 1)`."""
+    others = ", ".join(f"{key} {value}" for key, value in fields.items() if key != "name" and value not in (None, []))
+    return f"{fields['name']} ({others})" if others else str(fields["name"])
+
+
+def runs_table(study: Study) -> Table:
+    """Every run, finished or not."""
+    means = study.scores.groupby(["label", "seed"])["psnr"].mean()
+    rows = []
+    for row in study.frames.runs.itertuples():
+        words_of = [Cell(text) for text in (row.label, row.parts or "neutral parts", row.run, row.status)]
+        psnr = means.get((row.label, row.seed))
+        rows.append([*words_of, number(row.seed, 0), number(row.steps, 0), number(psnr)])
+    headings = ["strategy", "parts", "run", "state", "seed", "steps", "mean PSNR dB"]
+    return Table("runs", "All runs", headings, rows, words=4)
+
+
+def _environments(frames: Frames) -> list[tuple[str, str]]:
+    """(how many runs, what they ran on)."""
+    shown: dict[str, int] = {}
+    for config in frames.configs.values():
+        text = ", ".join(f"{key} {value}" for key, value in config.get("environment", {}).items() if value is not None)
+        shown[text] = shown.get(text, 0) + 1
+    return [(f"{count} run{'s' if count > 1 else ''}", text or "not recorded") for text, count in shown.items()]

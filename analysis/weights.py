@@ -1,0 +1,62 @@
+"""How a strategy weights its tasks over training: what its weighting says, and what its surgery makes of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .study import Study
+from .style import DASHES, TASK_GREYS, house, legend_below, panels, save
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = {"weight": "loss weight", "surgery": "row weight in the update"}
+STEADY = 1e-6
+"""A weight that moves less than this, relatively, is constant and not drawn."""
+
+
+def weight_trajectories(study: Study, path: Path) -> list[Path]:
+    """Task weights over steps (mean over seeds, band from lowest to highest), one panel a strategy that moves them."""
+    tables = trajectories(study)
+    if not tables:
+        return []
+    rows = sorted({row for table in tables.values() for row in table.index.unique("row")})
+    with house() as plots:
+        figure, axes = panels(plots, len(tables), columns=3)
+        for axis, ((label, kind), table) in zip(axes, tables.items(), strict=True):
+            for place, row in enumerate(rows):
+                _line(axis, table, row, TASK_GREYS[place % len(TASK_GREYS)], DASHES[place % len(DASHES)])
+            axis.set(title=f"{label}: {KINDS[kind]}", xlabel="step")
+        axes[0].set_ylabel("weight")
+        legend_below(figure, axes[0])
+        return save(figure, path)
+
+
+def trajectories(study: Study) -> dict[tuple[str, str], pd.DataFrame]:
+    """(strategy, kind) -> index (row, step), a column a seed; those that do not stay constant."""
+    frame = study.frames.logged
+    split = frame["metric"].str.partition("/")
+    frame = frame.assign(kind=split[0], row=split[2])
+    found = {}
+    for label in study.labels:
+        for kind in KINDS:
+            own = frame[(frame["label"] == label) & (frame["kind"] == kind)]
+            if len(own) and own["row"].nunique() > 1 and _moves(own):
+                found[label, kind] = own.pivot_table(index=["row", "step"], columns="seed", values="value")
+    return found
+
+
+def _moves(frame: pd.DataFrame) -> bool:
+    ranges = frame.groupby(["row", "seed"])["value"].agg(["min", "max"])
+    return bool(((ranges["max"] - ranges["min"]) > STEADY * ranges["max"].abs()).any())
+
+
+def _line(axis: Any, table: pd.DataFrame, row: str, colour: str, dash: Any) -> None:
+    if row not in table.index.unique("row"):
+        axis.plot([], [], label=row, color=colour, linestyle=dash)
+        return
+    own = table.loc[row]
+    axis.plot(own.index, own.mean(axis=1), label=row, color=colour, linestyle=dash, linewidth=1.5)
+    if own.shape[1] > 1:
+        axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=colour, alpha=0.13, lw=0)

@@ -1,0 +1,155 @@
+"""The summary of a report in words: what won and by how much, what was forgotten, what it cost, what is not sure."""
+
+from __future__ import annotations
+
+import math
+
+from cmtl_ir.statistics import Interval
+
+from . import measures
+from .significance import MEAN, Verdict
+from .study import Study
+
+
+def summary(study: Study) -> list[str]:
+    """Sentences, most important first."""
+    told = [
+        _winner(study),
+        _below_input(study),
+        *_significant(study),
+        _forgotten(study),
+        _against_single(study),
+        _harm(study),
+        _cost(study),
+    ]
+    return [sentence for sentence in [*told, *_caveats(study)] if sentence]
+
+
+def _winner(study: Study) -> str:
+    if study.reasons:
+        return "Not ranked: these runs are not comparable (the reasons are listed above); each number stands by itself."
+    means = measures.over_seeds(study.measures, "average", "label")
+    if len(study.ranking) < 2:
+        only = study.labels[0]
+        return (
+            f"{only} reaches a mean PSNR of {_db(means[only])}; there is no second finished strategy to compare with."
+        )
+    best, last = study.ranking[0], study.ranking[-1]
+    told = f"{best} has the highest mean PSNR, {_db(means[best])}"
+    told += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
+    told += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
+    unranked = [label for label in study.labels if label not in study.ranking]
+    told += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
+    return told + "."
+
+
+def _below_input(study: Study) -> str:
+    own = study.measures.groupby("label", sort=False)["gain"].mean()
+    worse = [label for label in study.labels if own.get(label, 0.0) < 0]
+    if not worse:
+        return ""
+    who = "Every strategy" if len(worse) == len(study.labels) else ", ".join(worse)
+    return f"{who} ends below the degraded input on average: leaving the images alone scores higher."
+
+
+def _significant(study: Study) -> list[str]:
+    """One sentence on the best strategy, one on all tasks."""
+    verdicts = study.psnr_verdicts
+    if not verdicts or len(study.ranking) < 2:
+        return []
+    best = study.ranking[0] if study.ranking[0] != study.baseline else study.ranking[1]
+    mean = verdicts.get((best, MEAN))
+    told = []
+    if mean is not None:
+        told.append(f"Mean over tasks, {best} against {study.baseline}: {_difference(mean)}.")
+    for style in ("better", "worse"):
+        found = {key: one for key, one in verdicts.items() if one.style == style and key[1] != MEAN}
+        if found:
+            told.append(f"Significantly {style} than {study.baseline}: {_listed(found)}.")
+    tested = [one for one in verdicts.values() if not one.test.reason]
+    if not tested:
+        reason = next(iter(verdicts.values())).test.reason
+        told.append(f"No difference between strategies could be tested ({reason}): none of them is significant.")
+    else:
+        silent = sum(not one.style for one in tested)
+        told.append(f"Of {len(tested)} tested differences to {study.baseline}, {silent} are not significant.")
+    return told
+
+
+def _difference(verdict: Verdict) -> str:
+    found, test = verdict.difference, verdict.test
+    ends = f" [{found.low:+.2f}, {found.high:+.2f}]" if math.isfinite(found.low) else ""
+    word = f"significantly {verdict.style}" if verdict.style else f"not significant ({test.reason or _p(test.p_holm)})"
+    return f"{found.estimate:+.2f} dB{ends}, {word}{', ' + _p(test.p_holm) if verdict.style else ''}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _listed(found: dict[tuple[str, str], Verdict]) -> str:
+    by_label: dict[str, list[str]] = {}
+    for (label, task), one in found.items():
+        by_label.setdefault(label, []).append(f"{task} {one.difference.estimate:+.2f} dB")
+    return "; ".join(f"{label} ({', '.join(tasks)})" for label, tasks in by_label.items())
+
+
+def _forgotten(study: Study) -> str:
+    found = measures.over_seeds(study.measures, "forgetting", "label")
+    if not found:
+        return "Every strategy trains in one stage: none has an earlier stage to forget."
+    order = sorted(found, key=lambda label: -found[label].estimate)
+    told = ", ".join(f"{label} {_db(found[label])}" for label in order)
+    return f"Forgotten of the tasks learnt before the last stage, on average: {told}."
+
+
+def _against_single(study: Study) -> str:
+    found = measures.over_seeds(study.measures, "delta_db", "label")
+    if not found or study.reasons:
+        return ""
+    order = sorted(found, key=lambda label: -found[label].estimate)
+    return (
+        "Against one model for each task: " + ", ".join(f"{one} {found[one].estimate:+.2f} dB" for one in order) + "."
+    )
+
+
+def _harm(study: Study) -> str:
+    found = measures.over_seeds(study.measures, "harm_rate", "label")
+    worst = max(found, key=lambda label: found[label].estimate)
+    share = found[worst].estimate
+    if share == 0:
+        return "No strategy made any test image worse than leaving it alone."
+    others = ", ".join(f"{label} {one.estimate:.0%}" for label, one in found.items() if label != worst)
+    return f"Test images made worse than by leaving them alone: {worst} {share:.0%}{', ' + others if others else ''}."
+
+
+def _cost(study: Study) -> str:
+    found = measures.over_seeds(study.frames.cost, "seconds_per_step", "label")
+    found = {label: found[label] for label in study.labels if label in found}
+    if not found:
+        return "What training cost is not recorded in this store."
+    order = sorted(found, key=lambda label: found[label].estimate)
+    cheap, dear = order[0], order[-1]
+    told = f"Cheapest: {cheap}, {1e3 * found[cheap].estimate:.0f} ms a step"
+    if cheap != dear:
+        told += f"; dearest: {dear}, {found[dear].estimate / found[cheap].estimate:.2f} times that"
+    return told + "."
+
+
+def _caveats(study: Study) -> list[str]:
+    told = []
+    if all(count == 1 for count in study.seeds.values()):
+        told.append("One seed: another seed may order the strategies otherwise.")
+    training = study.frames.experiment.get("training", {})
+    if "optimizer" in training and len(study.labels) > 1:
+        told.append(
+            f"All strategies share one learning rate, {training['optimizer']['lr']:g}: a convention, not fairness; "
+            "each might do better with its own."
+        )
+    return told
+
+
+def _db(found: Interval) -> str:
+    if not math.isfinite(found.low):
+        return f"{found.estimate:.2f} dB" + (" (one seed)" if found.n == 1 else "")
+    return f"{found.estimate:.2f} ± {(found.high - found.low) / 2:.2f} dB ({found.n} seeds)"
