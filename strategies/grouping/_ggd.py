@@ -26,9 +26,24 @@ class GGD:
     beta: Array
 
     @property
+    def sigma(self) -> Array:
+        """Standard deviation."""
+        from scipy.special import gammaln
+
+        return self.alpha * np.exp((gammaln(3 / self.beta) - gammaln(1 / self.beta)) / 2)
+
+    @property
     def saturated(self) -> bool:
         """True: a shape stands at an end of its range, so the fit says little."""
         return bool(((self.beta <= SMALLEST + 1e-6) | (self.beta >= LARGEST - 1e-6)).any())
+
+
+def of_sigma(sigma: Array, beta: Array) -> GGD:
+    """The distribution with this standard deviation and shape."""
+    from scipy.special import gammaln
+
+    alpha = sigma * np.exp((gammaln(1 / beta) - gammaln(3 / beta)) / 2)
+    return GGD(np.maximum(alpha, np.finfo(np.float64).tiny), beta)
 
 
 @cache
@@ -48,8 +63,6 @@ def fit(values: Array, trim: float | None = TRIM) -> GGD:
     [.2, 10), alpha = sigma sqrt(Gamma(1/beta) / Gamma(3/beta)). The trim biases heavy tails: (alpha, beta) comes back
     only for beta >= 1.5, or with `trim=None`.
     """
-    from scipy.special import gammaln
-
     values = np.asarray(values, dtype=np.float64)
     kept = np.ones_like(values)
     centre = values.mean(-1, keepdims=True)
@@ -62,8 +75,7 @@ def fit(values: Array, trim: float | None = TRIM) -> GGD:
     tiny = np.finfo(np.float64).tiny
     ratio, shape = _table()
     beta = np.interp(square / np.maximum(spread**2, tiny), ratio, shape)
-    alpha = np.sqrt(square) * np.exp((gammaln(1 / beta) - gammaln(3 / beta)) / 2)
-    return GGD(np.maximum(alpha, tiny), beta)
+    return of_sigma(np.sqrt(square), beta)
 
 
 def divergence(p: GGD, q: GGD) -> Array:

@@ -1,0 +1,122 @@
+"""How alike tasks are, seen by several measures side by side: table, heat-maps, and how far the views agree."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmtl_ir.grouping import Matrix
+
+from .style import house, save
+
+Array = NDArray[np.float64]
+
+
+def leave_similarity(matrices: Mapping[str, Matrix], folder: Path, notes: list[str] | None = None) -> list[Path]:
+    """Write similarity.csv, similarity.md and similarity.png/.pdf; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / "similarity.md"
+    sections = [f"## {one.title}\n\n{one.meaning}\n\n{markdown(one)}" for one in matrices.values()]
+    if len(matrices) > 1:
+        sections.append(f"## Agreement\n\n{AGREEMENT}\n\n{_agreement_table(matrices)}")
+    sections += ["\n".join(f"- {note}" for note in notes)] if notes else []
+    text.write_text("\n\n".join(sections) + "\n")
+    return [_csv(matrices, folder / "similarity.csv"), text, *heatmaps(matrices, folder / "similarity")]
+
+
+AGREEMENT = (
+    "Spearman's rank correlation of two measures over all pairs of tasks (high: similar; a matrix that is not "
+    "symmetric is averaged with its transpose). Pairs share tasks, so no p-value is given."
+)
+
+
+def markdown(matrix: Matrix) -> str:
+    """A Markdown table, row by column."""
+    lines = ["| | " + " | ".join(matrix.tasks) + " |", "|---|" + "---|" * len(matrix.tasks)]
+    for task, row in zip(matrix.tasks, matrix.values, strict=True):
+        lines.append(f"| **{task}** | " + " | ".join(shown(value) for value in row) + " |")
+    return "\n".join(lines)
+
+
+def shown(value: float) -> str:
+    """Three digits; a dash where it is not measurable."""
+    return "-" if np.isnan(value) else f"{value:.3g}"
+
+
+def _csv(matrices: Mapping[str, Matrix], path: Path) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["measure", "row", "column", "value"])
+        for name, one in matrices.items():
+            cells = np.ndenumerate(one.values)
+            writer.writerows([name, one.tasks[i], one.tasks[j], value] for (i, j), value in cells)
+    return path
+
+
+# -------------------------------------------------------------------------------------------------- agreement
+
+
+def pairs(matrix: Matrix) -> Array:
+    """[K (K - 1) / 2]: similarity of every pair, high where similar."""
+    both = (matrix.values + matrix.values.T) / 2
+    return (1 if matrix.similar_is_high else -1) * both[np.triu_indices(len(both), 1)]
+
+
+def agreement(a: Matrix, b: Matrix) -> float:
+    """Spearman's rank correlation over the pairs that both measured; NaN for fewer than 3."""
+    from scipy import stats
+
+    first, second = pairs(a), pairs(b)
+    known = ~(np.isnan(first) | np.isnan(second))
+    if known.sum() < 3 or not np.ptp(first[known]) or not np.ptp(second[known]):
+        return float("nan")
+    return float(stats.spearmanr(first[known], second[known]).statistic)
+
+
+def _agreement_table(matrices: Mapping[str, Matrix]) -> str:
+    names = tuple(matrices)
+    values = np.array([[1.0 if a == b else agreement(matrices[a], matrices[b]) for b in names] for a in names])
+    return markdown(Matrix("", names, values, ""))
+
+
+# -------------------------------------------------------------------------------------------------- heat-maps
+
+
+def heatmaps(matrices: Mapping[str, Matrix], path: Path) -> list[Path]:
+    """One panel a measure, dark where tasks are alike; the same order of tasks everywhere."""
+    with house() as plots:
+        side = 1.6 + 0.42 * max(len(one.tasks) for one in matrices.values())
+        figure, axes = plots.subplots(
+            1, len(matrices), figsize=((side + 0.9) * len(matrices), side), squeeze=False, layout="constrained"
+        )
+        for axis, one in zip(axes[0], matrices.values(), strict=True):
+            _panel(figure, axis, one)
+        return save(figure, path)
+
+
+def _panel(figure: Any, axis: Any, matrix: Matrix) -> None:
+    values = matrix.values.astype(float).copy()
+    np.fill_diagonal(values, np.nan)  # a task with itself would take up the whole scale
+    colours = "cividis_r" if matrix.similar_is_high else "cividis"
+    image = axis.imshow(np.ma.masked_invalid(values), cmap=colours)
+    places = range(len(matrix.tasks))
+    axis.set_xticks(places, matrix.tasks, rotation=60, ha="right", rotation_mode="anchor")
+    axis.set_yticks(places, matrix.tasks)
+    axis.tick_params(length=0)
+    axis.set_title(matrix.title)
+    if len(matrix.tasks) <= 12:
+        _annotate(axis, values, image)
+    figure.colorbar(image, ax=axis, shrink=0.8)
+
+
+def _annotate(axis: Any, values: Array, image: Any) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            axis.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=6, color="w" if dark else "k")

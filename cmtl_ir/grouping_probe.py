@@ -1,0 +1,161 @@
+"""What a grouping looks at before it decides: proxy runs, features, look-aheads, conflicts. Cached beside their run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from filelock import FileLock
+
+from cmtl_ir.config import Strategy, neutral
+from cmtl_ir.conflict import ConflictLog, PairRecord
+from cmtl_ir.grouping import Array, Features, Grouping, proxy_steps
+from cmtl_ir.grouping_crew import Crew
+from cmtl_ir.grouping_features import load_features, measured, save_features, training_patches
+from cmtl_ir.grouping_look import LookAheadWatcher
+from cmtl_ir.learner import Learner
+from cmtl_ir.runs import Prepared, Run
+from cmtl_ir.training import train
+
+T = TypeVar("T")
+LEAST_LOOKS = 4
+"""A proxy too short for as many looks at the cadence asked for is looked at more often."""
+
+
+class RunProbe:
+    """The probe of one experiment and seed, over runs of `share` of the budget."""
+
+    def __init__(self, crew: Crew, grouping: Grouping, strategy: Strategy, notes: list[str] | None = None) -> None:
+        self.crew, self.grouping = crew, grouping
+        self.strategy = strategy.model_copy(update={"grouping": None})
+        self.tasks, self.seed = tuple(crew.tasks), crew.seed
+        self.notes: list[str] = [] if notes is None else notes
+
+    def under(self, grouping: Grouping) -> RunProbe:
+        """The same probe with another grouping's share and patches."""
+        return RunProbe(self.crew, grouping, self.strategy, self.notes)
+
+    def say(self, text: str) -> None:
+        """A sentence for the report."""
+        self.notes.append(text)
+
+    def proxy(self, **changes: Any) -> tuple[Run, Prepared]:
+        """The joint proxy: all tasks, neutral parts, a share of the budget."""
+        steps = max(1, round(self.grouping.share * self.crew.prepared.experiment.training.steps))
+        return self.crew.run(self.tasks, neutral(), steps, "probes", **{"conflict": 0, **changes})
+
+    def side(self) -> int:
+        """The side of the patches that all tasks' images allow."""
+        return min(training_patches(task, self.grouping.size)[1] for task in self.crew.tasks.values())
+
+    def features_file(self) -> Path:
+        """Where the features of the joint proxy are; made if they are not."""
+        run, prepared = self.proxy()
+        file = run.folder / "probes" / f"features-{self.grouping.patches}-{self.side()}.safetensors"
+        if not file.is_file():
+            self.crew.finished(run, prepared)
+            _once(file, lambda: save_features(file, self._features(run)))
+        return file
+
+    def features(self) -> Mapping[str, Features]:
+        """Features of the frozen joint proxy on the same patches under each task's degradation."""
+        found = load_features(self.features_file())
+        return {task: found[task] for task in self.tasks}
+
+    def _features(self, run: Run) -> dict[str, Features]:
+        from cmtl_ir.restoration import load_model
+
+        model, _ = load_model(run.folder, self.crew.prepared.device)
+        side, found = self.side(), {}
+        for name, task in self.crew.tasks.items():
+            patches, _ = training_patches(task, side)
+            found[name] = measured(model, patches, self.grouping.patches, side, self.crew.prepared.device)
+        return found
+
+    def affinity(self, every: int, look_ahead: str) -> Array:
+        """[K, K]: entry a, b is Z_{b -> a}, over a joint proxy run that is trained once more to be looked at."""
+        run, prepared = self.proxy()
+        steps = prepared.experiment.training.steps
+        every = max(1, min(every, steps // LEAST_LOOKS))
+        file = run.folder / "probes" / f"affinity-{look_ahead}-{every}.json"
+        if not file.is_file():
+            _once(file, lambda: _write_matrix(file, self.tasks, self._affinity(run, prepared, every, look_ahead)))
+        return _read_matrix(file, self.tasks)
+
+    def _affinity(self, run: Run, prepared: Prepared, every: int, look_ahead: str) -> Array:
+        learner = Learner(prepared.experiment, run.strategy, prepared.tasks[self.seed], self.seed, prepared.device)
+        home = run.folder / "probes" / f"look-{look_ahead}-{every}"
+        watcher = LookAheadWatcher(learner, home, every, look_ahead, prepared.experiment.checkpoint.every)
+        watcher.load()
+        train(learner, watcher)
+        return watcher.affinity
+
+    def cosines(self, every: int) -> Array:
+        """[K, K] noise-corrected cosines: the proxy has two samples a task and step at least, for their halves."""
+        batch = max(self.crew.prepared.experiment.training.batch, 2 * len(self.tasks))
+        run, prepared = self.proxy(conflict=every, batch=batch)
+        self.crew.finished(run, prepared)
+        log = read_conflict(run.folder / "conflict.csv")
+        values, unsure = np.eye(len(self.tasks)), []
+        for i, a in enumerate(self.tasks):
+            for j, b in enumerate(self.tasks[:i]):
+                found = log.corrected(a, b)
+                values[i, j] = values[j, i] = found.value if found.measurable else np.nan
+                unsure += [] if found.measurable else [f"{a}-{b}"]
+        if unsure:
+            some = f"{', '.join(unsure[:6])}{' ...' if unsure[6:] else ''}"
+            self.say(f"gradient cosines not measurable in {prepared.experiment.training.steps} steps: {some}")
+        return values
+
+    def validation(self, groups: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+        """For each group a proxy run of the strategy's own parts: task -> PSNR in dB on validation images."""
+        scores = []
+        whole = self.crew.prepared.experiment.training.steps
+        for group in groups:
+            steps = proxy_steps(len(group), len(self.tasks), whole, self.grouping)
+            run, prepared = self.crew.run(group, self.strategy, steps, "probes")
+            self.crew.finished(run, prepared)
+            scores.append(dict(run.result()["val"]["psnr"]))
+        return scores
+
+
+def _once(file: Path, make: Callable[[], T]) -> None:
+    """Make a file unless it is there; of several processes one makes it and the others wait."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.parent / f"{file.name}.lock"):
+        if not file.is_file():
+            make()
+
+
+def _write_matrix(file: Path, tasks: Sequence[str], values: Array) -> None:
+    """{a: {b: value}}: the form in which TAG's authors publish theirs."""
+    table = {a: {b: float(values[i, j]) for j, b in enumerate(tasks)} for i, a in enumerate(tasks)}
+    writing = file.with_suffix(".writing")
+    writing.write_text(json.dumps(table, indent=1))
+    writing.replace(file)
+
+
+def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
+    table = json.loads(file.read_text())
+    return np.array([[table[a][b] for b in tasks] for a in tasks])
+
+
+def read_conflict(file: Path) -> ConflictLog:
+    """The log that a run left in conflict.csv."""
+    names = [one.name for one in fields(PairRecord)]
+    with file.open(newline="") as opened:
+        rows = [[_value(name, row[name]) for name in names] for row in csv.DictReader(opened)]
+    log = ConflictLog()
+    log.load_state({"rows": rows})
+    return log
+
+
+def _value(name: str, text: str) -> Any:
+    if name in ("row_a", "row_b"):
+        return text
+    return int(text) if name == "step" else float(text) if text else None

@@ -1,0 +1,116 @@
+"""What a finished grouped run leaves: the files of any run, and the routing and cost of its models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir.continual import summary
+from cmtl_ir.environment import environment
+from cmtl_ir.evaluation import Evaluator, task_means
+from cmtl_ir.grouping_evaluation import grouped_scores, routing_report
+from cmtl_ir.grouping_router import FILE, GroupedModel
+from cmtl_ir.runs import Prepared, Run
+from cmtl_ir.strategy import Stage
+from cmtl_ir.tracking import RunTracker
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def leave_results(
+    run: Run, prepared: Prepared, model: GroupedModel, members: Sequence[Run], tracker: RunTracker, seconds: float
+) -> None:
+    """Score the models, and write scores, restored samples and result.json. `seconds`: of everything in this call."""
+    from cmtl_ir.results import write_curve, write_per_image
+
+    evaluation, tasks = prepared.experiment.evaluation, prepared.tasks[run.seed]
+    evaluator = Evaluator(tasks, evaluation.protocol, evaluation.tile, prepared.device)
+    rows = grouped_scores(model, evaluator)
+    results = [member.result() for member in members]
+    point = {
+        "step": sum(result["steps"] for result in results),
+        "stage_end": "groups",
+        "psnr": task_means(rows),
+        "ssim": task_means(rows, "ssim"),
+    }
+    tracker.log(point["step"], _metrics(point, rows))
+    files = [write_per_image(run.folder, rows), write_curve(run.folder, [point]), *_restored(run, model, evaluator)]
+    for file in [*files, run.folder / FILE, run.folder / "config.yaml"]:
+        tracker.artifact(file, file.parent.relative_to(run.folder).as_posix())
+    grouping = routing_report(rows, model) | {
+        "groups": model.groups,
+        "notes": model.plan["notes"],
+        "threshold": model.plan["threshold"],
+        "psnr_oracle": task_means(rows, "psnr_oracle"),
+        "ssim_oracle": task_means(rows, "ssim_oracle"),
+        "cost": _cost(model, results, rows),
+        "seconds_in_all": seconds,
+    }
+    result = _like_any_run(run, model, point, results, rows) | {"grouping": grouping}
+    result |= {"parameters": grouping["cost"]["stored"], "environment": environment(prepared.device)}
+    temporary = run.folder / "result.json.writing"
+    temporary.write_text(json.dumps(result, indent=1))
+    temporary.replace(run.folder / "result.json")
+
+
+def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+    named = {"psnr": point["psnr"], "ssim": point["ssim"], "psnr_oracle": task_means(rows, "psnr_oracle")}
+    return {f"{name}/{task}": value for name, values in named.items() for task, value in values.items()}
+
+
+def _like_any_run(
+    run: Run, model: GroupedModel, point: dict[str, Any], results: Rows, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What every result.json has. Forgetting is that of the group's run which serves the task."""
+    serving = {task: results[model.serving(task)] for task in model.tasks}
+    stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
+    val = None
+    if all(result["val"] for result in results):
+        val = {metric: {t: one["val"][metric][t] for t, one in serving.items()} for metric in ("psnr", "ssim")}
+    return {
+        "hash": run.hash,
+        "seed": run.seed,
+        "psnr": point["psnr"],
+        "ssim": point["ssim"],
+        "psnr_input": task_means(rows, "psnr_input"),
+        "ssim_input": task_means(rows, "ssim_input"),
+        "continual": summary([point], (stage,)),
+        "forgetting_db": {task: one["forgetting_db"][task] for task, one in serving.items()},
+        "val": val,
+        "curve": [point],
+        "steps": point["step"],
+        "seconds": sum(result["seconds"] for result in results),
+    }
+
+
+def _cost(model: GroupedModel, results: Rows, rows: Rows) -> dict[str, Any]:
+    """Parameters that are stored, and those that an image runs through: router and models."""
+    sizes = {group["run"]: result["parameters"] for group, result in zip(model.groups, results, strict=True)}
+    router = 0
+    if model.router is not None:
+        router = sum(parameter.numel() for parameter in model.router.proxy.parameters())
+    a_model = max(sizes.values())
+    return {
+        "models": len(sizes),
+        "router": router,
+        "stored": sum(sizes.values()) + router,
+        "run_per_image": router + a_model * sum(row["models"] for row in rows) / len(rows),
+    }
+
+
+def _restored(run: Run, model: GroupedModel, evaluator: Evaluator) -> list[Path]:
+    """restored/TASK.{input,restored,clean}.png as any run leaves them, routed as the run routes."""
+    from cmtl_ir.results import write_image
+
+    home = run.folder / "restored"
+    home.mkdir(exist_ok=True)
+    written = []
+    for name, task in evaluator.tasks.items():
+        sample = task.example()
+        routing = model.told(name) if model.router is None else model.find(sample.degraded)
+        restored = model.restored(sample.degraded, routing, evaluator.tile)
+        for label, image in (("input", sample.degraded), ("restored", restored), ("clean", sample.clean)):
+            written.append(write_image(home / f"{name}.{label}.png", image))
+    return written

@@ -1,0 +1,165 @@
+"""A grouped run in use: its models, and the router that sends an image of unknown degradation to one of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmtl_ir.errors import UserError
+from cmtl_ir.evaluation import restore_tiled
+from cmtl_ir.grouping import Features, Grouping
+from cmtl_ir.grouping_features import image_patches, load_features, measured
+from cmtl_ir.parts import Problem, part_from
+
+FILE = "groups.json"
+"""What makes a folder of the store a grouped run's."""
+
+
+def is_grouped(run: Path) -> bool:
+    """True for the folder of a grouped run."""
+    return (run / FILE).is_file()
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where one image goes."""
+
+    nearest: str
+    """The task whose features are nearest, or the task that was told."""
+    distance: float
+    """To that task; NaN where the task was told."""
+    weights: dict[int, float]
+    """Group -> weight of its model, those that are not 0."""
+    unknown: bool
+    """True: farther away than training images are; no group was made for this."""
+
+    @property
+    def group(self) -> int:
+        """The group of the largest weight."""
+        return max(sorted(self.weights), key=self.weights.__getitem__)
+
+
+class Router:
+    """Features of the frozen joint proxy -> task."""
+
+    def __init__(
+        self, grouping: Grouping, proxy: nn.Module, references: Mapping[str, Features], side: int, device: torch.device
+    ) -> None:
+        self.grouping, self.proxy, self.references = grouping, proxy, references
+        self.side, self.device = side, device
+
+    def query(self, degraded: Tensor) -> Features:
+        """The features of an image [1, 3, H, W] on its own patches."""
+        patches, side = image_patches(degraded.to(self.device), self.grouping.query, self.side)
+        return measured(self.proxy, patches, self.grouping.query, side, self.device)
+
+    def distances(self, query: Features, rule: Grouping | None = None) -> dict[str, float]:
+        """Task -> distance, under the grouping's own rule or another."""
+        return (rule or self.grouping).distances(self.references, query)
+
+    def threshold(self, images: Iterable[Tensor], quantile: float = 0.95) -> float:
+        """The distance beyond which an image resembles no task: this quantile over training images."""
+        nearest = [min(self.distances(self.query(image)).values()) for image in images]
+        return float(torch.tensor(nearest, dtype=torch.float64).quantile(quantile))
+
+
+class GroupedModel:
+    """The models of a finished grouped run, loaded when they are first needed."""
+
+    def __init__(self, run: Path, device: torch.device) -> None:
+        self.run, self.device = run, device
+        self.plan: dict[str, Any] = json.loads((run / FILE).read_text())
+        self.tasks: list[str] = self.plan["tasks"]
+        self.groups: list[dict[str, Any]] = self.plan["groups"]
+        self._models: dict[int, nn.Module] = {}
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        """The part, for its routing rule."""
+        problems: list[Problem] = []
+        part = part_from("grouping", self.plan["grouping"], f"{self.run / FILE}: grouping", problems)
+        if not isinstance(part, Grouping):
+            raise UserError("; ".join(map(str, problems)))
+        return part
+
+    @cached_property
+    def router(self) -> Router | None:
+        """None: the task must be told."""
+        from cmtl_ir.restoration import load_model
+
+        if self.plan["proxy"] is None:
+            return None
+        proxy = self._folder(self.plan["proxy"])
+        model, _ = load_model(proxy, self.device)
+        references = load_features(proxy / "probes" / self.plan["features"])
+        return Router(self.grouping, model, {t: references[t] for t in self.tasks}, self.plan["side"], self.device)
+
+    def _folder(self, run: str) -> Path:
+        folder = self.run.parent / run
+        if not (folder / "weights.safetensors").is_file():
+            raise UserError(f"{self.run} needs the run {run} beside it; run the experiment's command again")
+        return folder
+
+    def model(self, group: int) -> nn.Module:
+        """The backbone of a group."""
+        from cmtl_ir.restoration import load_model
+
+        if group not in self._models:
+            self._models[group], _ = load_model(self._folder(self.groups[group]["run"]), self.device)
+        return self._models[group]
+
+    def serving(self, task: str) -> int:
+        """The group whose model restores the images of a task."""
+        return next(number for number, group in enumerate(self.groups) if task in group["serves"])
+
+    def told(self, task: str) -> Routing:
+        """The routing of an image whose task is known."""
+        if task not in self.tasks:
+            raise UserError(f"--task {task!r}: this run knows {', '.join(self.tasks)}")
+        return Routing(task, float("nan"), {self.serving(task): 1.0}, False)
+
+    def routed(self, distances: Mapping[str, float]) -> Routing:
+        """From distances to tasks to weights of groups."""
+        weights: dict[int, float] = {}
+        for task, weight in self.grouping.route(distances).items():
+            if weight > 0:
+                weights[self.serving(task)] = weights.get(self.serving(task), 0.0) + weight
+        nearest = min(sorted(distances), key=distances.__getitem__)
+        limit = self.plan["threshold"]
+        return Routing(nearest, distances[nearest], weights, limit is not None and distances[nearest] > limit)
+
+    def find(self, degraded: Tensor) -> Routing:
+        """Where an image [1, 3, H, W] of unknown degradation goes."""
+        if self.router is None:
+            raise UserError(f"{self.run} was made with routing: oracle; name the degradation with --task")
+        return self.routed(self.router.distances(self.router.query(degraded)))
+
+    def restored(self, degraded: Tensor, routing: Routing, tile: int) -> Tensor:
+        """[1, 3, H, W] in [0, 1]: the models' answers, weighted."""
+        degraded = degraded.to(self.device, memory_format=torch.channels_last)
+        total = torch.zeros_like(degraded)
+        for group, weight in sorted(routing.weights.items()):
+            tasks = self.groups[group]["tasks"]
+            task = routing.nearest if routing.nearest in tasks else self.groups[group]["serves"][0]
+            numbers = torch.full((1,), tasks.index(task), device=self.device)
+            answer = restore_tiled(self.model(group), degraded, numbers, tile)
+            total = answer if len(routing.weights) == 1 else total + weight * answer
+        return total
+
+    def words(self, routing: Routing) -> str:
+        """What is told of one image's way."""
+        group = ", ".join(self.groups[routing.group]["serves"])
+        told = f"nearest: {routing.nearest} at distance {routing.distance:.3g}; model of {group}"
+        if not routing.unknown:
+            return told
+        return (
+            f"{told}. WARNING: beyond {self.plan['threshold']:.3g}, within which 95 % of training images lie: "
+            "no group was made for this degradation"
+        )

@@ -1,0 +1,64 @@
+"""Several views of how alike the tasks of an experiment are, from the probes that groupings look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmtl_ir import runs, yaml
+from cmtl_ir.config import Experiment, neutral
+from cmtl_ir.errors import UserError
+from cmtl_ir.grouping import Grouping, Matrix
+from cmtl_ir.grouping_crew import Crew
+from cmtl_ir.grouping_probe import RunProbe
+from cmtl_ir.parts import Problem, part_from
+from cmtl_ir.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The matrices of one experiment and seed."""
+
+    matrices: dict[str, Matrix]
+    """Name of the grouping that decides from it -> matrix."""
+    notes: list[str]
+    folder: Path
+    """The comparison's folder."""
+
+
+def similarity(
+    experiment: Experiment,
+    measures: Sequence[str],
+    out: str | Path = "runs",
+    device: str = "auto",
+    seed: int | None = None,
+    share: float | None = None,
+    tracking_uri: str | None = None,
+) -> Similarity:
+    """Measure the relations between all tasks that groupings decide from; probes are cached and shared with runs.
+
+    A measure takes its fields from the first of the experiment's strategies that groups by it, else its defaults;
+    `share` is the proxies' part of the budget.
+    """
+    chosen = experiment.seeds[0] if seed is None else seed
+    parts = {name: configured(experiment, name, share) for name in measures}
+    plain = experiment.model_copy(update={"strategies": {"similarity": neutral()}, "seeds": [chosen]})
+    prepared = runs.prepare(plain, Path(out), device)
+    tracking = Tracking(tracking_uri, prepared.out)
+    parent = tracking.parent(f"{experiment.name}.probes", {}, yaml.dump(experiment.resolved()))
+    crew = Crew(prepared, tracking, parent, "similarity", chosen)
+    notes: list[str] = []
+    tasks = list(experiment.tasks)
+    found = {name: part.matrix(tasks, RunProbe(crew, part, neutral(), notes)) for name, part in parts.items()}
+    return Similarity(found, notes, prepared.out / experiment.name)
+
+
+def configured(experiment: Experiment, name: str, share: float | None) -> Grouping:
+    """The grouping of that name as the experiment has it, or with its defaults."""
+    own = [one.grouping for one in experiment.strategies.values() if one.grouping is not None]
+    problems: list[Problem] = []
+    part = next((one for one in own if one.called == name), None) or part_from("grouping", name, "measure", problems)
+    if not isinstance(part, Grouping):
+        raise UserError("; ".join(map(str, problems)))
+    return part if share is None else part.model_copy(update={"share": share})

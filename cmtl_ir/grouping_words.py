@@ -1,0 +1,43 @@
+"""What is told of grouped runs: before they run, and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cmtl_ir.config import Experiment, Strategy
+
+
+def announcement(label: str, strategy: Strategy, experiment: Experiment) -> str:
+    """What a dry run says of a grouped strategy."""
+    grouping = strategy.grouping
+    assert grouping is not None
+    steps = experiment.training.steps
+    shared = "shared by its groups" if grouping.steps == "equal_total" else "for each of its groups"
+    proxies = f"; proxies of {max(1, round(grouping.share * steps))} steps come on top, once for all strategies"
+    return f"{label}: {grouping.called} groups the tasks when it runs; {steps} steps {shared}{proxies}"
+
+
+def report_lines(result: Mapping[str, Any]) -> list[str]:
+    """The groups of a finished grouped run, its routing and its cost; nothing for other runs."""
+    found = result.get("grouping")
+    if found is None:
+        return []
+    groups = " | ".join(_group(group) for group in found["groups"])
+    lines = [f"{result['label']} (seed {result['seed']}): {groups}"]
+    lines += [f"  {note}" for note in found["notes"]]
+    oracle = sum(found["psnr_oracle"].values()) / len(found["psnr_oracle"])
+    rules = {name: value for name, value in found["accuracy"].items() if name != "own"}
+    shares = ", ".join(f"{name} {one['task']:.0%} / {one['group']:.0%}" for name, one in rules.items())
+    lines.append(f"  routed to the right task / group: {shares}; mean PSNR with an oracle {oracle:.2f} dB")
+    cost = found["cost"]
+    lines.append(
+        f"  {cost['models']} models; {cost['stored']:,} parameters stored, {cost['run_per_image']:,.0f} run per image "
+        f"({cost['router']:,} of them the router's)"
+    )
+    return lines
+
+
+def _group(group: Mapping[str, Any]) -> str:
+    helpers = [task for task in group["tasks"] if task not in group["serves"]]
+    return "+".join(group["serves"]) + (f" (helped by {'+'.join(helpers)})" if helpers else "")

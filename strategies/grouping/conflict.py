@@ -1,0 +1,53 @@
+"""Grouping by how little the tasks' gradients disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from cmtl_ir.grouping import Group, Matrix, Probe
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Cost
+
+from ._linkage import complete_linkage
+from ._routed import RoutedGrouping, refuse_count
+
+
+@register
+class Conflict(RoutedGrouping):
+    """Complete linkage on the noise-corrected cosine of the tasks' gradients over a joint proxy run [ours].
+
+    Raw mini-batch cosines shrink towards 0 by sampling noise, so far tasks would look like unrelated ones; pairs whose
+    corrected cosine is not measurable count as 0. Without `groups`: the fewest groups in which no pair is below
+    `threshold`.
+    """
+
+    cost: ClassVar[Cost] = Cost("1, after a joint proxy with row gradients in halves")
+
+    groups: int | None = Field(None, ge=1)
+    """So many groups; null: as `threshold` says."""
+    threshold: float = Field(0.0, ge=-1, le=1)
+    """Least cosine of any pair within a group."""
+    every: int = Field(5, ge=1)
+    """Steps of the proxy between looks at the gradients."""
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Not more groups than tasks."""
+        refuse_count(self.groups, tasks)
+
+    def matrix(self, tasks: Sequence[str], probe: Probe) -> Matrix:
+        """Noise-corrected cosines; NaN where not measurable."""
+        meaning = "noise-corrected cosine of the tasks' gradients, pooled over a joint run"
+        return Matrix("gradient cosine", tuple(tasks), probe.cosines(self.every), meaning)
+
+    def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
+        """Cut the tree at a number of groups or at a cosine."""
+        cosines = np.nan_to_num(self.matrix(tasks, probe).values, nan=0.0)
+        tree = complete_linkage(1.0 - cosines, tasks)
+        allowed = [partition for height, partition in tree if height <= 1.0 - self.threshold]
+        chosen = tree[len(tasks) - self.groups][1] if self.groups is not None else allowed[-1]
+        groups = [tuple(tasks[i] for i in sorted(group)) for group in chosen]
+        return [Group(group, group) for group in groups]

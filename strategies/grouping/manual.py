@@ -1,0 +1,43 @@
+"""Groups by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from cmtl_ir.errors import UserError
+from cmtl_ir.grouping import Group, Probe
+from cmtl_ir.registry import register
+
+from ._routed import RoutedGrouping
+
+
+@register
+class Manual(RoutedGrouping):
+    """The groups as given; a task in several groups is served by the first of them, and helps in the others."""
+
+    groups: Literal["each", "all"] | list[list[str]]
+    """Lists of task names; each: every task has a model of its own; all: one model for all."""
+
+    def named_tasks(self) -> Sequence[str]:
+        """The tasks in the lists."""
+        return () if isinstance(self.groups, str) else [task for group in self.groups for task in group]
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Every task stands in a group."""
+        missing = [] if isinstance(self.groups, str) else sorted(set(tasks) - set(self.named_tasks()))
+        if missing:
+            raise UserError(f"grouping.groups: {', '.join(missing)} stand(s) in no group")
+
+    def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
+        """The lists, in their order."""
+        if isinstance(self.groups, str):
+            lists = [[task] for task in tasks] if self.groups == "each" else [list(tasks)]
+        else:
+            lists = self.groups
+        served: set[str] = set()
+        made = []
+        for group in lists:
+            made.append(Group(tuple(group), tuple(task for task in group if task not in served)))
+            served |= set(group)
+        return [group for group in made if group.serves]

@@ -1,0 +1,79 @@
+"""Random groups of given sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import field_serializer, field_validator, model_validator
+
+from cmtl_ir.config import described
+from cmtl_ir.errors import UserError
+from cmtl_ir.grouping import Group, Grouping, Probe
+from cmtl_ir.keyed import name_key
+from cmtl_ir.parts import Problem, part_from
+from cmtl_ir.registry import register
+
+from ._routed import RoutedGrouping
+
+
+@register
+class Random(RoutedGrouping):
+    """Groups of the same sizes with tasks shuffled: the control without which similarity proves nothing."""
+
+    like: Grouping | None = None
+    """The grouping whose sizes (and overlaps) are taken: a name, or {name: ..., field: value}."""
+    sizes: list[int] | None = None
+    """Or the sizes themselves."""
+    draw: int = 0
+    """Which of the many shuffles; it depends on the seed too."""
+
+    @field_validator("like", mode="before")
+    @classmethod
+    def _part(cls, given: Any) -> Any:
+        if given is None or isinstance(given, Grouping):
+            return given
+        problems: list[Problem] = []
+        part = part_from("grouping", given, "", problems)
+        if part is None:
+            raise ValueError("; ".join(map(str, problems)))
+        return part
+
+    @field_serializer("like")
+    def _plain(self, like: Grouping | None) -> Any:
+        return described(like)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Random:
+        if (self.like is None) == (self.sizes is None):
+            raise ValueError("give either like: another grouping or sizes: [3, 2, ...]")
+        return self
+
+    @property
+    def needs_validation(self) -> bool:
+        """Where the other grouping needs them."""
+        return self.like is not None and self.like.needs_validation
+
+    def named_tasks(self) -> Sequence[str]:
+        """Those that the other grouping names."""
+        return self.like.named_tasks() if self.like is not None else ()
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """The sizes make up the tasks."""
+        if self.like is not None:
+            self.like.check(tasks)
+        elif sum(self.sizes or ()) != len(tasks) or min(self.sizes or (0,)) < 1:
+            raise UserError(f"grouping.sizes: {self.sizes} do not make up {len(tasks)} tasks")
+
+    def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
+        """The other grouping's groups under a keyed shuffle of the task names."""
+        shuffled = sorted(tasks, key=lambda task: name_key(probe.seed, "random groups", self.draw, task))
+        if self.like is not None:
+            other = dict(zip(sorted(tasks), shuffled, strict=True))
+            groups = self.like.plan(tasks, probe.under(self.like))
+            return [
+                Group(tuple(map(other.__getitem__, g.tasks)), tuple(map(other.__getitem__, g.serves))) for g in groups
+            ]
+        rest = iter(shuffled)
+        lists = [tuple(next(rest) for _ in range(size)) for size in self.sizes or ()]
+        return [Group(group, group) for group in lists]
