@@ -36,6 +36,9 @@ BACKBONES: dict[str, str] = {
     "unet": "cmtl_ir.backbones.unet:UNet",
 }
 
+MADE_OF_OTHERS = {"ensemble": "cmtl_ir.backbones._ensemble:Ensemble"}
+"""Networks that runs leave and nobody chooses."""
+
 
 def names() -> list[str]:
     """Every name that `backbone_class` knows, sorted, without importing the networks."""
@@ -46,8 +49,8 @@ def backbone_class(name: str) -> type[nn.Module]:
     """The class of that name, of an entry point or of `path/to/file.py:Class`. ValueError with near names."""
     if ".py:" in name:
         return registry.load("backbone", name)
-    if name in BACKBONES:
-        module, _, class_name = BACKBONES[name].partition(":")
+    if name in BACKBONES or name in MADE_OF_OTHERS:
+        module, _, class_name = {**BACKBONES, **MADE_OF_OTHERS}[name].partition(":")
         return getattr(importlib.import_module(module), class_name)
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return point.load()

@@ -1,0 +1,26 @@
+"""Several networks of one kind, whose answers are averaged: what exact unlearning by constituents leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Ensemble(nn.Module):
+    """Mean of the members' final outputs, summed in their order. Not trained as a whole: its members are."""
+
+    couples_samples = False
+    unused: tuple[str, ...] = ()
+
+    def __init__(self, *, of: dict[str, Any], members: int = 2) -> None:
+        super().__init__()
+        from cmtl_ir.backbones import build
+
+        self.members = nn.ModuleList(build(**of) for _ in range(members))
+
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
+        """[B, 3, H, W] -> [B, 3, H, W]."""
+        outputs = [member(x, task) for member in self.members]
+        return torch.stack([one[0] if isinstance(one, list | tuple) else one for one in outputs]).mean(0)

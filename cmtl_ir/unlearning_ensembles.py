@@ -1,0 +1,100 @@
+"""Ensembles as runs: each constituent an ordinary run, the ensemble a run without steps that holds their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir import checkpoint
+from cmtl_ir.config import neutral
+from cmtl_ir.errors import UserError
+from cmtl_ir.identity import hash_of, identity_of
+from cmtl_ir.learner import Learner
+from cmtl_ir.recorder import Recorder
+from cmtl_ir.runs import Run
+from cmtl_ir.strategy import Curriculum
+from cmtl_ir.unlearning import Constituent, Ensemble, Program, Request
+from cmtl_ir.unlearning_runs import Job, Planned, experiment_for, identity_for, named, planned, tags_of
+
+
+@dataclass(frozen=True)
+class FromConstituents:
+    """Puts the weights of finished runs side by side."""
+
+    folders: tuple[Path, ...]
+
+    def __call__(self, learner: Learner, recorder: Recorder) -> None:
+        """Load them, in their order."""
+        members: Any = learner.model.members
+        for member, folder in zip(members, self.folders, strict=True):
+            member.load_state_dict(checkpoint.load_weights(folder / "weights.safetensors")[0])
+
+
+@dataclass(frozen=True)
+class FromStage:
+    """Goes on from the end of another run's stage, if that run is there; else from the start, to the same bits."""
+
+    folder: Path
+    stage: int
+
+    def __call__(self, learner: Learner, recorder: Recorder) -> None:
+        """Take up weights, counters and history."""
+        found = sorted((self.folder / "stages").glob(f"{self.stage:02d}-*"))
+        saved = checkpoint.load_latest(found[0]) if found else None
+        if saved is None:
+            return
+        learner.load_tree(saved.tree)
+        whole = checkpoint.load_latest(self.folder / "checkpoints")
+        curve = whole.tree["recorder"]["curve"] if whole is not None else []
+        recorder.curve = [point for point in curve if point["step"] <= learner.step]
+
+
+def plan_ensemble(job: Job) -> list[Planned]:
+    """The constituents' runs, and last the ensemble's."""
+    method = job.method.model_copy(deep=True)
+    assert isinstance(method, Ensemble)
+    method.ask(Request(job.forget, job.retained))
+    tree, experiment = job.origin.stage_end().tree, named(job.origin.experiment, job)
+    counters = {task: tree["data"]["counters"].get(task, 0) for task in job.origin.kept}
+    samples = {task: count for task, count in counters.items() if count > 0}
+    remaining = method.constituents(samples, experiment.training.batch)
+    if not remaining:
+        raise UserError(f"{job.label}: nothing remains of the ensemble without {', '.join(job.forget)}")
+    made = [_constituent(job, one) for one in remaining]
+    return [*made, _ensemble(job, remaining, made)]
+
+
+def _constituent(job: Job, one: Constituent) -> Planned:
+    identity = _identity(job, one, one.curriculum)
+    begin = None
+    if one.before is not None and one.same_stages > 0:
+        before = hash_of(_identity(job, one, one.before))
+        begin = FromStage(job.origin.folder.parent / before, one.same_stages)
+    strategy = job.origin.strategy.model_copy(update={"curriculum": one.curriculum, "retention": None})
+    run = Run(f"{job.label}.{one.name}", job.origin.seed, strategy, identity, Path(), tags_of(job), begin)
+    return planned(job, named(job.origin.experiment, job), run)
+
+
+def _identity(job: Job, one: Constituent, curriculum: Curriculum) -> dict[str, Any]:
+    """An ordinary run's: of the tasks that it reads, and of their numbers, which explicit prompts see."""
+    origin = job.origin
+    tasks = origin.prepared.tasks[origin.seed]
+    strategy = origin.strategy.model_copy(update={"curriculum": curriculum, "retention": None})
+    identity = identity_of(origin.experiment, strategy, origin.seed, {task: tasks[task] for task in one.tasks})
+    return {**identity, "numbers": {task: list(tasks).index(task) for task in one.tasks}}
+
+
+def _ensemble(job: Job, remaining: Sequence[Constituent], made: Sequence[Planned]) -> Planned:
+    experiment = experiment_for(job, job.method.recipe())
+    backbone = {"name": "ensemble", "of": experiment.backbone, "members": len(made)}
+    experiment = experiment.model_copy(update={"backbone": backbone})
+    parts = [
+        {"run": run.run.hash, "touched": one.touched, "same_stages": one.same_stages}
+        for one, run in zip(remaining, made, strict=True)
+    ]
+    identity = identity_for(job, experiment, {"constituents": parts})
+    strategy = neutral().model_copy(update={"curriculum": Program.of(job.method.stages())})
+    begin = FromConstituents(tuple(run.run.folder for run in made))
+    return planned(job, experiment, Run(job.label, job.origin.seed, strategy, identity, Path(), tags_of(job), begin))

@@ -1,0 +1,169 @@
+"""The run that is to forget: where it lies, what it once was trained as, and what it has forgotten already."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir import checkpoint, config, restoration, yaml
+from cmtl_ir.config import Experiment, Strategy
+from cmtl_ir.errors import UserError
+from cmtl_ir.identity import hash_of
+from cmtl_ir.registry import suggestion
+from cmtl_ir.runs import Prepared, prepare
+from cmtl_ir.strategy import Stage
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A finished run: an ordinary one, or one that has forgotten something before."""
+
+    folder: Path
+    name: str
+    """COMPARISON.LABEL, for the names of what is made of it."""
+    label: str
+    seed: int
+    root: Path
+    """The ordinary run at the head of the chain of requests."""
+    identity: dict[str, Any]
+    """Of that ordinary run."""
+    forgotten: tuple[str, ...]
+    """By earlier requests."""
+    prepared: Prepared
+    """The ordinary run's experiment, with its strategy as the only one, and its data."""
+
+    @property
+    def hash(self) -> str:
+        """The run's name in the store."""
+        return self.folder.name
+
+    @property
+    def experiment(self) -> Experiment:
+        """Tasks, data, backbone and training of the ordinary run."""
+        return self.prepared.experiment
+
+    @property
+    def strategy(self) -> Strategy:
+        """What the ordinary run was trained with."""
+        return next(iter(self.experiment.strategies.values()))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The tasks that the run still has."""
+        return tuple(task for task in self.experiment.tasks if task not in self.forgotten)
+
+    def result(self) -> dict[str, Any]:
+        """Scores and cost of the run that is to forget."""
+        return json.loads((self.folder / "result.json").read_text())
+
+    def root_curve(self) -> list[dict[str, Any]]:
+        """The evaluations of the ordinary run."""
+        return json.loads((self.root / "result.json").read_text())["curve"]
+
+    def stage_end(self, number: int | None = None) -> checkpoint.Checkpoint:
+        """The result of the ordinary run's `number`-th stage, from 1; None: of the last. UserError where it is gone."""
+        folders = {int(one.name.partition("-")[0]): one for one in (self.root / "stages").glob("*-*")}
+        folder = folders.get(max(folders, default=0) if number is None else number)
+        saved = checkpoint.load_latest(folder, expect={"run": self.root.name}) if folder is not None else None
+        if saved is None:
+            raise UserError(
+                f"{self.root / 'stages'} has no checkpoint of stage {number or 'any'}: train the run again (--fresh); "
+                "`--method retrain` needs none"
+            )
+        return saved
+
+
+def stages_of(tree: Mapping[str, Any]) -> list[Stage]:
+    """The finished stages of a learner's tree."""
+    return [Stage(name=one["name"], mixture=one["mixture"], steps=one["steps"]) for one in tree["finished"]]
+
+
+def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
+    """The finished run of that name. Raises UserError: no such run, not finished, or its data have changed."""
+    folder = _finished(str(run), out)
+    found = yaml.read(folder / "config.yaml")["identity"]
+    file = restoration.experiment_of(folder, out)
+    label, seed = _listed(file.parent / "runs.json", folder.name)
+    root, identity, forgotten = _head(folder, found)
+    prepared = prepare(_experiment(file, identity, label, seed), out, device)
+    if prepared.runs[0].hash != hash_of(identity):
+        raise UserError(
+            f"{file} no longer describes the run {root.name}: its data, tasks or settings have changed since, so "
+            "what was learnt from them cannot be told. Restore them, or train the run again"
+        )
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{file.parent.name}.{label}")
+    return Origin(folder, name, label, seed, root, identity, forgotten, prepared)
+
+
+def _finished(name: str, out: Path) -> Path:
+    try:
+        folder = restoration.find_run(name, out)
+        if (folder / "result.json").is_file():
+            return folder
+    except UserError as error:
+        folder = _begun(name, out)
+        if folder is None:
+            raise error from None
+    raise UserError(
+        f"the run {name!r} is not finished ({folder}): the command that started it, `cmtl-ir run FILE --out {out}`, "
+        "brings it to its end; only then can it forget"
+    )
+
+
+def _begun(name: str, out: Path) -> Path | None:
+    """The folder of the one run that was begun under this name."""
+    found = set()
+    for file in out.glob("*/runs.json"):
+        for row in json.loads(file.read_text()):
+            names = (f"{file.parent.name}/{row['label']}", f"{file.parent.name}/{row['label']}/{row['seed']}")
+            if name in names or row["hash"].startswith(name):
+                found.add(out / "store" / row["hash"])
+    return next(iter(found)) if len(found) == 1 else None
+
+
+def _listed(file: Path, hash_: str) -> tuple[str, int]:
+    row = next(row for row in json.loads(file.read_text()) if row["hash"] == hash_)
+    return row["label"], row["seed"]
+
+
+def _head(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+    """(folder, identity) of the ordinary run at the head of the chain, and what the chain has forgotten."""
+    if "unlearning" in identity:
+        asked = identity["unlearning"]
+        root = folder.parent / asked["origin"]
+        if not (root / "config.yaml").is_file():
+            raise UserError(f"the run {folder.name} was made from {asked['origin']}, which is not in {folder.parent}")
+        return root, yaml.read(root / "config.yaml")["identity"], tuple(asked["forgotten"])
+    plain = {key: value for key, value in identity.items() if key != "without"}
+    return folder.parent / hash_of(plain), plain, tuple(identity.get("without", ()))
+
+
+def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) -> Experiment:
+    """The comparison's experiment cut down to this run; the run's own record says what its strategy was."""
+    raw = yaml.read(file)
+    parts = {family: part for family, part in identity["strategy"].items() if part is not None}
+    raw |= {"strategies": {label: parts}, "seeds": [seed], "training": identity["training"], "unlearning": None}
+    raw["conflict"] = {"every": identity["conflict"]}
+    return config.validate({key: value for key, value in raw.items() if value is not None}, str(file))
+
+
+def check_request(origins: Sequence[Origin], forget: Sequence[str]) -> None:
+    """Refuse to forget what a run never had, has forgotten, or all that it has. Raises UserError."""
+    for origin in origins:
+        for task in forget:
+            if task in origin.forgotten:
+                raise UserError(
+                    f"the run {origin.name} has forgotten {task!r} already; it has {', '.join(origin.kept)}"
+                )
+            if task not in origin.kept:
+                near = suggestion(task, list(origin.kept))
+                raise UserError(f"the run {origin.name} never had {task!r}: {near}; it has {', '.join(origin.kept)}")
+        if set(origin.kept) <= set(forget):
+            raise UserError(
+                f"{', '.join(forget)} is all that the run {origin.name} has: forgetting it leaves nothing to keep. "
+                "Delete the run instead, or train another"
+            )

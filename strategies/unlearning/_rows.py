@@ -1,0 +1,100 @@
+"""What the rows of unlearning programs pull towards: the identity, the input, the original model's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from cmtl_ir.probe import identity_losses, probe_psnr, target_psnr
+from cmtl_ir.strategy import Batch, Learner, Row, RowLoss
+from cmtl_ir.unlearning import Descent
+
+from ..retention._teacher import answer, network_of, weights_now
+
+Bound = Literal["two_sided", "hinge", "none"]
+
+
+def ascent_loss(learner: Learner, bound: Bound) -> RowLoss:
+    """[B]: |m_i - loss_i|, m_i = what leaving image i alone costs: the loss rises to the identity's and stays there.
+
+    A hinge max(0, m_i - loss_i) does not bound: momentum carries the loss to 1.1-9.4 times the identity's.
+    """
+
+    def loss(restored: Any, batch: Batch) -> Tensor:
+        losses = learner.sample_losses(restored, batch)
+        if bound == "none":
+            return losses
+        gap = identity_losses(learner, restored, batch) - losses
+        return gap.abs() if bound == "two_sided" else gap.clamp(min=0)
+
+    return loss
+
+
+def towards(learner: Learner, target: Callable[[Batch], Tensor]) -> RowLoss:
+    """[B]: the run's loss against `target(batch)` [B, 3, H, W] instead of the clean image."""
+
+    def loss(restored: Any, batch: Batch) -> Tensor:
+        return learner.sample_losses(restored, replace(batch, clean=target(batch)))
+
+    return loss
+
+
+def own_input(batch: Batch) -> Tensor:
+    """[B, 3, H, W]: the degraded image itself: restoring nothing."""
+    return batch.degraded
+
+
+class Ascending(Descent):
+    """An unlearner that drives the loss on the forgotten tasks up to the identity's."""
+
+    bound: Bound = "two_sided"
+    """two_sided: |m - loss|, m the identity's loss of a sample; hinge: max(0, m - loss); none: -loss, without end."""
+
+    def ascent_rows(self, learner: Learner, coefficient: float = 1.0) -> list[Row]:
+        """`forget:TASK` rows of the bounded ascent."""
+        sign = -1.0 if self.bound == "none" else 1.0
+        return self.pooled("forget", sign * coefficient, ascent_loss(learner, self.bound))
+
+
+class Targeted(Ascending):
+    """An ascent that may stop as soon as the tasks are forgotten."""
+
+    stop: Literal["steps", "target"] = "steps"
+    """target: end when the forget PSNR on the probe falls to the retrained model's (the identity's without one)."""
+    check: int = 10
+    """Steps between looks at the probe."""
+
+    def wants_target(self) -> bool:
+        """Only where it stops there."""
+        return self.stop == "target"
+
+    def prepare(self, learner: Learner) -> None:
+        """Find the target."""
+        if self.stop == "target":
+            self.state["target"] = target_psnr(learner, self.request)
+
+    def after_step(self, learner: Learner, update: Tensor | None) -> None:
+        """End the stage when the target is reached."""
+        due = self.stop == "target" and (learner.step + 1) % self.check == 0
+        if due and probe_psnr(learner, self.request.forget) <= self.state["target"]:
+            learner.end_stage_now()
+
+
+class KeepsOriginal(Descent):
+    """An unlearner that compares with the model as it was."""
+
+    def prepare(self, learner: Learner) -> None:
+        """Keep the original weights."""
+        self.state["original"] = weights_now(learner)
+
+    def original(self, learner: Learner) -> nn.Module:
+        """f0, frozen."""
+        return network_of(learner, self.state["original"])
+
+    def answers(self, learner: Learner) -> Callable[[Batch], Tensor]:
+        """f0(x) of a batch, [B, 3, H, W]."""
+        network = self.original(learner)
+        return lambda batch: answer(learner, batch, network)

@@ -1,0 +1,19 @@
+"""Training goes on without the forgotten tasks."""
+
+from __future__ import annotations
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Learner, Row, Stage
+from cmtl_ir.unlearning import Descent
+
+
+@register
+class Finetune(Descent):
+    """Fine-tuning on the retained tasks only (the baseline of Golatkar et al., CVPR 2020): forgets by neglect.
+
+    Needs retain data, and no forget data.
+    """
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """L_retain alone."""
+        return self.pooled("retain", 1.0)

@@ -1,0 +1,36 @@
+"""Noise on the weights that the retained tasks do not need."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from cmtl_ir import keyed
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Learner
+from cmtl_ir.unlearning import Unlearner
+
+from ._weights import importance, loss_of, weights_of, write
+
+
+@register
+class Fisher(Unlearner):
+    """Fisher forgetting (Golatkar et al., CVPR 2020, Eq. 13): w_i += min(sqrt(alpha / F_r,i), clamp) n_i, n normal.
+
+    A negative control: it never reads the forgotten tasks, so what it forgets is not chosen. Needs retain data.
+    """
+
+    alpha: float = Field(1e-9, ge=0)
+    """Strength; 1e-10 to 1e-8 fires here (the release's .2 is cut by its clamp everywhere)."""
+    clamp: float = Field(1e-1, ge=0)
+    """Largest standard deviation of the noise (the release's 1e-3 changes nothing here)."""
+    samples: int = Field(128, ge=1)
+    """Single-sample gradients of each retained task."""
+
+    def edit(self, learner: Learner) -> None:
+        """One draw of noise, keyed by the seed and the place of the weight."""
+        tasks = self.request.retain
+        fisher = importance(learner, tasks, self.samples * len(tasks), loss_of(learner))
+        spread = torch.sqrt(self.alpha / fisher.clamp_min(1e-30)).clamp(max=self.clamp)
+        key = torch.tensor([keyed.name_key(learner.seed, "fisher forgetting")], device=spread.device)
+        write(learner.model, weights_of(learner.model).detach() + spread * keyed.normal(key, spread.shape)[0])

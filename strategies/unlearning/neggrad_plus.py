@@ -1,0 +1,25 @@
+"""Ascent on what is forgotten, descent on what stays."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Learner, Row, Stage
+
+from ._rows import Targeted
+
+
+@register
+class NeggradPlus(Targeted):
+    """NegGrad+ (Kurmanji et al., NeurIPS 2023, Sec. 4): alpha L_retain + (1 - alpha) L_UL, the ascent bounded [ours].
+
+    Needs retain data.
+    """
+
+    alpha: float = Field(0.95, ge=0, le=1)
+    """Share of the retained tasks; published .9 to .9999 by search, .5 to .99 are usual."""
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """Two coefficients."""
+        return [*self.ascent_rows(learner, 1.0 - self.alpha), *self.pooled("retain", self.alpha)]

@@ -1,0 +1,142 @@
+"""Only the weights that the forgotten tasks depend on may move."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from pydantic import Field, field_serializer, field_validator
+from torch import Tensor, nn
+
+from cmtl_ir.parts import Problem, part_from
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Learner, Row, Stage
+from cmtl_ir.unlearning import Ensemble, Request, Rerun, Unlearner
+
+from ._weights import gradients, loss_of, moved, weights_of, write
+
+
+@register
+class Salun(Unlearner):
+    """Saliency unlearning (Fan et al., ICLR 2024, Eq. 3 and 4): a mask of salient weights, times any other method.
+
+    Saliency: |signed sum of batch gradients of the forgotten tasks' loss|, the largest `share` over the whole network,
+    in eval mode. Masking gradients would not hold weights (momentum, decay): after each step the others are put back
+    and their moments set to 0, so they stay bit-equal. Needs retain data if its base does.
+    """
+
+    base: Unlearner = Field("identity_target", validate_default=True)  # type: ignore[assignment]
+    """The method whose weights are masked: a name or {name: ..., field: value}."""
+    share: float = Field(0.5, gt=0, le=1)
+    """Share of all weights that may move (.1 to 1 made no difference here)."""
+    batches: int = Field(16, ge=1)
+    """Batches of 8 forgotten samples whose gradients are summed."""
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _part(cls, given: Any) -> Any:
+        if isinstance(given, Unlearner):
+            return given
+        problems: list[Problem] = []
+        part = part_from("unlearning", given, "base", problems)
+        if problems:
+            raise ValueError("; ".join(map(str, problems)))
+        return part
+
+    @field_validator("base")
+    @classmethod
+    def _on_these_weights(cls, base: Unlearner) -> Unlearner:
+        if isinstance(base, Rerun | Ensemble | Salun):
+            raise ValueError(f"{base.called} does not change the weights of the trained model: it cannot be masked")
+        return base
+
+    @field_serializer("base")
+    def _described(self, base: Unlearner) -> dict[str, Any]:
+        return {"name": base.called, **base.model_dump(mode="json")}
+
+    # ------------------------------------------------------------------------------- what the base decides
+
+    def ask(self, request: Request) -> None:
+        """The base is asked the same."""
+        super().ask(request)
+        self.base.ask(request)
+
+    def wants_retain(self) -> bool:
+        """If the base does."""
+        return self.base.wants_retain()
+
+    def wants_target(self) -> bool:
+        """If the base does."""
+        return self.base.wants_target()
+
+    def with_steps(self, steps: int) -> Self:
+        """The base with another number of steps."""
+        return self.model_copy(update={"base": self.base.with_steps(steps)})
+
+    def recipe(self) -> dict[str, Any]:
+        """The base's."""
+        return self.base.recipe()
+
+    def stages(self) -> list[Stage]:
+        """The base's."""
+        return self.base.stages()
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """The base's."""
+        self._state = moved(self._state, next(learner.model.parameters()).device)
+        return self.base.rows(stage, learner)
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """The base's."""
+        return self.base.penalty(model)
+
+    # ---------------------------------------------------------------------------------------------- the mask
+
+    def begin_stage(self, stage: Stage, learner: Learner) -> None:
+        """The mask first, of the original weights; then the base begins."""
+        if "mask" not in self.state:
+            self.state["mask"] = self._saliency(learner)
+            self.state["original"] = weights_of(learner.model).detach()
+        self.base.begin_stage(stage, learner)
+        self._hold(learner)
+
+    def _saliency(self, learner: Learner) -> Tensor:
+        """[P] bool: the `share` of weights with the largest |sum of gradients|; ties by position."""
+        found = gradients(learner, self.request.forget, 8 * self.batches, loss_of(learner), size=8)
+        size = torch.stack(list(found)).double().sum(0).abs()
+        mask = torch.zeros_like(size, dtype=torch.bool)
+        mask[size.argsort(descending=True, stable=True)[: round(self.share * len(size))]] = True
+        return mask
+
+    def after_step(self, learner: Learner, update: Tensor | None) -> None:
+        """Put back what must not move."""
+        self.base.after_step(learner, update)
+        self._hold(learner)
+
+    @torch.no_grad()
+    def _hold(self, learner: Any) -> None:
+        mask = self.state["mask"]
+        write(learner.model, torch.where(mask, weights_of(learner.model), self.state["original"]))
+        start = 0
+        for parameter in learner.trained_parameters():
+            own = mask[start : start + parameter.numel()].view(parameter.shape)
+            for moment in learner.optimizer.state.get(parameter, {}).values():
+                if isinstance(moment, Tensor) and moment.shape == parameter.shape:
+                    moment.mul_(own)
+            start += parameter.numel()
+
+    # ----------------------------------------------------------------------------------------------- its state
+
+    def reset(self) -> None:
+        """Its own and the base's."""
+        super().reset()
+        self.base.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both."""
+        return {"own": self._state, "base": self.base.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Both."""
+        self._state = state["own"]
+        self.base.load_state_dict(state["base"])
