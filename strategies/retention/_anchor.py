@@ -95,9 +95,11 @@ class Anchored(Retention):
         if not self.state["anchors"] or self.strength == 0:
             return None
         weights = weights_of(model)
-        pulls = [a["scale"] * (a["importance"] * (weights - a["weights"]).square()).sum() for a in self.state["anchors"]]
+        pulls = [
+            a["scale"] * (a["importance"] * (weights - a["weights"]).square()).sum() for a in self.state["anchors"]
+        ]
         return self.strength * torch.stack(pulls).sum()
 
-    def anchor(self, learner: Learner, importance: Tensor, scale: float = 1.0) -> dict[str, Any]:
+    def anchor(self, learner: Learner, values: Tensor, scale: float = 1.0) -> dict[str, Any]:
         """What is kept of a stage: the weights as they are, their importance [P], and its unit."""
-        return {"weights": weights_of(learner.model).detach().clone(), "importance": importance, "scale": scale}
+        return {"weights": weights_of(learner.model).detach(), "importance": values, "scale": scale}

@@ -50,15 +50,14 @@ class Memory:
         drawn, largest = self.state["drawn"], int(ids.max())
         drawn[task] = max(drawn.get(task, 0), largest + 1)
         if self.policy == "reservoir" and self.capacity != "all":
+            slots = self.state["slots"]
             for number, sample in zip(self._slots(len(ids)), ids.tolist(), strict=True):
-                if number == len(self.state["slots"]):
-                    self.state["slots"].append([task, sample])
-                elif number < self.capacity:
-                    self.state["slots"][number] = [task, sample]
+                if number < self.capacity:  # one past the end while it fills up
+                    slots[number : number + 1] = [[task, sample]]
         self.state["seen"] += len(ids)
 
     def _slots(self, count: int) -> Iterator[int]:
-        """Where the next samples go: the n-th fills slot n, later ones draw one of n slots (Vitter 1985, Algorithm R)."""
+        """Where the next samples go: the n-th to slot n, later ones to one drawn from n (Vitter 1985, Algorithm R)."""
         numbers = torch.arange(self.state["seen"] + 1, self.state["seen"] + count + 1)
         keys = keyed.keys_of(keyed.name_key(self.state["seed"], "reservoir"), numbers)
         drawn = torch.where(numbers <= self.capacity, numbers - 1, keyed.integers(keys, 0, numbers))
@@ -114,9 +113,12 @@ class Remembering(Retention):
         """Choose what is remembered."""
         self.memory.close_stage()
 
-    def memory_rows(self, stage: Stage, share: float, coefficient: float, prefix: str = "memory") -> list[Row]:
-        """One row an old task; they split `share`."""
-        kept, ways = self.memory.kept, {"coefficient": coefficient}
-        old = [task for task in old_tasks(list(kept), stage) if kept[task] or self.capacity == "all"]
-        ids = {task: None if self.capacity == "all" else kept[task] for task in old}
-        return [Row(f"{prefix}:{task}", task, share / len(old), memory=ids[task], **ways) for task in old]
+    def remembered(self, stage: Stage) -> dict[str, list[int] | None]:
+        """Old task -> ids to draw from; None: the task's own stream goes on."""
+        kept, whole = self.memory.kept, self.capacity == "all"
+        return {task: None if whole else kept[task] for task in old_tasks(list(kept), stage) if whole or kept[task]}
+
+    def memory_rows(self, stage: Stage, share: float, coefficient: float, **how: Any) -> list[Row]:
+        """One row `memory:TASK` an old task; they split `share`."""
+        old = self.remembered(stage)
+        return [Row(f"memory:{t}", t, share / len(old), coefficient, memory=ids, **how) for t, ids in old.items()]

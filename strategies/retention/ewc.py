@@ -16,7 +16,7 @@ from ._anchor import Anchored, importance, mean_one
 
 @register
 class EWC(Anchored):
-    """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017, Eq. 3): lambda sum_i F_i (w_i - w*_i)^2, without 1/2.
+    """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017, Eq. 3): lambda sum_i F_i (w_i - w*_i)^2, no 1/2.
 
     F_i = mean over samples of (d loss of ONE sample / d w_i)^2, the empirical Fisher. Measured: lambda .01 does
     nothing, 1 halves forgetting, 10 freezes; no lambda keeps haze through noise then blur.

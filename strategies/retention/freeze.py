@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import nn
 
 from cmtl_ir.errors import ConfigError
@@ -24,29 +24,35 @@ class Freeze(Retention):
     after: int = Field(1, ge=0)
     """Stages that train everything first."""
 
+    _frozen: list[nn.Parameter] = PrivateAttr(default_factory=list)
+
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
         """A pattern without parameters is a mistake: say so before anything is trained."""
-        self.frozen(learner.model)
+        self.matching(learner.model)
         self.state["stages"] = self.state.get("stages", 0) + 1
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """None; freezes, at a stage's start and after a resume."""
         if self.state["stages"] > self.after:
-            for parameter in self.frozen(learner.model):
+            self._frozen = [one for one in self.matching(learner.model) if one.requires_grad]
+            for parameter in self._frozen:
                 parameter.requires_grad_(False)
         return []
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Thaw, so that the next stage's optimizer holds the same parameters as a resumed run's."""
-        for parameter in self.frozen(learner.model):
+        for parameter in self._frozen:
             parameter.requires_grad_(True)
+        self._frozen = []
 
-    def frozen(self, model: nn.Module) -> list[nn.Parameter]:
+    def matching(self, model: nn.Module) -> list[nn.Parameter]:
         """The parameters that match. Raises ConfigError for a pattern that matches none, and where all match."""
         named = dict(model.named_parameters())
         for pattern in self.patterns:
             if not any(fnmatch(name, pattern) for name in named):
-                raise ConfigError(f"retention.patterns: no parameter matches {pattern!r}; {suggestion(pattern, [*named])}")
+                raise ConfigError(
+                    f"retention.patterns: no parameter matches {pattern!r}; {suggestion(pattern, [*named])}"
+                )
         found = [p for name, p in named.items() if any(fnmatch(name, pattern) for pattern in self.patterns)]
         if len(found) == len(named):
             raise ConfigError(f"retention.patterns: {self.patterns} freeze the whole network; nothing would be learnt")

@@ -13,8 +13,7 @@ from ._anchor import Anchored, weights_of
 
 @register
 class L2(Anchored):
-    """Penalty lambda |w - w*|^2 on the distance to the last stage's weights: EWC's own baseline (Kirkpatrick et al.
-    2017, Fig. 2).
+    """lambda |w - w*|^2, w* the last stage's weights: the baseline of EWC (Kirkpatrick et al., PNAS 2017, Fig. 2).
 
     Measured: .001 does nothing, .1 holds old tasks, 10 freezes.
     """

@@ -15,7 +15,7 @@ from ._anchor import Anchored, importance, mean_one
 
 @register
 class MAS(Anchored):
-    """Memory aware synapses (Aljundi et al., ECCV 2018, Eq. 2-4): importance = mean |d |f(x) - x|^2 / d w_i| per sample.
+    """Memory aware synapses (Aljundi et al., ECCV 2018, Eq. 2-3): Omega_i = mean over samples |d |f(x) - x|^2 / d w_i|.
 
     On the residual f(x) - x, where the paper has f(x): an image's brightness would decide otherwise. Each stage's
     importance has mean 1; they add up. Measured: lambda .001 does nothing, .1 holds old tasks, 1 freezes.

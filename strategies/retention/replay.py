@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,14 +19,14 @@ class Replay(Remembering):
     With `capacity: all`, `share: uniform` and strength 1, sequential + replay is `cumulative`, to rounding.
     """
 
-    share: float | Literal["uniform"] = Field(0.5)  # type: ignore[assignment]
+    share: Annotated[float, Field(ge=0, lt=1)] | Literal["uniform"] = 0.5  # type: ignore[assignment]
     """Share of the batch that old tasks take together, split equally; uniform: every task the same, old or new."""
     strength: float = Field(1.0, ge=0)
     """lambda: weight of a remembered sample against a new one."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """`memory:TASK` of every old task."""
-        rows = self.memory_rows(stage, 1.0, self.strength)
-        new = len(own_tasks(stage))
-        share = len(rows) / max(1, len(rows) + new) if self.share == "uniform" else self.share
-        return self.memory_rows(stage, share, self.strength)
+        if self.share != "uniform":
+            return self.memory_rows(stage, self.share, self.strength)
+        old, new = len(self.remembered(stage)), len(own_tasks(stage))
+        return self.memory_rows(stage, old / (old + new), self.strength)

@@ -34,7 +34,7 @@ class SI(Anchored):
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
         """The path starts here."""
         weights = weights_of(learner.model).detach()
-        self.state.update(start=weights.clone(), last=weights.clone(), path=torch.zeros_like(weights))
+        self.state.update(start=weights, last=weights, path=torch.zeros_like(weights))
 
     @torch.no_grad()
     def after_step(self, learner: Learner, update: Tensor | None) -> None:

@@ -1,0 +1,35 @@
+"""The update must not raise the mean loss of a memory."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Cost, Learner, Row, Stage, StepContext, Tier
+
+from ._memory import Remembering
+
+
+@register
+class AGEM(Remembering):
+    """Averaged gradient episodic memory (Chaudhry et al., ICLR 2019, Eq. 11): g + max(0, -<g, g_m>) / |g_m|^2 g_m.
+
+    g_m is the mean gradient of the pooled memory batch, which never enters the loss.
+    """
+
+    needs: ClassVar[Tier] = "gramian"
+    cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="[M, P] row gradients; ids")
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """`memory:TASK` of every old task, for projection only."""
+        return self.memory_rows(stage, self.share, 1.0, projected=True)
+
+    def project(self, update: Tensor, memory: Tensor, context: StepContext) -> Tensor:
+        """update [P], row gradients [m, P] -> update [P]."""
+        counts = torch.tensor(context.counts, dtype=memory.dtype, device=memory.device)
+        pooled = (counts / counts.sum()) @ memory
+        product, square = torch.dot(update, pooled), torch.dot(pooled, pooled)
+        return torch.where((product < 0) & (square > 0), update - product / square * pooled, update)

@@ -1,0 +1,36 @@
+"""Old degradations on new images, with the previous network's answers as targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from cmtl_ir.registry import register
+from cmtl_ir.strategy import Cost, Learner, Row, Stage
+
+from ._teacher import distillation, network_of, weights_now
+from .degradation_replay import DegradationReplay
+
+
+@register
+class PseudoReplay(DegradationReplay):
+    """Pseudo-rehearsal (Robins 1995) on inputs of `degradation_replay`; the targets are f_prev(x) [ours].
+
+    f_prev is the network as it was at the stage's start. No old target is needed, and what the network did not know it
+    does not learn.
+    """
+
+    cost: ClassVar[Cost] = Cost(memory="P: the previous network, and its forward pass")
+
+    def begin_stage(self, stage: Stage, learner: Learner) -> None:
+        """Keep the network as it is."""
+        super().begin_stage(stage, learner)
+        self.state["previous"] = weights_now(learner) if self.state["seen"] else None
+
+    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
+        """`memory:TASK` of every old task, with the frozen network's target."""
+        rows = super().rows(stage, learner)
+        if not rows or self.strength == 0:
+            return rows
+        loss = distillation(learner, network_of(learner, self.state["previous"]))
+        return [replace(row, loss=loss) for row in rows]
