@@ -1,0 +1,57 @@
+"""`cmtl-ir search` and `cmtl-ir sync`. Rooms are imported when a command needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmtl_ir.cli_options import Device, DryRun, File, Offline, Out, Ray, Set, TrackingUri, Workers
+
+
+def search(
+    file: File,
+    trials: Annotated[int | None, typer.Option(help="How many settings are tried, over all calls.", min=1)] = None,
+    device: Device = "auto",
+    set_: Set = [],  # noqa: B006
+    out: Out = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    offline: Offline = False,
+    workers: Workers = 1,
+    ray: Ray = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Search good settings with Optuna; the same command goes on with a study, or joins one that is at work."""
+    from cmtl_ir import search_config, search_display
+    from cmtl_ir.search import prepare
+    from cmtl_ir.search import search as bring_to_its_end
+
+    plans, failed = search_config.load(file, set_, trials), 0
+    for plan in plans:
+        if dry_run:
+            prepare(plan, out, device)
+            search_display.plan(plan)
+            continue
+        with search_display.live() as shown:
+            uri = None if offline else tracking_uri
+            found = bring_to_its_end(plan, out, device, uri, shown, workers, ray)
+        failed += len(search_display.outcome(plan, found.study, found.files))
+    if failed:
+        raise typer.Exit(1)
+
+
+def sync(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or any above it.")] = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="The store's URI where its password is needed; default: as recorded.")
+    ] = None,
+) -> None:
+    """Deliver to the tracking store what could not be delivered while it was away."""
+    from cmtl_ir import display
+    from cmtl_ir.sync import sync as deliver_all
+
+    done = deliver_all(folder, tracking_uri)
+    display.say(f"{done.delivered} run{'s' if done.delivered != 1 else ''} brought up to date")
+    for home in done.at_work:
+        display.say(f"{home} is being trained: it delivers by itself")

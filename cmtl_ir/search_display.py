@@ -1,0 +1,115 @@
+"""What the terminal shows of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column, Table
+
+from cmtl_ir.display import RunBar, console, say
+from cmtl_ir.runs import Run
+from cmtl_ir.search_config import Plan
+from cmtl_ir.search_queue import given_up
+from cmtl_ir.search_report import best_trials, importances
+
+SHOWN = 10
+"""Rows of the table of trials."""
+
+
+class LiveSearch:
+    """One bar for the study, one for the run at hand."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.study = progress.add_task("trials", total=None, losses="")
+        self.run = progress.add_task("", total=None, losses="", visible=False)
+
+    def of_run(self, run: Run) -> RunBar:
+        """A run of a trial begins here."""
+        name = f"{run.label} (seed {run.seed})"
+        steps = run.identity["training"]["steps"]
+        self.progress.reset(self.run, description=escape(name), total=steps, losses=run.status, visible=True)
+        return RunBar(self.progress, self.run)
+
+    def of_study(self, study: Study, plan: Plan) -> None:
+        """Trials may have ended."""
+        trials = study.get_trials(deepcopy=False)
+        ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        best = best_trials(study)
+        reached = f"best: trial {best[0].number}, {_values(plan, best[0])}" if best else ""
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        words = f"{running} at work  {reached}"
+        self.progress.update(self.study, completed=ended, total=plan.places, losses=escape(words))
+
+
+def _values(plan: Plan, trial: FrozenTrial) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in zip(plan.search.objectives, trial.values, strict=True))
+
+
+@contextmanager
+def live() -> Iterator[LiveSearch]:
+    """Progress of a search."""
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield LiveSearch(progress)
+
+
+def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:
+    """The best trials, what mattered, what failed, and the files. Returns the trials that were given up."""
+    trials = study.get_trials(deepcopy=False)
+    counted = [f"{sum(t.state == state for t in trials)} {state.name.lower()}" for state in TrialState]
+    best, several = best_trials(study), len(plan.search.objectives) > 1
+    ranked = best if several else sorted(_complete(trials), key=lambda t: t.values[0], reverse=_upwards(plan))
+    table = Table(title=f"{plan.name}: {'Pareto front' if several else 'best trials'}", box=SIMPLE_HEAD)
+    for column in ("trial", *plan.search.objectives, "setting"):
+        table.add_column(column, justify="left" if column == "setting" else "right")
+    for trial in ranked[:SHOWN]:
+        setting = "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
+        table.add_row(str(trial.number), *(f"{value:.4g}" for value in trial.values), escape(setting))
+    console.print(table)
+    for objective, named in importances(plan, study).items():
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in named.items())
+        say(f"what {objective} depends on: {shares}")
+    say(f"trials: {', '.join(counted)}; scores are means over tasks and seeds, on validation images")
+    failed = given_up(trials, plan.search.retries)
+    for number, reason in failed.items():
+        say(f"trial {number}: {reason}")
+    say("look at:")
+    for file in files:
+        say(f"  {file}")
+    return {n: reason for n, reason in failed.items() if trials[n].state == TrialState.FAIL}
+
+
+def plan(what: Plan) -> None:
+    """What would be searched."""
+    search = what.search
+    seeds = what.raw.get("seeds", [0])
+    say(f"{what.name}: {what.places} trials of {len(seeds)} run(s), study in {search.storage}")
+    say(f"  for {', '.join(f'{name} ({way})' for name, way in search.objectives.items())}")
+    for path, parameter in what.space.items():
+        say(f"  {path}: {parameter}")
+    say("Nothing was trained.")
+
+
+def _complete(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+
+def _upwards(plan: Plan) -> bool:
+    return next(iter(plan.search.objectives.values())) == "maximize"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,104 @@
+"""What a search leaves: its trials, the front, what mattered, and experiment files of the best settings."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from cmtl_ir import yaml
+from cmtl_ir.search_config import Plan
+from cmtl_ir.search_queue import FREE, REASON
+
+
+def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
+    """trials.csv, importances.csv, and an experiment file for the best trial or for each of the Pareto front."""
+    files = [_write(folder / "trials.csv", trial_rows(plan, study))]
+    found = importances(plan, study)
+    if found:
+        rows = [
+            {"objective": o, "parameter": p, "importance": v} for o, named in found.items() for p, v in named.items()
+        ]
+        files.append(_write(folder / "importances.csv", rows))
+    best = best_trials(study)
+    if len(plan.search.objectives) > 1 and best:
+        files.append(_write(folder / "front.csv", [_row(plan, trial) for trial in best]))
+    for rank, trial in enumerate(best):
+        files.append(_experiment_file(plan, trial, folder / ("winner.yaml" if rank == 0 else f"front-{rank}.yaml")))
+    return files
+
+
+def best_trials(study: Study) -> list[FrozenTrial]:
+    """The best trial, or the Pareto front with the best in the first objective first; empty: none is complete."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return []
+    if len(study.directions) == 1:
+        return [study.best_trial]
+    sign = -1.0 if study.directions[0] == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    return sorted(study.best_trials, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def importances(plan: Plan, study: Study) -> dict[str, dict[str, float]]:
+    """Objective -> parameter -> share of the spread that it explains; of parameters that every trial has."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    common = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
+    if len(complete) < 2 or not common:
+        return {}
+    found = {}
+    for number, name in enumerate(plan.search.objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found[name] = optuna.importance.get_param_importances(
+                    study, target=lambda trial, number=number: trial.values[number]
+                )
+            except (ValueError, RuntimeError, ImportError):  # all trials alike, or too few of them
+                continue
+    return found
+
+
+def trial_rows(plan: Plan, study: Study) -> list[dict[str, Any]]:
+    """One row a trial: number, state, objectives, parameters, runs, seconds, reason."""
+    wanted = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    names = sorted({name for trial in wanted for name in trial.params})
+    return [_row(plan, trial, names) for trial in wanted]
+
+
+def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> dict[str, Any]:
+    values = dict(zip(plan.search.objectives, trial.values or [], strict=False))
+    seconds = trial.duration.total_seconds() if trial.duration is not None else ""
+    return {
+        "trial": trial.number,
+        "state": trial.state.name.lower(),
+        **{name: values.get(name, "") for name in plan.search.objectives},
+        **{name: trial.params.get(name, "") for name in (names if names is not None else trial.params)},
+        "runs": " ".join(trial.user_attrs.get("runs", {}).values()),
+        "seconds": seconds,
+        "reason": trial.user_attrs.get(REASON, trial.user_attrs.get(FREE, "")),
+    }
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> Path:
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or ["trial"]
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def _experiment_file(plan: Plan, trial: FrozenTrial, file: Path) -> Path:
+    """An experiment that `cmtl-ir run` takes; its runs are the trial's, so nothing is trained again."""
+    values = plan.values(FixedTrial(trial.params))
+    experiment = plan.experiment(values, f"trial-{trial.number:04d}", f"{plan.name}-{file.stem}")
+    reached = ", ".join(f"{k} {v:.4g}" for k, v in zip(plan.search.objectives, trial.values, strict=True))
+    comment = f"# Trial {trial.number} of the search {plan.name}, on validation images: {reached}\n"
+    file.write_text(comment + yaml.dump(experiment.resolved()))
+    return file

@@ -1,0 +1,78 @@
+"""What a trial is worth: scores on validation images, at its end and, for the pruner, on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import Trial
+
+from cmtl_ir.errors import Pruned
+from cmtl_ir.search_config import Plan
+
+
+def score(name: str, curve: Sequence[dict[str, Any]]) -> float:
+    """An objective from the validation scores of a curve up to now."""
+    return SCORES[name]([point["val"]["psnr"] for point in curve])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _forgetting(points: Sequence[dict[str, float]]) -> float:
+    *before, now = points
+    return _mean([max((one[task] for one in before), default=value) - value for task, value in now.items()])
+
+
+SCORES: dict[str, Callable[[Sequence[dict[str, float]]], float]] = {
+    "mean_psnr": lambda points: _mean(list(points[-1].values())),
+    "worst_psnr": lambda points: min(points[-1].values()),
+    "forgetting_db": _forgetting,
+}
+"""Objective -> what it is of the validation PSNR [{task: dB}] of all evaluations so far. forgetting_db: best at an
+earlier evaluation minus now, mean over tasks."""
+
+
+def scores_of(result: dict[str, Any]) -> dict[str, float]:
+    """Every objective of a finished run."""
+    found = {name: score(name, result["curve"]) for name in SCORES}
+    return {**found, "seconds_per_step": result["seconds"] / result["steps"]}
+
+
+class Report:
+    """Tells the pruner of one run of a trial, and asks it."""
+
+    def __init__(self, trial: Trial, plan: Plan, steps: int, before: list[dict[str, float]]) -> None:
+        self.trial, self.plan, self.steps, self.before = trial, plan, steps, before
+        self.name = next(iter(plan.search.objectives))
+        self.wanted = plan.search.pruner is not None
+        self.told: set[int] = set()
+
+    def at_evaluation(self, curve: list[dict[str, Any]]) -> None:
+        """The mean over the seeds so far, this one as it stands. Raises Pruned."""
+        if not self.wanted or self.plan.search.reports != "steps":
+            return
+        self._tell(curve)
+        if curve[-1]["step"] < self.steps and self.trial.should_prune():
+            raise Pruned(f"the pruner gave up trial {self.trial.number} at step {curve[-1]['step']}")
+
+    def _tell(self, curve: list[dict[str, Any]]) -> None:
+        for end in range(1, len(curve) + 1):
+            step = len(self.before) * self.steps + curve[end - 1]["step"]
+            values = [*(one[self.name] for one in self.before), score(self.name, curve[:end])]
+            if step not in self.told:
+                self.trial.report(sum(values) / len(values), step)
+                self.told.add(step)
+
+    def at_the_end(self, result: dict[str, Any], scores: list[dict[str, float]], last: bool) -> None:
+        """What a run that was finished before never told; or the seed's own score. Raises TrialPruned."""
+        if not self.wanted:
+            return
+        if self.plan.search.reports == "steps":
+            self._tell(result["curve"])
+            return
+        self.trial.report(scores[-1][self.name], len(scores) - 1)
+        if not last and self.trial.should_prune():
+            raise optuna.TrialPruned(f"the pruner gave up trial {self.trial.number} after {len(scores)} seeds")

@@ -1,0 +1,170 @@
+"""What a search may choose: a range or a list of choices for any dotted path of an experiment file.
+
+A choice may be a whole part with ranges inside; these are drawn only when it is chosen:
+
+    strategy.weighting: {choice: [equal, {name: art, temperature: {float: [0.05, 2.0], log: true}}]}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cmtl_ir.parts import Problem
+from cmtl_ir.registry import suggestion
+
+KINDS = ("float", "int", "choice")
+Label = str | int | float | bool | None
+
+
+class Trial(Protocol):
+    """What is asked of an Optuna trial."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """A number between low and high."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """A whole number between low and high."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of them."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high, both included."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    whole: bool = False
+
+    def suggest(self, trial: Trial) -> float:
+        """The trial's number."""
+        if self.whole:
+            return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+
+    def samples(self) -> Iterator[Any]:
+        """Values that a check before the search tries."""
+        yield from (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+
+    def count(self) -> float:
+        """How many values there are."""
+        step = self.step or (1 if self.whole else None)
+        return float("inf") if step is None else int((self.high - self.low) / step + 1e-9) + 1
+
+    def __str__(self) -> str:
+        more = ", log" if self.log else ""
+        return f"{'int' if self.whole else 'float'} {self.low:g} .. {self.high:g}{more}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values; a mapping among them may hold parameters of its own."""
+
+    name: str
+    options: Mapping[Label, Any]
+    """Label, as Optuna stores it -> value."""
+    inner: Mapping[Label, Mapping[str, Parameter]]
+    """Label -> key of its mapping -> parameter."""
+
+    def suggest(self, trial: Trial) -> Any:
+        """The trial's value."""
+        label = trial.suggest_categorical(self.name, list(self.options))
+        drawn = {key: parameter.suggest(trial) for key, parameter in self.inner[label].items()}
+        return {**self.options[label], **drawn} if drawn else self.options[label]
+
+    def samples(self) -> Iterator[Any]:
+        """Each value; of inner parameters the first, and then the others one by one."""
+        for label, value in self.options.items():
+            inner = {key: list(parameter.samples()) for key, parameter in self.inner[label].items()}
+            first = {key: values[0] for key, values in inner.items()}
+            yield {**value, **first} if first else value
+            for key, values in inner.items():
+                yield from ({**value, **first, key: other} for other in values[1:])
+
+    def count(self) -> float:
+        """How many values there are."""
+        return sum(math.prod(p.count() for p in self.inner[label].values()) for label in self.options)
+
+    def __str__(self) -> str:
+        inner = [f"{p.name}: {p}" for inside in self.inner.values() for p in inside.values()]
+        return "one of " + ", ".join(map(str, self.options)) + (f" ({'; '.join(inner)})" if inner else "")
+
+
+Parameter = Range | Choice
+
+
+def parameter_of(name: str, given: Any, problems: list[Problem]) -> Parameter | None:
+    """The parameter that `{float: [low, high], log: true}` or its kin means; mistakes are added to `problems`."""
+    kind = kind_of(given)
+    if kind is None:
+        problems.append(
+            Problem(
+                name, f"expected {{float: [low, high]}}, {{int: [low, high]}} or {{choice: [...]}}, found {given!r}"
+            )
+        )
+        return None
+    known = [kind] if kind == "choice" else [kind, "log", "step"]
+    for key in set(given) - set(known):
+        problems.append(Problem(f"{name}.{key}", f"unknown key; {suggestion(str(key), known)}"))
+    return _choice(name, given, problems) if kind == "choice" else _range(name, kind, given, problems)
+
+
+def kind_of(given: Any) -> str | None:
+    """float, int or choice where a mapping means a parameter; None for any other value."""
+    kinds = [kind for kind in KINDS if isinstance(given, Mapping) and isinstance(given.get(kind), list)]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+def _range(name: str, kind: str, given: Mapping[str, Any], problems: list[Problem]) -> Range | None:
+    ends, log, step = given[kind], given.get("log", False), given.get("step")
+    numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool)]
+    if len(ends) != 2 or len(numbers) != 2 or not ends[0] <= ends[1]:
+        problems.append(Problem(name, f"{kind}: expected [low, high] with low <= high, found {ends!r}"))
+    elif kind == "int" and any(end != int(end) for end in ends):
+        problems.append(Problem(name, f"int: expected whole numbers, found {ends!r}"))
+    elif log and (ends[0] <= 0 or step is not None):
+        problems.append(Problem(name, "log: needs low > 0 and no step"))
+    else:
+        return Range(name, ends[0], ends[1], bool(log), step, kind == "int")
+    return None
+
+
+def _choice(name: str, given: Mapping[str, Any], problems: list[Problem]) -> Choice | None:
+    options: dict[Label, Any] = {}
+    inner: dict[Label, dict[str, Parameter]] = {}
+    for value in given["choice"]:
+        label = _label(value, options)
+        nested = {k: v for k, v in value.items() if kind_of(v)} if isinstance(value, Mapping) else {}
+        made = {k: parameter_of(f"{name}[{label}].{k}", v, problems) for k, v in nested.items()}
+        if label in options:
+            problems.append(Problem(name, f"choice: {value!r} is given twice"))
+        options[label] = {k: v for k, v in value.items() if k not in nested} if nested else value
+        inner[label] = {k: parameter for k, parameter in made.items() if parameter is not None}
+    if not options:
+        problems.append(Problem(name, "choice: expected a list with at least one value"))
+        return None
+    return Choice(name, options, inner)
+
+
+def _label(value: Any, taken: Mapping[Label, Any]) -> Label:
+    """How Optuna stores a choice: a plain value is itself, a part is its name, anything else its JSON."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    name = value.get("name") if isinstance(value, Mapping) else None
+    return name if isinstance(name, str) and name not in taken else json.dumps(value, sort_keys=True)
+
+
+def assigned(raw: Any, path: Sequence[str], value: Any) -> Any:
+    """`raw` with a value at a dotted path; on the way down `art` becomes `{name: art}` and nothing a mapping."""
+    if not path:
+        return value
+    here = {"name": raw} if isinstance(raw, str) else dict(raw or {})
+    return {**here, path[0]: assigned(here.get(path[0]), path[1:], value)}

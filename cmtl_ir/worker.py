@@ -1,0 +1,79 @@
+"""One job in a process of its own: read from standard input, answered on standard output, all talk on standard error.
+
+The other end of standard input stays open for as long as the job is wanted: when it closes, the launcher is gone and
+the job stops as if by SIGTERM, with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def train_run(job: Mapping[str, Any]) -> None:
+    """Bring one run of an experiment to its end."""
+    from cmtl_ir import config, runs
+    from cmtl_ir.tracking import Tracking
+
+    experiment = config.validate(job["experiment"], "the job")
+    prepared = runs.prepare(experiment, Path(job["out"]), job["device"])
+    (run,) = prepared.runs
+    if run.hash != job["hash"]:
+        raise RuntimeError(f"the job is of run {job['hash']}, but here its data and experiment make it {run.hash}")
+    runs.execute(run, prepared, Tracking(job["tracking_uri"], prepared.out), job["parent"], None)
+
+
+def take_trials(job: Mapping[str, Any]) -> None:
+    """Work on the trials of a study until none is left."""
+    from cmtl_ir import search
+    from cmtl_ir.search_config import Plan
+
+    search.work(Plan.of(job["plan"]), Path(job["out"]), job["device"], job["tracking_uri"])
+
+
+KINDS: dict[str, Callable[[Mapping[str, Any]], None]] = {"run": train_run, "search": take_trials}
+
+
+def main() -> None:
+    """Entry point: `python -m cmtl_ir.worker < JOB`."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever prints, prints into the log
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    answer = _answer(job)
+    sys.stdout.flush()
+    json.dump(answer, answers)
+    answers.flush()
+    os._exit(0)  # the answer is given: nothing that a library does at exit can take it back
+
+
+def _answer(job: Mapping[str, Any]) -> dict[str, str]:
+    from cmtl_ir.errors import Interrupted, UserError
+
+    try:
+        KINDS[job["kind"]](job)
+        return {"state": "finished"}
+    except Interrupted as stopped:
+        return {"state": "stopped", "reason": str(stopped)}
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return {"state": "failed", "reason": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def _stop_when_alone() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()
