@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -20,18 +19,20 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from cmtl_ir import registry
 from cmtl_ir.records import Record
 from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.tasks.sources import PairsConfig, Source, SplitConfig
 
-Source = str | list[str]
-"""`embedded`, a folder, an image file, or a list of folders and files."""
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class DataConfig(Record):
     """The clean images that all degradation tasks share, and how training crops are cut."""
 
+    root: str | None = None
+    """Folder below which the data sets lie that are named by `dataset:`; null: the environment's CMTL_IR_DATA."""
     clean: Source = "embedded"
     """Images for every split that is not named below: `embedded` (photographs inside the installed packages, two of
-    them for test), a folder or a list. Of a folder, a tenth is held out for test unless `test` is given."""
+    them for test), a folder, `{dataset: NAME}` or a list. Of what has no test images of its own, a tenth is held out
+    for test unless `test` is given."""
     train: Source | None = None
     """Training images; null: from `clean`."""
     val: Share | Source | None = None
@@ -58,45 +59,9 @@ class DataConfig(Record):
         return val
 
 
-class PairsConfig(Record):
-    """Degraded images and their clean partners, matched by name."""
-
-    input: str | None = None
-    """Folder of degraded images."""
-    target: str | None = None
-    """Folder of clean images; may be the same."""
-    input_name: str = "{name}"
-    """Pattern of a degraded image's path without extension: `{anything}` must be shared, `*` is free."""
-    target_name: str = "{name}"
-    """Pattern of a clean image's path without extension."""
-    sizes: Literal["equal", "centre"] = "equal"
-    """Sizes of a pair must be equal; `centre` cuts the larger one about its centre."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> PairsConfig:
-        if (self.input is None) != (self.target is None):
-            raise ValueError(f"{'target' if self.target is None else 'input'} is missing: a pair has two folders")
-        shared, other = (pattern_expression(one).groupindex.keys() for one in (self.input_name, self.target_name))
-        if shared != other or not shared:
-            raise ValueError(f"input_name {self.input_name!r} and target_name {self.target_name!r} share no {{name}}")
-        return self
-
-
-class SplitConfig(PairsConfig):
-    """Images of one split of one task: pairs, or clean images that the task degrades."""
-
-    clean: Source | None = None
-    """Clean images, to be degraded by the task."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> SplitConfig:
-        if (self.input is None) == (self.clean is None):
-            raise ValueError("expected either input: and target: folders or clean: a folder")
-        return self
-
-
 class TaskConfig(PairsConfig):
-    """One task: `{degradation: NAME, its fields ...}` on clean images, or `{input: FOLDER, target: FOLDER}` pairs."""
+    """One task: `{degradation: NAME, its fields ...}` on clean images, or pairs: `{input: FOLDER, target: FOLDER}`,
+    `{dataset: NAME, root: FOLDER}`."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
 
@@ -127,35 +92,25 @@ class TaskConfig(PairsConfig):
 
     @model_validator(mode="after")
     def _one_source(self) -> TaskConfig:
-        if (self.degradation is None) == (self.input is None):
+        if (self.degradation is None) != self.paired:
             known = ", ".join(registry.names("degradation"))
-            raise ValueError(f"expected either degradation: NAME ({known}) or input: and target: folders")
-        if self.input is not None and any(split and split.clean for split in (self, self.val, self.test)):
-            raise ValueError("clean: needs a degradation; the images of a task of pairs come from input: and target:")
+            raise ValueError(
+                f"expected either degradation: NAME ({known}), input: and target: folders, or dataset: NAME"
+            )
+        if self.paired and any(split and split.clean for split in (self, self.val, self.test)):
+            raise ValueError("clean: needs a degradation; a task of pairs has input: and target: folders, or dataset:")
         return self
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
         """As in an experiment file, with every default written out: reading it back gives this record."""
         if self.degradation is None:
-            kind = {name: getattr(self, name) for name in PairsConfig.model_fields}
+            kind: dict[str, Any] = {name: getattr(self, name) for name in self.written_fields}
         else:
             kind = {"degradation": self.degradation.called, **self.degradation.model_dump(mode="json")}
             kind["clean"] = self.clean
         splits = {"val": self.val, "test": self.test}
         return {**kind, "repeats": self.repeats, **{key: one and one.model_dump() for key, one in splits.items()}}
-
-
-def pattern_expression(pattern: str) -> re.Pattern[str]:
-    """`{name}_*` as a regular expression: each `{word}` captures as little as it can, `*` is anything."""
-    pieces = re.split(r"(\{[a-z_]+\}|\*)", pattern)
-    return re.compile("".join(_piece(piece) for piece in pieces), re.IGNORECASE)
-
-
-def _piece(piece: str) -> str:
-    if piece == "*":
-        return ".*"
-    return f"(?P<{piece[1:-1]}>.+?)" if piece.startswith("{") and piece.endswith("}") else re.escape(piece)
 
 
 # ----------------------------------------------------------------------------- degradations from plain values

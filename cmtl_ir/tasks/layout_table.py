@@ -8,10 +8,11 @@ from __future__ import annotations
 from cmtl_ir.registry import UnknownName, suggestion
 from cmtl_ir.tasks.layout_camera import CAMERA
 from cmtl_ir.tasks.layout_clean import CLEAN
+from cmtl_ir.tasks.layout_rain import RAIN
 from cmtl_ir.tasks.layout_record import Layout
 from cmtl_ir.tasks.layout_weather import WEATHER
 
-LAYOUTS: dict[str, Layout] = {row.name: row for row in (*CLEAN, *WEATHER, *CAMERA)}
+LAYOUTS: dict[str, Layout] = {row.name: row for row in (*CLEAN, *RAIN, *WEATHER, *CAMERA)}
 
 
 def find_layout(name: str) -> Layout:

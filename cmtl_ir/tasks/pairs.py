@@ -10,19 +10,61 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cmtl_ir.tasks.config import PairsConfig, pattern_expression
 from cmtl_ir.tasks.images import DataError, image_files
 from cmtl_ir.tasks.packing import OnError
+from cmtl_ir.tasks.sources import PairsConfig, pattern_expression
 from cmtl_ir.tasks.store import ImageStore, PairStore
 
 log = logging.getLogger("cmtl_ir")
 Captures = tuple[tuple[str, str], ...]
 SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Names of two folders, compared; nothing is decoded."""
+
+    inputs: dict[str, Path]
+    """Name -> file of the degraded images that fit their pattern."""
+    targets: dict[str, Path]
+    """Name -> file of the clean images that fit theirs."""
+    partners: dict[str, list[str]]
+    """Input name -> names of its targets: one, if all is well."""
+
+    @property
+    def several(self) -> dict[str, list[str]]:
+        """Inputs that more than one target fits."""
+        return {name: found for name, found in self.partners.items() if len(found) > 1}
+
+    @property
+    def lonely(self) -> list[str]:
+        """Inputs without a target."""
+        return [name for name, found in self.partners.items() if not found]
+
+    @property
+    def unused(self) -> list[str]:
+        """Targets without an input."""
+        used = {name for found in self.partners.values() for name in found}
+        return [name for name in self.targets if name not in used]
+
+
+def match(config: PairsConfig) -> Matching:
+    """Who belongs to whom, by name. Raises DataError where a folder holds nothing that fits its pattern."""
+    assert config.input is not None and config.target is not None
+    sides, captured = [], []
+    for folder, pattern in ((config.input, config.input_name), (config.target, config.target_name)):
+        files = image_files(folder)
+        captured.append(captures(files, pattern, config.without))
+        if not captured[-1]:
+            raise DataError(f"{folder}: none of its images, such as {next(iter(files))}, fits {pattern!r}")
+        sides.append({name: files[name] for name in captured[-1]})
+    return Matching(sides[0], sides[1], partners_of(captured[0], captured[1]))
 
 
 def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop") -> PairStore:
@@ -32,29 +74,25 @@ def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError
     (unless `sizes` is centre); with `on_error` skip, what has no partner is left out and logged.
     """
     assert config.input is not None and config.target is not None
-    inputs, targets = image_files(config.input), image_files(config.target)
-    captured = _captured(inputs, config.input_name, config.input)
-    wanted = _captured(targets, config.target_name, config.target)
-    partner = _one_each(partners_of(captured, wanted), list(wanted), config, on_error)
-    degraded = ImageStore.of_files(_key(config.input, config.input_name), _only(inputs, captured), cache, on_error)
-    clean = ImageStore.of_files(_key(config.target, config.target_name), _only(targets, wanted), cache, on_error)
+    matching = match(config)
+    partner = _one_each(matching, config, on_error)
+    keys = [_key(*side, config) for side in ((config.input, config.input_name), (config.target, config.target_name))]
+    degraded = ImageStore.of_files(keys[0], matching.inputs, cache, on_error)
+    clean = ImageStore.of_files(keys[1], matching.targets, cache, on_error)
     place = {name: number for number, name in enumerate(clean.names)}
     degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner.get(name) in place])
     return _aligned(degraded, clean.choose([place[partner[name]] for name in degraded.names]), config, on_error)
 
 
-def _only(files: Mapping[str, Path], names: Mapping[str, Captures]) -> dict[str, Path]:
-    return {name: files[name] for name in names}
-
-
-def _captured(files: Mapping[str, Path], pattern: str, folder: str) -> dict[str, Captures]:
-    """Name -> what the pattern captured, for the files that fit it."""
-    expression, found = pattern_expression(pattern), {}
+def captures(files: Iterable[str], pattern: str, without: Sequence[str] = ()) -> dict[str, Captures]:
+    """Name -> what the pattern captured, for the names that fit it and none of `without`."""
+    expression, others = pattern_expression(pattern), [pattern_expression(one) for one in without]
+    found = {}
     for name in files:
-        if match := expression.fullmatch(name.rpartition(".")[0]):
-            found[name] = tuple(sorted(match.groupdict().items()))
-    if not found:
-        raise DataError(f"{folder}: none of its images, such as {next(iter(files))}, fits {pattern!r}")
+        bare = name.rpartition(".")[0]
+        fits = expression.fullmatch(bare)
+        if fits and not any(other.fullmatch(bare) for other in others):
+            found[name] = tuple(sorted(fits.groupdict().items()))
     return found
 
 
@@ -71,21 +109,17 @@ def _folded(captures: Captures) -> Captures:
     return tuple((word, text.casefold()) for word, text in captures)
 
 
-def _one_each(
-    found: Mapping[str, list[str]], targets: list[str], config: PairsConfig, on_error: OnError
-) -> dict[str, str]:
+def _one_each(matching: Matching, config: PairsConfig, on_error: OnError) -> dict[str, str]:
     """Input name -> its one target. Raises DataError naming what has none or several."""
-    several = [f"{name} -> {' and '.join(names)}" for name, names in found.items() if len(names) > 1]
+    several = [f"{name} -> {' and '.join(names)}" for name, names in matching.several.items()]
     if several:
         raise DataError(f"{config.target}: several images fit one of {config.input}: {_some(several)}")
-    lonely = [name for name, names in found.items() if not names]
-    used = {name for names in found.values() for name in names}
-    unused = [name for name in targets if name not in used]
+    lonely, unused = matching.lonely, [] if config.spare_targets else matching.unused
     problems = [f"no clean partner in {config.target} for {_some(lonely)}"] if lonely else []
     problems += [f"no degraded partner in {config.input} for {_some(unused)}"] if unused else []
     if problems:
         _stop_or_skip(f"{config.input}: {'; '.join(problems)}; see input_name and target_name", on_error)
-    partner = {name: names[0] for name, names in found.items() if names}
+    partner = {name: names[0] for name, names in matching.partners.items() if names}
     if not partner:
         raise DataError(f"{config.input}: no image has a partner in {config.target}; see input_name and target_name")
     return partner
@@ -123,5 +157,5 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _key(folder: str, pattern: str) -> str:
-    return f"{os.path.abspath(os.path.expanduser(folder))}\0{pattern}"
+def _key(folder: str, pattern: str, config: PairsConfig) -> str:
+    return "\0".join([os.path.abspath(os.path.expanduser(folder)), pattern, *config.without])

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from cmtl_ir import keyed
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
-from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.images import DataError, image_files
+from cmtl_ir.tasks.layouts import Role, clean_files, has_test, pairs_of, told_count
 from cmtl_ir.tasks.packing import OnError
 from cmtl_ir.tasks.pairs import open_pairs
+from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.store import ImageStore
 from cmtl_ir.tasks.task import Splits, Store, Task
 
@@ -51,41 +53,49 @@ class _Opener:
 
     def splits(self, task: TaskConfig) -> Splits:
         """Training, test and validation images of a task: its own where it names them, else the experiment's."""
-        train, test = self._pairs(task) if task.input is not None else self._clean(task)
+        train, test = self._pairs(task) if task.paired else self._clean(task)
         val: Store | None = None
         if task.val is not None:
-            val = self._split(task.val)
+            val = self._split(task.val, "val")
         elif isinstance(self.data.val, float):
             train, val = hold_out(train, self.data.val)
-        elif self.data.val is not None and task.input is None:
-            val = self._open(self.data.val, "train")
+        elif self.data.val is not None and not task.paired:
+            val = self._open(self.data.val, "val")
         return Splits(self._large_enough(train), test, val)
 
     def _pairs(self, task: TaskConfig) -> tuple[Store, Store]:
-        whole = open_pairs(task, self.cache, self.data.on_error)
-        return (whole, self._split(task.test)) if task.test is not None else hold_out(whole, HELD_OUT)
+        whole = self._open_pairs(task, "train")
+        if task.test is not None:
+            return whole, self._split(task.test, "test")
+        if task.dataset is not None and has_test(task.dataset, task.split):
+            return whole, self._open_pairs(task, "test")
+        return hold_out(whole, HELD_OUT)
 
     def _clean(self, task: TaskConfig) -> tuple[Store, Store]:
         base = task.clean or self.data.clean
         named = None if task.clean else self.data.train
         if task.test is not None:
-            return self._open(named or base, "train"), self._split(task.test)
+            return self._open(named or base, "train"), self._split(task.test, "test")
         if self.data.test is not None:
             return self._open(named or base, "train"), self._open(self.data.test, "test")
-        if base == "embedded":
+        if base == "embedded" or (isinstance(base, DatasetSource) and has_test(base.dataset, base.split)):
             return self._open(named or base, "train"), self._open(base, "test")
         rest, held = hold_out(self._open(base, "train"), HELD_OUT)
         return (rest if named is None else self._open(named, "train")), held
 
-    def _split(self, config: SplitConfig) -> Store:
-        if config.clean is not None:
-            return self._open(config.clean, "test")
-        return open_pairs(config, self.cache, self.data.on_error)
+    def _split(self, config: SplitConfig, role: Role) -> Store:
+        return self._open_pairs(config, role) if config.clean is None else self._open(config.clean, role)
 
-    def _open(self, source: str | list[str], split: Literal["train", "test"]) -> ImageStore:
-        key = f"{source} {split}"
+    def _open_pairs(self, config: PairsConfig, role: Role) -> Store:
+        store = open_pairs(pairs_of(config, role, self.data.root), self.cache, self.data.on_error)
+        if config.dataset is not None:
+            told_count(config.dataset, role, config.split, len(store))
+        return store
+
+    def _open(self, source: Source, role: Role) -> ImageStore:
+        key = f"{source} {role}"
         if key not in self.opened:
-            self.opened[key] = open_source(source, split, self.cache, self.data.on_error)
+            self.opened[key] = open_source(source, role, self.cache, self.data.on_error, self.data.root)
         return self.opened[key]
 
     def _large_enough(self, store: Store) -> Store:
@@ -102,13 +112,44 @@ class _Opener:
 
 
 def open_source(
-    source: str | list[str], split: Literal["train", "test"], cache: Path | None = None, on_error: OnError = "stop"
+    source: Source,
+    role: Role,
+    cache: Path | None = None,
+    on_error: OnError = "stop",
+    data_root: str | None = None,
 ) -> ImageStore:
-    """The images that a configuration's source means; `split` matters to `embedded` only."""
+    """The images that a configuration's source means; the role matters to `embedded` and to named data sets."""
+    key, files = source_files(source, role, data_root)
+    return ImageStore.of_files(key, files, cache, on_error)
+
+
+def source_files(source: Source, role: Role, data_root: str | None = None) -> tuple[str, dict[str, Path]]:
+    """(a key for the cache, name -> file) of a source of clean images; nothing is decoded."""
     if source == "embedded":
-        files = embedded_files(split)
-        return ImageStore.of_files("\0".join(map(str, files.values())), files, cache)
-    return ImageStore.open(source, cache, on_error)
+        files = embedded_files("test" if role == "test" else "train")
+        return "\0".join(map(str, files.values())), files
+    entries = source if isinstance(source, list) else [source]
+    folders = [entry for entry in entries if isinstance(entry, str)]
+    if len(folders) == len(entries):
+        return "\0".join(os.path.abspath(os.path.expanduser(one)) for one in folders), image_files(folders)
+    keys, together = [], dict[str, Path]()
+    for entry in entries:
+        key, files = _entry_files(entry, role, data_root)
+        name = entry.dataset if isinstance(entry, DatasetSource) else Path(key).name
+        named = {f"{name}/{one}" if len(entries) > 1 else one: path for one, path in files.items()}
+        if both := sorted(together.keys() & named.keys()):
+            raise DataError(f"{together[both[0]]} and {named[both[0]]} would share the name {both[0]!r}")
+        keys.append(key)
+        together |= named
+    return "\0".join(keys), dict(sorted(together.items()))
+
+
+def _entry_files(entry: str | DatasetSource, role: Role, data_root: str | None) -> tuple[str, dict[str, Path]]:
+    if isinstance(entry, str):
+        return os.path.abspath(os.path.expanduser(entry)), image_files(entry)
+    key, files = clean_files(entry, role, data_root)
+    told_count(entry.dataset, role, entry.split, len(files))
+    return key, files
 
 
 def hold_out(store: Store, share: float) -> tuple[Store, Store]:

@@ -83,6 +83,13 @@ class Task:
         return content_digest(self.name, *self._kind, self.splits.test.digest, how)
 
     @property
+    def val_digest(self) -> str | None:
+        """Hash of all that decides the validation samples; None where there are none."""
+        if self.splits.val is None:
+            return None
+        return content_digest(self.name, *self._kind, self.splits.val.digest, str(self.data.test_crop))
+
+    @property
     def _kind(self) -> tuple[str, ...]:
         if self.degradation is None:
             return ("pairs",)
@@ -136,6 +143,10 @@ class Task:
         """Every variant of every test image, in the order of variants and names; keyed by name, not by the seed."""
         return self._whole_images("test", self.splits.test, self.data.test_limit)
 
+    def train_samples(self, limit: int) -> Iterator[TestSample]:
+        """Like the test samples, of the first `limit` training images: to set thresholds by, not to score."""
+        return self._whole_images("train", self.splits.train, limit)
+
     def val_samples(self) -> Iterator[TestSample]:
         """Like the test samples, of images carved from the training data. Raises DataError where there are none."""
         if self.splits.val is None:
@@ -145,22 +156,27 @@ class Task:
             )
         return self._whole_images("val", self.splits.val, None)
 
+    def example(self) -> TestSample:
+        """The first test image under the last variant: levels are listed from mild to strong, the last shows most."""
+        variants = [""] if self.degradation is None else list(self.degradation.variants())
+        return self._whole_image("test", self.splits.test, 0, variants[-1])
+
     def _whole_images(self, split: str, store: Store, limit: int | None) -> Iterator[TestSample]:
-        numbers = range(len(store))[:limit]
+        synthetic = self.degradation if isinstance(store, ImageStore) else None
+        for label in synthetic.variants() if synthetic is not None else [""]:
+            for number in range(len(store))[:limit]:
+                yield self._whole_image(split, store, number, label)
+
+    @torch.no_grad()
+    def _whole_image(self, split: str, store: Store, number: int, label: str) -> TestSample:
+        name = store.names[number]
         if isinstance(store, PairStore):
-            for number in numbers:
-                degraded, clean = (self._whole(one)[0] for one in store.pair(number))
-                yield TestSample(store.names[number], "", degraded, clean)
-            return
+            degraded, clean = (self._whole(one)[0] for one in store.pair(number))
+            return TestSample(name, "", degraded, clean)
         assert self.degradation is not None
-        for label, variant in self.degradation.variants().items():
-            for number in numbers:
-                name = store.names[number]
-                key = torch.tensor([keyed.name_key(split, name, self.name, label)], device=self.device)
-                with torch.no_grad():
-                    clean, origin, size = self._whole(store.image(number))
-                    degraded = variant(clean, key, origin, size)
-                yield TestSample(name, label, degraded, clean)
+        key = torch.tensor([keyed.name_key(split, name, self.name, label)], device=self.device)
+        clean, origin, size = self._whole(store.image(number))
+        return TestSample(name, label, self.degradation.variants()[label](clean, key, origin, size), clean)
 
     def _whole(self, image: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """[1, 3, H, W], origin [1, 2] and full size [1, 2] of an image or of its centre."""

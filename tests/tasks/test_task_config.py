@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from cmtl_ir.tasks.config import DataConfig, TaskConfig, pattern_expression
+from cmtl_ir.tasks.config import DataConfig, TaskConfig
+from cmtl_ir.tasks.sources import pattern_expression
 
 TASKS = TypeAdapter(dict[str, TaskConfig])
 PAIRS = {"input": "a", "target": "b"}

@@ -1,0 +1,87 @@
+"""What the terminal shows of data sets. Nothing is computed here but sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cmtl_ir.tasks.cache import default_cache
+from cmtl_ir.tasks.layout_record import Layout
+
+if TYPE_CHECKING:  # `data list` needs no torch
+    from cmtl_ir.tasks.task import Task
+    from cmtl_ir.tasks.verification import Finding
+
+console = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """One line."""
+    console.print(escape(text), soft_wrap=True)
+
+
+def layouts(rows: Sequence[Layout]) -> None:
+    """The table; of a single row also where its images are looked for."""
+    if len(rows) == 1:
+        _one(rows[0])
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    for column in ("name", "kind", "published", "source", "terms"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for row in rows:
+        counts = ", ".join(_counted(row, split) for split in row.splits)
+        table.add_row(*(escape(cell) for cell in (row.name, row.kind, counts, row.source, row.terms)))
+    console.print(table)
+    say("Nothing is downloaded. `cmtl-ir data list NAME` shows where the images of a set are looked for.")
+
+
+def _counted(row: Layout, split: str) -> str:
+    count = row.splits[split].count
+    return f"{split} {count if count is not None else '?'}"
+
+
+def _one(row: Layout) -> None:
+    console.print(
+        f"[bold]{escape(row.name)}[/bold] ({escape(row.kind)}): {{dataset: {escape(row.name)}, root: FOLDER}}"
+    )
+    say(f"folder below data.root: {row.folder}")
+    for split in row.splits:
+        say(f"{_counted(row, split)}: {'; or '.join(map(str, row.forms(split)))}")
+    say(f"source: {row.source}")
+    say(f"terms: {row.terms}")
+
+
+def findings(found: Iterable[Finding], limit: int) -> bool:
+    """Line by line as files are read; True if nothing is wrong."""
+    total = 0
+    for one in found:
+        published = "" if one.published is None else f" of {one.published} published"
+        say(f"{one.where}: {one.what}: {one.found}{published}, {'ok' if not one.problems else 'NOT ok'}")
+        for listed, mark in ((one.problems, "!"), (one.notes, "-")):
+            shown = listed if limit == 0 else listed[:limit]
+            for line in shown:
+                say(f"  {mark} {line}")
+            if len(listed) > len(shown):
+                say(f"  {mark} and {len(listed) - len(shown)} more; `--limit 0` shows all")
+        total += len(one.problems)
+    say("all is well" if total == 0 else f"{total} problem{'s' if total > 1 else ''}")
+    return total == 0
+
+
+def packed(tasks: Mapping[str, Task]) -> None:
+    """Images and pixels of each split, and where they lie."""
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("task", "split", "images", "megabytes"):
+        table.add_column(column, justify="left" if column in ("task", "split") else "right")
+    for name, task in tasks.items():
+        for split, store in (("train", task.splits.train), ("val", task.splits.val), ("test", task.splits.test)):
+            if store is not None:
+                pixels = int(store.sizes.prod(axis=1).sum())
+                table.add_row(name, split, str(len(store)), f"{3e-6 * pixels:.1f}")
+    console.print(table)
+    say(f"in {default_cache() / 'packs'}; tasks with the same images share them")

@@ -1,0 +1,167 @@
+"""Are the images of an experiment all there, whole and paired? Every file is read once; nothing is stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
+from cmtl_ir.tasks.images import DataError, ImageError, decode, image_files
+from cmtl_ir.tasks.layout_table import find_layout
+from cmtl_ir.tasks.layouts import Role, has_test, pairs_of, split_of
+from cmtl_ir.tasks.pairs import Matching, match
+from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
+from cmtl_ir.tasks.suite import source_files
+
+Wanted = PairsConfig | str | DatasetSource
+READERS = min(8, os.cpu_count() or 1)
+
+
+@dataclass
+class Finding:
+    """What was found of one split of one task, or of the images that tasks share."""
+
+    where: str
+    """`rain.train`, `data.clean` ..."""
+    what: str
+    """The data set or the folders."""
+    found: int = 0
+    """Images, or pairs, that can be used."""
+    published: int | None = None
+    """What the authors counted, where that is known."""
+    problems: list[str] = field(default_factory=list)
+    """What is wrong, by name; empty if all is well."""
+    notes: list[str] = field(default_factory=list)
+    """What is odd but harms nothing: files that no pattern fits."""
+
+
+def verify(tasks: Mapping[str, TaskConfig], data: DataConfig) -> Iterator[Finding]:
+    """One finding a split, in the order of the experiment file. Never raises DataError: that is a finding."""
+    for where, wanted, role in _wanted(tasks, data):
+        finding = Finding(where, _described(wanted))
+        try:
+            _look(finding, wanted, role, data)
+        except DataError as error:
+            finding.problems.append(str(error))
+        yield finding
+
+
+# ------------------------------------------------------------------------------------------- what there should be
+
+
+def _wanted(tasks: Mapping[str, TaskConfig], data: DataConfig) -> Iterator[tuple[str, Wanted, Role]]:
+    """(where, what, role) of everything that the file names, shared images first."""
+    shared: list[tuple[str, Source | float | None, Role]] = [
+        ("data.clean", data.clean, "train"),
+        ("data.train", data.train, "train"),
+        ("data.val", data.val, "val"),
+        ("data.test", data.test, "test"),
+    ]
+    if any(task.degradation is not None and task.clean is None for task in tasks.values()):
+        for where, source, role in shared:
+            if source is not None and not isinstance(source, float):
+                yield from _clean(where, source, role)
+    for name, task in tasks.items():
+        if task.clean is not None:
+            yield from _clean(f"{name}.train", task.clean, "train")
+        elif task.paired:
+            yield from _pairs(f"{name}.train", task, "train")
+            if task.dataset is not None and task.test is None and has_test(task.dataset, task.split):
+                yield from _pairs(f"{name}.test", task, "test")
+        splits: tuple[tuple[Role, SplitConfig | None], ...] = (("val", task.val), ("test", task.test))
+        for role, split in splits:
+            if split is not None:
+                where = f"{name}.{role}"
+                yield from _pairs(where, split, role) if split.clean is None else _clean(where, split.clean, role)
+
+
+def _pairs(where: str, config: PairsConfig, role: Role) -> Iterator[tuple[str, Wanted, Role]]:
+    yield where, PairsConfig(**{name: getattr(config, name) for name in PairsConfig.model_fields}), role
+
+
+def _clean(where: str, source: Source, role: Role) -> Iterator[tuple[str, Wanted, Role]]:
+    for entry in source if isinstance(source, list) else [source]:
+        yield where, entry, role
+        if where == "data.clean" and isinstance(entry, DatasetSource) and has_test(entry.dataset, entry.split):
+            yield where, entry, "test"
+
+
+def _described(wanted: Wanted) -> str:
+    if isinstance(wanted, str):
+        return wanted
+    return (
+        f"{wanted.input} and {wanted.target}"
+        if isinstance(wanted, PairsConfig) and wanted.input
+        else str(wanted.dataset)
+    )
+
+
+# ------------------------------------------------------------------------------------------------- what there is
+
+
+def _look(finding: Finding, wanted: Wanted, role: Role, data: DataConfig) -> None:
+    if not isinstance(wanted, str) and wanted.dataset is not None:
+        layout = find_layout(wanted.dataset)
+        finding.published = layout.splits[split_of(layout, role, wanted.split)].count
+    patch = data.patch if role == "train" else 1
+    if isinstance(wanted, PairsConfig):
+        config = pairs_of(wanted, role, data.root)
+        _look_at_pairs(finding, config, match(config), patch)
+    else:
+        files = source_files(wanted, role, data.root)[1]
+        finding.found = len(_read(files, finding, patch))
+    if finding.published is not None and finding.found != finding.published:
+        finding.problems.append(f"{finding.found} usable where {finding.published} were published")
+
+
+def _look_at_pairs(finding: Finding, config: PairsConfig, matching: Matching, patch: int) -> None:
+    assert config.input is not None and config.target is not None
+    finding.problems += [f"no clean partner: {matching.inputs[name]}" for name in matching.lonely]
+    if not config.spare_targets:
+        finding.problems += [f"no degraded partner: {matching.targets[name]}" for name in matching.unused]
+    for name, several in matching.several.items():
+        finding.problems.append(f"several clean partners: {matching.inputs[name]} fits {' and '.join(several)}")
+    inputs, targets = _read(matching.inputs, finding, patch), _read(matching.targets, finding)
+    for name, partners in matching.partners.items():
+        if len(partners) != 1 or name not in inputs or partners[0] not in targets:
+            continue
+        sizes = inputs[name], targets[partners[0]]
+        if config.sizes == "equal" and sizes[0] != sizes[1]:
+            shown = " and ".join(f"{width}x{height}" for height, width in sizes)
+            finding.problems.append(f"unequal sizes, {shown}: {matching.inputs[name]}")
+        else:
+            finding.found += 1
+    finding.notes += _strays({config.input, config.target}, {*matching.inputs.values(), *matching.targets.values()})
+
+
+def _strays(folders: Iterable[str], known: set[Path]) -> list[str]:
+    """Images that no pattern fits, and visible files that are no images."""
+    images = {path for folder in folders for path in image_files(folder).values()}
+    files = {path for folder in folders for path in Path(folder).expanduser().rglob("[!.]*") if path.is_file()}
+    odd = [f"fits no pattern: {path}" for path in sorted(images - known)]
+    return odd + [f"no image: {path}" for path in sorted(files - images - known)]
+
+
+def _read(files: Mapping[str, Path], finding: Finding, patch: int = 1) -> dict[str, tuple[int, int]]:
+    """Name -> (height, width) of the files that can be decoded and cut into patches; the others become problems."""
+    sizes = {}
+    with ThreadPoolExecutor(READERS) as readers:
+        for name, size in zip(files, readers.map(_size, files.values()), strict=True):
+            if isinstance(size, str):
+                finding.problems.append(f"unreadable: {size}")
+            elif min(size) < patch:
+                finding.problems.append(f"smaller than a crop of {patch}x{patch}: {files[name]}")
+            else:
+                sizes[name] = size
+    return sizes
+
+
+def _size(path: Path) -> tuple[int, int] | str:
+    try:
+        height, width, _ = decode(path).shape
+        return height, width
+    except ImageError as error:
+        return str(error).partition("; repair")[0]
