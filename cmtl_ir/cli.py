@@ -8,6 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from cmtl_ir import cli_search
+from cmtl_ir.cli_data import data
+from cmtl_ir.cli_options import (
+    Device,
+    DryRun,
+    File,
+    Fresh,
+    Offline,
+    Out,
+    Ray,
+    Set,
+    TrackingUri,
+    Workers,
+    experiments,
+    part_names,
+)
+
 app = typer.Typer(
     name="cmtl-ir",
     help="Train one image-restoration backbone under many learning strategies and compare them fairly.",
@@ -16,26 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _experiments(incomplete: str) -> list[str]:
-    from cmtl_ir.config import shipped_experiments
-
-    return [name for name in shipped_experiments() if name.startswith(incomplete)]
-
-
-def _part_names(incomplete: str) -> list[str]:
-    from cmtl_ir.catalogue import all_names
-
-    return [name for name in all_names() if name.startswith(incomplete)]
-
-
-File = Annotated[
-    str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=_experiments)
-]
-Out = Annotated[Path, typer.Option(help="Folder for runs, tables and the tracking store.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
-Set = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override any key: training.steps=300.")]
+app.add_typer(data, name="data")
+app.command()(cli_search.search)
+app.command()(cli_search.sync)
 
 
 @app.command()
@@ -47,11 +47,12 @@ def run(
     device: Device = "auto",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in OUT.")
-    ] = None,
-    fresh: Annotated[bool, typer.Option(help="Train again; earlier results are renamed, not deleted.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Check everything and say what would run, without training.")] = False,
+    tracking_uri: TrackingUri = None,
+    offline: Offline = False,
+    workers: Workers = 1,
+    ray: Ray = None,
+    fresh: Fresh = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
     from cmtl_ir import config, display, runs
@@ -61,10 +62,12 @@ def run(
         display.dry_run(runs.prepare(experiment, out, device))
         return
     with display.live() as shown:
-        comparison = runs.run(experiment, out, device, fresh, tracking_uri, shown.of_run)
+        uri = None if offline else tracking_uri
+        comparison = runs.run(experiment, out, device, fresh, uri, shown.of_run, workers, ray)
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
 
     files = leave_figures_and_tables(comparison)
+    comparison.tracking.publish(comparison.parent, files)
     display.comparison(comparison, files)
     if comparison.failures:
         raise typer.Exit(1)
@@ -82,7 +85,7 @@ def list_(
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="Name of a part, degradation or backbone.", autocompletion=_part_names)],
+    name: Annotated[str, typer.Argument(help="Name of a part, degradation or backbone.", autocompletion=part_names)],
 ) -> None:
     """Say what a name means: paper, equation, fields with defaults, cost."""
     from cmtl_ir import catalogue, display
@@ -103,7 +106,7 @@ def schema() -> None:
 @app.command()
 def evaluate(
     run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")],
-    file: Annotated[str, typer.Option(help="Experiment whose test sets to score.", autocompletion=_experiments)] = "",
+    file: Annotated[str, typer.Option(help="Experiment whose test sets to score.", autocompletion=experiments)] = "",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
@@ -119,11 +122,34 @@ def evaluate(
 
 
 @app.command()
+def similarity(
+    file: File,
+    measure: Annotated[
+        list[str], typer.Option(help="Groupings whose view to take (repeat the option); default: grids, tag, conflict.")
+    ] = [],  # noqa: B006
+    seed: Annotated[int | None, typer.Option(help="Another than the experiment's first seed.")] = None,
+    share: Annotated[float | None, typer.Option(help="The proxies' share of the budget (default 0.1).", min=0)] = None,
+    device: Device = "auto",
+    set_: Set = [],  # noqa: B006
+    out: Out = Path("runs"),
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Say how alike an experiment's tasks are: degradation distance, task affinity, gradient cosine, side by side."""
+    from cmtl_ir import config, display
+    from cmtl_ir.analysis.similarity import leave_similarity
+    from cmtl_ir.grouping_similarity import similarity
+
+    measures = measure or ["grids", "tag", "conflict"]
+    found = similarity(config.load(file, set_), measures, out, device, seed, share, tracking_uri)
+    display.similarity(found.matrices, found.notes, leave_similarity(found.matrices, found.folder, found.notes))
+
+
+@app.command()
 def restore(
     run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")],
     source: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
     target: Annotated[Path, typer.Argument(help="Where to write; a folder keeps the source's structure.")],
-    task: Annotated[str | None, typer.Option(help="Task name, for backbones with explicit prompts.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task name, for explicit prompts and grouped runs.")] = None,
     out: Out = Path("runs"),
     device: Device = "auto",
     tile: Annotated[int, typer.Option(help="Larger sides go through overlapping tiles.", min=64)] = 1024,
@@ -134,8 +160,9 @@ def restore(
 
     with display.counting("restoring") as told:
         files = restoration.restore(
-            run, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, told=told
-        )
+            run, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, told=told,
+            say=display.say,
+        )  # fmt: skip
     display.say(f"{len(files)} image{'s' if len(files) != 1 else ''} restored into {target}")
 
 

@@ -11,11 +11,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cmtl_ir import yaml
 from cmtl_ir.errors import ConfigError
+from cmtl_ir.grouping import Grouping
 from cmtl_ir.parts import Problem, backbone_fields, part_from, problems_of
 from cmtl_ir.records import Record
 from cmtl_ir.registry import suggestion
-from cmtl_ir.strategy import Curriculum, Grouping, Part, Retention, Schedule, Surgery, Weighting
+from cmtl_ir.strategy import Curriculum, Part, Retention, Schedule, Surgery, Weighting
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
+from cmtl_ir.unlearning_config import UnlearningConfig, unlearning_from
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PARTS: dict[str, tuple[type[Part], str | None]] = {
@@ -52,10 +54,13 @@ class ScheduleConfig(Record):
     """Steps of linear warm-up at the start of a stage."""
     floor: float = Field(0.0, ge=0)
     """Learning rate at the end of a cosine."""
+    stretch: float = Field(1.0, ge=1)
+    """The cosine is laid out for so many times the stage and stopped at its end: PromptIR's, for 150 epochs and stopped
+    at 120, is 1.25."""
 
     def of_stage(self, cycles: int = 1) -> Schedule:
         """The schedule of one stage."""
-        return Schedule(kind=self.name, warmup=self.warmup, cycles=cycles, floor=self.floor)
+        return Schedule(self.name, self.warmup, cycles, self.floor, self.stretch)
 
 
 class TrainingConfig(Record):
@@ -112,6 +117,8 @@ class CheckpointConfig(Record):
 
     every: int = Field(200, gt=0)
     """Steps between checkpoints; one is also written at stage ends and on Ctrl-C or SIGTERM."""
+    minutes: float | None = Field(10.0, gt=0)
+    """Also save when the last checkpoint is so many minutes old; null: by steps alone."""
     keep: int = Field(2, ge=1)
     """How many of the newest to keep."""
 
@@ -133,6 +140,11 @@ class Strategy(Record):
         """A copy whose parts have their own, empty state."""
         parts = {family: getattr(self, family) for family in PARTS}
         return Strategy(**{family: part and part.model_copy(deep=True) for family, part in parts.items()})
+
+
+def neutral() -> Strategy:
+    """Joint training and nothing else: every part neutral."""
+    return _strategy({}, "neutral", [])
 
 
 def described(part: Part | None) -> dict[str, Any] | None:
@@ -163,6 +175,8 @@ class Experiment(Record):
     """Each strategy is trained once a seed."""
     strategies: dict[str, Strategy] = Field(min_length=1)
     """Label -> composition of parts."""
+    unlearning: UnlearningConfig | None = None
+    """What `cmtl-ir unlearn FILE` makes a finished run of this experiment forget."""
 
     @field_validator("tasks")
     @classmethod
@@ -194,8 +208,9 @@ class Experiment(Record):
 
     def resolved(self) -> dict[str, Any]:
         """The whole experiment with every default written out, as plain data."""
-        plain = self.model_dump(mode="json", exclude={"strategies"})
-        return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}}
+        plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
+        asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
+        return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}, **asked}
 
 
 # ---------------------------------------------------------------------------------------------- from YAML text
@@ -269,6 +284,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The validated experiment of a file or of a shipped name. Raises ConfigError listing every mistake found."""
     path = find(str(name))
     raw = with_overrides(read_raw(path), overrides)
+    if "search" in raw:
+        raise ConfigError(f"{path} is a search: `cmtl-ir search {name}` runs it")
     return validate(raw, str(name))
 
 
@@ -278,6 +295,9 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     content = dict(raw)
     strategies = content.pop("strategies", {"joint": {}})
     content["strategies"] = _strategies(strategies, problems)
+    content["unlearning"] = unlearning_from(
+        content.get("unlearning"), list(content.get("tasks", ())), list(content["strategies"]), problems
+    )
     content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
     experiment = None
     try:

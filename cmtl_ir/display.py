@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from rich.table import Column, Table
 
 from cmtl_ir.catalogue import Description
 from cmtl_ir.evaluation import task_means
+from cmtl_ir.grouping import Matrix
+from cmtl_ir.grouping_words import announcement, report_lines
 from cmtl_ir.runs import Comparison, Prepared, Run
 
 console = Console(highlight=False)
@@ -111,12 +113,14 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
         table.add_row(escape(result["label"] + seed), *cells, *means, f"{result['seconds']:.0f}")
     console.print(table)
     say("forgets: best PSNR at an earlier evaluation minus the last, in dB, mean over tasks; s: seconds")
+    for line in (line for result in results for line in report_lines(result)):
+        say(line)
     for name, reason in made.failures.items():
         say(f"failed: {name}: {reason}")
     say("look at:")
     for file in files:
         say(f"  {file}")
-    say(f"  mlflow ui --backend-store-uri {made.tracking_uri}")
+    say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
 
 
 def _cells(result: dict[str, Any], tasks: Sequence[str], suffix: str, with_ssim: bool) -> list[str]:
@@ -145,11 +149,12 @@ def dry_run(prepared: Prepared) -> None:
     console.print(table)
     for name, task in next(iter(prepared.tasks.values())).items():
         say(f"{name}: {task.size} training images")
+    for label, strategy in prepared.experiment.strategies.items():
+        if strategy.grouping is not None:
+            say(announcement(label, strategy, prepared.experiment))
     total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished")
     free = shutil.disk_usage(prepared.out if prepared.out.exists() else Path()).free
-    say(
-        f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps were timed), "
-    )
+    say(f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps timed), ")
     say(f"about {guess.bytes_on_disk / 1e6:.0f} MB on disk ({free / 1e9:.0f} GB free). Nothing was trained.")
 
 
@@ -198,3 +203,25 @@ def scores(rows: list[dict[str, Any]], protocol: str, file: Path | None) -> None
             writer.writeheader()
             writer.writerows(rows)
         say(f"scores of {len(rows)} images in {file}")
+
+
+def similarity(matrices: Mapping[str, Matrix], notes: Sequence[str], files: Sequence[Path]) -> None:
+    """One table a measure, columns by number so that eleven tasks fit a narrow terminal, and the files."""
+    for one in matrices.values():
+        unit, scale = one.unit()
+        say(f"{one.title}{scale}: {one.meaning}")
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("", no_wrap=True)
+        for number in range(len(one.tasks)):
+            table.add_column(str(number + 1), justify="right", no_wrap=True)
+        for number, (task, row) in enumerate(zip(one.tasks, one.values / unit, strict=True)):
+            table.add_row(f"{number + 1} {task}", *(_short(value) for value in row))
+        console.print(table)
+    for line in [*notes, "look at:", *(f"  {file}" for file in files)]:
+        say(line)
+
+
+def _short(value: float) -> str:
+    """-0.25 as -.25; a dash where nothing was measured."""
+    text = "-" if value != value else f"{value:.2f}"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

@@ -15,5 +15,13 @@ class TrainingError(UserError):
     """A run that cannot go on: names step, row and the last good checkpoint."""
 
 
+class Diverged(TrainingError):
+    """A loss or gradient that is not a finite number."""
+
+
 class Interrupted(UserError):
     """Stopped by the user after saving; exit code 130."""
+
+
+class Pruned(Interrupted):
+    """Stopped after saving because a search gave it up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,12 +54,25 @@ def _ramp(length: int, like: Tensor) -> Tensor:
 
 
 class Evaluator:
-    """Scores a backbone on the test images of every task under one protocol."""
+    """Scores a backbone on the test (or validation) images of every task under one protocol."""
 
-    def __init__(self, tasks: Mapping[str, Task], protocol: str, tile: int, device: torch.device) -> None:
-        self.tasks, self.protocol, self.tile, self.device = tasks, protocol, tile, device
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        protocol: str,
+        tile: int,
+        device: torch.device,
+        split: Literal["test", "val"] = "test",
+    ) -> None:
+        self.tasks, self.protocol, self.tile, self.device, self.split = tasks, protocol, tile, device, split
         self._kept: dict[str, list[tuple[TestSample, dict[str, float]]]] = {}
         self._pixels = 0
+
+    def validation(self) -> Evaluator | None:
+        """The same of the validation images; None where a task has none."""
+        if any(task.splits.val is None for task in self.tasks.values()):
+            return None
+        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val")
 
     def scores(self, model: nn.Module, network: Restore | None = None) -> list[dict[str, Any]]:
         """One row an image: task, variant, image, psnr and ssim, psnr_input and ssim_input (the identity's)."""
@@ -90,7 +103,7 @@ class Evaluator:
                 yield from ((name, sample, identity) for sample, identity in self._kept[name])
                 continue
             kept, whole = [], True
-            for sample in task.test_samples():
+            for sample in task.test_samples() if self.split == "test" else task.val_samples():
                 identity = {
                     f"{key}_input": float(value)
                     for key, value in self.measure(sample.degraded.to(self.device), sample.clean).items()

@@ -174,8 +174,9 @@ def gramian(rows: Tensor) -> Tensor:
     total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
     largest = float(rows.abs().max()) if rows.dtype == torch.float64 else 1.0
     scale = 2.0 ** round(math.log2(largest)) if 0 < largest < math.inf else 1.0
+    space = torch.empty(len(rows), CHUNK, dtype=torch.float64, device=rows.device)
     for chunk in rows.split(CHUNK, dim=1):
-        wide = chunk.double() if scale == 1.0 else chunk / scale
+        wide = torch.div(chunk, scale, out=space[:, : chunk.shape[1]])
         total.addmm_(wide, wide.T)
     return (total * scale * scale).cpu()
 

@@ -11,12 +11,12 @@ sample, often 1), sample after sample, so that a row is a slice. That a backbone
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cmtl_ir.grouped_functions import Expand
 from cmtl_ir.grouped_rules import RULES, by_slices
@@ -35,8 +35,10 @@ def grouped(engine: RowGradients, forward: Forward, sizes: Sequence[int], losses
     several = isinstance(output, list | tuple)
     parts = zip(*(y.split(list(sizes)) for y in (output if several else [output])), strict=True)
     values = [losses(list(part) if several else part[0], row) for row, part in enumerate(parts)]
-    leaks = torch.autograd.grad(values, engine.parameters, allow_unused=True)
-    for name, leak in zip(engine.names, leaks, strict=True):
+    inputs = [*engine.parameters, *(made.leaf for made in mode.made)]
+    leaks = torch.autograd.grad(values, inputs, allow_unused=True)
+    names = (*engine.names, *("a tensor made from parameters" for _ in mode.made))
+    for name, leak in zip(names, leaks, strict=True):
         if leak is not None:
             raise Unsupported(f"{name} is used where no torch function mode sees it")
     mode.settle()
@@ -47,16 +49,22 @@ def grouped(engine: RowGradients, forward: Forward, sizes: Sequence[int], losses
     return [value.detach() for value in values]
 
 
+class Made(NamedTuple):
+    """A tensor made from tracked tensors alone, by operations that autograd records as usual."""
+
+    leaf: Tensor
+    made: Tensor
+    sources: list[Tensor]
+
+
 class Grouping(TorchFunctionMode):
     """Finds the operations that take a tracked tensor, and runs them by a rule."""
 
     def __init__(self, sink: Sink, engine: RowGradients) -> None:
         super().__init__()
         self.sink = sink
-        # id -> the tensor, which stays alive so that its id stays its own, and the parameters that it is made from
-        self.tracked: dict[int, tuple[Tensor, frozenset[Tensor]]] = {
-            id(parameter): (parameter, frozenset([parameter])) for parameter in engine.parameters
-        }
+        self.tracked: dict[int, Tensor] = {id(parameter): parameter for parameter in engine.parameters}
+        self.made: list[Made] = []
         self.constants = {t.untyped_storage().data_ptr() for t in (*engine.model.buffers(), *engine.model.parameters())}
 
     def __torch_function__(
@@ -72,26 +80,29 @@ class Grouping(TorchFunctionMode):
     def _call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """An operation that takes a tracked tensor: with data, by a rule; otherwise autograd's own affair for now."""
         name = getattr(func, "__name__", str(func))
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         try:
+            if name in RULES and (output := RULES[name](self, func, args, kwargs)) is not NotImplemented:
+                return output
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             if "data" in [self.role(tensor) for tensor in tensors]:
-                return self._call_with_data(name, func, args, kwargs)
+                if kwargs.get("out") is not None or _in_place(name):
+                    raise Unsupported("writes in place")
+                return by_slices(self, func, args, kwargs)
         except Unsupported as error:
             raise Unsupported(f"{name}: {error}") from None
         if name in EXPANDING and (size := _new_first(func, args, kwargs, self.sink.samples)) is not None:
             return Expand.apply(self.sink, args[0], id(args[0]), size)
-        output = func(*args, **kwargs)
-        roots = frozenset().union(*(self.tracked[id(t)][1] for t in tensors if id(t) in self.tracked))
-        for made in tree_leaves(output):
-            if isinstance(made, Tensor) and made.requires_grad and id(made) not in self.tracked:
-                self.tracked[id(made)] = made, roots
-        return output
+        sources = [tensor for tensor in tensors if id(tensor) in self.tracked]
+        return tree_map(lambda made: self._track(made, sources), func(*args, **kwargs))
 
-    def _call_with_data(self, name: str, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        if kwargs.get("out") is not None or _in_place(name):
-            raise Unsupported("writes in place")
-        output = RULES.get(name.strip("_"), by_slices)(self, func, args, kwargs)
-        return by_slices(self, func, args, kwargs) if output is NotImplemented else output
+    def _track(self, made: Any, sources: list[Tensor]) -> Any:
+        """What stands in the network for something that an operation made from tracked tensors alone: a new leaf."""
+        if not isinstance(made, Tensor) or not made.requires_grad or id(made) in self.tracked:
+            return made
+        leaf = made.detach().requires_grad_()
+        self.tracked[id(leaf)] = leaf
+        self.made.append(Made(leaf, made, sources))
+        return leaf
 
     def role(self, tensor: Tensor) -> int | str:
         """The key of a tracked tensor; "data": something of each sample along the first dimension; "constant"."""
@@ -106,19 +117,17 @@ class Grouping(TorchFunctionMode):
         return "constant"
 
     def settle(self) -> None:
-        """From tensors made from parameters to the parameters, row by row."""
-        for key, gradients in self.sink.aside.items():
-            tensor, roots = self.tracked[key]
-            wanted = list(roots)
+        """From what was made back to what it was made from, row by row, until only parameters are left."""
+        for leaf, made, sources in reversed(self.made):
+            if id(leaf) not in self.sink.written:
+                continue
             pulls = [
-                torch.autograd.grad(tensor, wanted, gradient.to(tensor.dtype), retain_graph=True, allow_unused=True)
-                for gradient in gradients
+                torch.autograd.grad(made, sources, gradient.to(made.dtype), retain_graph=True, allow_unused=True)
+                for gradient in self.sink.aside[id(leaf)]
             ]
-            for root, pulled in zip(wanted, zip(*pulls, strict=True), strict=True):
+            for source, pulled in zip(sources, zip(*pulls, strict=True), strict=True):
                 if pulled[0] is not None:
-                    block, seen = self.sink.open(id(root), root)
-                    for target, pull in zip(block, pulled, strict=True):
-                        target.add_(pull) if seen else target.copy_(pull)
+                    self.sink.put_rows(id(source), source, pulled)
 
 
 EXPANDING = {"expand", "expand_as", "broadcast_to", "repeat"}
@@ -185,7 +194,7 @@ def _as_list(output: Any) -> list[Tensor]:
 
 def _sketches(engine: RowGradients, rows: int) -> Tensor:
     """[parameters, 2, rows]: norm and projection on a fixed vector of every row's gradient."""
-    blocks = [block[:rows].flatten(1) for block in engine.blocks]
+    blocks = [block[:rows].reshape(rows, -1) for block in engine.blocks]
     pairs = [torch.stack([block.norm(dim=1), block @ _waves(block[0], i)]) for i, block in enumerate(blocks)]
     return torch.stack(pairs).double()
 

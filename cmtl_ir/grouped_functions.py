@@ -52,7 +52,7 @@ class Pointwise(Function):
             ctx.sink.put_sums(ctx.keys[1], bias, grad, (1, 1, len(w)))
         dx = None
         if ctx.needs_input_grad[1]:
-            dx = (grad.view(-1, len(w)) @ w).view(shape)
+            dx = (grad.reshape(-1, len(w)) @ w).view(shape)
             dx = dx.permute(0, 3, 1, 2) if ctx.image else dx
         return None, dx, None, None, None, None
 
@@ -74,17 +74,14 @@ class Convolution(Function):
         x, w, weight, bias = ctx.saved_tensors
         sink, keys = ctx.sink, ctx.keys
         if keys[0] is not None:
-            sink.put(keys[0], weight, [_weight_rows(g, v, w, ctx.geometry) for g, v in _paired(sink, grad, x)])
+            parts = zip(sink.split(grad), sink.split(x), strict=True)
+            sink.put(keys[0], weight, [_weight_rows(g, v, w, ctx.geometry) for g, v in parts])
         if keys[1] is not None:
             sink.put_sums(keys[1], bias, grad, (1, grad.shape[1], *(1 for _ in grad.shape[2:])))
         dx = None
         if ctx.needs_input_grad[1]:
             dx = aten.convolution_backward(grad, x, w, None, *ctx.geometry, (True, False, False))[0]
         return None, dx, None, None, None, None
-
-
-def _paired(sink: Sink, grad: Tensor, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(g, v) for (_, g), (_, v) in zip(sink.split(grad), sink.split(x), strict=True)]
 
 
 def _weight_rows(grad: Tensor, x: Tensor, w: Tensor, geometry: Sequence[Any]) -> Tensor:
@@ -213,16 +210,14 @@ class Slices(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         call, tensors, sink = ctx.call, ctx.saved_tensors, ctx.call.sink
         wanted = [i for i, role in enumerate(call.roles) if role != "constant" and ctx.needs_input_grad[i + 1]]
-        blocks = {i: sink.open(call.roles[i], tensors[i]) for i in wanted if call.roles[i] != "data"}
-        pieces: dict[int, list[Tensor]] = {i: [] for i in wanted if call.roles[i] == "data"}
-        for row, (start, stop) in enumerate(sink.bounds):
-            for i, gradient in zip(wanted, call.pull(tensors, grad, start, stop, wanted), strict=True):
-                if i in pieces:
-                    pieces[i].append(gradient)
-                else:
-                    block, seen = blocks[i]
-                    block[row].add_(gradient) if seen else block[row].copy_(gradient)
-        return None, *(torch.cat(pieces[i]) if i in pieces else None for i in range(len(tensors)))
+        rows = [call.pull(tensors, grad, start, stop, wanted) for start, stop in sink.bounds]
+        out: list[Tensor | None] = [None] * len(tensors)
+        for i, pieces in zip(wanted, zip(*rows, strict=True), strict=True):
+            if call.roles[i] == "data":
+                out[i] = torch.cat(pieces)
+            else:
+                sink.put_rows(call.roles[i], tensors[i], pieces)
+        return None, *out
 
 
 @dataclass

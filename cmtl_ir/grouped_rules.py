@@ -29,7 +29,7 @@ def by_slices(mode: Grouping, func: Callable[..., Any], args: Sequence[Any], kwa
     autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
     output = Slices.apply(Call(mode.sink, func, leaves, spec, places, roles, autocast), *tensors)
     if not isinstance(output, Tensor) or output.dim() == 0 or output.shape[0] % mode.sink.samples:
-        raise Unsupported(f"{getattr(func, '__name__', func)} gives no output sample by sample")
+        raise Unsupported("gives no output sample by sample")
     return output
 
 
@@ -106,7 +106,7 @@ def _broadcast(kind: str) -> Callable[..., Any]:
         own = kind
         if id(x) in mode.tracked:
             x, p, own = p, x, {"sub": "rsub", "rsub": "sub"}.get(kind, kind)
-        if id(x) in mode.tracked or id(p) not in mode.tracked or x.dim() < p.dim():
+        if mode.role(x) != "data" or id(p) not in mode.tracked or x.dim() < p.dim():
             return NotImplemented
         shape = (*(1 for _ in x.shape[p.dim() :]), *p.shape)  # p as it meets x
         if kind == "prelu":
@@ -128,12 +128,12 @@ RULES: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "layer_norm": _layer_norm,
     "mul": _broadcast("mul"),
-    "rmul": _broadcast("mul"),
+    "__rmul__": _broadcast("mul"),
     "multiply": _broadcast("mul"),
     "add": _broadcast("add"),
-    "radd": _broadcast("add"),
+    "__radd__": _broadcast("add"),
     "sub": _broadcast("sub"),
-    "rsub": _broadcast("rsub"),
+    "__rsub__": _broadcast("rsub"),
     "prelu": _broadcast("prelu"),
 }
 

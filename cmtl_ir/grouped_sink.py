@@ -55,46 +55,55 @@ class Sink:
         self.written.add(key)
         return block, seen
 
-    def split(self, data: Tensor) -> list[tuple[Run, Tensor]]:
+    def split(self, data: Tensor) -> list[Tensor]:
         """data [NB, ...] -> for every run, [rows, size * B, ...]."""
-        each = data.shape[0] // self.samples
+        rest = data.shape[1:]
         if len(self.runs) == 1:
-            return [(self.runs[0], data.reshape(self.rows, -1, *data.shape[1:]))]
+            return [data.reshape(self.rows, -1, *rest)]
+        each = data.shape[0] // self.samples
         return [
-            (run, data.narrow(0, run.start * each, run.rows * run.size * each).reshape(run.rows, -1, *data.shape[1:]))
+            data.narrow(0, run.start * each, run.rows * run.size * each).reshape(run.rows, -1, *rest)
             for run in self.runs
         ]
 
     def put(self, key: int, tracked: Tensor, pieces: Sequence[Tensor]) -> None:
-        """Gradients of every run [rows, *shape]."""
+        """Gradients of every run [rows, *shape], in any shape of as many numbers."""
         block, seen = self.open(key, tracked)
         for run, piece in zip(self.runs, pieces, strict=True):
-            target = block.narrow(0, run.first, run.rows)
-            target.add_(piece.view_as(target)) if seen else target.copy_(piece.view_as(target))
+            _put(block.narrow(0, run.first, run.rows), piece.reshape(run.rows, *block.shape[1:]), seen)
+
+    def put_rows(self, key: int, tracked: Tensor, gradients: Sequence[Tensor]) -> None:
+        """One gradient a row, each of the tracked tensor's shape."""
+        block, seen = self.open(key, tracked)
+        for target, gradient in zip(block, gradients, strict=True):
+            _put(target, gradient, seen)
 
     def put_sums(self, key: int, tracked: Tensor, data: Tensor, shape: Sequence[int]) -> None:
         """Sums of data [NB, ...] over a row and over each dimension where `shape` (data's rank) has 1."""
         if data.dim() == 4 and all(size == 1 for size in shape[2:]):  # a channels_last sum is fast in this order only
             data, shape = data.permute(0, 2, 3, 1), (1, 1, 1, shape[1])
         extra = [i + 1 for i in range(1, data.dim()) if shape[i] == 1]
-        pieces = []
-        for _, part in self.split(data):
-            if extra == list(range(2, data.dim())) and part.is_contiguous():
-                pieces.append(part.flatten(1, -2).sum(1))
-            else:
-                pieces.append(part.sum((1, *extra)))
+        flat = extra == list(range(2, data.dim())) and data.is_contiguous()
+        pieces = [part.flatten(1, -2).sum(1) if flat else part.sum((1, *extra)) for part in self.split(data)]
         self.put(key, tracked, pieces)
 
     def put_outer(self, key: int, weight: Tensor, grad: Tensor, data: Tensor) -> None:
         """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; grad [NB, L, O], data [NB, L, I]."""
         block, seen = self.open(key, weight)
         block = block if block.dim() == 3 else block[..., 0, 0]
-        for (run, g), (_, x) in zip(self.split(grad), self.split(data), strict=True):
-            g, x = g.flatten(1, 2).transpose(1, 2), x.flatten(1, 2)  # [rows, O, size L], [rows, size L, I]
+        for run, g, x in zip(self.runs, self.split(grad), self.split(data), strict=True):
+            g, x = g.flatten(1, 2), x.flatten(1, 2)  # [rows, size L, O], [rows, size L, I]
             target = block.narrow(0, run.first, run.rows)
-            if g.dtype != target.dtype:
-                target.add_(torch.bmm(g, x)) if seen else target.copy_(torch.bmm(g, x))
-            elif seen:
-                torch.baddbmm(target, g, x, out=target)
+            if x.shape[2] < NARROW <= g.shape[2]:
+                _put(target, torch.bmm(x.transpose(1, 2), g).transpose(1, 2), seen)
+            elif seen or g.dtype != target.dtype:
+                _put(target, torch.bmm(g.transpose(1, 2), x), seen)
             else:
-                torch.bmm(g, x, out=target)
+                torch.bmm(g.transpose(1, 2), x, out=target)
+
+
+NARROW = 16  # columns below which a matrix product takes up to four times as long (measured: MKL, AVX-512)
+
+
+def _put(target: Tensor, value: Tensor, seen: bool) -> None:
+    target.add_(value) if seen else target.copy_(value)

@@ -20,7 +20,9 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     Not labels, paths, device, the cadence of evaluation or of checkpoints. `conflict.every` belongs to it: a logged
     step updates from the very row gradients that it logs, which changes last bits.
     """
+    validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {
+        **({"validation": validated} if validated else {}),
         "meaning": MEANING,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},

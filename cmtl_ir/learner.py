@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from cmtl_ir.config import Experiment, Strategy
 from cmtl_ir.keyed import name_key
 from cmtl_ir.optimization import AveragedWeights, make_optimizer, sample_losses
 from cmtl_ir.rows import DataState
-from cmtl_ir.strategy import Batch, History, Part, Stage
+from cmtl_ir.strategy import Batch, History, Part, Row, Stage
 from cmtl_ir.tasks.task import Task
 
 
@@ -62,6 +62,7 @@ class Learner:
         self.stage: Stage | None = None
         self.stage_step = 0
         self.finished: tuple[Stage, ...] = ()
+        self.struck: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen: a run without them
         for part in self.parts().values():
             part.reset()
 
@@ -115,6 +116,27 @@ class Learner:
         """The weights that are scored and shipped: averaged ones where the run averages."""
         return self.average.weights if self.average is not None else self.model.state_dict()
 
+    def kept_counts(self, rows: Sequence[Row], counts: Sequence[int]) -> list[int]:
+        """The counts with struck tasks at 0: the other tasks' draws stay what they are with those tasks present."""
+        return [0 if row.task in self.struck else count for row, count in zip(rows, counts, strict=True)]
+
+    def seen(self, stage: Stage) -> Stage:
+        """The stage as history and parts see it: without struck tasks, and without a step if they were all of it."""
+        if not self.struck:
+            return stage
+        mixture = {row: share for row, share in stage.mixture.items() if row.rpartition(":")[2] not in self.struck}
+        return replace(stage, mixture=mixture, steps=stage.steps if mixture or not stage.mixture else 0)
+
+    @property
+    def steps_left(self) -> int:
+        """Of the stage at hand."""
+        return 0 if self.stage is None else self.stage.steps - self.stage_step
+
+    def end_stage_now(self) -> None:
+        """Make the step at hand the last one of its stage."""
+        assert self.stage is not None
+        self.stage = replace(self.stage, steps=self.stage_step + 1)
+
     def start_stage(self, stage: Stage) -> None:
         """Optimizer and averages as the stage wants them; the weights stay as they are."""
         self.stage, self.stage_step = stage, 0
@@ -126,7 +148,7 @@ class Learner:
     def finish_stage(self) -> None:
         """Close the stage: it joins the history."""
         assert self.stage is not None
-        self.finished, self.stage = (*self.finished, self.stage), None
+        self.finished, self.stage = (*self.finished, self.seen(self.stage)), None
 
     # ---------------------------------------------------------------------------------------- checkpoints
 

@@ -54,7 +54,7 @@ def learning_rate(base: float, schedule: Schedule, step: int, steps: int) -> flo
         return base * (step + 1) / schedule.warmup
     if schedule.kind == "constant":
         return base
-    length = (steps - schedule.warmup) / schedule.cycles
+    length = (steps * schedule.stretch - schedule.warmup) / schedule.cycles
     phase = ((step - schedule.warmup) % length) / length
     return schedule.floor + (base - schedule.floor) * 0.5 * (1.0 + math.cos(math.pi * phase))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ import torch
 
 from cmtl_ir import checkpoint
 from cmtl_ir.conflict import ConflictLog
-from cmtl_ir.errors import Interrupted, TrainingError
+from cmtl_ir.errors import Diverged, Interrupted, Pruned, TrainingError
 from cmtl_ir.evaluation import Evaluator, task_means
 from cmtl_ir.learner import Learner
 from cmtl_ir.step import NonFinite, StepResult
@@ -38,6 +38,10 @@ class Progress(Protocol):
         """After every logging interval and evaluation."""
 
 
+Judge = Callable[[list[dict[str, Any]]], None]
+"""Is shown the curve after every evaluation; may raise Pruned."""
+
+
 class Recorder:
     """The watcher of one run."""
 
@@ -47,12 +51,14 @@ class Recorder:
         evaluator: Evaluator,
         folder: Path,
         identity: str,
-        every: dict[str, int],
+        every: dict[str, Any],
         sink: Sink,
         progress: Progress | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.learner, self.evaluator, self.folder, self.identity = learner, evaluator, folder, identity
-        self.every, self.sink, self.progress = every, sink, progress
+        self.every, self.sink, self.progress, self.judge = every, sink, progress, judge
+        self.validator = evaluator.validation()
         self.curve: list[dict[str, Any]] = []
         self.scores: list[dict[str, Any]] = []
         self.pending: list[tuple[StepResult, float]] = []
@@ -77,18 +83,19 @@ class Recorder:
             self._log_conflict(step - 1, result)
         at_end = learner.stage is not None and learner.stage_step == learner.stage.steps
         evaluate_now = self.every["evaluation"] > 0 and step % self.every["evaluation"] == 0 and not at_end
-        save_now = step % self.every["checkpoint"] == 0 and not at_end
-        if step % LOG_EVERY == 0 or at_end or evaluate_now or save_now or self._stop:
+        if step % LOG_EVERY == 0 or at_end or evaluate_now:
             self.flush()
         if evaluate_now:
             self.evaluate(stage_end=None)
-        if save_now or self._stop:
+        if (self._save_is_due(step) and not at_end) or self._stop:
             self.save()
         if self._stop:
             raise Interrupted(
                 f"{self._stop} at step {step}: everything up to here is saved in {self.folder}; "
                 "the same command goes on from this step"
             )
+        if evaluate_now:
+            self._judged()
 
     def stage_ended(self, learner: Learner, stage: Stage) -> None:
         """The stage's result: scores on every task, and a checkpoint of its own to start other stages from."""
@@ -102,6 +109,15 @@ class Recorder:
             keep=1,
             metadata={"run": self.identity},
         )
+        self._judged()
+
+    def _judged(self) -> None:
+        if self.judge is not None:
+            try:
+                self.judge(self.curve)
+            except Pruned:
+                self.save()
+                raise
 
     # ------------------------------------------------------------------------------------------------ logging
 
@@ -141,7 +157,7 @@ class Recorder:
         """The error to show for a loss that is not a number."""
         good = checkpoint.newest_step(self.folder / "checkpoints")
         last = f"the last good checkpoint is of step {good}" if good is not None else "no checkpoint was written yet"
-        return TrainingError(
+        return Diverged(
             f"step {step}: the loss or gradient of {', '.join(error.rows)} is not a finite number; {last} "
             f"({self.folder / 'checkpoints'}). A smaller training.optimizer.lr or training.clip=1.0 usually helps"
         )
@@ -151,21 +167,25 @@ class Recorder:
 
     def evaluate(self, stage_end: str | None) -> None:
         """Score every task; one point of every curve, one row of R at a stage's end."""
-        self.scores = self._scored()
+        self.scores, validation = self._scored()
         psnr, ssim = task_means(self.scores), task_means(self.scores, "ssim")
-        point = {"step": self.learner.step, "stage_end": stage_end, "psnr": psnr, "ssim": ssim}
+        point: dict[str, Any] = {"step": self.learner.step, "stage_end": stage_end, "psnr": psnr, "ssim": ssim}
+        if validation:
+            point["val"] = {column: task_means(validation, column) for column in ("psnr", "ssim")}
         self.curve.append(point)
         values = {f"psnr/{task}": value for task, value in psnr.items()}
         values |= {f"ssim/{task}": value for task, value in ssim.items()}
+        values |= {f"psnr_val/{task}": value for task, value in point.get("val", {}).get("psnr", {}).items()}
         values |= {f"forgetting/{task}": value for task, value in self.forgetting().items()}
         self.sink.log(self.learner.step, values)
 
-    def _scored(self) -> list[dict[str, Any]]:
+    def _scored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of test images, and of validation images where there are any."""
         model = self.learner.model
         own = {name: value.clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.learner.evaluated_weights())
         try:
-            return self.evaluator.scores(model)
+            return self.evaluator.scores(model), self.validator.scores(model) if self.validator is not None else []
         finally:
             model.load_state_dict(own)
 
@@ -179,14 +199,22 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- checkpoints
 
+    def _save_is_due(self, step: int) -> bool:
+        minutes = self.every.get("minutes")
+        late = minutes is not None and time.monotonic() - self._since > 60.0 * minutes
+        return late or step % self.every["checkpoint"] == 0
+
     def save(self) -> None:
         """Write a checkpoint from which the run goes on bit by bit."""
+        for number, (result, _) in enumerate(self.pending, start=self.learner.step - len(self.pending)):
+            self._check(result, number)
         self._tick()
         recorded = {
             "curve": self.curve,
             "scores": self.scores,
             "conflict": self.conflict.state(),
             "seconds": self.seconds,
+            "pending": [_to_tree(*one) for one in self.pending],
         }
         checkpoint.save(
             self.folder / "checkpoints",
@@ -203,6 +231,7 @@ class Recorder:
         self.curve, self.scores = recorded["curve"], recorded["scores"]
         self.conflict.load_state(recorded["conflict"])
         self.seconds = recorded["seconds"]
+        self.pending = [_from_tree(one) for one in recorded["pending"]]
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -210,10 +239,13 @@ class Recorder:
 
     @contextmanager
     def stopping_cleanly(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM stop after the step at hand, with a checkpoint; a second Ctrl-C stops at once."""
+        """Ctrl-C and SIGTERM stop after the step at hand, with a checkpoint; a second Ctrl-C stops at once.
+
+        A second SIGTERM does not: a cluster sends one to every process, and so does their launcher.
+        """
 
         def ask(number: int, _frame: Any) -> None:
-            if self._stop:
+            if self._stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self._stop = f"stopped by {signal.Signals(number).name}"
 
@@ -226,6 +258,18 @@ class Recorder:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+LOGGED = ("rows", "losses", "weights", "surgery")
+"""What `flush` reads of a step."""
+
+
+def _to_tree(result: StepResult, rate: float) -> dict[str, Any]:
+    return {"rate": rate, **{name: getattr(result, name) for name in LOGGED}}
+
+
+def _from_tree(tree: dict[str, Any]) -> tuple[StepResult, float]:
+    return StepResult(**{name: tree[name] for name in LOGGED}), tree["rate"]
 
 
 def _metric(row: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,17 @@ from cmtl_ir import backbones, checkpoint
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import Evaluator, restore_tiled
+from cmtl_ir.grouping_evaluation import grouped_scores
+from cmtl_ir.grouping_router import FILE, GroupedModel, is_grouped
 from cmtl_ir.learner import pick_device, placed
 from cmtl_ir.tasks.images import decode
 from cmtl_ir.tasks.suite import build_tasks
 
+MARKS = ("weights.safetensors", FILE)
+"""What makes a folder that of a finished run, of one model or of a grouping's."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+log = logging.getLogger("cmtl_ir")
 
 
 def find_run(name: str | Path, out: str | Path = "runs") -> Path:
@@ -28,9 +35,9 @@ def find_run(name: str | Path, out: str | Path = "runs") -> Path:
     Raises UserError listing the runs there are.
     """
     path, store = Path(name), Path(out) / "store"
-    if (path / "weights.safetensors").is_file():
+    if any((path / mark).is_file() for mark in MARKS):
         return path
-    finished = {one.parent.name: one.parent for one in sorted(store.glob("*/weights.safetensors"))}
+    finished = {one.parent.name: one.parent for mark in MARKS for one in sorted(store.glob(f"*/{mark}"))}
     finished = {hash_: folder for hash_, folder in finished.items() if "." not in hash_}  # not those set aside
     by_label = {label: store / hash_ for label, hash_ in _labels(Path(out)).items() if hash_ in finished}
     found = {str(folder): folder for key, folder in finished.items() if key.startswith(str(name))}
@@ -59,6 +66,9 @@ def experiment_of(run: Path, out: str | Path = "runs") -> Path:
 
 def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
     """The trained backbone of a run, in eval mode, and its tasks."""
+    if is_grouped(run):
+        models = [group["run"] for group in GroupedModel(run, device).groups]
+        raise UserError(f"{run} is a grouped run of {len(models)} models; name one of them: {', '.join(models)}")
     weights, header = checkpoint.load_weights(run / "weights.safetensors")
     model = backbones.build(**json.loads(header["backbone"]))
     model.load_state_dict(weights)
@@ -76,9 +86,11 @@ def restore(
     tile: int = 1024,
     overwrite: bool = False,
     told: Callable[[int, int, Path], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Restore an image or a folder of images with a trained run; returns the files written.
 
+    A grouped run sends each image to the model of the nearest group, which `say` is told, unless `task` is given.
     `told` is called with (number, total, file). Never overwrites unless asked. Raises UserError.
     """
     chosen, folder = pick_device(device), find_run(run, out)
@@ -86,23 +98,41 @@ def restore(
     standing = [there for _, there in pairs if there.exists()]
     if standing and not overwrite:
         raise UserError(f"{standing[0]} exists ({len(standing)} of {len(pairs)} files); say --overwrite to replace it")
-    model, tasks = load_model(folder, chosen)
-    if task is not None and task not in tasks:
-        raise UserError(f"--task {task!r}: this run knows {', '.join(tasks)}")
-    numbers = torch.tensor([tasks.index(task) if task else 0], device=chosen)
+    answer = _restorer(folder, chosen, task, tile, say)
     for number, (file, there) in enumerate(pairs, 1):
         there.parent.mkdir(parents=True, exist_ok=True)
-        _restore_file(model, file, there, numbers, tile)
+        _restore_file(answer, file, there, chosen)
         if told is not None:
             told(number, len(pairs), there)
     return [there for _, there in pairs]
 
 
-def _restore_file(model: nn.Module, file: Path, there: Path, numbers: Tensor, tile: int) -> None:
+def _restorer(
+    folder: Path, device: torch.device, task: str | None, tile: int, say: Callable[[str], None] | None
+) -> Callable[[Tensor, Path], Tensor]:
+    """(degraded [1, 3, H, W], its file) -> restored, by a run's model or by that of the group it is sent to."""
+    if not is_grouped(folder):
+        model, tasks = load_model(folder, device)
+        if task is not None and task not in tasks:
+            raise UserError(f"--task {task!r}: this run knows {', '.join(tasks)}")
+        numbers = torch.tensor([tasks.index(task) if task else 0], device=device)
+        return lambda image, file: restore_tiled(model, image, numbers, tile)
+    grouped = GroupedModel(folder, device)
+
+    def answer(image: Tensor, file: Path) -> Tensor:
+        routing = grouped.told(task) if task is not None else grouped.find(image)
+        if task is None:
+            (say or (log.warning if routing.unknown else log.info))(f"{file.name}: {grouped.words(routing)}")
+        return grouped.restored(image, routing, tile)
+
+    return answer
+
+
+def _restore_file(answer: Callable[[Tensor, Path], Tensor], file: Path, there: Path, device: torch.device) -> None:
     from cmtl_ir.results import write_image
 
-    image = torch.from_numpy(np.array(decode(file))).permute(2, 0, 1)[None].to(numbers.device).float() / 255.0
-    write_image(there, restore_tiled(model, image, numbers, tile))
+    image = torch.from_numpy(np.array(decode(file))).permute(2, 0, 1)[None].to(device).float() / 255.0
+    write_image(there, answer(image, file))
 
 
 def _pairs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
@@ -121,10 +151,16 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Score a trained run on an experiment's test sets: one row an image, as `Evaluator.scores` gives them."""
     chosen = pick_device(device)
-    model, known = load_model(find_run(run, out), chosen)
+    folder = find_run(run, out)
+    grouped = GroupedModel(folder, chosen) if is_grouped(folder) else None
+    model, known = (None, grouped.tasks) if grouped is not None else load_model(folder, chosen)
     seed = experiment.seeds[0]
     tasks = build_tasks(experiment.tasks, experiment.data, seed, chosen)
     if missing := sorted(set(tasks) - set(known)):
         raise UserError(f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}")
     ordered = {name: tasks[name] for name in known if name in tasks}
-    return Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, chosen).scores(model)
+    evaluator = Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, chosen)
+    if model is None:
+        assert grouped is not None
+        return grouped_scores(grouped, evaluator)
+    return evaluator.scores(model)

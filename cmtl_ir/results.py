@@ -18,9 +18,10 @@ from cmtl_ir.learner import Learner
 
 
 def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -> Path:
-    """weights.safetensors: the evaluated weights; its header says backbone, tasks and identity."""
+    """weights.safetensors: the evaluated weights; its header says backbone, tasks, identity and what was forgotten."""
     path = folder / "weights.safetensors"
     header = {"backbone": json.dumps(identity["backbone"]), "tasks": json.dumps(list(learner.tasks))}
+    header |= {key: json.dumps(identity[key]) for key in ("unlearning", "without") if key in identity}
     checkpoint.save_weights(path, learner.evaluated_weights(), {**header, "identity": json.dumps(identity)})
     return path
 
@@ -49,7 +50,10 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def write_restored(folder: Path, learner: Learner, evaluator: Evaluator) -> list[Path]:
-    """restored/TASK.{input,restored,clean}.png of the first test image of each task, whole."""
+    """restored/TASK.{input,restored,clean}.png of each task's first test image, whole, under its last variant.
+
+    Levels are listed from mild to strong: the last one shows most.
+    """
     home = folder / "restored"
     home.mkdir(exist_ok=True)
     model = learner.model
@@ -57,7 +61,7 @@ def write_restored(folder: Path, learner: Learner, evaluator: Evaluator) -> list
     model.eval()
     written: list[Path] = []
     for name, task in evaluator.tasks.items():
-        sample = next(iter(task.test_samples()))
+        sample = task.example()
         restored = evaluator.restored(model, name, sample)
         for label, image in (("input", sample.degraded), ("restored", restored), ("clean", sample.clean)):
             written.append(write_image(home / f"{name}.{label}.png", image))

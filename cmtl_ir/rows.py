@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,9 @@ def stage_rows(stage: Stage, protecting: Sequence[Row]) -> list[Row]:
     """
     kept = [row for row in protecting if row.share > 0 and row.coefficient != 0 and _drawable(row.memory)]
     mixture = {n: share for n, share in stage.mixture.items() if share > 0 and _drawable(stage.memory.get(n))}
+    if not mixture:  # a stage of an unlearning program: its rows come from the method alone
+        total = sum(row.share for row in kept)
+        return [replace(row, share=row.share / total) for row in kept]
     scale = (1.0 - sum(row.share for row in kept)) / sum(mixture.values())
     if scale <= 0:
         raise ValueError(f"stage {stage.name!r}: protecting rows take {1 - scale:.0%} of the batch; nothing is left")
@@ -41,6 +44,8 @@ def apportion(rows: Sequence[Row], batch: int, carry: Mapping[str, float]) -> tu
     q = batch * share + carry; count = max(0, floor q); what is missing goes to the largest q - count, a surplus comes
     from the smallest; ties by task name, then row name. Counts sum to `batch`.
     """
+    if not rows:
+        return [], {}
     wanted = [batch * row.share + carry.get(row.name, 0.0) for row in rows]
     counts = [max(0, math.floor(quota)) for quota in wanted]
     while (missing := batch - sum(counts)) != 0:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from cmtl_ir.errors import TrainingError, UserError
 from cmtl_ir.evaluation import Evaluator, task_means
 from cmtl_ir.identity import hash_of, identity_of
 from cmtl_ir.learner import Learner, pick_device
-from cmtl_ir.recorder import Progress, Recorder
+from cmtl_ir.recorder import Judge, Progress, Recorder
 from cmtl_ir.step import NonFinite
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
@@ -40,6 +40,10 @@ class Run:
     strategy: Strategy
     identity: dict[str, Any]
     folder: Path
+    tags: dict[str, str] = field(default_factory=dict)
+    """For the tracking store; no part of what the run is."""
+    begin: Callable[[Learner, Recorder], None] | None = None
+    """Brings a fresh learner to where this run starts (other weights, struck tasks); called before a resume too."""
 
     @property
     def hash(self) -> str:
@@ -47,11 +51,23 @@ class Run:
         return hash_of(self.identity)
 
     @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.label}, seed {self.seed}"
+
+    @property
     def status(self) -> Status:
         """finished, killed (a checkpoint to go on from) or new."""
         if (self.folder / "result.json").is_file():
             return "finished"
         return "killed" if checkpoint.newest_step(self.folder / "checkpoints") is not None else "new"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Its own, and those of the runs that a grouped one stands on."""
+        uses = self.folder / "uses.json"
+        names = json.loads(uses.read_text()) if uses.is_file() else []
+        return [self.folder, *(self.folder.parent / name for name in names)]
 
     def result(self) -> dict[str, Any]:
         """Scores, curve and cost of a finished run."""
@@ -66,7 +82,9 @@ class Comparison:
     folder: Path
     runs: list[Run]
     failures: dict[str, str]
-    tracking_uri: str
+    tracking: Tracking
+    parent: str
+    """The MLflow run that stands for the comparison."""
 
     def results(self) -> list[dict[str, Any]]:
         """The results of the finished runs, each with its label."""
@@ -91,7 +109,9 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     planned = []
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
-            raise UserError(f"strategies.{label}.grouping: grouped runs are planned by a grouping; none is installed")
+            from cmtl_ir.grouping_runs import check
+
+            check(label, strategy, tasks[experiment.seeds[0]])
         for seed in experiment.seeds:
             identity = identity_of(experiment, strategy, seed, tasks[seed])
             planned.append(Run(label, seed, strategy, identity, out / "store" / hash_of(identity)))
@@ -105,10 +125,13 @@ def run(
     fresh: bool = False,
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
+    workers: int = 1,
+    ray: str | None = None,
 ) -> Comparison:
     """Train every strategy under every seed and score it. Returns the comparison; failed runs are named in it.
 
     Running again skips finished runs and resumes killed ones; `fresh` moves earlier results of these runs aside.
+    `workers`: so many runs at once, each in a process of its own; `ray`: on that Ray cluster, or `local`.
     """
     prepared = prepare(experiment, Path(out), device)
     folder = claim_folder(experiment, prepared.out, fresh)
@@ -116,15 +139,35 @@ def run(
     parent = tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
     listed = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
     (folder / "runs.json").write_text(json.dumps(merged_rows(folder / "runs.json", listed), indent=1))
+    for one in prepared.runs if fresh else ():
+        for folder_of_it in one.folders:
+            set_aside(folder_of_it)
+    apart = workers > 1 or ray is not None
+    failures = in_turn(prepared, tracking, parent, progress, only_finished=apart)
+    if apart:
+        from cmtl_ir.workers import side_by_side
+
+        failures |= side_by_side(prepared, tracking, parent, progress, workers, ray)
+    return Comparison(experiment, folder, prepared.runs, failures, tracking, parent)
+
+
+def in_turn(
+    prepared: Prepared,
+    tracking: Tracking,
+    parent: str,
+    progress: Callable[[Run], Progress] | None = None,
+    only_finished: bool = False,
+) -> dict[str, str]:
+    """Bring the runs to their end one after the other, or only list those that are; name of a run -> why it failed."""
     failures: dict[str, str] = {}
     for one in prepared.runs:
-        if fresh:
-            set_aside(one.folder)
+        if only_finished and one.status != "finished":
+            continue
         try:
             execute(one, prepared, tracking, parent, progress(one) if progress else None)
         except TrainingError as error:
-            failures[f"{one.label}, seed {one.seed}"] = str(error)
-    return Comparison(experiment, folder, prepared.runs, failures, tracking.uri)
+            failures[one.name] = str(error)
+    return failures
 
 
 def claim_folder(experiment: Experiment, out: Path, fresh: bool = False) -> Path:
@@ -159,11 +202,19 @@ def set_aside(folder: Path) -> None:
         folder.rename(folder.with_name(f"{folder.name}.before-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"))
 
 
-def execute(run: Run, prepared: Prepared, tracking: Tracking, parent: str, progress: Progress | None) -> None:
-    """Bring one run to its end, from wherever it stands, unless another process is at it."""
+def execute(
+    run: Run,
+    prepared: Prepared,
+    tracking: Tracking,
+    parent: str,
+    progress: Progress | None,
+    judge: Judge | None = None,
+    wait: bool = False,
+) -> None:
+    """Bring one run to its end, from wherever it stands. If another process is at it: leave with a word, or `wait`."""
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.folder / "lock", timeout=0):
+        with FileLock(run.folder / "lock", timeout=-1 if wait else 0):
             tracker = tracking.run(
                 run.hash,
                 name=f"{run.label}-seed{run.seed}",
@@ -172,10 +223,14 @@ def execute(run: Run, prepared: Prepared, tracking: Tracking, parent: str, progr
                 label=run.label,
                 params=_parameters(run, prepared.experiment),
                 folder=run.folder,
-                tags=_tags(prepared.device),
+                tags={**_tags(prepared.device), **run.tags},
             )
-            if run.status != "finished":
-                _train(run, prepared, tracker, progress)
+            if run.status != "finished" and run.strategy.grouping is not None:
+                from cmtl_ir.grouping_runs import train_groups
+
+                train_groups(run, prepared, tracking, parent, tracker, progress)
+            elif run.status != "finished":
+                _train(run, prepared, tracker, progress, judge)
             tracker.finish("FINISHED")
     except Timeout:
         raise TrainingError(
@@ -183,7 +238,9 @@ def execute(run: Run, prepared: Prepared, tracking: Tracking, parent: str, progr
         ) from None
 
 
-def _train(run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress | None) -> None:
+def _train(
+    run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress | None, judge: Judge | None = None
+) -> None:
     experiment, tasks = prepared.experiment, prepared.tasks[run.seed]
     learner = Learner(experiment, run.strategy, tasks, run.seed, prepared.device)
     evaluator = Evaluator(tasks, experiment.evaluation.protocol, experiment.evaluation.tile, prepared.device)
@@ -191,12 +248,15 @@ def _train(run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress
         "evaluation": experiment.evaluation.every,
         "conflict": experiment.conflict.every,
         "checkpoint": experiment.checkpoint.every,
+        "minutes": experiment.checkpoint.minutes,
         "keep": experiment.checkpoint.keep,
     }
-    recorder = Recorder(learner, evaluator, run.folder, run.hash, every, tracker, progress)
+    recorder = Recorder(learner, evaluator, run.folder, run.hash, every, tracker, progress, judge)
     (run.folder / "config.yaml").write_text(
         yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})
     )
+    if run.begin is not None:
+        run.begin(learner, recorder)
     saved = checkpoint.load_latest(run.folder / "checkpoints", expect={"run": run.hash})
     if saved is not None:
         recorder.load(saved.tree)
@@ -240,6 +300,7 @@ def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Ev
         "ssim_input": task_means(recorder.scores, "ssim_input"),
         "continual": summary(recorder.curve, learner.finished),
         "forgetting_db": recorder.forgetting(),
+        "val": recorder.curve[-1].get("val"),
         "curve": recorder.curve,
         "steps": learner.step,
         "seconds": recorder.seconds,

@@ -67,22 +67,35 @@ def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int]) -> Drawn:
     """Draw `counts` samples of `rows`; rows without samples are left out."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
     present = [(rows[i], counts[i]) for i in order if counts[i] > 0]
-    batches = [learner.batch(row.task, learner.data.draw(row, n, learner.seed), row.images) for row, n in present]
+    batches = [_batch_of(learner, row, count) for row, count in present]
     numbers = [learner.task_numbers(row.task, count) for row, count in present]
-    degraded = torch.cat([batch.degraded for batch in batches])
     kept = [row for row, _ in present]
+    if not kept:
+        return Drawn([], [], [], torch.empty(0), torch.empty(0))
+    degraded = torch.cat([batch.degraded for batch in batches])
     return Drawn(kept, batches, [count for _, count in present], degraded, torch.cat(numbers))
 
 
+def _batch_of(learner: Learner, row: Row, count: int) -> Batch:
+    batch = learner.batch(row.task, learner.data.draw(row, count, learner.seed), row.images)
+    return batch if row.view is None else row.view(batch)
+
+
 def coefficients(drawn: Drawn, weights: Tensor) -> Tensor:
-    """c [M]: (N_stage / N) w_k / K for stage rows, lambda n_r / N for protecting rows; weights [K]."""
+    """c [M]: (N_stage / N) w_k / K for stage rows, lambda n_r / N for protecting rows; weights [K].
+
+    N of a pooled row is the samples of its kind.
+    """
     stage, entering = drawn.stage_rows, drawn.entering
     total, own = sum(drawn.counts[:entering]), sum(drawn.counts[:stage])
+    kinds: dict[str, int] = {}
+    for row, count in zip(drawn.rows, drawn.counts, strict=True):
+        kinds[row.kind] = kinds.get(row.kind, 0) + count
     guards = [
-        (row.coefficient or 0.0) * count / total
+        (row.coefficient or 0.0) * count / (kinds[row.kind] if row.pooled else total)
         for row, count in zip(drawn.rows[stage:entering], drawn.counts[stage:entering], strict=True)
     ]
-    return torch.cat([weights * (own / total / stage), weights.new_tensor(guards)])
+    return torch.cat([weights * (own / total / max(stage, 1)), weights.new_tensor(guards)])
 
 
 class Stepper:
@@ -95,6 +108,8 @@ class Stepper:
 
     def update(self, drawn: Drawn, context: StepContext, look: bool = False) -> StepResult:
         """Leave the step's gradient in `.grad`; `look`: log the row gradients, in halves, on the way."""
+        if not drawn.rows:
+            return StepResult([], torch.empty(0), torch.empty(0))
         if self.tier == "losses" and not look:
             return self._joint(drawn, context)
         return self._by_row(drawn, context, look)

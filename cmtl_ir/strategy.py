@@ -59,16 +59,30 @@ class Row:
     """None: the run's loss against the clean image."""
     projected: bool = False
     """True: never in the loss; its raw mean gradient goes to `Retention.project`."""
+    pooled: bool = False
+    """True: the coefficient IS the factor of the mean loss over all samples of its kind (the rows `retain:noise` and
+    `retain:rain` are of the kind `retain`), however many they are."""
+    view: Callable[[Batch], Batch] | None = None
+    """What the network gets to see instead of the samples as they were drawn (adversarial inputs)."""
+
+    @property
+    def kind(self) -> str:
+        """The name's part before the task."""
+        return self.name.partition(":")[0]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate within a stage: linear warm-up, then `cycles` cosines from the base rate to `floor`."""
+    """Learning rate within a stage: linear warm-up, then `cycles` cosines from the base rate to `floor`.
+
+    The last of them is cut short where they are laid out for `stretch` times the stage.
+    """
 
     kind: Literal["cosine", "constant"] = "cosine"
     warmup: int = 0
     cycles: int = 1
     floor: float = 0.0
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,8 @@ class Stage:
     """How often the run's schedule is gone through: restarts of the learning rate."""
     span: tuple[int, int] | None = None
     """(step at which the stage begins, steps) of a schedule that several stages share; None: stage-local."""
+    rate: float = 1.0
+    """Factor of the learning rate."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,9 @@ class Learner(Protocol):
 
     def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
         """The backbone's output for a batch, under the run's precision; or that of another network of its kind."""
+
+    def end_stage_now(self) -> None:
+        """Make the step at hand the last one of its stage."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +254,8 @@ class Weighting(Part):
 
     def scaled(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
         """The weights [K] under `normalise`; all-zero weights become 1."""
+        if not len(losses):
+            return losses
         weights = self.weights(losses, gramian, context)
         if self.normalise == "raw":
             return weights
@@ -295,13 +316,3 @@ class Retention(Part):
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """After a stage's last step."""
-
-
-class Grouping(Part):
-    """Which tasks share a model: a planner over runs, and a router for images of unknown task."""
-
-    family: ClassVar[str] = "grouping"
-
-    def plan(self, tasks: Sequence[str], probe: Any) -> list[list[str]]:
-        """Groups of task names (may overlap; each task is served by one)."""
-        raise TypeError(f"{type(self).__name__} does not say how tasks are grouped")

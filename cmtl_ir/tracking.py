@@ -6,7 +6,8 @@ belongs to several comparisons has a tag `in.COMPARISON = label` for each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from cmtl_ir.mlflow_store import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("cmtl_ir.tracking")
 
 __all__ = ["RunTracker", "Tracking", "TrackingError", "deliver", "local_uri", "read_runs"]
 
@@ -65,6 +68,16 @@ class Tracking:
             if not found:
                 self._store.set_status(run_id, "FINISHED")  # it only holds others: nothing runs in it
         return run_id
+
+    def publish(self, run_id: str, files: Sequence[Path], folder: str = "") -> bool:
+        """Add a comparison's tables and figures to its run. False, with a warning: the store is away."""
+        try:
+            for file in files:
+                self._store.upload(run_id, file, folder)
+        except Exception as error:  # a picture that does not arrive must not fail a finished comparison
+            log.warning("%s did not take the figures (%s); they are in %s", shown(self.uri), brief(error), self.folder)
+            return False
+        return True
 
     def run(
         self, run_hash: str, *, name: str, parent: str, comparison: str, label: str,

@@ -43,36 +43,41 @@ def train(learner: Learner, watcher: Watcher) -> None:
         stage = learner.stage or curriculum.next_stage(learner.history())
         if stage is None:
             return
+        seen = learner.seen(stage)
+        if seen.steps < stage.steps:  # every task of it is struck out: a run without them has no such stage
+            learner.finished = (*learner.finished, seen)
+            watcher.stage_ended(learner, seen)
+            continue
         if learner.stage is None:
             learner.start_stage(stage)
             if retention is not None:
-                retention.begin_stage(stage, learner)
+                retention.begin_stage(seen, learner)
         train_stage(learner, stage, watcher)
         if retention is not None:
-            retention.end_stage(stage, learner)
+            retention.end_stage(seen, learner)
         learner.finish_stage()
-        watcher.stage_ended(learner, stage)
+        watcher.stage_ended(learner, seen)
 
 
 def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     """All steps of a stage that are still to be made."""
-    protecting = learner.strategy.retention.rows(stage, learner) if learner.strategy.retention is not None else []
-    rows = stage_rows(stage, protecting)
+    retention = learner.strategy.retention
+    rows = stage_rows(stage, retention.rows(learner.seen(stage), learner) if retention is not None else [])
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     schedule = learner.training.schedule.of_stage(stage.cycles)
     offset, length = stage.span or (0, stage.steps)
     watcher.stage_started(learner, stage)
     learner.model.train()
-    while learner.stage_step < stage.steps:
+    while learner.steps_left > 0:
         counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
-        drawn = draw(learner, rows, counts)
+        drawn = draw(learner, rows, learner.kept_counts(rows, counts))
         context = context_of(learner, stage, drawn)
-        rate = learning_rate(learner.training.optimizer.lr, schedule, offset + learner.stage_step, length)
+        rate = stage.rate * learning_rate(learner.training.optimizer.lr, schedule, offset + learner.stage_step, length)
         result = stepper.update(drawn, context, watcher.looks_at(learner.step))
         learner.before = learner.copy_of_weights() if watcher.looks_at(learner.step + 1) else None
         apply_update(learner, rate)
-        narrow = narrowed(context, range(drawn.stage_rows))
-        learner.strategy.weighting.after_step(narrow)
+        if drawn.stage_rows:
+            learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
         learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
         watcher.stepped(learner, result, rate)
     learner.data.carry = {}
@@ -131,7 +136,8 @@ def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
 
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:
     """The row-gradient engine of a stage, when a part or the watcher needs one."""
-    if tier_of(learner, rows) == "losses" and not any(watcher.looks_at(step) for step in _steps(learner)):
+    looks = any(watcher.looks_at(step) for step in _steps(learner))
+    if not rows or (tier_of(learner, rows) == "losses" and not looks):
         return None
     per_row = learner.training.batch / len(rows)
     size = sum(parameter.numel() for parameter in learner.trained_parameters())

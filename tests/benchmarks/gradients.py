@@ -110,14 +110,15 @@ def main() -> None:
         case = Case(SETTINGS[index])
         ways: dict[str, Callable[[], Any]] = {"joint": case.joint, "retain_graph": case.retain_graph}
         for engine in ("stream", "grouped"):
-            ways[engine] = lambda engine=engine: case.rows_of(engine)
-            ways[f"tier {engine}"] = lambda engine=engine: case.tier(engine)
+            ways[engine] = lambda case=case, engine=engine: case.rows_of(engine)
+            ways[f"tier {engine}"] = lambda case=case, engine=engine: case.tier(engine)
         seconds = interleaved(ways, options.rounds, time.process_time if options.cpu else time.perf_counter)
         ratio = {name: value / seconds["joint"] for name, value in seconds.items()}
         choice = choose_engine("cpu", len(case.x) / len(case.sizes), case.patch, case.size)
         print(
             f"{len(case.sizes):3d} {len(case.x):6d} {case.patch:5d} {case.size:7d} {seconds['joint'] * 1e3:9.1f} |"
-            f" {ratio['stream']:6.2f} {ratio['grouped']:7.2f} | {ratio['tier stream']:11.2f} {ratio['tier grouped']:7.2f}"
+            f" {ratio['stream']:6.2f} {ratio['grouped']:7.2f} |"
+            f" {ratio['tier stream']:11.2f} {ratio['tier grouped']:7.2f}"
             f" | {ratio['retain_graph']:12.2f} | {choice:7s} {GOALS[index]}"
         )
 

@@ -1,0 +1,36 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def experiments(incomplete: str) -> list[str]:
+    from cmtl_ir.config import shipped_experiments
+
+    return [name for name in shipped_experiments() if name.startswith(incomplete)]
+
+
+def part_names(incomplete: str) -> list[str]:
+    from cmtl_ir.catalogue import all_names
+
+    return [name for name in all_names() if name.startswith(incomplete)]
+
+
+File = Annotated[
+    str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=experiments)
+]
+Out = Annotated[Path, typer.Option(help="Folder for runs, tables and the tracking store.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Set = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override any key: training.steps=300.")]
+TrackingUri = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in OUT.")
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Track in OUT, whatever MLFLOW_TRACKING_URI says.")]
+Workers = Annotated[int, typer.Option(min=1, help="So many runs at once, each in its own process; they share GPUs.")]
+Ray = Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="The same on a Ray cluster, WORKERS at once.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; earlier results are renamed, not deleted.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would run, without training.")]
