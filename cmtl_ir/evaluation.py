@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.metrics import evaluate_pair
+from cmtl_ir.metrics import evaluate_pair, find_protocol
 from cmtl_ir.tasks.task import Task, TestSample
 
 OVERLAP = 64
@@ -97,13 +98,17 @@ class Evaluator:
         return evaluate_pair(restored, clean.to(restored.device), self.protocol)
 
     def samples(self) -> Iterator[tuple[str, TestSample, dict[str, float]]]:
-        """Every (task, test sample, the identity's scores), in the order of tasks, variants and images."""
+        """Every (task, test sample, the identity's scores), in the order of tasks, variants and images.
+
+        Images are cut as the protocol says before any network sees them: cut afterwards, a network would score pixels
+        that it restored with more of the image in view than the authors' had.
+        """
         for name, task in self.tasks.items():
             if name in self._kept:
                 yield from ((name, sample, identity) for sample, identity in self._kept[name])
                 continue
             kept, whole = [], True
-            for sample in task.test_samples() if self.split == "test" else task.val_samples():
+            for sample in map(self._cut, task.test_samples() if self.split == "test" else task.val_samples()):
                 identity = {
                     f"{key}_input": float(value)
                     for key, value in self.measure(sample.degraded.to(self.device), sample.clean).items()
@@ -115,6 +120,10 @@ class Evaluator:
                 yield name, sample, identity
             if whole:
                 self._kept[name] = kept
+
+    def _cut(self, sample: TestSample) -> TestSample:
+        crop = find_protocol(self.protocol).crop
+        return replace(sample, degraded=crop(sample.degraded).contiguous(), clean=crop(sample.clean).contiguous())
 
 
 def task_means(rows: list[dict[str, Any]], column: str = "psnr") -> dict[str, float]:
