@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cmtl_ir.errors import ConfigError
 from cmtl_ir.keyed import name_key
@@ -17,6 +17,7 @@ from ._entropy import entropy_difference
 
 Order = Literal["listed", "reverse", "random", "entropy_difference", "affinity"] | list[str]
 Affinity = Mapping[str, Mapping[str, float]]
+"""a -> {b: how much a step on b lowers the loss of a}, as TAG's authors publish theirs."""
 
 
 class OrderedCurriculum(Curriculum):
@@ -29,8 +30,9 @@ class OrderedCurriculum(Curriculum):
     """entropy_difference: |H(degraded) - H(clean)| or the signed difference; they order differently."""
     entropy_pairs: int = Field(500, ge=1)
     """entropy_difference: how many training pairs of each task are looked at."""
-    affinity: str | None = None
-    """affinity: JSON file {a: {b: how much a step on b lowers the loss of a}}, as TAG writes it."""
+    affinity: dict[str, dict[str, float]] | None = None
+    """affinity: {a: {b: how much a step on b lowers the loss of a}}, or a JSON file of that, as grouping `tag` leaves
+    in its run's folder `probes`. The values, not the file's name, are a part of the run."""
 
     @field_validator("order")
     @classmethod
@@ -38,6 +40,17 @@ class OrderedCurriculum(Curriculum):
         if isinstance(order, list) and len(set(order)) < len(order):
             raise ValueError("an explicit order names every task once")
         return order
+
+    @field_validator("affinity", mode="before")
+    @classmethod
+    def _from_file(cls, given: Any) -> Any:
+        return read_affinity(Path(given)) if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _affinity_has_a_matrix(self) -> Self:
+        if self.order == "affinity" and self.affinity is None:
+            raise ValueError("order `affinity` needs the field `affinity`; `cmtl-ir similarity FILE --measure tag` has it")
+        return self
 
     def named_tasks(self) -> Sequence[str]:
         """The tasks of an explicit order."""
@@ -66,7 +79,7 @@ class OrderedCurriculum(Curriculum):
         if self.order == "random":
             return sorted(tasks, key=lambda task: name_key(history.learner.seed, "order", task))
         if self.order == "affinity":
-            return affinity_order(read_affinity(self.affinity, tasks), tasks)
+            return affinity_order(self.affinity or {}, tasks)
         if self.order == "entropy_difference":
             bits = {task: entropy_difference(history.learner, task, self.entropy_pairs) for task in tasks}
             return sorted(tasks, key=lambda task: (abs(bits[task]) if self.entropy == "absolute" else bits[task], task))
@@ -80,22 +93,18 @@ def explicit_order(order: Sequence[str], tasks: Sequence[str]) -> list[str]:
     return [task for task in order if task in tasks]
 
 
-def read_affinity(file: str | None, tasks: Sequence[str]) -> Affinity:
-    """The matrix of a file, checked to cover the tasks."""
-    if file is None:
-        raise ConfigError("curriculum.affinity: order `affinity` needs a matrix file (grouping `tag` measures one)")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"curriculum.affinity: no file {path}")
-    matrix: Affinity = json.loads(path.read_text())
-    missing = [f"{a} <- {b}" for a in tasks for b in tasks if a != b and b not in matrix.get(a, {})]
-    if missing:
-        raise ConfigError(f"curriculum.affinity: {path} lacks {', '.join(missing[:3])}")
-    return matrix
+def read_affinity(file: Path) -> Any:
+    """What a JSON file holds. Raises ValueError naming a file that cannot be read."""
+    try:
+        return json.loads(file.expanduser().read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {file}: {error}") from error
 
 
 def affinity_order(matrix: Affinity, tasks: Sequence[str]) -> list[str]:
     """First the task that helps the others most; then always the one that the tasks so far help most [ours]."""
+    if missing := [f"{a} <- {b}" for a in tasks for b in tasks if a != b and b not in matrix.get(a, {})]:
+        raise ConfigError(f"curriculum.affinity: the matrix lacks {', '.join(missing[:3])}")
     rest, order = sorted(tasks), list[str]()
     while rest:
         gain = {task: sum(matrix[task][done] for done in order) for task in rest}

@@ -114,11 +114,21 @@ def test_affinity_by_hand(tmp_path: Path) -> None:
     assert affinity_order(transposed, TASKS) != ["rain", "noise", "haze"]
 
 
-def test_affinity_without_a_usable_file_is_refused(tmp_path: Path) -> None:
+def test_the_matrix_s_values_and_not_its_file_are_the_identity(tmp_path: Path) -> None:
+    matrix = {"haze": {"rain": 0.1}, "rain": {"haze": 0.2}}
+    given, read = (Sequential(order="affinity", affinity=one) for one in (matrix, matrix_file(tmp_path, matrix)))
+    assert given == read and read.model_dump(mode="json")["affinity"] == matrix
+
+
+def test_affinity_without_a_usable_matrix_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text("{")
     for given, words in [
-        (None, "needs a matrix file"),
-        (str(tmp_path / "none.json"), "no file"),
-        (matrix_file(tmp_path, {"haze": {"rain": 0.1}}), "lacks haze <- noise"),
+        (None, "needs the field `affinity`"),
+        (str(tmp_path / "missing.json"), "No such file"),
+        (str(tmp_path / "none.json"), "cannot read .*none.json"),
+        ([1], "valid dictionary"),
     ]:
-        with pytest.raises(ConfigError, match=words):
-            Sequential(order="affinity", affinity=given).next_stage(history(TASKS, 900))
+        with pytest.raises(ValidationError, match=words):
+            Sequential(order="affinity", affinity=given)
+    with pytest.raises(ConfigError, match="lacks haze <- noise"):
+        Sequential(order="affinity", affinity={"haze": {"rain": 0.1}}).next_stage(history(TASKS, 900))
