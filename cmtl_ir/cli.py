@@ -11,6 +11,7 @@ import typer
 from cmtl_ir import cli_search
 from cmtl_ir.cli_data import data
 from cmtl_ir.cli_options import (
+    Backbone,
     Device,
     DryRun,
     File,
@@ -20,7 +21,9 @@ from cmtl_ir.cli_options import (
     Ray,
     Set,
     TrackingUri,
+    Weights,
     Workers,
+    checkpoint_of,
     experiments,
     part_names,
 )
@@ -105,19 +108,30 @@ def schema() -> None:
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")],
+    run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")] = "",
     file: Annotated[str, typer.Option(help="Experiment whose test sets to score.", autocompletion=experiments)] = "",
+    weights: Weights = None,
+    backbone: Backbone = "",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
-    """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER)."""
+    """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
+    (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
     from cmtl_ir import config, display, restoration
+    from cmtl_ir.errors import UserError
 
-    folder = restoration.find_run(run, out)
-    experiment = config.load(file or str(restoration.experiment_of(folder, out)), set_)
-    rows = restoration.evaluate(folder, experiment, out=out, device=device)
+    if weights is not None:
+        if run or not file:
+            raise UserError("--weights needs the experiment whose test sets to score, --file, and takes no run")
+        fields = [one for one in set_ if one.startswith("backbone.")]
+        used: Any = checkpoint_of(weights, backbone, fields)
+        experiment = config.load(file, [one for one in set_ if one not in fields])
+    else:
+        used = restoration.find_run(run, out)
+        experiment = config.load(file or str(restoration.experiment_of(used, out)), set_)
+    rows = restoration.evaluate(used, experiment, out=out, device=device)
     display.scores(rows, experiment.evaluation.protocol, csv)
 
 
@@ -146,21 +160,36 @@ def similarity(
 
 @app.command()
 def restore(
-    run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")],
-    source: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
-    target: Annotated[Path, typer.Argument(help="Where to write; a folder keeps the source's structure.")],
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] SOURCE TARGET",
+            help="A finished run (COMPARISON/LABEL[/SEED], its hash or folder; none with --weights), an image or a "
+            "folder of images, and where to write; a folder keeps the source's structure.",
+        ),
+    ],
     task: Annotated[str | None, typer.Option(help="Task name, for explicit prompts and grouped runs.")] = None,
+    weights: Weights = None,
+    backbone: Backbone = "",
+    set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Field of BACKBONE: width=64.")] = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
     tile: Annotated[int, typer.Option(help="Larger sides go through overlapping tiles.", min=64)] = 1024,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
-    """Restore images with a trained run."""
+    """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME)."""
     from cmtl_ir import display, restoration
+    from cmtl_ir.errors import UserError
 
+    expected = 3 if weights is None else 2
+    if len(places) != expected:
+        wanted = "RUN SOURCE TARGET" if weights is None else "SOURCE TARGET"
+        raise UserError(f"expected {wanted}, found {' '.join(places)}")
+    source, target = map(Path, places[-2:])
+    used: Any = places[0] if weights is None else checkpoint_of(weights, backbone, set_)
     with display.counting("restoring") as told:
         files = restoration.restore(
-            run, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, told=told,
+            used, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, told=told,
             say=display.say,
         )  # fmt: skip
     display.say(f"{len(files)} image{'s' if len(files) != 1 else ''} restored into {target}")

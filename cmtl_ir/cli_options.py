@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:  # `--help` loads nothing heavy
+    from cmtl_ir.published import Published
 
 
 def experiments(incomplete: str) -> list[str]:
@@ -18,6 +21,23 @@ def part_names(incomplete: str) -> list[str]:
     from cmtl_ir.catalogue import all_names
 
     return [name for name in all_names() if name.startswith(incomplete)]
+
+
+def backbone_names(incomplete: str) -> list[str]:
+    from cmtl_ir.backbones import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def checkpoint_of(file: Path, backbone: str, fields: list[str]) -> Published:
+    """What --weights and --backbone name, its fields given as FIELD=VALUE or backbone.FIELD=VALUE."""
+    from cmtl_ir.backbones import names
+    from cmtl_ir.errors import UserError
+    from cmtl_ir.published import published
+
+    if not backbone:
+        raise UserError(f"--weights {file}: say with --backbone whose they are: {', '.join(names())}")
+    return published(file, backbone, fields)
 
 
 File = Annotated[
@@ -34,3 +54,8 @@ Workers = Annotated[int, typer.Option(min=1, help="So many runs at once, each in
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="The same on a Ray cluster, WORKERS at once.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; earlier results are renamed, not deleted.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would run, without training.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="An authors' checkpoint (.pth, .ckpt, .safetensors) in place of RUN."),
+]
+Backbone = Annotated[str, typer.Option(metavar="NAME", help="The network of --weights.", autocompletion=backbone_names)]

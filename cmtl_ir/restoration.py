@@ -1,10 +1,10 @@
-"""Using a trained run: restore images, score them again."""
+"""Using a trained run, or an authors' checkpoint: restore images, score them again."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cmtl_ir.evaluation import Evaluator, restore_tiled
 from cmtl_ir.grouping_evaluation import grouped_scores
 from cmtl_ir.grouping_router import FILE, GroupedModel, is_grouped
 from cmtl_ir.learner import pick_device, placed
+from cmtl_ir.published import Published
 from cmtl_ir.tasks.images import decode
 from cmtl_ir.tasks.suite import build_tasks
 
@@ -76,7 +77,7 @@ def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
 
 
 def restore(
-    run: str | Path,
+    run: str | Path | Published,
     source: str | Path,
     target: str | Path,
     *,
@@ -88,17 +89,18 @@ def restore(
     told: Callable[[int, int, Path], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Restore an image or a folder of images with a trained run; returns the files written.
+    """Restore an image or a folder of images with a trained run or a checkpoint; returns the files written.
 
     A grouped run sends each image to the model of the nearest group, which `say` is told, unless `task` is given.
     `told` is called with (number, total, file). Never overwrites unless asked. Raises UserError.
     """
-    chosen, folder = pick_device(device), find_run(run, out)
+    chosen = pick_device(device)
+    used = run if isinstance(run, Published) else find_run(run, out)
     pairs = list(_pairs(Path(source), Path(target)))
     standing = [there for _, there in pairs if there.exists()]
     if standing and not overwrite:
         raise UserError(f"{standing[0]} exists ({len(standing)} of {len(pairs)} files); say --overwrite to replace it")
-    answer = _restorer(folder, chosen, task, tile, say)
+    answer = _restorer(used, chosen, task, tile, say)
     for number, (file, there) in enumerate(pairs, 1):
         there.parent.mkdir(parents=True, exist_ok=True)
         _restore_file(answer, file, there, chosen)
@@ -108,16 +110,19 @@ def restore(
 
 
 def _restorer(
-    folder: Path, device: torch.device, task: str | None, tile: int, say: Callable[[str], None] | None
+    run: Path | Published, device: torch.device, task: str | None, tile: int, say: Callable[[str], None] | None
 ) -> Callable[[Tensor, Path], Tensor]:
     """(degraded [1, 3, H, W], its file) -> restored, by a run's model or by that of the group it is sent to."""
-    if not is_grouped(folder):
-        model, tasks = load_model(folder, device)
+    if isinstance(run, Published):
+        if task is not None and not task.isdecimal():
+            raise UserError(f"--task {task!r}: a checkpoint names no tasks; give the number of its prompt, from 0")
+        return _by_model(run.model(device), int(task or 0), device, tile)
+    if not is_grouped(run):
+        model, tasks = load_model(run, device)
         if task is not None and task not in tasks:
             raise UserError(f"--task {task!r}: this run knows {', '.join(tasks)}")
-        numbers = torch.tensor([tasks.index(task) if task else 0], device=device)
-        return lambda image, file: restore_tiled(model, image, numbers, tile)
-    grouped = GroupedModel(folder, device)
+        return _by_model(model, tasks.index(task) if task else 0, device, tile)
+    grouped = GroupedModel(run, device)
 
     def answer(image: Tensor, file: Path) -> Tensor:
         routing = grouped.told(task) if task is not None else grouped.find(image)
@@ -126,6 +131,11 @@ def _restorer(
         return grouped.restored(image, routing, tile)
 
     return answer
+
+
+def _by_model(model: nn.Module, task: int, device: torch.device, tile: int) -> Callable[[Tensor, Path], Tensor]:
+    numbers = torch.tensor([task], device=device)
+    return lambda image, file: restore_tiled(model, image, numbers, tile)
 
 
 def _restore_file(answer: Callable[[Tensor, Path], Tensor], file: Path, there: Path, device: torch.device) -> None:
@@ -147,20 +157,25 @@ def _pairs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def evaluate(
-    run: str | Path, experiment: Experiment, *, out: str | Path = "runs", device: str = "auto"
+    run: str | Path | Published, experiment: Experiment, *, out: str | Path = "runs", device: str = "auto"
 ) -> list[dict[str, Any]]:
-    """Score a trained run on an experiment's test sets: one row an image, as `Evaluator.scores` gives them."""
+    """Score a run or a checkpoint on an experiment's test sets: one row an image, as `Evaluator.scores` gives them."""
     chosen = pick_device(device)
+    if isinstance(run, Published):
+        model = run.model(chosen)
+        return _evaluator(experiment, list(experiment.tasks), chosen).scores(model)
     folder = find_run(run, out)
-    grouped = GroupedModel(folder, chosen) if is_grouped(folder) else None
-    model, known = (None, grouped.tasks) if grouped is not None else load_model(folder, chosen)
-    seed = experiment.seeds[0]
-    tasks = build_tasks(experiment.tasks, experiment.data, seed, chosen)
-    if missing := sorted(set(tasks) - set(known)):
+    if is_grouped(folder):
+        grouped = GroupedModel(folder, chosen)
+        return grouped_scores(grouped, _evaluator(experiment, grouped.tasks, chosen))
+    model, known = load_model(folder, chosen)
+    return _evaluator(experiment, known, chosen).scores(model)
+
+
+def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.device) -> Evaluator:
+    """Of the experiment's tasks, in the order in which the model knows them."""
+    if missing := sorted(set(experiment.tasks) - set(known)):
         raise UserError(f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}")
+    tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device)
     ordered = {name: tasks[name] for name in known if name in tasks}
-    evaluator = Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, chosen)
-    if model is None:
-        assert grouped is not None
-        return grouped_scores(grouped, evaluator)
-    return evaluator.scores(model)
+    return Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, device)
