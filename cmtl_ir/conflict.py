@@ -244,7 +244,7 @@ def _records(step: int, names: Sequence[str], tables: Sequence[Array], moved: Ar
     for place, i in enumerate(order):
         for j in order[place:]:
             product, *others = (float(table[i, j]) for table in tables)
-            known = [value if math.isfinite(value) else None for value in others]
+            crossed, cosine, similarity, curvature = (value if math.isfinite(value) else None for value in others)
             own = float(moved[i]) if moved is not None and i == j else None
-            records.append(PairRecord(step, names[i], names[j], product, *known, own))
+            records.append(PairRecord(step, names[i], names[j], product, crossed, cosine, similarity, curvature, own))
     return records

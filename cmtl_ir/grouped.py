@@ -92,7 +92,7 @@ class Grouping(TorchFunctionMode):
             raise Unsupported(f"{name}: {error}") from None
         if name in EXPANDING and (size := _new_first(func, args, kwargs, self.sink.samples)) is not None:
             return Expand.apply(self.sink, args[0], id(args[0]), size)
-        sources = [tensor for tensor in tensors if id(tensor) in self.tracked]
+        sources = list({id(tensor): tensor for tensor in tensors if id(tensor) in self.tracked}.values())
         return tree_map(lambda made: self._track(made, sources), func(*args, **kwargs))
 
     def _track(self, made: Any, sources: list[Tensor]) -> Any:

@@ -160,21 +160,24 @@ class Broadcast(Function):
         wide = p.view(shape)
         if kind == "prelu":
             return torch.where(x > 0, x, x * wide.to(x.dtype))
-        return {"mul": torch.mul, "add": torch.add, "sub": torch.sub, "rsub": torch.rsub}[kind](x, wide)
+        if kind == "mul":
+            return x * wide
+        return x + wide if kind == "add" else x - wide if kind == "sub" else wide - x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, p = ctx.saved_tensors
-        own = {"mul": lambda: grad * x, "prelu": lambda: grad * x.clamp(max=0), "sub": lambda: -grad}
-        ctx.sink.put_sums(ctx.key, p, own.get(ctx.kind, lambda: grad)(), ctx.shape)
+        kind = ctx.kind
+        own = grad * x if kind == "mul" else grad * x.clamp(max=0) if kind == "prelu" else grad
+        ctx.sink.put_sums(ctx.key, p, -own if kind == "sub" else own, ctx.shape)
         dx = None
         if ctx.needs_input_grad[2]:
-            wide = p.view(ctx.shape)
-            through = {
-                "mul": lambda: grad * wide, "prelu": lambda: torch.where(x > 0, grad, grad * wide),
-                "rsub": lambda: -grad,
-            }  # fmt: skip
-            dx = through.get(ctx.kind, lambda: grad)().sum_to_size(ctx.x_shape)
+            through = grad
+            if kind in ("mul", "prelu"):
+                through = grad * p.view(ctx.shape)
+            if kind == "prelu":
+                through = torch.where(x > 0, grad, through)
+            dx = (-through if kind == "rsub" else through).sum_to_size(ctx.x_shape)
         return None, None, dx, None, None, None
 
 

@@ -118,7 +118,6 @@ def _broadcast(kind: str) -> Callable[..., Any]:
     return rule
 
 
-EXPANDING = {"expand", "expand_as", "broadcast_to", "repeat"}
 RULES: dict[str, Callable[..., Any]] = {
     "conv1d": _convolution(1, False),
     "conv2d": _convolution(2, False),
@@ -136,16 +135,3 @@ RULES: dict[str, Callable[..., Any]] = {
     "__rsub__": _broadcast("rsub"),
     "prelu": _broadcast("prelu"),
 }
-
-
-def _in_place(name: str) -> bool:
-    return (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name != "__invert__")
-
-
-def _new_first(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], samples: int) -> torch.Size | None:
-    """The size that a parameter is expanded to, where its first dimension is a new one that counts samples."""
-    with torch.no_grad():
-        size = func(args[0].detach(), *args[1:], **kwargs).shape
-    old = (*(1 for _ in size[args[0].dim() :]), *args[0].shape)
-    grown = size[0] % samples == 0 and old[0] == 1
-    return size if grown and all(a in (1, b) for a, b in zip(old, size, strict=True)) else None

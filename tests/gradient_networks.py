@@ -112,7 +112,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "halves": _use(lambda x, a: x * a.chunk(2)[0] + a.chunk(2)[1], (8, 1, 1)),
     "where": _use(lambda x, a: torch.where(x > 0, a, x), (4, 1, 1)),
     "resized": _use(lambda x, a: x + F.interpolate(a, (8, 8), mode="bilinear"), (1, 4, 4, 4)),
-    "indexed": lambda: Use(lambda x, a, task, index: x * a[index] + a[task], (8, 4, 1, 1)),
+    "indexed": lambda: Use(lambda x, a, task, index: x * a[index].sum(0) + a[task], (8, 4, 1, 1)),
 }  # fmt: skip
 
 

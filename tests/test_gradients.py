@@ -1,0 +1,380 @@
+"""Row gradients: every engine gives what autograd gives, in buffers that stay, and refuses what has no rows."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cmtl_ir.gradients import CHUNK, Engine, RowGradients, gramian
+
+from .backbones.cases import CASES, Case, image
+from .gradient_networks import NETWORKS, UNSUITED
+
+SIZES = ([2, 2], [1, 3, 1], [4, 1])
+ENGINES: tuple[Engine, ...] = ("stream", "grouped")
+both_engines = pytest.mark.parametrize("engine", ENGINES)
+every_network = pytest.mark.parametrize("name", NETWORKS)
+every_case = pytest.mark.parametrize(
+    "case", [case for name, case in CASES.items() if name != "airnet"], ids=[name for name in CASES if name != "airnet"]
+)
+
+
+class Step:
+    """A network, a batch of rows, and a loss that is not a sum over samples."""
+
+    def __init__(self, model: nn.Module, sizes: Sequence[int], side: int = 8, dtype: torch.dtype = torch.float64):
+        self.model, self.sizes = model, list(sizes)
+        self.x = image(3, side, side, batch=sum(sizes)).to(dtype)
+        self.tasks = torch.arange(sum(sizes)) % 7
+        self.passes = 0
+
+    def forward(self, start: int, stop: int) -> Any:
+        self.passes += 1
+        return self.model(self.x[start:stop], self.tasks[start:stop])
+
+    def loss(self, output: Any, row: int) -> Tensor:
+        parts = output if isinstance(output, list) else [output]
+        return torch.stack([((part - 0.3 * row) ** 2).mean().sqrt() for part in parts]).sum()
+
+    def rows(self, engine: Engine, **fields: Any) -> RowGradients:
+        """The engine after one call on this step."""
+        made = RowGradients(self.model, len(self.sizes), engine, **fields)
+        made(self.forward, self.sizes, self.loss)
+        return made
+
+    def losses(self) -> list[Tensor]:
+        """Of one joint forward pass, with their graph."""
+        output = self.forward(0, sum(self.sizes))
+        parts = [part.split(self.sizes) for part in (output if isinstance(output, list) else [output])]
+        pick = (lambda row: [part[row] for part in parts]) if isinstance(output, list) else lambda row: parts[0][row]
+        return [self.loss(pick(row), row) for row in range(len(self.sizes))]
+
+    def reference(self) -> Tensor:
+        """[K, P] by torch.autograd.grad, one backward pass a row through one graph."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        rows = []
+        for loss in self.losses():
+            pulled = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            rows.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, pulled, strict=True)])
+        return torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
+
+
+def built(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A network of one idea, with the same weights at each call."""
+    torch.manual_seed(0)
+    return NETWORKS[name]().to(dtype)
+
+
+def read(engine: RowGradients) -> Tensor:
+    """[K, P] in the order of `parameters()`, whatever their memory layout."""
+    return torch.stack([torch.cat([view.flatten() for view in row]) for row in engine._row_views])
+
+
+def assert_same_rows(found: Tensor, expected: Tensor, share: float = 1e-10) -> None:
+    """Equal up to a share of each row's largest entry."""
+    assert found.shape == expected.shape
+    error = (found - expected).abs().amax(1)
+    assert bool((error <= share * expected.abs().amax(1)).all()), error
+
+
+# ------------------------------------------------------------------------------------------------ the same rows
+
+
+@every_case
+def test_the_rows_of_every_backbone_are_those_of_autograd(case: Case) -> None:
+    model = case.build().train().to(memory_format=torch.channels_last)  # as a learner trains it
+    step = Step(model, [1, 2], side=16)
+    expected = step.reference()
+    for name in ENGINES:
+        found = step.rows(name)
+        assert found.fallback is None
+        assert_same_rows(read(found), expected)
+
+
+@both_engines
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+@every_network
+def test_the_rows_of_every_way_to_use_a_parameter_are_those_of_autograd(
+    name: str, sizes: list[int], engine: Engine
+) -> None:
+    step = Step(built(name), sizes)
+    found = step.rows(engine)
+    assert found.fallback is None
+    assert_same_rows(read(found), step.reference())
+
+
+@every_network
+def test_a_joint_pass_is_one_forward_pass(name: str) -> None:
+    step = Step(built(name), [2, 2, 1])
+    engine = step.rows("grouped")
+    step.passes = 0
+    engine(step.forward, step.sizes, step.loss)
+    assert step.passes == 1
+
+
+@pytest.mark.parametrize("name", UNSUITED)
+def test_what_a_joint_pass_cannot_split_goes_to_stream_with_the_reason(name: str) -> None:
+    make, reason = UNSUITED[name]
+    torch.manual_seed(0)
+    step = Step(make().double(), [5, 3])  # the width is 8, too: `turned` looks like samples
+    engine = step.rows("grouped")
+    assert engine.fallback is not None and reason in engine.fallback
+    assert_same_rows(read(engine), step.reference())
+
+
+@both_engines
+def test_the_losses_come_detached_and_no_gradient_is_left_behind(engine: Engine) -> None:
+    step = Step(built("windows"), [2, 1])
+    _, losses = RowGradients(step.model, 2, engine)(step.forward, step.sizes, step.loss)
+    assert not any(loss.requires_grad for loss in losses)
+    assert_close(torch.stack(losses), torch.stack(step.losses()).detach())
+    assert all(parameter.grad is None for parameter in step.model.parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_check_before_the_first_joint_pass_leaves_the_weights_as_they_were(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = NETWORKS["prompts"]()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    Step(model, [1, 2], dtype=torch.float32).rows("grouped")
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+@both_engines
+def test_a_repeated_step_repeats_to_the_last_bit(engine: Engine) -> None:
+    step = Step(built("prompts", torch.float32), [2, 3], dtype=torch.float32)
+    assert torch.equal(step.rows(engine).buffer, step.rows(engine).buffer)
+
+
+# ------------------------------------------------------------------------------------------------ micro-batches
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+@pytest.mark.parametrize("name", ["windows", "shared_and_unused", "group_norm"])
+def test_rows_in_micro_batches_are_the_rows_of_one_graph(name: str, micro_batch: int) -> None:
+    step = Step(built(name), [5, 1, 3])
+    assert_same_rows(read(step.rows("stream", micro_batch=micro_batch)), step.reference())
+
+
+@pytest.mark.parametrize(("micro_batch", "largest"), [(1, 1), (2, 2), (4, 4), (9, 5)])
+def test_no_forward_pass_holds_more_than_a_micro_batch(micro_batch: int, largest: int) -> None:
+    step, seen = Step(built("strides"), [5, 1, 3]), []
+
+    def forward(start: int, stop: int) -> Any:
+        seen.append(stop - start)
+        return step.forward(start, stop)
+
+    RowGradients(step.model, 3, "stream", micro_batch=micro_batch)(forward, step.sizes, step.loss)
+    assert max(seen) == largest
+
+
+# ------------------------------------------------------------------------------------------------------ buffers
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in any storage that an operation made anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in known:
+                self.numbers = max(self.numbers, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return output
+
+
+@both_engines
+def test_a_step_allocates_nothing_of_the_size_of_a_row(engine: Engine) -> None:
+    """24 pointwise layers: P = 24 * 272, one parameter has 256 numbers, one activation at most 512."""
+    model = nn.Sequential(nn.Conv2d(3, 16, 1), *(nn.Conv2d(16, 16, 1) for _ in range(24))).double()
+    step = Step(nn.Sequential(model), [1, 1], side=4)
+    step.forward = lambda start, stop: model(step.x[start:stop])  # type: ignore[method-assign]
+    made = step.rows(engine)
+    with Largest() as seen:
+        made(step.forward, step.sizes, step.loss)
+    assert made.size == 24 * 272 + 64 and 256 <= seen.numbers <= 1024
+
+
+@both_engines
+def test_the_buffers_stay_where_they_are_from_step_to_step(engine: Engine) -> None:
+    step = Step(built("prompts"), [2, 2])
+    made = step.rows(engine)
+    places = []
+    for _ in range(3):
+        rows, _ = made(step.forward, step.sizes, step.loss)
+        made.write_update(rows.mean(0))
+        places.append([rows.data_ptr(), *(p.grad.data_ptr() for p in made.parameters if p.grad is not None)])
+    assert places[0] == places[1] == places[2]
+
+
+@both_engines
+def test_fewer_rows_take_part_of_the_buffer_and_more_rows_a_larger_one(engine: Engine) -> None:
+    model = built("strides")
+    many, few = Step(model, [1, 2, 1]), Step(model, [2, 1])
+    made = few.rows(engine)
+    for step in (many, few, many):
+        rows, _ = made(step.forward, step.sizes, step.loss)
+        assert_same_rows(rows, step.reference())
+    assert len(made.buffer) == 3
+
+
+@both_engines
+def test_a_row_that_does_not_reach_a_parameter_leaves_no_old_number_there(engine: Engine) -> None:
+    class Switch(nn.Module):
+        used = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor, task: Tensor) -> Tensor:
+            return self.second(self.first(x)) if self.used else self.first(x)
+
+    step = Step(Switch().double(), [1, 1])
+    made = step.rows(engine)
+    step.model.used = False
+    rows, _ = made(step.forward, step.sizes, step.loss)
+    assert_same_rows(rows, step.reference())
+    made.write_update(rows.mean(0))
+    assert [parameter.grad is None for parameter in made.parameters] == [False, False, True, True]
+
+
+@both_engines
+@pytest.mark.parametrize("name", ["shared_and_unused", "strides", "patches"])
+def test_the_mean_of_the_rows_in_grad_is_what_a_joint_backward_leaves(name: str, engine: Engine) -> None:
+    step = Step(built(name).to(memory_format=torch.channels_last), [2, 2, 2])
+    made = step.rows(engine)
+    made.write_update(made.buffer.mean(0))
+    ours = [parameter.grad for parameter in made.parameters]
+    step.model.zero_grad(set_to_none=True)
+    torch.stack(step.losses()).mean().backward()
+    for parameter, found in zip(made.parameters, ours, strict=True):
+        assert (found is None) == (parameter.grad is None)
+        if found is not None and parameter.grad is not None:
+            assert found.stride() == parameter.stride()
+            assert_close(found, parameter.grad, rtol=1e-10, atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------- which parameters, which types
+
+
+@both_engines
+def test_rows_can_be_restricted_to_shared_blocks(engine: Engine) -> None:
+    step = Step(built("windows"), [2, 1])
+    names = [name for name, _ in step.model.named_parameters()]
+    made = step.rows(engine, restrict=lambda name: name.startswith("qkv"))
+    kept = torch.cat([torch.full((p.numel(),), n.startswith("qkv")) for n, p in step.model.named_parameters()])
+    assert made.names == tuple(name for name in names if name.startswith("qkv"))
+    assert_same_rows(read(made), step.reference()[:, kept])
+
+
+@both_engines
+def test_frozen_parameters_have_no_column(engine: Engine) -> None:
+    step = Step(built("strides"), [2, 1])
+    whole = step.reference()
+    step.model.first.requires_grad_(False)
+    frozen = sum(parameter.numel() for parameter in step.model.first.parameters())
+    assert_same_rows(read(step.rows(engine)), whole[:, frozen:])
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no parameter is trained"):
+        RowGradients(built("strides").requires_grad_(False), 2, "stream")
+
+
+@pytest.mark.parametrize("name", ["nafnet", "unet", "restormer", "swinir", "transweather"])
+def test_under_bfloat16_autocast_both_engines_give_float32_rows_near_the_exact_ones(name: str) -> None:
+    model = CASES[name].build(torch.float32).train().to(memory_format=torch.channels_last)
+    step = Step(model, [1, 2], side=16, dtype=torch.float32)
+    exact = step.reference()
+    plain = step.forward
+
+    def forward(start: int, stop: int) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return plain(start, stop).float()
+
+    step.forward = forward  # type: ignore[method-assign]
+    for way in ENGINES:
+        engine = step.rows(way)
+        rows = read(engine)
+        assert engine.fallback is None and rows.dtype == torch.float32
+        assert float(torch.cosine_similarity(rows, exact).min()) > 0.97
+        assert bool(((rows.norm(dim=1) / exact.norm(dim=1)).log().abs() < 0.2).all())
+
+
+# ------------------------------------------------------------------------------------- samples that see each other
+
+
+def coupled() -> Iterator[tuple[str, nn.Module, str]]:
+    """Networks in train mode, and the module that their error must name."""
+    yield "batch_norm", nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), "1"
+    yield "inside", nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))), "0.0"
+    yield "airnet", CASES["airnet"].build(), "E_pre.backbone.1"
+
+
+@both_engines
+@pytest.mark.parametrize(("model", "name"), [pair[1:] for pair in coupled()], ids=[pair[0] for pair in coupled()])
+def test_train_mode_batch_norm_is_refused_and_the_error_says_which_and_how(
+    model: nn.Module, name: str, engine: Engine
+) -> None:
+    step = Step(model.double().train(), [1, 1])
+    with pytest.raises(
+        ValueError, match=f"{re.escape(name)} .*couples the samples of a batch in train mode.*eval\\(\\)"
+    ):
+        step.rows(engine)
+
+
+@both_engines
+def test_the_way_out_that_the_error_names_works(engine: Engine) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).double().train()
+    model.get_submodule("1").eval()
+    step = Step(model, [2, 1])
+    step.forward = lambda start, stop: model(step.x[start:stop])  # type: ignore[method-assign]
+    assert_same_rows(read(step.rows(engine)), step.reference())
+
+
+def test_batch_norm_without_statistics_couples_in_eval_mode_too() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).double().eval()
+    with pytest.raises(ValueError, match="no running statistics"):
+        Step(model, [1, 1]).rows("stream")
+
+
+# ------------------------------------------------------------------------------------------------------ Gramian
+
+
+@pytest.mark.parametrize("columns", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
+def test_a_gramian_is_the_product_in_float64(columns: int) -> None:
+    rows = torch.randn(4, columns)
+    assert_close(gramian(rows), rows.double() @ rows.double().T, rtol=1e-13, atol=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-10, 1.0, 1e10, 1e20])
+def test_a_gramian_neither_overflows_nor_vanishes_in_float32(scale: float) -> None:
+    rows = torch.randn(3, 1000, generator=torch.Generator().manual_seed(1)) * scale
+    expected = (rows.double() / scale) @ (rows.double() / scale).T
+    assert_close(gramian(rows) / scale**2, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [-400, 0, 400])
+def test_rows_times_a_power_of_two_give_the_same_digits(exponent: int) -> None:
+    rows = torch.randn(3, 50, dtype=torch.float64)
+    digits = gramian(rows * 2.0**exponent) / 2.0**exponent / 2.0**exponent
+    assert torch.equal(digits, gramian(rows))
+
+
+def test_a_gramian_of_zeros_is_zero_and_of_infinities_is_not_finite() -> None:
+    assert torch.equal(gramian(torch.zeros(2, 9)), torch.zeros(2, 2, dtype=torch.float64))
+    assert not bool(torch.isfinite(gramian(torch.full((2, 9), math.inf, dtype=torch.float64))).any())
