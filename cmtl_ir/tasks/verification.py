@@ -53,29 +53,40 @@ def verify(tasks: Mapping[str, TaskConfig], data: DataConfig) -> Iterator[Findin
 
 
 def _wanted(tasks: Mapping[str, TaskConfig], data: DataConfig) -> Iterator[tuple[str, Wanted, Role]]:
-    """(where, what, role) of everything that the file names, shared images first."""
-    shared: list[tuple[str, Source | float | None, Role]] = [
-        ("data.clean", data.clean, "train"),
-        ("data.train", data.train, "train"),
-        ("data.val", data.val, "val"),
-        ("data.test", data.test, "test"),
-    ]
-    if any(task.degradation is not None and task.clean is None for task in tasks.values()):
-        for where, source, role in shared:
-            if source is not None and not isinstance(source, float):
-                yield from _clean(where, source, role)
-    for name, task in tasks.items():
-        if task.clean is not None:
-            yield from _clean(f"{name}.train", task.clean, "train")
-        elif task.paired:
-            yield from _pairs(f"{name}.train", task, "train")
-            if task.dataset is not None and task.test is None and has_test(task.dataset, task.split):
-                yield from _pairs(f"{name}.test", task, "test")
-        splits: tuple[tuple[Role, SplitConfig | None], ...] = (("val", task.val), ("test", task.test))
-        for role, split in splits:
-            if split is not None:
-                where = f"{name}.{role}"
-                yield from _pairs(where, split, role) if split.clean is None else _clean(where, split.clean, role)
+    """(where, what, role) of everything that a run would open, each once, shared images first."""
+    named = [one for name, task in tasks.items() for one in _of_task(name, task, data)]
+    once = {(where, str(wanted), role): (where, wanted, role) for where, wanted, role in named}
+    yield from sorted(once.values(), key=lambda one: not one[0].startswith("data."))
+
+
+def _of_task(name: str, task: TaskConfig, data: DataConfig) -> Iterator[tuple[str, Wanted, Role]]:
+    if not task.paired:
+        yield from _of_degradation(name, task, data)
+    else:
+        yield from _pairs(f"{name}.train", task, "train")
+        if task.dataset is not None and task.test is None and has_test(task.dataset, task.split):
+            yield from _pairs(f"{name}.test", task, "test")
+    splits: tuple[tuple[Role, SplitConfig | None], ...] = (("val", task.val), ("test", task.test))
+    for role, split in splits:
+        if split is not None:
+            where = f"{name}.{role}"
+            yield from _pairs(where, split, role) if split.clean is None else _clean(where, split.clean, role)
+
+
+def _of_degradation(name: str, task: TaskConfig, data: DataConfig) -> Iterator[tuple[str, Wanted, Role]]:
+    base, where = (data.clean, "data.clean") if task.clean is None else (task.clean, f"{name}.train")
+    train = data.train if task.clean is None else None
+    yield from _clean(where, base, "train") if train is None else _clean("data.train", train, "train")
+    if task.val is None and data.val is not None and not isinstance(data.val, float):
+        yield from _clean("data.val", data.val, "val")
+    if task.test is not None:
+        return
+    if data.test is not None:
+        yield from _clean("data.test", data.test, "test")
+    elif isinstance(base, DatasetSource) and has_test(base.dataset, base.split):
+        yield from _clean(where.replace("train", "test"), base, "test")
+    elif train is not None:
+        yield from _clean(where, base, "train")  # of which a part is held out for test
 
 
 def _pairs(where: str, config: PairsConfig, role: Role) -> Iterator[tuple[str, Wanted, Role]]:
@@ -85,8 +96,6 @@ def _pairs(where: str, config: PairsConfig, role: Role) -> Iterator[tuple[str, W
 def _clean(where: str, source: Source, role: Role) -> Iterator[tuple[str, Wanted, Role]]:
     for entry in source if isinstance(source, list) else [source]:
         yield where, entry, role
-        if where == "data.clean" and isinstance(entry, DatasetSource) and has_test(entry.dataset, entry.split):
-            yield where, entry, "test"
 
 
 def _described(wanted: Wanted) -> str:

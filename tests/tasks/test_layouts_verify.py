@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from cmtl_ir import config, yaml
+from cmtl_ir import cli, config, yaml
 from cmtl_ir.tasks.layout_table import LAYOUTS
 from cmtl_ir.tasks.verification import Finding, verify
 from tests.tasks.files import folder_of, pattern, truncate, write
@@ -87,6 +86,18 @@ def test_every_split_is_looked_at(tmp_path: Path, root: Path) -> None:
     assert list(found_of({"degradation": "haze"}, val=0.2, test=photos)) == ["data.clean", "data.test"]
 
 
+def test_what_no_run_would_open_is_not_asked_for(tmp_path: Path) -> None:
+    """Test images of a set that serves training alone; clean images of tasks that have their own."""
+    tree(tmp_path / "DIV2K", LAYOUTS["div2k"].forms("train")[0], 2)
+    div2k, photos = {"dataset": "div2k", "root": str(tmp_path / "DIV2K")}, str(folder_of(tmp_path / "p", ["a.png"]))
+    haze = {"degradation": "haze"}
+    assert list(found_of(haze, clean=div2k, test=photos)) == ["data.clean", "data.test"]
+    assert list(found_of({**haze, "clean": div2k})) == ["rain.train", "rain.test"]
+    assert list(found_of({**haze, "clean": div2k}, test=photos, train=photos)) == ["data.test", "rain.train"]
+    assert list(found_of(haze, train=photos, clean=div2k)) == ["data.train", "data.clean"]
+    assert "no test images" in found_of(haze, clean=div2k)["data.clean"].problems[0]
+
+
 def test_what_cannot_be_found_is_a_finding_not_a_crash(tmp_path: Path) -> None:
     finding = found_of({"dataset": "gopro", "root": str(tmp_path)})["rain.train"]
     assert "no train images" in finding.problems[0] and finding.published == 2103
@@ -103,38 +114,72 @@ def test_nothing_is_stored(root: Path, named: dict[str, Any], monkeypatch: pytes
 # -------------------------------------------------------------------------------------------------- the commands
 
 
-def data(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cmtl_ir", "data", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+class Answer(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
 
 
-def test_verify_ends_with_1_when_something_is_wrong(root: Path, named: dict[str, Any], tmp_path: Path) -> None:
-    file = tmp_path / "v.yaml"
-    file.write_text(yaml.dump({"name": "v", "tasks": {"rain": named}, "data": {"patch": 16}}))
+@pytest.fixture
+def data(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run `cmtl-ir data ...`."""
+
+    def run(*arguments: str | Path) -> Answer:
+        code = 0
+        try:
+            cli.main(["data", *map(str, arguments)])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def file(named: dict[str, Any], tmp_path: Path) -> Path:
+    """An experiment file that names Rain100H."""
+    path = tmp_path / "v.yaml"
+    path.write_text(yaml.dump({"name": "v", "tasks": {"rain": named}, "data": {"patch": 16}}))
+    return path
+
+
+def test_verify_ends_with_1_when_something_is_wrong(data: Callable[..., Answer], root: Path, file: Path) -> None:
     well = data("verify", file)
-    assert well.returncode == 0 and "100 of 100 published, ok" in well.stdout, well.stdout + well.stderr
+    assert well.code == 0 and "100 of 100 published, ok" in well.out, well
     for number in range(5):
         truncate(root / "input" / f"name{number}.png")
     wrong = data("verify", file, "--limit", "2")
-    assert wrong.returncode == 1 and "NOT ok" in wrong.stdout and "6 problems" in wrong.stdout, wrong.stdout
-    assert "name1.png" in wrong.stdout and "name2.png" not in wrong.stdout and "and 4 more" in wrong.stdout
+    assert wrong.code == 1 and "NOT ok" in wrong.out and "6 problems" in wrong.out, wrong
+    assert "name1.png" in wrong.out and "name2.png" not in wrong.out and "and 4 more" in wrong.out
+    assert "name2.png" in data("verify", file, "--limit", "0").out
 
 
-def test_list_shows_the_table_and_where_a_set_is_looked_for() -> None:
+def test_list_shows_the_table_and_where_a_set_is_looked_for(data: Callable[..., Answer]) -> None:
     table = data("list")
-    assert table.returncode == 0 and all(name in table.stdout for name in LAYOUTS)
+    assert table.code == 0 and all(name in table.out for name in LAYOUTS)
     one = data("list", "gopro")
-    assert "train 2103: train/{scene}/blur/{frame} with train/{scene}/sharp/{frame}" in one.stdout
-    assert "CC BY 4.0" in one.stdout
+    assert "train 2103: train/{scene}/blur/{frame} with train/{scene}/sharp/{frame}" in one.out
+    assert "CC BY 4.0" in one.out
     wrong = data("list", "gorpo")
-    assert wrong.returncode == 2 and "did you mean gopro" in wrong.stderr
+    assert wrong.code == 2 and "did you mean gopro" in wrong.err
 
 
-def test_pack_decodes_once(root: Path, named: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pack_decodes_once(
+    data: Callable[..., Answer], file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CMTL_IR_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "v.yaml"
-    file.write_text(yaml.dump({"name": "v", "tasks": {"rain": named}, "data": {"patch": 16}}))
     answer = data("pack", file)
-    assert answer.returncode == 0, answer.stderr
-    assert "rain" in answer.stdout and str(tmp_path / "cache") in answer.stdout.replace("\n", "")
-    assert len(list((tmp_path / "cache").glob("packs/*/index.json"))) == 2
+    assert answer.code == 0, answer.err
+    assert "rain" in answer.out and str(tmp_path / "cache") in answer.out.replace("\n", "")
+    packs = sorted((tmp_path / "cache").glob("packs/*/pixels-*"))
+    assert len(packs) == 2
+    assert data("pack", file).code == 0 and sorted((tmp_path / "cache").glob("packs/*/pixels-*")) == packs
+
+
+def test_a_broken_image_stops_packing_by_name(data: Callable[..., Answer], root: Path, file: Path) -> None:
+    truncate(root / "target" / "name7.png")
+    answer = data("pack", file)
+    assert answer.code == 2 and f"{root / 'target' / 'name7.png'}" in answer.err and "on_error: skip" in answer.err
+    assert data("pack", file, "--set", "data.on_error=skip").code == 0
