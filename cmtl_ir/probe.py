@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.checkpoint import load_weights
 from cmtl_ir.evaluation import final_output
+from cmtl_ir.learner import initial_model, placed
 from cmtl_ir.strategy import Batch, Learner
 from cmtl_ir.unlearning import Request
 
@@ -48,6 +49,8 @@ def target_psnr(learner: Learner, request: Request) -> float:
     """Where forgetting is complete, in dB on the probe: the retrained reference's PSNR, without one the identity's."""
     if request.reference is None:
         return probe_psnr(learner, request.forget, nn.Identity())
-    network = copy.deepcopy(learner.model)
-    network.load_state_dict(load_weights(request.reference)[0])
+    weights, header = load_weights(request.reference)
+    network = initial_model(json.loads(header["backbone"]), 0)  # the model that forgets may be an ensemble
+    network.load_state_dict(weights)
+    network = placed(network, next(learner.model.parameters()).device)
     return probe_psnr(learner, request.forget, network.eval())

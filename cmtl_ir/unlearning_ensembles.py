@@ -39,10 +39,19 @@ class FromStage:
     folder: Path
     stage: int
 
+    def _saved(self) -> checkpoint.Checkpoint | None:
+        found = sorted((self.folder / "stages").glob(f"{self.stage:02d}-*"))
+        return checkpoint.load_latest(found[0]) if found else None
+
+    @property
+    def step(self) -> int:
+        """Steps that are taken over."""
+        saved = self._saved()
+        return saved.step if saved is not None else 0
+
     def __call__(self, learner: Learner, recorder: Recorder) -> None:
         """Take up weights, counters and history."""
-        found = sorted((self.folder / "stages").glob(f"{self.stage:02d}-*"))
-        saved = checkpoint.load_latest(found[0]) if found else None
+        saved = self._saved()
         if saved is None:
             return
         learner.load_tree(saved.tree)
@@ -88,7 +97,7 @@ def _identity(job: Job, one: Constituent, curriculum: Curriculum) -> dict[str, A
 
 def _ensemble(job: Job, remaining: Sequence[Constituent], made: Sequence[Planned]) -> Planned:
     experiment = experiment_for(job, job.method.recipe())
-    backbone = {"name": "ensemble", "of": experiment.backbone, "members": len(made)}
+    backbone = {"name": "ensemble", "of": job.origin.experiment.backbone, "members": len(made)}
     experiment = experiment.model_copy(update={"backbone": backbone})
     parts = [
         {"run": run.run.hash, "touched": one.touched, "same_stages": one.same_stages}

@@ -23,8 +23,8 @@ class Origin:
     """A finished run: an ordinary one, or one that has forgotten something before."""
 
     folder: Path
-    name: str
-    """COMPARISON.LABEL, for the names of what is made of it."""
+    comparison: str
+    """One that lists it."""
     label: str
     seed: int
     root: Path
@@ -33,8 +33,15 @@ class Origin:
     """Of that ordinary run."""
     forgotten: tuple[str, ...]
     """By earlier requests."""
+    backbone: dict[str, Any]
+    """Of this run; another than the ordinary run's where constituents were remade."""
     prepared: Prepared
     """The ordinary run's experiment, with its strategy as the only one, and its data."""
+
+    @property
+    def name(self) -> str:
+        """COMPARISON.LABEL, for the names of what is made of it."""
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.comparison}.{self.label}")
 
     @property
     def hash(self) -> str:
@@ -95,8 +102,21 @@ def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
             f"{file} no longer describes the run {root.name}: its data, tasks or settings have changed since, so "
             "what was learnt from them cannot be told. Restore them, or train the run again"
         )
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{file.parent.name}.{label}")
-    return Origin(folder, name, label, seed, root, identity, forgotten, prepared)
+    return Origin(folder, file.parent.name, label, seed, root, identity, forgotten, found["backbone"], prepared)
+
+
+def find_origins(run: str | Path, out: Path, device: str = "auto") -> list[Origin]:
+    """The finished run of that name; COMPARISON/LABEL names the run of every seed. Raises UserError like the above."""
+    hashes = [row["hash"] for name, row in _rows(out) if name == str(run)]
+    names = [run] if len(hashes) < 2 else [out / "store" / hash_ for hash_ in hashes]
+    return [find_origin(name, out, device) for name in names]
+
+
+def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(COMPARISON/LABEL, row) of every comparison's list of runs."""
+    files = sorted(out.glob("*/runs.json"))
+    rows = [(file.parent.name, row) for file in files for row in json.loads(file.read_text())]
+    return [(f"{comparison}/{row['label']}", row) for comparison, row in rows]
 
 
 def _finished(name: str, out: Path) -> Path:
@@ -105,9 +125,10 @@ def _finished(name: str, out: Path) -> Path:
         if (folder / "result.json").is_file():
             return folder
     except UserError as error:
-        folder = _begun(name, out)
-        if folder is None:
+        begun = _begun(name, out)
+        if begun is None:
             raise error from None
+        folder = begun
     raise UserError(
         f"the run {name!r} is not finished ({folder}): the command that started it, `cmtl-ir run FILE --out {out}`, "
         "brings it to its end; only then can it forget"
@@ -116,12 +137,11 @@ def _finished(name: str, out: Path) -> Path:
 
 def _begun(name: str, out: Path) -> Path | None:
     """The folder of the one run that was begun under this name."""
-    found = set()
-    for file in out.glob("*/runs.json"):
-        for row in json.loads(file.read_text()):
-            names = (f"{file.parent.name}/{row['label']}", f"{file.parent.name}/{row['label']}/{row['seed']}")
-            if name in names or row["hash"].startswith(name):
-                found.add(out / "store" / row["hash"])
+    found = {
+        out / "store" / row["hash"]
+        for label, row in _rows(out)
+        if name in (label, f"{label}/{row['seed']}", str(out / "store" / row["hash"])) or row["hash"].startswith(name)
+    }
     return next(iter(found)) if len(found) == 1 else None
 
 

@@ -14,13 +14,28 @@ from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import shown
 from cmtl_ir.parts import Problem
 from cmtl_ir.recorder import Progress
-from cmtl_ir.runs import Run, claim_folder, execute, merged_rows, set_aside
+from cmtl_ir.registry import suggestion
+from cmtl_ir.runs import Run, claim_folder, execute, merged_rows, prepare, set_aside
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
 from cmtl_ir.unlearning_config import methods_from
 from cmtl_ir.unlearning_ensembles import plan_ensemble
-from cmtl_ir.unlearning_origin import Origin, check_request, find_origin
+from cmtl_ir.unlearning_origin import Origin, check_request, find_origin, find_origins
 from cmtl_ir.unlearning_runs import Job, Planned, comparison_name, plan, refuse_impossible
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that was brought to its end."""
+
+    job: Job
+    runs: list[Planned]
+    """Those that it took; the last is its result."""
+
+    @property
+    def run(self) -> Run:
+        """The result."""
+        return self.runs[-1].run
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class Forgetting:
     folder: Path
     forget: tuple[str, ...]
     origins: list[Origin]
-    jobs: list[Job]
+    done: list[Done]
     tracking: Tracking
     parent: str
     """The MLflow run that stands for the request."""
@@ -44,16 +59,21 @@ def methods_named(names: Sequence[str], steps: int | None = None) -> dict[str, U
     made = methods_from(dict.fromkeys(names), problems)
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
+    return counted(made, steps)
+
+
+def counted(methods: Mapping[str, Unlearner], steps: int | None) -> dict[str, Unlearner]:
+    """The same with another number of steps where a method has one. Raises UserError where none has."""
     if steps is None:
-        return made
-    counted = {label for label, method in made.items() if type(method).with_steps is not Unlearner.with_steps}
-    if not counted:
-        raise UserError(f"--steps: {', '.join(made)} have no number of steps to choose")
-    return {label: method.with_steps(steps) if label in counted else method for label, method in made.items()}
+        return dict(methods)
+    able = {label for label, method in methods.items() if type(method).with_steps is not Unlearner.with_steps}
+    if not able:
+        raise UserError(f"--steps: {', '.join(methods)} have no number of steps to choose")
+    return {label: method.with_steps(steps) if label in able else method for label, method in methods.items()}
 
 
 def unlearn(
-    run: str | Path | Sequence[str | Path],
+    run: str | Path,
     forget: Sequence[str],
     methods: Mapping[str, Unlearner] | Sequence[str] = ("instance_wise",),
     *,
@@ -65,12 +85,12 @@ def unlearn(
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
 ) -> Forgetting:
-    """Make a finished run (or one a seed) forget tasks by each method; finished results are skipped.
+    """Make a finished run forget tasks by each method; finished results are skipped.
 
+    `run`: its folder, its hash, or COMPARISON/LABEL[/SEED]; without SEED the run of every seed.
     `use_retain`: False where the retained tasks' data must not be read. Raises UserError for what cannot be done.
     """
-    names = [run] if isinstance(run, str | Path) else list(run)
-    origins = [find_origin(name, Path(out), device) for name in names]
+    origins = find_origins(run, Path(out), device)
     asked = prepare_jobs(origins, forget, methods, steps, use_retain)
     return fulfil(origins, asked, Path(out), fresh, tracking_uri, progress)
 
@@ -88,6 +108,7 @@ def prepare_jobs(
     jobs = [Job(one, label, method, tuple(forget), use_retain) for label, method in known.items() for one in origins]
     for job in jobs:
         refuse_impossible(job)
+        runs_of(job)
     return sorted(jobs, key=lambda job: not (isinstance(job.method, Rerun) and job.method.is_reference))
 
 
@@ -113,12 +134,13 @@ def fulfil(
     made = Forgetting(name, folder, forget, list(origins), [], tracking, parent)
     for job in jobs:
         try:
-            for one in runs_of(job):
+            planned = runs_of(job)
+            for one in planned:
                 if fresh:
                     set_aside(one.run.folder)
-                execute(one.run, one.prepared, made.tracking, _mlflow_parent(made, job), _shown(one, progress))
-            _note(made.folder, job, one.run)
-            made.jobs.append(job)
+                execute(one.run, one.prepared, made.tracking, mlflow_parent(made, job), _shown(one, progress))
+            made.done.append(Done(job, planned))
+            _note(made.folder, made.done[-1])
         except TrainingError as error:
             made.failures[f"{job.label}, seed {job.origin.seed}"] = str(error)
     return made
@@ -128,14 +150,15 @@ def _shown(one: Planned, progress: Callable[[Run], Progress] | None) -> Progress
     return progress(one.run) if progress is not None else None
 
 
-def _note(folder: Path, job: Job, run: Run) -> None:
+def _note(folder: Path, done: Done) -> None:
     """The comparison's list of runs: what the report is made of, and what `RUN` may name."""
+    job, run = done.job, done.run
     row = {"label": job.label, "seed": run.seed, "hash": run.hash, "parent": job.origin.hash}
     file = folder / "runs.json"
     file.write_text(json.dumps(merged_rows(file, [row]), indent=1))
 
 
-def _mlflow_parent(made: Forgetting, job: Job) -> str:
+def mlflow_parent(made: Forgetting, job: Job) -> str:
     """The run that is made to forget, if this store has it; else the comparison."""
     before = Delivery.read(job.origin.folder)
     if before.run_id and before.uri == shown(made.tracking.uri):
@@ -143,22 +166,39 @@ def _mlflow_parent(made: Forgetting, job: Job) -> str:
     return made.parent
 
 
-def from_experiment(experiment: Experiment, out: Path, device: str = "auto") -> tuple[list[Origin], list[Job]]:
-    """Origins and jobs of an experiment file's `unlearning:`. Raises UserError where a run is not finished."""
-    from cmtl_ir.runs import prepare
+def from_experiment(
+    experiment: Experiment,
+    file: str,
+    out: Path,
+    device: str = "auto",
+    chosen: Sequence[str] = (),
+    steps: int | None = None,
+) -> tuple[list[Origin], list[Job]]:
+    """Origins and jobs of an experiment file's `unlearning:`; `chosen`: only these methods, `steps`: another budget.
 
+    Raises UserError where a run is not finished.
+    """
     asked = experiment.unlearning
     if asked is None:
-        raise UserError(f"{experiment.name} has no `unlearning:`; say which run is to forget what, by which methods")
-    strategy = experiment.strategies[asked.run]
-    one_only = experiment.model_copy(update={"strategies": {asked.run: strategy}})
-    missing = [run for run in prepare(one_only, out, device).runs if run.status != "finished"]
+        raise UserError(
+            f"{file} has no `unlearning:`; say which run is to forget what: cmtl-ir unlearn RUN --forget TASK"
+        )
+    one_only = experiment.model_copy(update={"strategies": {asked.run: experiment.strategies[asked.run]}})
+    runs = prepare(one_only, out, device).runs
+    missing = [run for run in runs if run.status != "finished"]
     if missing:
         seeds = " ".join(f"--seed {run.seed}" for run in missing)
         raise UserError(
             f"{missing[0].name} is not finished ({missing[0].status}); train it first: "
-            f"cmtl-ir run FILE --strategy {asked.run} {seeds} --out {out}"
+            f"cmtl-ir run {file} --strategy {asked.run} {seeds} --out {out}"
         )
-    runs = prepare(one_only, out, device).runs
     origins = [find_origin(run.folder, out, device) for run in runs]
-    return origins, prepare_jobs(origins, asked.forget, asked.methods, use_retain=asked.retain)
+    methods = counted(_chosen(asked.methods, chosen), steps)
+    return origins, prepare_jobs(origins, asked.forget, methods, use_retain=asked.retain)
+
+
+def _chosen(methods: Mapping[str, Unlearner], chosen: Sequence[str]) -> dict[str, Unlearner]:
+    for label in chosen:
+        if label not in methods:
+            raise UserError(f"--method {label!r}: {suggestion(label, list(methods))}")
+    return {label: method for label, method in methods.items() if label in chosen or not chosen}

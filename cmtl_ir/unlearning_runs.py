@@ -68,6 +68,11 @@ class Without:
     forgotten: tuple[str, ...]
     stage: int = 0
 
+    @property
+    def step(self) -> int:
+        """Steps that were taken over."""
+        return self.origin.stage_end(self.stage).step if self.stage > 0 else 0
+
     def __call__(self, learner: Learner, recorder: Recorder) -> None:
         """Take up the stage's result and the curve up to there."""
         learner.struck = frozenset(self.forgotten)
@@ -117,13 +122,11 @@ def plan(job: Job) -> Planned:
 def _rerun(job: Job, method: Rerun) -> Planned:
     origin, number = job.origin, 0
     experiment = named(origin.experiment, job)
-    if method.is_reference:
-        identity = reference_identity(job)
-    else:
+    if not method.is_reference:
         number = method.starting_stage(stages_of(origin.stage_end().tree), job.forgotten)
-        step = origin.stage_end(number).step if number > 0 else 0
-        identity = identity_for(job, experiment, {"from_step": step})
-    begin = Without(origin, job.forgotten, number)
+    begin, identity = Without(origin, job.forgotten, number), reference_identity(job)
+    if number > 0:  # otherwise it is retraining, the very same run
+        identity = identity_for(job, experiment, {"from_step": begin.step})
     return planned(job, experiment, Run(job.label, origin.seed, origin.strategy, identity, Path(), tags_of(job), begin))
 
 
@@ -161,6 +164,7 @@ def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
     training = TrainingConfig.model_validate(merged(experiment.training.model_dump(mode="json"), recipe))
     return experiment.model_copy(
         update={
+            "backbone": job.origin.backbone,
             "training": training,
             "evaluation": experiment.evaluation.model_copy(update={"every": 0}),
             "conflict": experiment.conflict.model_copy(update={"every": 0}),

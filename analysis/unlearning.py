@@ -1,0 +1,126 @@
+"""The report of a request to forget: one table, one figure, restored images side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from cmtl_ir.statistics import Interval, seed_interval
+from cmtl_ir.unlearning_report import NO_REFERENCE, Measured, Report, notes, verdict
+
+from .formats import Cell, Table, comma_separated, latex, markdown, number, with_ends, with_interval
+from .unlearning_figures import overview, side_by_side
+
+Value = Callable[[Measured], float | None]
+
+
+def leave_report(report: Report) -> list[Path]:
+    """Write table.csv, .md and .tex, overview.png/.pdf/.svg and restored-TASK.png ... beside the runs."""
+    table, folder = forgetting_table(report), report.folder
+    writers = {"csv": comma_separated, "md": markdown, "tex": latex}
+    files = [folder / f"table.{kind}" for kind in writers]
+    for file, write in zip(files, writers.values(), strict=True):
+        file.write_text(write(table))
+    words = folder / "verdict.md"
+    words.write_text(in_words(report))
+    files += [words, *overview(report, folder / "overview")]
+    for task in (*report.forget, *report.retain):
+        files += side_by_side(report, task, folder / f"restored-{task}")
+    return files
+
+
+def in_words(report: Report) -> str:
+    """Every method's verdict, and what the figures mean."""
+    lines = [f"# {report.name}: forget {', '.join(report.forget)}", ""]
+    for label in report.labels:
+        said = verdict(report, label) or ["nothing to object"]
+        if not report.of(label)[0].is_original:
+            lines.append(f"- **{label}**: {'; '.join(said)}")
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(report))]) + "\n"
+
+
+def forgetting_table(report: Report) -> Table:
+    """Method x everything: mean and 95 % t-interval over seeds."""
+    columns = _columns(report)
+    headings = ["method", *columns, "membership AUC", "relearning steps", "steps", "seconds", "in words"]
+    rows = [_untouched(report, len(headings))]
+    for label in report.labels:
+        models = report.of(label)
+        cells = [_cell(value, models, digits) for value, digits in columns.values()]
+        cells += [_attack(models), _relearning(report, models), *_cost(models)]
+        rows.append([Cell(label), *cells, Cell("; ".join(verdict(report, label)))])
+    title = f"Without {', '.join(report.forget)}: PSNR in dB, output distance in levels of 255"
+    return Table("unlearning", title, headings, rows, notes(report))
+
+
+def _columns(report: Report) -> dict[str, tuple[Value, int]]:
+    """Heading -> (figure of a model, digits): forgotten tasks first, then retained ones."""
+    found: dict[str, tuple[Value, int]] = {}
+    for task in report.forget:
+        found |= _scores(task) | {f"gap {task}": (partial(report.gap, task=task), 2)}
+    for task in report.retain:
+        found |= _scores(task)
+        found[f"harm {task}"] = (partial(report.harm, task=task), 2)
+        found[f"gap {task}"] = (partial(report.gap, task=task), 2)
+    found["distance forget"] = (lambda one: _distance(one, report.forget), 2)
+    found["distance retain"] = (lambda one: _distance(one, report.retain), 2)
+    return found
+
+
+def _scores(task: str) -> dict[str, tuple[Value, int]]:
+    return {
+        f"PSNR {task}": (lambda one: one.result["psnr"][task], 2),
+        f"SSIM {task}": (lambda one: one.result["ssim"][task], 4),
+    }
+
+
+def _distance(one: Measured, tasks: Sequence[str]) -> float | None:
+    """Mean |output - retrained model's| over the tasks, in levels of 255."""
+    if one.audit.distance is None:
+        return None
+    return 255.0 * sum(one.audit.distance[task] for task in tasks) / len(tasks)
+
+
+def _cell(value: Value, models: Sequence[Measured], digits: int) -> Cell:
+    found = [value(one) for one in models]
+    known = [one for one in found if one is not None]
+    return with_interval(seed_interval(known), digits) if len(known) == len(found) else Cell(NO_REFERENCE)
+
+
+def _attack(models: Sequence[Measured]) -> Cell:
+    """Mean AUC over seeds with the interval that follows from the samples attacked, seed by seed."""
+    found = [one.audit.attack for one in models]
+    if any(not math.isfinite(one.estimate) for one in found):
+        return Cell("too few")
+    mean = sum(one.estimate for one in found) / len(found)
+    half = math.sqrt(sum(((one.high - one.low) / 2) ** 2 for one in found)) / len(found)
+    return with_ends(Interval(mean, max(0.0, mean - half), min(1.0, mean + half), len(found)), 2)
+
+
+def _relearning(report: Report, models: Sequence[Measured]) -> Cell:
+    found = [one.audit.relearning for one in models if one.audit.relearning is not None]
+    if not found:
+        return Cell("–")
+    steps = [one.steps for one in found]
+    known = [step for step in steps if step is not None]
+    if len(known) < len(steps):
+        late = f"in {len(steps) - len(known)} of {len(steps)}" if len(steps) > 1 else ""
+        return Cell(f"> {report.budget} {late}".strip())
+    return with_interval(seed_interval(known), 0)
+
+
+def _cost(models: Sequence[Measured]) -> list[Cell]:
+    steps, seconds = ([getattr(one, field) for one in models] for field in ("steps", "seconds"))
+    return [number(sum(steps) / len(steps), 0), number(sum(seconds) / len(seconds), 0)]
+
+
+def _untouched(report: Report, width: int) -> list[Cell]:
+    """The degraded images as they came."""
+    first, cells = report.models[0].result, dict.fromkeys(_columns(report), Cell("–"))
+    for task in (*report.forget, *report.retain):
+        cells[f"PSNR {task}"] = number(first["psnr_input"][task])
+        cells[f"SSIM {task}"] = number(first["ssim_input"][task], 4)
+    row = [Cell("(degraded input)"), *cells.values()]
+    return row + [Cell("–")] * (width - len(row))

@@ -1,0 +1,94 @@
+"""`cmtl-ir unlearn`. Rooms are imported when the command needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmtl_ir.cli_options import Device, DryRun, Fresh, Offline, Out, Set, TrackingUri, experiments
+
+if TYPE_CHECKING:
+    from cmtl_ir.unlearning_origin import Origin
+    from cmtl_ir.unlearning_runs import Job
+
+
+def unlearning_names(incomplete: str) -> list[str]:
+    from cmtl_ir.registry import names
+
+    return [name for name in names("unlearning") if name.startswith(incomplete)]
+
+
+def unlearn(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE",
+            autocompletion=experiments,
+            help="A finished run (COMPARISON/LABEL[/SEED], its hash, or its folder) with --forget; or an experiment "
+            "with `unlearning:`.",
+        ),
+    ],
+    forget: Annotated[list[str], typer.Option(help="A task that the run is to forget (repeat the option).")] = [],  # noqa: B006
+    method: Annotated[
+        list[str],
+        typer.Option(
+            help="How (repeat the option); default: instance_wise, or all of FILE's.", autocompletion=unlearning_names
+        ),
+    ] = [],  # noqa: B006
+    steps: Annotated[int | None, typer.Option(help="Another budget for methods that take steps.", min=0)] = None,
+    retain: Annotated[bool, typer.Option(help="Whether data of the retained tasks may be read.")] = True,
+    relearn: Annotated[
+        int | None, typer.Option(help="Steps of relearning at most; 0: none (default 100).", min=0)
+    ] = None,
+    device: Device = "auto",
+    set_: Set = [],  # noqa: B006
+    out: Out = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    offline: Offline = False,
+    fresh: Fresh = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make a finished run forget tasks, and compare each result with the run retrained without them."""
+    from cmtl_ir import unlearning_display as shown
+    from cmtl_ir.display import live
+    from cmtl_ir.unlearning_report import RELEARN_STEPS, report_on
+    from cmtl_ir.unlearning_requests import fulfil
+
+    origins, jobs = _asked(what, forget, method, steps, retain, set_, out, device)
+    if dry_run:
+        shown.plan(jobs)
+        return
+    with live() as bars:
+        made = fulfil(origins, jobs, out, fresh, None if offline else tracking_uri, bars.of_run)
+    with shown.measuring() as told:
+        report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
+    from cmtl_ir.analysis.unlearning import leave_report
+
+    files = leave_report(report)
+    made.tracking.publish(made.parent, files)
+    shown.outcome(report, made.failures, files)
+    if made.failures:
+        raise typer.Exit(1)
+
+
+def _asked(
+    what: str, forget: list[str], method: list[str], steps: int | None, retain: bool, set_: list[str], out: Path,
+    device: str,
+) -> tuple[list[Origin], list[Job]]:  # fmt: skip
+    """With --forget a run is meant, without it an experiment file."""
+    from cmtl_ir import config
+    from cmtl_ir.errors import UserError
+    from cmtl_ir.unlearning_origin import find_origins
+    from cmtl_ir.unlearning_requests import from_experiment, prepare_jobs
+
+    if forget:
+        if set_:
+            raise UserError("--set changes an experiment file; a finished run is what it was trained as")
+        origins = find_origins(what, out, device)
+        return origins, prepare_jobs(origins, forget, method or ["instance_wise"], steps, retain)
+    if not what.endswith((".yaml", ".yml")) and what not in config.shipped_experiments():
+        raise UserError(f"--forget TASK: say which task the run {what!r} is to forget, or name an experiment file")
+    overrides = [*set_, *([] if retain else ["unlearning.retain=false"])]
+    return from_experiment(config.load(what, overrides), what, out, device, method, steps)

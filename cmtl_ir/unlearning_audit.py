@@ -1,0 +1,141 @@
+"""What one model knows, beside the retrained one: distance of outputs, membership inference, relearning time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cmtl_ir import checkpoint
+from cmtl_ir.config import Experiment, neutral
+from cmtl_ir.errors import UserError
+from cmtl_ir.evaluation import Evaluator
+from cmtl_ir.learner import Learner
+from cmtl_ir.probe import probe_psnr
+from cmtl_ir.statistics import Interval
+from cmtl_ir.unlearning_attack import membership
+from cmtl_ir.unlearning_origin import Origin
+from cmtl_ir.unlearning_relearn import TOLERANCE_DB, Relearning, relearning
+
+VERSION = 1
+"""Raised when a measure changes: audits written before it are made anew."""
+KEPT_PIXELS = 8_000_000
+"""The retrained model's answers are kept up to this many pixels; beyond, they are made anew for each model."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One model under one seed."""
+
+    distance: dict[str, float] | None
+    """Task -> mean |output - retrained model's output| over its test images; None: no reference."""
+    attack: Interval
+    """AUC of membership inference on the forgotten tasks."""
+    relearning: Relearning | None
+    """None: not asked for."""
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Audit:
+        """From what `asdict` made of it."""
+        again = plain["relearning"]
+        back = Relearning([(int(a), float(b)) for a, b in again["curve"]], again["target"]) if again else None
+        return cls(plain["distance"], Interval(**plain["attack"]), back)
+
+
+class Auditor:
+    """Measures models of one seed. Every model gets the same test images, draws and relearning budget."""
+
+    def __init__(self, origin: Origin, forget: Sequence[str], reference: Path | None, budget: int, home: Path) -> None:
+        self.origin, self.forget, self.reference = origin, tuple(forget), reference
+        self.budget, self.home = budget, home
+        self.tasks, self.device = origin.prepared.tasks[origin.seed], origin.prepared.device
+        evaluation = origin.experiment.evaluation
+        self.evaluator = Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
+        self._kept: list[Tensor] | None = None
+
+    def audit(self, folder: Path) -> Audit:
+        """The audit of a finished run; an earlier one under the same terms is read."""
+        file = self.home / f"{folder.name}.json"
+        terms = {
+            "version": VERSION,
+            "forget": list(self.forget),
+            "origin": self.origin.hash,
+            "reference": self.reference.name if self.reference else None,
+            "budget": self.budget,
+        }
+        if file.is_file() and (before := json.loads(file.read_text()))["terms"] == terms:
+            return Audit.of(before["audit"])
+        made = self._measured(folder)
+        self.home.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".writing")
+        temporary.write_text(json.dumps({"terms": terms, "audit": asdict(made)}, indent=1))
+        temporary.replace(file)
+        return made
+
+    def _measured(self, folder: Path) -> Audit:
+        learner, experiment = self._loaded(folder)
+        back = None
+        if self.budget > 0:
+            back = relearning(
+                experiment, self.tasks, learner.model.state_dict(), self.origin.seed, self.device, self.forget,
+                self._original_psnr - TOLERANCE_DB, self.budget,
+            )  # fmt: skip
+        attack = membership(learner, self._drawn, self.forget)
+        return Audit(self._distance(learner) if self.reference else None, attack, back)
+
+    def _loaded(self, folder: Path) -> tuple[Learner, Experiment]:
+        """A learner that holds a finished run's weights."""
+        weights, header = checkpoint.load_weights(folder / "weights.safetensors")
+        experiment = self.origin.experiment.model_copy(update={"backbone": json.loads(header["backbone"])})
+        learner = Learner(experiment, neutral(), self.tasks, self.origin.seed, self.device)
+        learner.model.load_state_dict(weights)
+        return learner, experiment
+
+    @cached_property
+    def _original_psnr(self) -> float:
+        """Of the run that is made to forget, on the probe, in dB."""
+        return probe_psnr(self._loaded(self.origin.folder)[0], self.forget)
+
+    @cached_property
+    def _drawn(self) -> dict[str, int]:
+        """Task -> draws that the ordinary run at the head of the chain was trained on; none where that is unknown."""
+        try:
+            return self.origin.stage_end().tree["data"]["counters"]
+        except UserError:
+            return {}
+
+    # ------------------------------------------------------------------------------------------- distance
+
+    def _distance(self, learner: Learner) -> dict[str, float]:
+        sums: dict[str, list[float]] = {}
+        for task, own, other in zip(self._names(), self._answers(learner), self._retrained(), strict=True):
+            sums.setdefault(task, []).append(float((own - other).abs().mean()))
+        return {task: sum(listed) / len(listed) for task, listed in sums.items()}
+
+    def _names(self) -> Iterator[str]:
+        return (name for name, _, _ in self.evaluator.samples())
+
+    @torch.no_grad()
+    def _answers(self, learner: Learner) -> Iterator[Tensor]:
+        """[1, 3, H, W] of every test image."""
+        learner.model.eval()
+        for name, sample, _ in self.evaluator.samples():
+            yield self.evaluator.restored(learner.model, name, sample)
+
+    def _retrained(self) -> Iterator[Tensor]:
+        """The reference's answers."""
+        assert self.reference is not None
+        if self._kept is not None:
+            return iter(self._kept)
+        answers = self._answers(self._loaded(self.reference)[0])
+        pixels = sum(sample.clean[0, 0].numel() for _, sample, _ in self.evaluator.samples())
+        if pixels > KEPT_PIXELS:
+            return answers
+        self._kept = list(answers)
+        return iter(self._kept)

@@ -1,0 +1,75 @@
+"""What the terminal shows of unlearning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cmtl_ir.display import console, say
+from cmtl_ir.unlearning_report import NO_REFERENCE, Report, mean_of, notes, verdict
+from cmtl_ir.unlearning_requests import runs_of
+from cmtl_ir.unlearning_runs import Job
+
+
+def plan(jobs: Sequence[Job]) -> None:
+    """Which runs there would be."""
+    table = Table(title=f"without {', '.join(jobs[0].forgotten)}", box=SIMPLE_HEAD)
+    for column in ("method", "seed", "state", "steps", "run"):
+        table.add_column(column)
+    for job in jobs:
+        for one in runs_of(job):
+            steps = str(one.run.identity["training"]["steps"])
+            table.add_row(escape(one.run.label), str(job.origin.seed), one.run.status, steps, str(one.run.folder))
+    console.print(table)
+    say("Nothing was trained.")
+
+
+@contextmanager
+def measuring() -> Iterator[Callable[[str], None]]:
+    """Says which model is being measured."""
+    with console.status("measuring") as status:
+        yield lambda name: status.update(f"measuring {escape(name)}")
+
+
+def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) -> None:
+    """The table in short, the words, the paths to look at; table.md has all columns."""
+    retain = [f"harm {task}" for task in report.retain]
+    table = Table(title=f"{report.name}: forget {', '.join(report.forget)}", box=SIMPLE_HEAD)
+    table.add_column("method", no_wrap=True)
+    for column in ("forget dB", "gap dB", *retain, "AUC", "relearn", "steps", "s"):
+        table.add_column(column, justify="right")
+    for label in report.labels:
+        table.add_row(escape(label), *_cells(report, label))
+    console.print(table)
+    for label in report.labels:
+        for words in verdict(report, label):
+            say(f"{label}: {words}")
+    for line in [*notes(report), *(f"failed: {name}: {reason}" for name, reason in failures.items())]:
+        say(line)
+    say("look at:")
+    for file in files:
+        say(f"  {file}")
+
+
+def _cells(report: Report, label: str) -> list[str]:
+    models = report.of(label)
+    gaps = [report.gap(one, task) for one in models for task in report.forget]
+    known = [gap for gap in gaps if gap is not None]
+    psnr = mean_of([one.result["psnr"][task] for one in models for task in report.forget])
+    backs = [one.audit.relearning.steps for one in models if one.audit.relearning]
+    relearnt = [step for step in backs if step is not None]
+    harms = [f"{mean_of([report.harm(one, task) for one in models]):+.2f}" for task in report.retain]
+    return [
+        f"{psnr:.2f}",
+        f"{mean_of(known):+.2f}" if len(known) == len(gaps) else NO_REFERENCE,
+        *harms,
+        f"{mean_of([one.audit.attack.estimate for one in models]):.2f}",
+        f"{mean_of(relearnt):.0f}" if backs and len(relearnt) == len(backs) else f"> {report.budget}" if backs else "-",
+        f"{mean_of([one.steps for one in models]):.0f}",
+        f"{mean_of([one.seconds for one in models]):.0f}",
+    ]

@@ -1,0 +1,99 @@
+"""Relearning: how many steps bring a forgotten task back. What was only hidden comes back at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from cmtl_ir.config import Experiment, TrainingConfig, merged, neutral
+from cmtl_ir.learner import Learner
+from cmtl_ir.probe import probe_psnr
+from cmtl_ir.step import StepResult
+from cmtl_ir.strategy import Row, Stage
+from cmtl_ir.tasks.task import Task
+from cmtl_ir.training import train
+from cmtl_ir.unlearning import Descent, Program, Request
+
+TOLERANCE_DB = 0.5
+"""Relearnt: within this of the original."""
+
+
+@dataclass(frozen=True)
+class Relearning:
+    """A task coming back."""
+
+    curve: list[tuple[int, float]]
+    """(step, PSNR in dB on the probe), from step 0 until it is relearnt or the budget is spent."""
+    target: float
+    """PSNR in dB at which it counts as relearnt."""
+
+    @property
+    def steps(self) -> int | None:
+        """Steps until it was relearnt; None: not within the budget."""
+        step, psnr = self.curve[-1]
+        return step if psnr >= self.target else None
+
+
+class Relearn(Descent):
+    """Training on the forgotten tasks alone, at a constant rate, until they are back."""
+
+    steps: int = Field(100, ge=0)
+    """Budget."""
+    target: float
+    """PSNR in dB on the probe at which it stops."""
+    check: int = Field(5, ge=1)
+    """Steps between looks at the probe."""
+
+    def rows(self, stage: Stage, learner: Any) -> list[Row]:
+        """L_forget, downhill."""
+        return self.pooled("forget", 1.0)
+
+    def look(self, learner: Any, step: int) -> bool:
+        """A point of the curve; True when the task is back."""
+        psnr = probe_psnr(learner, self.request.forget)
+        self.state.setdefault("curve", []).append([step, psnr])
+        return psnr >= self.target
+
+    def after_step(self, learner: Any, update: Tensor | None) -> None:
+        """Stop as soon as it is back."""
+        if (learner.step + 1) % self.check == 0 and self.look(learner, learner.step + 1):
+            learner.end_stage_now()
+
+
+class _Unwatched:
+    """Nobody looks on."""
+
+    def looks_at(self, step: int) -> bool:
+        return False
+
+    def stepped(self, learner: Learner, result: StepResult, rate: float) -> None: ...
+
+    def stage_started(self, learner: Learner, stage: Stage) -> None: ...
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None: ...
+
+
+def relearning(
+    experiment: Experiment, tasks: Mapping[str, Task], weights: Mapping[str, Tensor], seed: int, device: torch.device,
+    forget: Sequence[str], target: float, budget: int,
+) -> Relearning:  # fmt: skip
+    """Train `weights` on the forgotten tasks until their PSNR on the probe is `target` dB, `budget` steps at most.
+
+    The draws, their order and the rate are the same for every model of a seed. An untouched model takes 0 steps.
+    """
+    method = Relearn(steps=budget, target=target)
+    method.ask(Request(tuple(forget), ()))
+    training = TrainingConfig.model_validate(merged(experiment.training.model_dump(mode="json"), method.recipe()))
+    program = neutral().model_copy(update={"curriculum": Program.of(method.stages()), "retention": method})
+    learner = Learner(experiment.model_copy(update={"training": training}), program, tasks, seed, device)
+    learner.model.load_state_dict(dict(weights))
+    part = learner.strategy.retention
+    assert isinstance(part, Relearn)
+    if not part.look(learner, 0):
+        train(learner, _Unwatched())
+    return Relearning([(int(step), float(psnr)) for step, psnr in part.state["curve"]], target)

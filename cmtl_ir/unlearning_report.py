@@ -1,0 +1,246 @@
+"""How well a request to forget was met: every model's figures, seed by seed, and what they mean in words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir.unlearning import Rerun
+from cmtl_ir.unlearning_audit import Audit, Auditor
+from cmtl_ir.unlearning_ensembles import FromStage
+from cmtl_ir.unlearning_origin import Origin
+from cmtl_ir.unlearning_relearn import TOLERANCE_DB
+from cmtl_ir.unlearning_requests import Done, Forgetting, mlflow_parent
+from cmtl_ir.unlearning_runs import Job, Without, reference_folder
+
+ORIGINAL, RETRAINED = "original", "retrained"
+COLLATERAL_DB = 0.1
+"""A retained task that falls by more against the original was harmed."""
+OVER_DB = 1.0
+"""Forgotten by so much more than the retrained model or the untouched image: a mark that something was removed."""
+RELEARN_STEPS = 100
+NO_REFERENCE = "no reference"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model under one seed."""
+
+    label: str
+    method: str
+    """Name of the method; `original` for the run that is made to forget."""
+    seed: int
+    folder: Path
+    result: dict[str, Any]
+    """Of the run: psnr, ssim, psnr_input ... by task."""
+    audit: Audit
+    steps: int
+    """Optimizer steps to get there from the original, constituents included."""
+    seconds: float
+
+    @property
+    def is_original(self) -> bool:
+        """The run that is made to forget."""
+        return self.method == ORIGINAL
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything measured for one request."""
+
+    name: str
+    folder: Path
+    forget: tuple[str, ...]
+    retain: tuple[str, ...]
+    before: tuple[str, ...]
+    """Forgotten by earlier requests."""
+    models: list[Measured]
+    references: dict[int, str | None]
+    """Seed -> hash of the retrained run; None: there is none."""
+    command: str
+    """Makes the missing references."""
+    budget: int
+    """Steps of relearning at most."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the models, in the order of the table."""
+        return list(dict.fromkeys(one.label for one in self.models))
+
+    def of(self, label: str) -> list[Measured]:
+        """A label's models, one a seed."""
+        return [one for one in self.models if one.label == label]
+
+    def original(self, seed: int) -> Measured:
+        """The run of this seed that is made to forget."""
+        return next(one for one in self.models if one.is_original and one.seed == seed)
+
+    def retrained(self, seed: int) -> Measured | None:
+        """The reference of this seed."""
+        wanted = self.references.get(seed)
+        return next((one for one in self.models if one.folder.name == wanted and one.seed == seed), None)
+
+    def harm(self, one: Measured, task: str) -> float:
+        """Change of a task in dB against the original: below 0 is worse."""
+        return one.result["psnr"][task] - self.original(one.seed).result["psnr"][task]
+
+    def gap(self, one: Measured, task: str) -> float | None:
+        """Signed difference of a task in dB to the retrained model; None: no reference."""
+        other = self.retrained(one.seed)
+        return None if other is None else one.result["psnr"][task] - other.result["psnr"][task]
+
+    def floor(self, one: Measured, task: str) -> float:
+        """Where forgetting ends, in dB: the lower of the retrained model and the untouched image."""
+        other, untouched = self.retrained(one.seed), one.result["psnr_input"][task]
+        return untouched if other is None else min(untouched, other.result["psnr"][task])
+
+
+def report_on(made: Forgetting, budget: int = RELEARN_STEPS, told: Callable[[str], None] | None = None) -> Report:
+    """Measure the original, the reference and every result; log the figures of each result to its tracked run.
+
+    `budget`: steps of relearning at most; 0: none. `told` hears what is being measured.
+    """
+    models, references = list[Measured](), dict[int, str | None]()
+    for origin in made.origins:
+        reference = reference_folder(Job(origin, RETRAINED, Rerun(), made.forget))
+        references[origin.seed] = reference.name if reference else None
+        auditor = Auditor(origin, made.forget, reference, budget, made.folder / "audits")
+        for subject in _subjects(made, origin, reference):
+            if told is not None:
+                told(f"{subject.label}, seed {origin.seed}")
+            models.append(_measured(subject, auditor))
+    order = {label: place for place, label in enumerate(dict.fromkeys(one.label for one in models))}
+    models.sort(key=lambda one: order[one.label])
+    origin = made.origins[0]
+    retain = tuple(task for task in origin.kept if task not in made.forget)
+    report = Report(
+        made.name, made.folder, made.forget, retain, origin.forgotten, models, references, _command(made), budget
+    )
+    _track(made, report)
+    return report
+
+
+def _command(made: Forgetting) -> str:
+    origin = made.origins[0]
+    tasks = " ".join(f"--forget {task}" for task in made.forget)
+    return f"cmtl-ir unlearn {origin.comparison}/{origin.label} {tasks} --method retrain --out {made.folder.parent}"
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A model to be measured."""
+
+    label: str
+    method: str
+    folder: Path
+    done: Done | None = None
+    """How it was made; None: it was there before."""
+
+
+def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[_Subject]:
+    """The original, the reference, every result."""
+    done = [one for one in made.done if one.job.origin.hash == origin.hash]
+    found = [_Subject(ORIGINAL, ORIGINAL, origin.folder)]
+    if reference is not None and all(one.run.folder != reference for one in done):
+        found.append(_Subject(RETRAINED, "retrain", reference))
+    return found + [_Subject(one.job.label, one.job.method.called, one.run.folder, one) for one in done]
+
+
+def _measured(one: _Subject, auditor: Auditor) -> Measured:
+    result = json.loads((one.folder / "result.json").read_text())
+    steps, seconds = cost(one.done) if one.done is not None else (result["steps"], result["seconds"])
+    audit = auditor.audit(one.folder)
+    return Measured(one.label, one.method, auditor.origin.seed, one.folder, result, audit, steps, seconds)
+
+
+def cost(done: Done) -> tuple[int, float]:
+    """(steps, seconds) from the original to the result. What was taken over as it was costs nothing."""
+    asked = done.run.identity.get("unlearning", {})
+    touched = {one["run"] for one in asked.get("constituents", ()) if one["touched"]}
+    steps, seconds = 0, 0.0
+    for run in (planned.run for planned in done.runs):
+        if run is done.run or run.hash in touched:
+            ready = run.begin.step if isinstance(run.begin, Without | FromStage) else 0
+            steps, seconds = steps + run.result()["steps"] - ready, seconds + run.result()["seconds"]
+    return steps, seconds
+
+
+def _track(made: Forgetting, report: Report) -> None:
+    """The figures of each result, as metrics of its own run."""
+    for done in made.done:
+        one = next(m for m in report.of(done.job.label) if m.folder == done.run.folder)
+        tracker = made.tracking.run(
+            done.run.hash, name=f"{done.job.label}-seed{one.seed}", parent=mlflow_parent(made, done.job),
+            comparison=made.name, label=done.job.label, params={}, folder=done.run.folder,
+        )  # fmt: skip
+        tracker.log(one.result["steps"], figures(report, one))
+        tracker.finish("FINISHED")
+
+
+def figures(report: Report, one: Measured) -> dict[str, float]:
+    """Metric name -> value; what was not measured is left out."""
+    tasks, back = (*report.forget, *report.retain), one.audit.relearning
+    named: dict[str, float | None] = {f"harm_db/{task}": report.harm(one, task) for task in report.retain}
+    named |= {f"gap_db/{task}": report.gap(one, task) for task in tasks}
+    named |= {f"output_distance/{task}": (one.audit.distance or {}).get(task) for task in tasks}
+    named |= {"membership_auc": one.audit.attack.estimate, "unlearning_steps": float(one.steps)}
+    named |= {"relearning_steps": back.steps if back else None, "unlearning_seconds": one.seconds}
+    return {name: value for name, value in named.items() if value is not None and math.isfinite(value)}
+
+
+# ------------------------------------------------------------------------------------------------------ in words
+
+
+def verdict(report: Report, label: str) -> list[str]:
+    """What must not be overlooked, from the means over seeds: over-forgotten, still known, harmed."""
+    models = report.of(label)
+    if models[0].is_original:
+        return []
+    forgotten = [words for task in report.forget for words in _forgetting(report, models, task)]
+    harms = {task: mean_of([report.harm(one, task) for one in models]) for task in report.retain}
+    harmed = [f"{task} {change:+.2f} dB" for task, change in harms.items() if change < -COLLATERAL_DB]
+    return [*forgotten, *([f"collateral damage: {', '.join(harmed)} against the original"] if harmed else [])]
+
+
+def _forgetting(report: Report, models: Sequence[Measured], task: str) -> list[str]:
+    depth = mean_of([one.result["psnr"][task] - report.floor(one, task) for one in models])
+    if depth < -OVER_DB:
+        known = all(report.retrained(one.seed) for one in models)
+        floor = "the lower of the retrained model and the untouched image" if known else "the untouched image"
+        return [f"over-forgotten: {task} is {-depth:.2f} dB below {floor}"]
+    gaps = [gap for one in models if (gap := report.gap(one, task)) is not None]
+    if gaps and mean_of(gaps) > OVER_DB:
+        return [f"still known: {task} is {mean_of(gaps):.2f} dB above the retrained model"]
+    return []
+
+
+def notes(report: Report) -> list[str]:
+    """What the figures mean, and what they cannot say."""
+    seeds = sorted({one.seed for one in report.models})
+    missing = [seed for seed in seeds if report.references.get(seed) is None]
+    said = [
+        f"harm: change against the original; below -{COLLATERAL_DB} dB it is called collateral damage",
+        "gap: signed difference to the model retrained without it; a retained task may gain by retraining",
+        f"over-forgotten: more than {OVER_DB:g} dB below the lower of the retrained model and the untouched image",
+        "membership AUC: of the forgotten task's training draws against later draws of the same images, 95 % interval; "
+        "the retrained model's is the target. The tasks share clean images: it says little about a whole task",
+        f"relearning: steps of training on the forgotten task alone until it is within {TOLERANCE_DB} dB of the "
+        f"original, {report.budget} at most; the retrained model's own is the measure",
+    ]
+    if report.before:
+        said.append(f"forgotten before: {', '.join(report.before)}; the retrained model never saw them either")
+    if missing:
+        seeds_named = ", ".join(map(str, missing))
+        said.append(
+            f"{NO_REFERENCE} for seed {seeds_named}: nothing can be called forgotten; make it: {report.command}"
+        )
+    return said
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan
