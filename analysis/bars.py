@@ -11,57 +11,48 @@ from cmtl_ir.statistics import Interval
 
 from . import measures
 from .study import Study
-from .style import hatch, house, legend_below, looks, marker, save
-
-REFERENCE = "single-task run"
+from .style import house, looks, marker, panels, save
 
 
 def gain_bars(study: Study, path: Path) -> list[Path]:
-    """Task x strategy: final PSNR minus that of the degraded input, in dB, with the 95 % t-interval over seeds."""
-    tasks, table = study.frames.tasks, study.scores.assign(gain=study.scores["psnr"] - study.scores["psnr_input"])
+    """A panel a task, a bar a strategy: final PSNR minus that of the degraded input in dB, with its 95 % t-interval."""
+    table = study.scores.assign(gain=study.scores["psnr"] - study.scores["psnr_input"])
     cells = measures.over_seeds(table, "gain", ["label", "task"])
     means = measures.over_seeds(study.measures, "gain", "label")
-    groups = [*tasks, "mean"]
+    names = [*study.frames.tasks, "mean over tasks"]
     with house() as plots:
-        figure, axis = plots.subplots(
-            figsize=(1.6 + 0.16 * len(groups) * (len(study.labels) + 1) + 0.5 * len(groups), 3.1), layout="constrained"
-        )
-        for place, label in enumerate(study.labels):
-            values = [cells.get((label, task)) for task in tasks] + [means.get(label)]
-            _bars(axis, study, label, place, values)
-        _references(axis, study, tasks)
-        axis.axhline(0.0, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(groups)), groups)
-        axis.set_ylabel("gain over degraded input (dB)")
-        legend_below(figure, axis, last=REFERENCE)
+        height = 0.75 + 0.22 * (len(study.labels) + 1)
+        figure, axes = panels(plots, len(names), width=2.7, height=height, columns=4)
+        for place, (axis, task) in enumerate(zip(axes, names, strict=True)):
+            _bars(
+                axis,
+                study,
+                [means.get(label) if task == names[-1] else cells.get((label, task)) for label in study.labels],
+            )
+            _reference(axis, study, task)
+            axis.set(title=task, yticks=range(len(study.labels)), ylim=(len(study.labels) - 0.4, -0.6))
+            is_left = place == 0 or axis.get_subplotspec().is_first_col()
+            axis.set_yticklabels(study.labels if is_left else [])
+            if axis.get_subplotspec().is_last_row() or place >= len(names) - 1:
+                axis.set_xlabel("gain over degraded input (dB)")
         return save(figure, path)
 
 
-def _bars(axis: Any, study: Study, label: str, place: int, values: list[Interval | None]) -> None:
-    count = len(study.labels)
-    width = 0.8 / count
-    at = np.arange(len(values)) - 0.4 + width * (place + 0.5)
-    heights = [value.estimate if value else np.nan for value in values]
-    look = looks(study.frames.labels)[label]
-    axis.bar(
-        at, heights, width * 0.92, color=look["color"], edgecolor="white", hatch=hatch(study.frames.labels, label),
-        label=label,
-    )  # fmt: skip
+def _bars(axis: Any, study: Study, values: list[Interval | None]) -> None:
+    at, look = np.arange(len(values)), looks(study.frames.labels)
+    widths = [value.estimate if value else np.nan for value in values]
     half = [(value.high - value.low) / 2 if value and np.isfinite(value.low) else np.nan for value in values]
-    axis.errorbar(at, heights, yerr=half, fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
+    axis.barh(at, widths, 0.75, color=[look[label]["color"] for label in study.labels])
+    axis.errorbar(widths, at, xerr=half, fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
+    axis.axvline(0.0, color="black", linewidth=0.8)
 
 
-def _references(axis: Any, study: Study, tasks: list[str]) -> None:
+def _reference(axis: Any, study: Study, task: str) -> None:
+    """A dashed line where the task's single-task run ends."""
     found = measures.reference_scores(study.frames)
-    floor = study.scores.drop_duplicates("task").set_index("task")["psnr_input"]
-    label = REFERENCE
-    for place, task in enumerate(tasks):
-        if task in found:
-            gain = found[task].estimate - floor[task]
-            axis.plot(
-                [place - 0.44, place + 0.44], [gain, gain], color="black", linewidth=1.4, dashes=(3, 1.5), label=label
-            )
-            label = "_nolegend_"
+    if task in found:
+        floor = study.scores.drop_duplicates("task").set_index("task")["psnr_input"]
+        axis.axvline(found[task].estimate - floor[task], color="0.25", linewidth=1.2, dashes=(3, 1.5))
 
 
 def pareto(study: Study, path: Path) -> list[Path]:

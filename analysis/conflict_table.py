@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmtl_ir.statistics import Interval, ratio_of_sums, seed_interval
@@ -11,6 +13,8 @@ from .study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
+
+UNMEASURABLE = "not measurable"
 
 
 def conflict_table(study: Study) -> Table | None:
@@ -22,7 +26,7 @@ def conflict_table(study: Study) -> Table | None:
         for a, b in pairs(own):
             raw = own[(own["row_a"] == a) & (own["row_b"] == b)]["cosine"].dropna()
             found = corrected(own, a, b)
-            cell = with_ends(found) if found.reason == "" else Cell(f"{found.estimate:.2f} ({found.reason})")
+            cell = _corrected_cell(found)
             share = float((raw < 0).mean()) if len(raw) else float("nan")
             rows.append([Cell(label), Cell(f"{a} – {b}"), number(len(raw), 0), number(raw.mean()), number(share), cell])
     if not rows:
@@ -32,8 +36,22 @@ def conflict_table(study: Study) -> Table | None:
         "corrected one (halves of the batch, pooled over the run's logged steps) does not.",
         "[ ]: 95 % t-interval over seeds, or, with one seed, a block bootstrap over steps.",
     ]
+    if any(row[-1].text == UNMEASURABLE for row in rows):
+        notes.append(
+            f"{UNMEASURABLE}: the gradient common to the batch's halves cannot be told from noise; larger batches or "
+            "a smaller conflict.every measure it."
+        )
     headings = ["strategy", "pair", "steps logged", "cosine", "share < 0", "corrected cosine"]
     return Table("conflict", "Gradient conflict between tasks", headings, rows, notes, words=2)
+
+
+def _corrected_cell(found: Interval) -> Cell:
+    """A cosine's interval ends at -1 and 1 whatever its estimate's sampling error."""
+    if not math.isfinite(found.estimate):
+        return Cell(UNMEASURABLE)
+    if not found.reason:
+        return with_ends(replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0)))
+    return Cell(f"{found.estimate:.2f} ({found.reason})", found.estimate)
 
 
 def pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
@@ -66,7 +84,7 @@ def mean_cosines(frame: pd.DataFrame) -> pd.DataFrame:
 
     names = sorted(set(frame["row_a"]) | set(frame["row_b"]))
     matrix = pd.DataFrame(float("nan"), index=names, columns=names)
-    for (a, b), value in frame.groupby(["row_a", "row_b"])["cosine"].mean().items():
-        if a != b:
-            matrix.loc[a, b] = matrix.loc[b, a] = value
+    for row in frame.groupby(["row_a", "row_b"], as_index=False)["cosine"].mean().itertuples():
+        if row.row_a != row.row_b:
+            matrix.loc[row.row_a, row.row_b] = matrix.loc[row.row_b, row.row_a] = row.cosine
     return matrix

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WINDOWS = 3
+ONE_BLOCK = 6
+"""Strategies below one another; more stand in two blocks side by side."""
 SMOOTH = 5
 """Logged steps that a running mean takes: one step's cosines are mostly noise."""
 
@@ -27,30 +29,54 @@ def conflicting(study: Study) -> list[str]:
     return [label for label in study.labels if label in found]
 
 
-def conflict_heatmaps(study: Study, path: Path, steps: Sequence[tuple[int, int]] | None = None) -> list[Path]:
-    """Cosines between the rows' gradients, mean over the logged steps of a window and over seeds; a row a strategy.
+def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
+    """Cosines between the rows' gradients, mean over the logged steps of a window and over seeds.
 
-    `steps`: windows (first step, last step); None: training cut in three.
+    A line of panels a strategy, a panel a window of steps: the study's, or training cut in three.
     """
     labels, frame = conflicting(study), study.frames.conflict
     if not labels:
         return []
-    windows = steps or _windows(sorted(frame["step"].unique()))
-    rows = max(len(mean_cosines(frame[frame["label"] == label])) for label in labels)
-    side = 0.7 + 0.5 * rows
+    windows = study.conflict_at or _windows(sorted(frame["step"].unique()))
+    names = _names(study, frame[frame["label"].isin(labels)])
+    blocks = 1 if len(labels) <= ONE_BLOCK else 2
+    lines, side = -(-len(labels) // blocks), 0.3 + 0.42 * (len(names) - 1)
+    width = blocks * (side * len(windows) + 1.4)
     with house() as plots:
         figure, axes = plots.subplots(
-            len(labels), len(windows), figsize=(side * len(windows) + 1.2, side * len(labels)),
-            squeeze=False, layout="constrained",
+            lines, blocks * len(windows), figsize=(width + 0.9, side * lines + 1.0), squeeze=False,
+            layout="constrained",
         )  # fmt: skip
-        for line, label in zip(axes, labels, strict=True):
-            for axis, (first, last) in zip(line, windows, strict=True):
-                own = frame[(frame["label"] == label) & frame["step"].between(first, last)]
-                image = _heat(axis, mean_cosines(own))
-                when = f"step {first}" if first == last else f"steps {first}–{last}"
-                axis.set_title(f"{label}, {when}", fontsize=9)
-        figure.colorbar(image, ax=axes, label="cosine", shrink=min(1.0, 2.4 / (side * len(labels)) + 0.3))
+        for place, label in enumerate(labels):
+            block, line = divmod(place, lines)
+            own = axes[line, block * len(windows) : (block + 1) * len(windows)]
+            is_last = line == lines - 1 or place == len(labels) - 1
+            _line(own, frame[frame["label"] == label], windows, names, label, line == 0, is_last)
+        for spare in axes[len(labels) - lines * (blocks - 1) :, (blocks - 1) * len(windows) :].flat:
+            spare.set_visible(False)
+        scale = figure.colorbar(axes[0, 0].images[0], ax=axes, label="cosine", aspect=30, shrink=0.7)
+        scale.ax.axhline(0.0, color="black", linewidth=0.8)
         return save(figure, path)
+
+
+def _names(study: Study, frame: pd.DataFrame) -> list[str]:
+    """The rows in the order of the tasks; a memory's row behind them."""
+    found = set(frame["row_a"]) | set(frame["row_b"])
+    return [task for task in study.frames.tasks if task in found] + sorted(found - set(study.frames.tasks))
+
+
+def _line(
+    axes: Any, frame: pd.DataFrame, windows: Sequence[tuple[int, int]], names: list[str], label: str, is_first: bool,
+    is_last: bool,
+) -> None:  # fmt: skip
+    for axis, (first, last) in zip(axes, windows, strict=True):
+        _heat(axis, mean_cosines(frame[frame["step"].between(first, last)]).reindex(names, columns=names))
+        if is_first:
+            axis.set_title(f"step {first}" if first == last else f"steps {first}–{last}", fontsize=9)
+        if is_last:
+            axis.set_xticks(range(len(names) - 1), names[:-1], rotation=40, ha="right", rotation_mode="anchor")
+    axes[0].set_yticks(range(len(names) - 1), names[1:])
+    axes[0].set_ylabel(label, fontsize=9, weight="bold")
 
 
 def _windows(steps: Sequence[int]) -> list[tuple[int, int]]:
@@ -58,19 +84,20 @@ def _windows(steps: Sequence[int]) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in parts]
 
 
-def _heat(axis: Any, cosines: pd.DataFrame) -> Any:
-    values = cosines.to_numpy(dtype=float)
-    image = axis.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
+def _heat(axis: Any, cosines: pd.DataFrame) -> None:
+    """The lower triangle: a pair is shown once."""
+    values = cosines.to_numpy(dtype=float)[1:, :-1]
+    values = np.where(np.tri(len(values), dtype=bool), values, np.nan)
+    axis.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
     for (row, column), value in np.ndenumerate(values):
-        if row != column and np.isfinite(value):
+        if np.isfinite(value):
+            shown = f"{round(float(value), 2) + 0.0:.2f}"  # no -0.00
             colour = "white" if abs(value) > 0.6 else "black"
-            weight = "bold" if value < 0 else "normal"
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour, weight=weight)
-    names = list(cosines.index)
-    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(names)), names)
+            weight = "bold" if shown.startswith("-") else "normal"
+            axis.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour, weight=weight)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    return image
 
 
 def conflict_curves(study: Study, path: Path) -> list[Path]:
@@ -85,7 +112,7 @@ def conflict_curves(study: Study, path: Path) -> list[Path]:
         for axis, (title, values) in zip(axes, series.items(), strict=True):
             for label in labels:
                 if label in values.columns.get_level_values("label"):
-                    _curve(axis, values[label], label, look[label])
+                    _curve(axis, values.loc[:, values.columns.get_level_values("label") == label], label, look[label])
             axis.set(title=title, xlabel="step", ylim=(-0.03, 1.03))
         axes[0].set_ylabel("share")
         legend_below(figure, axes[0])

@@ -52,6 +52,8 @@ def forgetting_table(study: Study) -> pd.DataFrame:
 
 def _forgetting(study: Study, curve: pd.DataFrame) -> pd.DataFrame:
     """One run's curve with a column `forgetting`."""
+    import pandas as pd
+
     scores = curve.pivot_table(index="step", columns="task", values="psnr")  # [E, T]
     matrices = study.frames.matrices
     own = matrices[(matrices["label"] == curve["label"].iloc[0]) & (matrices["seed"] == curve["seed"].iloc[0])]
@@ -59,9 +61,8 @@ def _forgetting(study: Study, curve: pd.DataFrame) -> pd.DataFrame:
     ends = sorted(own["step"].unique())
     first = [_first_evaluation(scores.index, ends, int(stages.get(task, NEVER))) for task in scores]
     values = forgetting_curve(scores.to_numpy(), PSNR, first)
-    tidy = scores.copy()
-    tidy[:] = values
-    long = tidy.stack(future_stack=True).rename("forgetting").reset_index()
+    tidy = pd.DataFrame(values, index=scores.index, columns=scores.columns)
+    long = tidy.reset_index().melt(id_vars="step", var_name="task", value_name="forgetting")
     return curve.drop(columns=["psnr", "ssim"]).merge(long, on=["step", "task"])
 
 
@@ -93,12 +94,14 @@ def _curves(
 
 
 def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str, Any]) -> None:
-    if (label, task) not in values.index.droplevel("step"):
+    own = values[(values.index.get_level_values("label") == label) & (values.index.get_level_values("task") == task)]
+    if own.empty:
         axis.plot([], [], label=label, linewidth=1.8, **look)
         return
-    own = values.loc[(label, task)].sort_index()
+    own = own.droplevel(["label", "task"]).sort_index()
     own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
-    axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, **look)
+    alone: dict[str, Any] = {"marker": "o", "clip_on": False} if len(own) == 1 else {}  # no line to see
+    axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, **look, **alone)
     if own.notna().any(axis=0).sum() > 1:
         axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)
 

@@ -61,7 +61,7 @@ def reasons_not_to_rank(frames: Frames) -> list[str]:
 
 def differences(named: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
     """One sentence for each thing that must be equal and is not; `named`: (label, seed) -> what a run is made of."""
-    found = []
+    found: list[str] = []
     for key in SAME:
         values = {name: meaning[key] for name, meaning in named.items() if meaning.get(key) not in (None, {})}
         if len({_text(value) for value in values.values()}) <= 1:
@@ -111,12 +111,12 @@ def _who(values: Mapping[tuple[str, int], Any]) -> str:
     return "; ".join(f"{_names(names)}: {value}" for value, names in groups.items())
 
 
-def _names(names: list[tuple[str, int]]) -> str:
+def _names(names: list[tuple[str, int]], most: int = 3) -> str:
     labels: dict[str, list[int]] = {}
     for label, seed in names:
         labels.setdefault(label, []).append(seed)
     shown = [f"{label} (seed {', '.join(map(str, seeds))})" for label, seeds in labels.items()]
-    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
 def _text(value: Any) -> str:
@@ -133,11 +133,19 @@ def missing(frames: Frames) -> list[str]:
 
 def _unfinished(frames: Frames) -> list[str]:
     lacking = [one for one in frames.members if not one.finished]
-    if not lacking:
-        return []
-    listed = ", ".join(f"{one.label} seed {one.seed} ({one.status})" for one in lacking)
-    goes_on = "" if all(one.status == NOT_STARTED for one in lacking) else " and goes on where runs were stopped"
-    return [f"Not finished: {listed}. `{frames.source.command}` trains what is missing{goes_on}."]
+    lost = [one for one in frames.members if one.finished and one not in frames.finished]
+    told = []
+    if lacking:
+        by_status: dict[str, list[tuple[str, int]]] = {}
+        for one in lacking:
+            by_status.setdefault(one.status, []).append((one.label, one.seed))
+        listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
+        goes_on = "" if set(by_status) == {NOT_STARTED} else " and goes on where runs were stopped"
+        told.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{goes_on}.")
+    if lost:
+        names = _names([(one.label, one.seed) for one in lost], most=12)
+        told.append(f"Finished, but the scores of each image cannot be read in {frames.source.where}: {names}.")
+    return told
 
 
 def _missing_references(frames: Frames) -> list[str]:

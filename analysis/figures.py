@@ -37,7 +37,7 @@ DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
     "gains": (
         "Gain per task",
         "Final PSNR minus that of the degraded input; below 0, restoring does harm. Whiskers: 95 % t-interval over "
-        "seeds (none with one seed).",
+        "seeds (none with one seed). Dashed, where there is one: the task's single-task run.",
         bars.gain_bars,
     ),
     "matrices": (
@@ -65,7 +65,8 @@ DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
     ),
     "weights": (
         "Task weights over training",
-        f"Strategies that keep their weights constant are not shown. {BAND}.",
+        f"Strategies that keep their weights constant are not shown. Running means over 1/{weights.SMOOTH} of the run "
+        f"(with one seed the thin lines are what was logged). {BAND}.",
         weights.weight_trajectories,
     ),
     "pareto": (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cmtl_ir import __version__, yaml
+from cmtl_ir.errors import UserError
 
 from . import fairness, figures, formats, sources, tables, words
 from .figures import Figure
@@ -33,13 +34,19 @@ class Report:
 
 
 def write(
-    frames: Frames, folder: Path, kind: Format = "all", baseline: str | None = None, log_to: str | None = None
+    frames: Frames,
+    folder: Path,
+    kind: Format = "all",
+    baseline: str | None = None,
+    log_to: str | None = None,
+    conflict_at: Sequence[tuple[int, int]] = (),
 ) -> Report:
     """Write tables and figures into a folder, and report.md, report.html or both; log them to a tracking store.
 
+    `conflict_at`: windows of steps (first, last) of the conflict heat-maps; none: training cut in three.
     Raises UserError where no run is finished or the baseline is unknown.
     """
-    study = Study.of(frames, baseline)
+    study = Study.of(frames, baseline, conflict_at)
     drawn = figures.draw(study, folder / "figures")
     made = tables.all_tables(study)
     _write_tables(made, folder / "tables")
@@ -53,6 +60,17 @@ def write(
         files = [one.file(suffix) for one in drawn for suffix in (".png", ".pdf")]
         logged = sources.log_files(log_to, frames.name, {"report": pages, "report/figures": files})
     return Report(pages, folder, drawn, words.summary(study), [*study.reasons, *study.missing], logged)
+
+
+def windows(given: Sequence[str]) -> list[tuple[int, int]]:
+    """Windows of steps as a user writes them: `400` or `100-300`. Raises UserError."""
+    found = []
+    for text in given:
+        first, _, last = text.partition("-")
+        if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) < int(first):
+            raise UserError(f"--conflict-at {text!r}: a step, as in 400, or a span of steps, as in 100-300")
+        found.append((int(first), int(last or first)))
+    return found
 
 
 def _written(path: Path, text: str) -> Path:
@@ -163,10 +181,10 @@ def runs_table(study: Study) -> Table:
     """Every run, finished or not."""
     means = study.scores.groupby(["label", "seed"])["psnr"].mean()
     rows = []
-    for row in study.frames.runs.itertuples():
-        words_of = [Cell(text) for text in (row.label, row.parts or "neutral parts", row.run, row.status)]
-        psnr = means.get((row.label, row.seed))
-        rows.append([*words_of, number(row.seed, 0), number(row.steps, 0), number(psnr)])
+    for row in study.frames.runs.to_dict("records"):
+        words_of = [Cell(text) for text in (row["label"], row["parts"] or "neutral parts", row["run"], row["status"])]
+        psnr = means.get((row["label"], row["seed"]))
+        rows.append([*words_of, number(row["seed"], 0), number(row["steps"], 0), number(psnr)])
     headings = ["strategy", "parts", "run", "state", "seed", "steps", "mean PSNR dB"]
     return Table("runs", "All runs", headings, rows, words=4)
 

@@ -111,8 +111,8 @@ class Frames:
 
     @cached_property
     def finished(self) -> tuple[Member, ...]:
-        """The runs that have scores."""
-        return tuple(member for member in self.members if member.finished)
+        """The runs that have scores which can be read."""
+        return tuple(one for one in self.members if one.finished and one.file("per_image.csv") is not None)
 
     @cached_property
     def labels(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,24 +66,27 @@ def of_folder(folder: Path) -> Source:
             f"{folder} holds no comparison (no runs.json): `cmtl-ir run EXPERIMENT --out {folder.parent}` makes one"
         )
     store = folder.parent / "store"
-    members = tuple(_member(row, store / row["hash"]) for row in json.loads(listed.read_text()))
+    rows = json.loads(listed.read_text())
+    members = tuple(member(row["label"], int(row["seed"]), store / row["hash"]) for row in rows)
     file = folder / "experiment.yaml"
     command = f"cmtl-ir run {file} --out {folder.parent}"
     content = dict(yaml.read(file)) if file.is_file() else {}
-    return Source(folder.name, str(folder), members, content, command, lambda: _journals(members))
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members))
 
 
-def _member(row: dict[str, Any], home: Path) -> Member:
+def member(label: str, seed: int, home: Path) -> Member:
+    """The run in a folder; its name is the folder's."""
     begun = (home / "metrics.jsonl").is_file()
     status = FINISHED if (home / "result.json").is_file() else UNFINISHED if begun else NOT_STARTED
 
     def file(name: str) -> Path | None:
         return home / name if (home / name).is_file() else None
 
-    return Member(row["hash"], row["label"], int(row["seed"]), status, file)
+    return Member(home.name, label, seed, status, file)
 
 
-def _journals(members: tuple[Member, ...]) -> pd.DataFrame:
+def journals(members: tuple[Member, ...]) -> pd.DataFrame:
+    """run, metric, step, value of everything that these runs logged, finished or not."""
     import pandas as pd
 
     points = []
@@ -117,7 +120,7 @@ def of_store(uri: str, comparison: str) -> Source:
     return Source(comparison, mlflow_store.shown(uri), members, content, command, lambda: read["curves"])
 
 
-def _tracked(row: dict[str, Any], artifacts: _Artifacts) -> Member:
+def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
     status = FINISHED if row["status"] == "FINISHED" else UNFINISHED
     run_id = row["run_id"]
     seed = int(row.get("params.seed", 0))
@@ -175,13 +178,14 @@ class _Artifacts:
 
 
 def _local_root(location: str, uri: str) -> Path | None:
-    """The folder that holds all artifacts; of a store copied from another machine, the one beside its database."""
+    """The folder that holds all artifacts; of a copied store the copy beside its database, not the original."""
     database = mlflow_store.sqlite_file(uri)
     parsed = urlparse(location)
     if parsed.scheme not in ("", "file"):
         return None
     root = Path(unquote(parsed.path))
-    return database.parent / "mlartifacts" if database and not root.is_dir() else root
+    beside = database.parent / "mlartifacts" if database else root
+    return beside if beside.is_dir() or not root.is_dir() else root
 
 
 def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
@@ -193,7 +197,7 @@ def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
         if not run_id:
             return f"not logged: {mlflow_store.shown(uri)} does not know the comparison {comparison!r}"
         if artifacts.moved or (artifacts.root is not None and not (artifacts.root / run_id).is_dir()):
-            return f"not logged: the artifacts of {mlflow_store.shown(uri)} are not on this machine"
+            return f"not logged: {mlflow_store.shown(uri)} is a copy, whose artifacts belong elsewhere"
         for folder, listed in files.items():
             for file in listed:
                 client.log_artifact(run_id, str(file), folder)

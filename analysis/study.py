@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -23,16 +24,18 @@ class Study:
 
     frames: Frames
     baseline: str
+    conflict_at: tuple[tuple[int, int], ...] = ()
+    """Windows of steps (first, last) that the conflict heat-maps show; empty: training cut in three."""
 
     @classmethod
-    def of(cls, frames: Frames, baseline: str | None = None) -> Study:
+    def of(cls, frames: Frames, baseline: str | None = None, conflict_at: Sequence[tuple[int, int]] = ()) -> Study:
         """Raises UserError where nothing is finished or no strategy has the baseline's name."""
         labels = fairness.competitors(frames)
         if not labels:
-            raise UserError(f"{frames.source.where}: no run is finished yet; `{frames.source.command}` goes on")
+            raise UserError(" ".join([f"{frames.source.where}: no run has scores.", *fairness.missing(frames)[:1]]))
         if baseline is not None and baseline not in labels:
             raise UserError(f"--baseline {baseline!r}: {suggestion(baseline, labels)}")
-        return cls(frames, baseline or significance.default_baseline(frames))
+        return cls(frames, baseline or significance.default_baseline(frames), tuple(conflict_at))
 
     @cached_property
     def labels(self) -> list[str]:

@@ -10,13 +10,12 @@ from typing import Any
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\")
 TASK_GREYS = ("#000000", "#777777", "#b0720b", "#5b3a8c", "#2f7f86", "#a8324a")
 """Colours of tasks, where lines are tasks: none of them is a strategy's, but black."""
 
 RC = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
-    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9, "hatch.linewidth": 0.5,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9,
     "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "font.family": "DejaVu Sans",
 }  # fmt: skip
 
@@ -35,11 +34,6 @@ def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
 def marker(labels: Sequence[str], label: str) -> str:
     """The marker of a strategy where it is a point."""
     return MARKERS[list(labels).index(label) % len(MARKERS)]
-
-
-def hatch(labels: Sequence[str], label: str) -> str:
-    """The hatching of a strategy where it is a bar."""
-    return HATCHES[list(labels).index(label) % len(HATCHES)]
 
 
 def pyplot() -> Any:
@@ -62,8 +56,8 @@ def house() -> Iterator[Any]:
 
 def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, columns: int = 4) -> tuple[Any, list[Any]]:
     """A figure of `count` axes, at most `columns` side by side (inches each); spare axes are hidden."""
-    across = min(count, columns)
-    down = -(-count // across)
+    down = -(-count // columns)
+    across = -(-count // down)  # 5 panels are 3 and 2, not 4 and 1
     figure, axes = plots.subplots(
         down, across, figsize=(width * across, height * down), squeeze=False, layout="constrained"
     )

@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = {"weight": "loss weight", "surgery": "row weight in the update"}
+SMOOTH = 15
+"""A running mean takes this part of a run."""
 STEADY = 1e-6
 """A weight that moves less than this, relatively, is constant and not drawn."""
 
 
 def weight_trajectories(study: Study, path: Path) -> list[Path]:
-    """Task weights over steps (mean over seeds, band from lowest to highest), one panel a strategy that moves them."""
+    """Task weights over steps, one panel a strategy that moves them; running means, for some jump at every step."""
     tables = trajectories(study)
     if not tables:
         return []
-    rows = sorted({row for table in tables.values() for row in table.index.unique("row")})
+    found = {row for table in tables.values() for row in table.index.unique("row")}
+    rows = [task for task in study.frames.tasks if task in found] + sorted(found - set(study.frames.tasks))
     with house() as plots:
         figure, axes = panels(plots, len(tables), columns=3)
         for axis, ((label, kind), table) in zip(axes, tables.items(), strict=True):
@@ -56,7 +59,10 @@ def _line(axis: Any, table: pd.DataFrame, row: str, colour: str, dash: Any) -> N
     if row not in table.index.unique("row"):
         axis.plot([], [], label=row, color=colour, linestyle=dash)
         return
-    own = table.loc[row]
-    axis.plot(own.index, own.mean(axis=1), label=row, color=colour, linestyle=dash, linewidth=1.5)
+    own = table[table.index.get_level_values("row") == row].droplevel("row")  # a column a seed
+    smooth = own.rolling(max(1, len(own) // SMOOTH), min_periods=1, center=True).mean()
+    axis.plot(smooth.index, smooth.mean(axis=1), label=row, color=colour, linestyle=dash, linewidth=1.5)
     if own.shape[1] > 1:
-        axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=colour, alpha=0.13, lw=0)
+        axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=colour, alpha=0.13, lw=0)
+    else:
+        axis.plot(own.index, own.mean(axis=1), color=colour, linewidth=0.5, alpha=0.35)

@@ -10,6 +10,9 @@ from . import measures
 from .significance import MEAN, Verdict
 from .study import Study
 
+MOST = 6
+"""Strategies that a sentence lists."""
+
 
 def summary(study: Study) -> list[str]:
     """Sentences, most important first."""
@@ -17,6 +20,7 @@ def summary(study: Study) -> list[str]:
         _winner(study),
         _below_input(study),
         *_significant(study),
+        *_alike(study),
         _forgotten(study),
         _against_single(study),
         _harm(study),
@@ -76,6 +80,21 @@ def _significant(study: Study) -> list[str]:
     return told
 
 
+def _alike(study: Study) -> list[str]:
+    """Strategies whose runs scored the same on every image: one line on every figure, and no mistake of it."""
+    groups: dict[tuple[tuple[int, tuple[float, ...]], ...], list[str]] = {}
+    images = study.frames.images
+    for label in study.labels:
+        own = images[images["label"] == label]
+        scores = tuple((int(str(seed)), tuple(one["psnr"])) for seed, one in own.groupby("seed"))
+        groups.setdefault(scores, []).append(label)
+    return [
+        f"{' and '.join(group)} scored the same on every image: under these settings they are one method."
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
 def _difference(verdict: Verdict) -> str:
     found, test = verdict.difference, verdict.test
     ends = f" [{found.low:+.2f}, {found.high:+.2f}]" if math.isfinite(found.low) else ""
@@ -99,7 +118,7 @@ def _forgotten(study: Study) -> str:
     if not found:
         return "Every strategy trains in one stage: none has an earlier stage to forget."
     order = sorted(found, key=lambda label: -found[label].estimate)
-    told = ", ".join(f"{label} {_db(found[label])}" for label in order)
+    told = _both_ends([f"{label} {_db(found[label])}" for label in order])
     return f"Forgotten of the tasks learnt before the last stage, on average: {told}."
 
 
@@ -108,19 +127,16 @@ def _against_single(study: Study) -> str:
     if not found or study.reasons:
         return ""
     order = sorted(found, key=lambda label: -found[label].estimate)
-    return (
-        "Against one model for each task: " + ", ".join(f"{one} {found[one].estimate:+.2f} dB" for one in order) + "."
-    )
+    return f"Against one model for each task: {_both_ends([f'{one} {found[one].estimate:+.2f} dB' for one in order])}."
 
 
 def _harm(study: Study) -> str:
     found = measures.over_seeds(study.measures, "harm_rate", "label")
-    worst = max(found, key=lambda label: found[label].estimate)
-    share = found[worst].estimate
-    if share == 0:
+    order = sorted(found, key=lambda label: -found[label].estimate)
+    if found[order[0]].estimate == 0:
         return "No strategy made any test image worse than leaving it alone."
-    others = ", ".join(f"{label} {one.estimate:.0%}" for label, one in found.items() if label != worst)
-    return f"Test images made worse than by leaving them alone: {worst} {share:.0%}{', ' + others if others else ''}."
+    told = _both_ends([f"{label} {found[label].estimate:.0%}" for label in order])
+    return f"Test images made worse than by leaving them alone: {told}."
 
 
 def _cost(study: Study) -> str:
@@ -147,6 +163,14 @@ def _caveats(study: Study) -> list[str]:
             "each might do better with its own."
         )
     return told
+
+
+def _both_ends(told: list[str]) -> str:
+    """All of a sorted list, or, of a long one, what is read of it: its two ends."""
+    if len(told) <= MOST:
+        return ", ".join(told)
+    first, last = told[: MOST // 2], told[-(MOST // 2) :]
+    return f"{', '.join(first)} … {', '.join(last)} (all {len(told)} in the tables)"
 
 
 def _db(found: Interval) -> str:

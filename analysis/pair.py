@@ -1,0 +1,93 @@
+"""Two runs side by side: every task, how sure the difference is, and what the runs were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir.errors import UserError
+
+from . import fairness, measures, significance, sources
+from .runs import Frames
+from .significance import Verdict
+from .sources import Source
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The second run against the first."""
+
+    names: tuple[str, str]
+    reasons: list[str]
+    """Why neither may be called better; empty if they are comparable."""
+    made_of: list[tuple[str, str, str]]
+    """(field, value of the first run, value of the second) where they differ."""
+    scores: list[tuple[str, float, float, float]]
+    """(task or mean, PSNR in dB of the degraded input, of the first run, of the second)."""
+    verdicts: dict[str, Verdict]
+    """Task or mean -> second against first; empty where they are not comparable."""
+    others: list[tuple[str, float, float]]
+    """(heading, first, second) of the other measures; NaN where one does not apply."""
+
+
+def compared(one: Path, other: Path, names: tuple[str, str]) -> Pair:
+    """Compare two finished runs' folders. Raises UserError where they are one run."""
+    if one.resolve() == other.resolve():
+        raise UserError(f"{names[0]!r} and {names[1]!r} are one run, {one.name}: nothing to compare")
+    frames = Frames(_source({"one": one, "other": other}))
+    identities = [frames.configs[member.run]["identity"] for member in frames.members]
+    steps = [frames.steps[member.run] for member in frames.members]
+    meanings = [fairness.meaning_of(identity, taken) for identity, taken in zip(identities, steps, strict=True)]
+    reasons = fairness.differences({(name, 0): meaning for name, meaning in zip(names, meanings, strict=True)})
+    pairs = {} if reasons else significance.paired(significance.per_image(frames), "other", "one")
+    verdicts = significance.decided({("other", task): pair for task, pair in pairs.items()})
+    return Pair(
+        names, reasons, _differing(*identities), _scores(frames), {task: v for (_, task), v in verdicts.items()},
+        _others(frames),
+    )  # fmt: skip
+
+
+def _source(folders: Mapping[str, Path]) -> Source:
+    """The two as a comparison of two labels; under one seed, so that their images are paired whatever their seeds."""
+    members = tuple(sources.member(label, 0, folder) for label, folder in folders.items())
+    return Source("pair", "", members, {}, "", lambda: sources.journals(members))
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    fields = [dict(_flat(identity)) for identity in (one, other)]
+    names = dict.fromkeys(name for known in fields for name in known)
+    values = [(name, *(str(known.get(name, "–")) for known in fields)) for name in names]
+    return [(name, first, second) for name, first, second in values if first != second]
+
+
+def _flat(identity: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in identity.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        elif value is not None:
+            yield f"{above}{key}", value
+
+
+def _scores(frames: Frames) -> list[tuple[str, float, float, float]]:
+    table = measures.scores(frames)
+    columns = [
+        table[table["label"] == label].set_index("task")[column]
+        for label, column in (("one", "psnr_input"), ("one", "psnr"), ("other", "psnr"))
+    ]
+    common = [task for task in columns[0].index if task in columns[2].index]
+    rows = [(task, *(float(column[task]) for column in columns)) for task in common]
+    if len(common) > 1:
+        rows.append((significance.MEAN, *(float(column[common].mean()) for column in columns)))
+    return [(task, floor, first, second) for task, floor, first, second in rows]
+
+
+def _others(frames: Frames) -> list[tuple[str, float, float]]:
+    table = measures.of_runs(frames).set_index("label")
+    wanted = ("worst_task", "harm_rate", "forgetting", "backward_transfer", "forward_transfer")
+    found = [(measures.MEASURES[name][0], float(table[name]["one"]), float(table[name]["other"])) for name in wanted]
+    cost = frames.cost.set_index("label")
+    for heading, column, factor in (("parameters", "parameters", 1), ("ms per step", "seconds_per_step", 1e3)):
+        found.append((heading, factor * float(cost[column]["one"]), factor * float(cost[column]["other"])))
+    return [row for row in found if row[1] == row[1] or row[2] == row[2]]

@@ -1,0 +1,68 @@
+"""`cmtl-ir report` and `cmtl-ir compare`. Rooms are imported when a command needs them."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cmtl_ir.cli_options import Out, experiments
+
+
+class Form(StrEnum):
+    """What is written."""
+
+    md = "md"
+    html = "html"
+    all = "all"
+
+
+def report(
+    experiment: Annotated[
+        str,
+        typer.Argument(help="A comparison: its name, its folder, or its experiment file.", autocompletion=experiments),
+    ],
+    format_: Annotated[Form, typer.Option("--format", help="report.md, report.html or both.")] = Form.all,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="What differences are tested against; default: joint.")
+    ] = None,
+    conflict_at: Annotated[
+        list[str], typer.Option(metavar="STEP|FIRST-LAST", help="Steps of the conflict heat-maps (repeat the option).")
+    ] = [],  # noqa: B006
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Read from this MLflow store, as one of another machine, not from OUT.")
+    ] = None,
+    out: Out = Path("runs"),
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write; default: OUT/NAME/report.")] = None,
+) -> None:
+    """Write the report of a comparison: a page, tables and figures; also into its tracking store."""
+    from cmtl_ir import display_report
+    from cmtl_ir.analysis import report as pages
+    from cmtl_ir.analysis import runs
+    from cmtl_ir.mlflow_store import sqlite_uri
+
+    frames = runs.opened(experiment, out, tracking_uri)
+    home = Path(frames.source.where) if tracking_uri is None else out / frames.name
+    local = home.parent / "mlflow.db"
+    log_to = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (sqlite_uri(local) if local.is_file() else None)
+    windows = pages.windows(conflict_at)
+    display_report.report(pages.write(frames, to or home / "report", format_.value, baseline, log_to, windows))
+
+
+Run = Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")]
+
+
+def compare(
+    one: Run,
+    other: Run,
+    out: Out = Path("runs"),
+) -> None:
+    """Set two runs side by side: every task, how sure the difference is, and what they were made of."""
+    from cmtl_ir import display_report, restoration
+    from cmtl_ir.analysis import pair
+
+    folders = [restoration.find_run(name, out) for name in (one, other)]
+    display_report.compared(pair.compared(folders[0], folders[1], (one, other)))

@@ -1,0 +1,80 @@
+"""What the terminal shows of reports and of two runs side by side. Nothing is computed here."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cmtl_ir.display import console, say
+
+if TYPE_CHECKING:
+    from cmtl_ir.analysis.pair import Pair
+    from cmtl_ir.analysis.report import Report
+    from cmtl_ir.analysis.significance import Verdict
+
+
+def report(made: Report) -> None:
+    """The summary, what is missing, and the paths to look at."""
+    for line in made.summary:
+        say(line)
+    for line in made.warnings:
+        say(f"! {line}")
+    say("look at:")
+    for page in made.pages:
+        say(f"  {page}")
+    say(f"  {len(made.figures)} figures (PNG, PDF, SVG) in {made.folder / 'figures'}")
+    say(f"  tables (Markdown, LaTeX, CSV) in {made.folder / 'tables'}")
+    if made.logged:
+        say(f"  {made.logged}")
+
+
+def compared(pair: Pair) -> None:
+    """Tasks, measures, what differs; the difference only where the runs are comparable."""
+    say(f"A: {pair.names[0]}")
+    say(f"B: {pair.names[1]}")
+    for reason in pair.reasons:
+        say(f"! not comparable: {reason}")
+    table = Table(title="PSNR dB", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("task", no_wrap=True)
+    for column in ("input", "A", "B", *(() if pair.reasons else ("B - A",))):
+        table.add_column(column, justify="right", no_wrap=True)
+    if not pair.reasons:
+        table.add_column("over images", overflow="fold")
+    for task, floor, one, other in pair.scores:
+        cells = [f"{value:.2f}" for value in (floor, one, other)]
+        told = [] if pair.reasons else [f"{other - one:+.2f}", escape(_verdict(pair.verdicts.get(task)))]
+        table.add_row(task, *cells, *told)
+    console.print(table)
+    _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
+    _rows("made of", [(escape(name), escape(one), escape(other)) for name, one, other in pair.made_of])
+
+
+def _rows(title: str, rows: list[tuple[str, str, str]]) -> None:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column(title, no_wrap=True)
+    for column in ("A", "B"):
+        table.add_column(column, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _verdict(found: Verdict | None) -> str:
+    if found is None:
+        return ""
+    if found.test.reason:
+        return found.test.reason
+    ends = found.difference
+    span = f"[{ends.low:+.2f}, {ends.high:+.2f}], " if math.isfinite(ends.low) else ""
+    word = f"significantly {found.style}" if found.style else "not significant"
+    return f"{span}{word}, p = {found.test.p_holm:.3g} (Wilcoxon, Holm), {ends.n} images"
+
+
+def _short(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
