@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from cmtl_ir.catalogue import Description
 from cmtl_ir.evaluation import task_means
 from cmtl_ir.grouping import Matrix
-from cmtl_ir.grouping_words import announcement, report_lines
+from cmtl_ir.grouping_words import announcement, report_lines, routing_lines
 from cmtl_ir.runs import Comparison, Prepared, Run
 
 console = Console(highlight=False)
@@ -203,6 +203,12 @@ def scores(rows: list[dict[str, Any]], protocol: str, file: Path | None) -> None
             writer.writeheader()
             writer.writerows(rows)
         say(f"scores of {len(rows)} images in {file}")
+
+
+def routing(found: Mapping[str, Any] | None) -> None:
+    """Where a grouped run sent the images; nothing for other runs."""
+    for line in routing_lines(found) if found is not None else ():
+        say(line)
 
 
 def similarity(matrices: Mapping[str, Matrix], notes: Sequence[str], files: Sequence[Path]) -> None:

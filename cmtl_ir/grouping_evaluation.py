@@ -49,7 +49,7 @@ def confusion(
 def routing_report(rows: Sequence[dict[str, Any]], model: GroupedModel) -> dict[str, Any]:
     """Confusion matrix, share of images sent to the right task and to the right group by each rule, and by chance."""
     rules = {column: column.removeprefix("routed_") for column in rows[0] if column.startswith("routed_")}
-    named = {"routed": "own", **rules} if model.router is not None else {}
+    named = {"routed": "own", **rules} if model.blind else {}
     accuracy = {
         rule: {
             "task": _share(row["task"] == row[column] for row in rows),

@@ -84,6 +84,7 @@ class RunProbe:
         every = max(1, min(every, steps // LEAST_LOOKS))
         file = run.folder / "probes" / f"affinity-{look_ahead}-{every}.json"
         if not file.is_file():
+            self.crew.finished(run, prepared)  # says what goes wrong in it, step and task, before it is repeated
             _once(file, lambda: _write_matrix(file, self.tasks, self._affinity(run, prepared, every, look_ahead)))
         return _read_matrix(file, self.tasks)
 

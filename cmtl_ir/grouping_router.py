@@ -94,7 +94,7 @@ class GroupedModel:
         """None: the task must be told."""
         from cmtl_ir.restoration import load_model
 
-        if self.plan["proxy"] is None:
+        if not self.blind:
             return None
         proxy = self._folder(self.plan["proxy"])
         model, _ = load_model(proxy, self.device)
@@ -106,6 +106,11 @@ class GroupedModel:
         if not (folder / "weights.safetensors").is_file():
             raise UserError(f"{self.run} needs the run {run} beside it; run the experiment's command again")
         return folder
+
+    @property
+    def blind(self) -> bool:
+        """True: images are routed by their features; False: the task must be told."""
+        return self.plan["proxy"] is not None
 
     def model(self, group: int) -> nn.Module:
         """The backbone of a group."""

@@ -11,7 +11,7 @@ from typing import Any
 from cmtl_ir import yaml
 from cmtl_ir.config import Strategy, described
 from cmtl_ir.environment import environment
-from cmtl_ir.errors import ConfigError
+from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.grouping import Group, Grouping, ordered, shared_steps
 from cmtl_ir.grouping_crew import Crew
 from cmtl_ir.grouping_probe import RunProbe
@@ -32,7 +32,7 @@ def check(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -> None:
     assert grouping is not None
     try:
         grouping.check(list(tasks))
-    except ConfigError as error:
+    except UserError as error:
         raise ConfigError(f"strategies.{label}.{error}") from None
     missing = [name for name, task in tasks.items() if task.splits.val is None]
     if grouping.needs_validation and missing:

@@ -27,15 +27,29 @@ def report_lines(result: Mapping[str, Any]) -> list[str]:
     lines = [f"{result['label']} (seed {result['seed']}): {groups}"]
     lines += [f"  {note}" for note in found["notes"]]
     oracle = sum(found["psnr_oracle"].values()) / len(found["psnr_oracle"])
-    rules = {name: value for name, value in found["accuracy"].items() if name != "own"}
-    shares = ", ".join(f"{name} {one['task']:.0%} / {one['group']:.0%}" for name, one in rules.items())
-    lines.append(f"  routed to the right task / group: {shares}; mean PSNR with an oracle {oracle:.2f} dB")
+    lines += [f"  {accuracy(found)}; mean PSNR with an oracle {oracle:.2f} dB"]
     cost = found["cost"]
     lines.append(
         f"  {cost['models']} models; {cost['stored']:,} parameters stored, {cost['run_per_image']:,.0f} run per image "
         f"({cost['router']:,} of them the router's)"
     )
     return lines
+
+
+def routing_lines(found: Mapping[str, Any]) -> list[str]:
+    """Routing accuracy, and for every task what its images were taken for, the most frequent first."""
+    lines = [f"{accuracy(found)}; {found['images']} images, {found['unknown']:.0%} of them beyond the threshold"]
+    for task, row in found["confusion"].items():
+        taken = sorted((name for name in row if row[name]), key=lambda name: -row[name])
+        lines += [f"  {task} was taken for {', '.join(f'{name} {row[name]}' for name in taken)}"] if taken else []
+    return lines
+
+
+def accuracy(found: Mapping[str, Any]) -> str:
+    """Share of images that each rule sends to the right task and to the right group, beside chance."""
+    rules = {name: value for name, value in found["accuracy"].items() if name != "own"}
+    shares = ", ".join(f"{name} {one['task']:.0%} / {one['group']:.0%}" for name, one in rules.items())
+    return f"routed to the right task / group: {shares}"
 
 
 def _group(group: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from cmtl_ir import backbones, checkpoint
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import Evaluator, restore_tiled
-from cmtl_ir.grouping_evaluation import grouped_scores
+from cmtl_ir.grouping_evaluation import grouped_scores, routing_report
 from cmtl_ir.grouping_router import FILE, GroupedModel, is_grouped
 from cmtl_ir.learner import pick_device, placed
 from cmtl_ir.published import Published
@@ -179,3 +179,10 @@ def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.devic
     tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device)
     ordered = {name: tasks[name] for name in known if name in tasks}
     return Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, device)
+
+
+def routing(run: str | Path, rows: list[dict[str, Any]], *, out: str | Path = "runs") -> dict[str, Any] | None:
+    """What `evaluate` saw of a grouped run's routing: confusion matrix and accuracy; None where nothing was routed."""
+    folder = find_run(run, out)
+    grouped = GroupedModel(folder, torch.device("cpu")) if is_grouped(folder) else None
+    return routing_report(rows, grouped) if grouped is not None and grouped.blind else None

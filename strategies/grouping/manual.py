@@ -24,10 +24,14 @@ class Manual(RoutedGrouping):
         return () if isinstance(self.groups, str) else [task for group in self.groups for task in group]
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Every task stands in a group."""
-        missing = [] if isinstance(self.groups, str) else sorted(set(tasks) - set(self.named_tasks()))
-        if missing:
-            raise UserError(f"grouping.groups: {', '.join(missing)} stand(s) in no group")
+        """Every task stands in a group, and in none of them twice."""
+        if isinstance(self.groups, str):
+            return
+        for group in self.groups:
+            if not group or len(set(group)) < len(group):
+                raise UserError(f"grouping.groups: {group} {'names a task twice' if group else 'is a group of no task'}")
+        if missing := [task for task in tasks if task not in self.named_tasks()]:
+            raise UserError(f"grouping.groups: {', '.join(missing)} stand(s) in no group; [{missing[0]}] is one of its own")
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
         """The lists, in their order."""
