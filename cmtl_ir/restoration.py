@@ -181,8 +181,10 @@ def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.devic
     return Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, device)
 
 
-def routing(run: str | Path, rows: list[dict[str, Any]], *, out: str | Path = "runs") -> dict[str, Any] | None:
+def routing(
+    run: str | Path | Published, rows: list[dict[str, Any]], *, out: str | Path = "runs"
+) -> dict[str, Any] | None:
     """What `evaluate` saw of a grouped run's routing: confusion matrix and accuracy; None where nothing was routed."""
-    folder = find_run(run, out)
-    grouped = GroupedModel(folder, torch.device("cpu")) if is_grouped(folder) else None
+    folder = None if isinstance(run, Published) else find_run(run, out)
+    grouped = GroupedModel(folder, torch.device("cpu")) if folder is not None and is_grouped(folder) else None
     return routing_report(rows, grouped) if grouped is not None and grouped.blind else None
