@@ -134,6 +134,7 @@ def evaluate(
         experiment = config.load(file or str(restoration.experiment_of(used, out)), set_)
     rows = restoration.evaluate(used, experiment, out=out, device=device)
     display.scores(rows, experiment.evaluation.protocol, csv)
+    display.routing(restoration.routing(used, rows, out=out))
 
 
 @app.command()
