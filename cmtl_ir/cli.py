@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cmtl_ir import cli_search, cli_unlearn
+from cmtl_ir import cli_profile, cli_search, cli_unlearn
 from cmtl_ir.cli_data import data
 from cmtl_ir.cli_options import (
     Backbone,
@@ -37,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data, name="data")
+app.command()(cli_profile.profile)
 app.command()(cli_search.search)
 app.command()(cli_search.sync)
 app.command()(cli_unlearn.unlearn)

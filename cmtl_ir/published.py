@@ -49,9 +49,14 @@ def published(file: str | Path, backbone: str, overrides: Sequence[str] = ()) ->
 
     Raises ConfigError for an unknown backbone or field.
     """
+    return Published(Path(file), backbone_of(backbone, overrides))
+
+
+def backbone_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Name and all constructor fields of a backbone. Raises ConfigError with near names."""
     problems: list[Problem] = []
     fields = with_overrides({}, [one.removeprefix(PREFIX) for one in overrides])
-    resolved = backbone_fields({**fields, "name": backbone}, problems)
+    resolved = backbone_fields({**fields, "name": name}, problems)
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
-    return Published(Path(file), resolved)
+    return resolved

@@ -1,0 +1,68 @@
+"""`cmtl-ir profile`: the efficiency table of backbones. Rooms are imported when the command needs them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmtl_ir.cli_options import Device, backbone_names
+
+if TYPE_CHECKING:
+    from cmtl_ir.profile import Profile
+
+COLUMNS = ("backbone", "parameters", "multiply-adds", "ms/image", "peak MB")
+
+
+def profile(
+    backbone: Annotated[
+        list[str] | None, typer.Argument(help="Names, or path/to/file.py:Class; all.", autocompletion=backbone_names)
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side of the image in pixels.", min=16)] = 256,
+    set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Field of one backbone.")] = [],  # noqa: B006
+    device: Device = "auto",
+    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file, unrounded.")] = None,
+) -> None:
+    """Measure what backbones cost: parameters, multiply-adds, milliseconds and memory for one image."""
+    from cmtl_ir import backbones
+    from cmtl_ir.errors import UserError
+    from cmtl_ir.learner import pick_device
+    from cmtl_ir.profile import profile as measured
+    from cmtl_ir.published import backbone_of
+
+    names, chosen = backbone or backbones.names(), pick_device(device)
+    if set_ and len(names) != 1:
+        raise UserError("--set changes the fields of one backbone: name it")
+    asked = [backbone_of(name, set_) for name in names]
+    print(f"one image of {size}x{size}, float32, on {chosen}")
+    print(_line(COLUMNS))
+    rows = []
+    for fields in asked:
+        rows.append(measured(fields, size, chosen))
+        print(_line(_cells(rows[-1])), flush=True)
+    if csv is not None:
+        _write(csv, rows)
+        print(f"in {csv}", file=sys.stderr)
+
+
+def _cells(row: Profile) -> tuple[str, ...]:
+    adds = f"{row.multiply_adds / 1e9:.2f} G"
+    return row.backbone, f"{row.parameters:,}", adds, f"{row.milliseconds:,.1f}", f"{row.peak_bytes / 1e6:,.0f}"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    """Row by row as each is measured: a slow network must not keep the others back."""
+    first, *others = cells
+    return first.ljust(16) + "".join(cell.rjust(15) for cell in others)
+
+
+def _write(path: Path, rows: list[Profile]) -> None:
+    import csv
+    from dataclasses import asdict
+
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)

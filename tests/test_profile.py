@@ -1,0 +1,161 @@
+"""The efficiency table: counts by hand and as published, memory by hand, times that are plausible."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cmtl_ir import backbones, cli
+from cmtl_ir.profile import LiveTensors, multiply_adds, profile
+
+CPU = torch.device("cpu")
+SIDE = 32
+FLOAT = 4
+
+
+class Pair(nn.Module):
+    """Two convolutions, the first with a stride, and attention over what they leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.grouped = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 5, padding=2, groups=4)
+
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
+        tokens = self.grouped(self.down(x)).flatten(2).mT[:, None]  # [B, 1, N, 8]
+        return F.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_multiply_adds_of_a_network_counted_by_hand(device: str) -> None:
+    with torch.device(device):
+        model, image = Pair(), torch.empty(1, 3, SIDE, SIDE)
+    pixels = (SIDE // 2) ** 2
+    by_hand = pixels * 8 * 3 * 9 + pixels * 8 * (8 // 4) * 25 + 2 * pixels * pixels * 8
+    assert multiply_adds(model, image) == by_hand
+
+
+PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
+    # backbone, fields, parameters, billions of multiply-adds at 256x256 of the authors' classes
+    ("nafnet", {}, 17_111_907, 15.96),
+    ("nafnet", {"width": 64, "encoder": [2, 2, 4, 8], "middle": 12, "decoder": [2, 2, 2, 2]}, 115_982_915, 63.24),
+    ("nafnet", {"width": 8, "encoder": [1, 1, 1], "decoder": [1, 1, 1]}, 75_355, 0.29),
+    ("restormer", {}, 26_126_644, 154.88),
+    ("promptir", {}, 35_592_263, 172.71),
+    ("airnet", {}, 8_930_313, 414.46),
+    ("swinir", {"width": 60, "depths": [6] * 4, "heads": [6] * 4}, 905_283, 68.21),
+    ("srresnet", {}, 1_222_147, 79.95),
+    ("transweather", {}, 38_052_078, 4.663),
+    ("transweather", {"decoder": False}, 21_903_086, 4.380),
+    ("unet", {"noise_level": 25.0}, 32_640_960, 138.78),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "parameters", "billions"), PUBLISHED)
+def test_counts_are_those_of_the_authors_classes(
+    name: str, fields: dict[str, Any], parameters: int, billions: float
+) -> None:
+    with torch.device("meta"):
+        model, image = backbones.build(name, **fields).eval(), torch.empty(1, 3, 256, 256)
+    assert sum(one.numel() for one in model.parameters()) == parameters
+    assert multiply_adds(model, image) / 1e9 == pytest.approx(
+        billions, abs=0.5 * 10 ** -len(str(billions).split(".")[1])
+    )
+
+
+def test_every_backbone_is_counted() -> None:
+    assert {name for name, *_ in PUBLISHED} == set(backbones.BACKBONES)
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_live_tensors_counted_by_hand() -> None:
+    x = torch.ones(1000)
+    with LiveTensors() as live:
+        a = x * 2
+        b = a + 1  # two are alive
+        del a
+        c = b.view(10, 100)  # a view is none of its own
+        del b
+        c.mul_(2)  # nor is what happens in place
+        d, e = c + 1, c + 2  # three
+        del c, d, e
+    assert (live.peak, live.now) == (3 * x.nbytes, 0)
+
+
+def test_given_tensors_do_not_count() -> None:
+    x = torch.ones(1000)
+    with LiveTensors() as live:
+        y = x.add_(1).view(-1)
+    assert y.sum() == 2000 and live.peak == 0
+
+
+def test_peak_of_a_network_is_weights_and_widest_moment() -> None:
+    """SRResNet 1x without blocks: at its widest two maps are alive beside the weights."""
+    fields = {"name": "srresnet", "width": 16, "blocks": 1}
+    row = profile(fields, SIDE, CPU)
+    maps = 16 * SIDE * SIDE * FLOAT
+    assert row.parameters * FLOAT + 2 * maps <= row.peak_bytes <= row.parameters * FLOAT + 5 * maps
+    larger = profile(fields, 2 * SIDE, CPU)
+    activations = [one.peak_bytes - row.parameters * FLOAT for one in (row, larger)]
+    assert activations[1] == 4 * activations[0] and larger.multiply_adds == 4 * row.multiply_adds
+
+
+def test_a_profile_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    profile({"name": "srresnet", "width": 4, "blocks": 1}, SIDE, CPU)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_slower_network_takes_longer() -> None:
+    slow, fast = (profile({"name": "srresnet", "width": width, "blocks": 2}, 64, CPU) for width in (96, 4))
+    assert slow.milliseconds > fast.milliseconds > 0
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+LOOKS_AT_VALUES = """
+from torch import nn
+
+
+class Mine(nn.Module):
+    def __init__(self, *, channels: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 1)
+
+    def forward(self, x, task=None):
+        return x + self.conv(x).mean(1, keepdim=True) if float(x.mean()) > 0 else x
+"""
+
+
+def command(*arguments: Any) -> int:
+    try:
+        cli.main(["profile", *map(str, arguments)])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_the_command_prints_and_writes_a_row_a_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(LOOKS_AT_VALUES)
+    assert command("srresnet", f"{mine}:Mine", "--size", SIDE, "--csv", tmp_path / "table.csv") == 0
+    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert [row["parameters"] for row in rows] == ["1222147", "16"]
+    assert rows[1]["multiply_adds"] == str(3 * 4 * SIDE * SIDE)
+    shown = capsys.readouterr().out
+    assert "1,222,147" in shown and "1.25 G" in shown and f"{SIDE}x{SIDE}" in shown
+
+
+def test_fields_belong_to_one_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
+    assert "0.00 G" in capsys.readouterr().out
+    assert command("srresnet", "nafnet", "--set", "width=4") == 2
+    assert "one backbone" in capsys.readouterr().err
+    assert command("srresnte") == 2 and "did you mean srresnet" in capsys.readouterr().err
