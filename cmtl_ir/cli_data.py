@@ -46,6 +46,24 @@ def verify(
 
 
 @data.command()
+def check(
+    file: File,
+    set_: Set = [],  # noqa: B006
+) -> None:
+    """Name every test image that an experiment also learns from or selects on, re-encoded copies too; then exit 1."""
+    import torch
+
+    from cmtl_ir import config, display_data
+    from cmtl_ir.tasks.leaks import leaks
+    from cmtl_ir.tasks.suite import build_tasks
+
+    experiment = config.load(file, set_)
+    tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], torch.device("cpu"))
+    if not display_data.leaks(leaks(tasks), tasks):
+        raise typer.Exit(1)
+
+
+@data.command()
 def pack(
     file: File,
     set_: Set = [],  # noqa: B006

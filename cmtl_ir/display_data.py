@@ -14,6 +14,7 @@ from cmtl_ir.tasks.cache import default_cache
 from cmtl_ir.tasks.layout_record import Layout
 
 if TYPE_CHECKING:  # `data list` needs no torch
+    from cmtl_ir.tasks.leaks import Leak
     from cmtl_ir.tasks.task import Task
     from cmtl_ir.tasks.verification import Finding
 
@@ -71,6 +72,25 @@ def findings(found: Iterable[Finding], limit: int) -> bool:
         total += len(one.problems)
     say("all is well" if total == 0 else f"{total} problem{'s' if total > 1 else ''}")
     return total == 0
+
+
+def leaks(found: Sequence[Leak], tasks: Mapping[str, Task]) -> bool:
+    """One line a pair of images, however many tasks share it; True if there is none."""
+    pairs: dict[tuple[str, str], list[Leak]] = {}
+    for one in found:
+        pairs.setdefault((one.test_image, one.train_image), []).append(one)
+    for (test_image, train_image), same in pairs.items():
+        how = "the same pixels as" if same[0].exact else f"a near-duplicate (correlation {same[0].similarity:.3f}) of"
+        tested, learning = ({getattr(one, side) for one in same} for side in ("test_task", "train_task"))
+        say(f"! {test_image}, tested by {_all(tested)}: {how} {train_image}, learnt from by {_all(learning)}")
+    compared = ", ".join(f"{name} {len(one.splits.train)} and {len(one.splits.test)}" for name, one in tasks.items())
+    say(f"training and test images, all against all: {compared}")
+    say(f"{len(pairs)} pair{'s' if len(pairs) > 1 else ''} of images leak" if pairs else "no leak")
+    return not pairs
+
+
+def _all(names: set[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def packed(tasks: Mapping[str, Task]) -> None:

@@ -32,6 +32,9 @@ class Leak:
     test_task: str
     test_image: str
     similarity: float
+    """Correlation of the two thumbnails."""
+    exact: bool
+    """True where all pixels are equal."""
 
 
 def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
@@ -42,7 +45,8 @@ def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
     for (learner, split), (tested, task) in product(seen, tasks.items()):
         test = task.splits.test
         for i, j, similarity in shared_images(split, test, thumbnails):
-            found.append(Leak(learner, split.groups[i], tested, test.groups[j], similarity))
+            exact = np.array_equal(_clean(split).image(i), _clean(test).image(j))
+            found.append(Leak(learner, split.groups[i], tested, test.groups[j], similarity, exact))
     return found
 
 

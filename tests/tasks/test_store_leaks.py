@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cmtl_ir.cli import main
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
 from cmtl_ir.tasks.leaks import leaks, shared_images
@@ -52,4 +54,26 @@ def test_leaks_are_found_across_tasks(tmp_path: Path) -> None:
         ("haze", "rocket.jpg", "noise", "1.png"),
         ("noise", "rocket.jpg", "noise", "1.png"),
     ]
-    assert all(one.similarity > 0.999 for one in found)
+    assert all(one.similarity > 0.999 and one.exact for one in found)
+
+
+def test_check_names_the_pairs_and_ends_with_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.open(embedded_files("train")["flower.jpg"]).resize((320, 213)).save(tmp_path / "photos" / "again.jpg")
+    Image.open(embedded_files("train")["rocket.jpg"]).save(tmp_path / "photos" / "copy.png")
+    Image.open(embedded_files("test")["china.jpg"]).save(tmp_path / "photos" / "other.png")
+    file = tmp_path / "leaky.yaml"
+    tasks = "{noise: {degradation: gaussian_noise}, haze: {degradation: haze}}"
+    file.write_text(f"name: leaky\ntasks: {tasks}\nstrategies: {{joint: {{}}}}\n")
+
+    def said(*more: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["data", "check", str(file), *more])
+        return ended.value.code, capsys.readouterr().out
+
+    code, text = said("--set", f"data.test={tmp_path / 'photos'}")
+    assert code == 1 and "2 pairs of images leak" in text, text
+    assert re.search(r"again.jpg, tested by haze, noise: a near-duplicate \(correlation [.\d]+\) of flower.jpg", text)
+    assert "copy.png, tested by haze, noise: the same pixels as rocket.jpg, learnt from by haze, noise" in text
+    assert "other.png" not in text
+    assert said()[0] == 0 and "no leak" in said()[1]
