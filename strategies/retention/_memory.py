@@ -51,16 +51,16 @@ class Memory:
         drawn[task] = max(drawn.get(task, 0), largest + 1)
         if self.policy == "reservoir" and self.capacity != "all":
             slots = self.state["slots"]
-            for number, sample in zip(self._slots(len(ids)), ids.tolist(), strict=True):
+            for number, sample in zip(self._slots(len(ids), self.capacity), ids.tolist(), strict=True):
                 if number < self.capacity:  # one past the end while it fills up
                     slots[number : number + 1] = [[task, sample]]
         self.state["seen"] += len(ids)
 
-    def _slots(self, count: int) -> Iterator[int]:
+    def _slots(self, count: int, capacity: int) -> Iterator[int]:
         """Where the next samples go: the n-th to slot n, later ones to one drawn from n (Vitter 1985, Algorithm R)."""
         numbers = torch.arange(self.state["seen"] + 1, self.state["seen"] + count + 1)
         keys = keyed.keys_of(keyed.name_key(self.state["seed"], "reservoir"), numbers)
-        drawn = torch.where(numbers <= self.capacity, numbers - 1, keyed.integers(keys, 0, numbers))
+        drawn = torch.where(numbers <= capacity, numbers - 1, keyed.integers(keys, 0, numbers))
         return iter(drawn.tolist())
 
     def close_stage(self) -> None:

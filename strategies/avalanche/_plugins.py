@@ -1,22 +1,16 @@
-"""Guests from Avalanche (MIT licence): `avalanche:EWCPlugin` runs that plugin, unmodified, in our loop.
+"""Plugins of Avalanche as retentions: hosted unmodified, or refused by name with the reason.
 
-And the other way: `to_avalanche` makes a scenario of our tasks, `from_avalanche` makes tasks of a scenario. This is
-the one module that imports Avalanche (4,600 modules, wandb among them), and only when one of the three is called.
-
-A plugin looks at a strategy object; it gets one with a model, a loss, a criterion, an experience and a clock. It acts
-where our loop asks for a penalty: the step's gradient lies in `.grad` then. Its draws come from generators that are
-keyed by (seed, step) and put back; a data loader that would go on from step to step is started anew at each.
+A plugin acts where our loop asks for a penalty: the step's gradient lies in `.grad` then. Its draws come from
+generators that are keyed by (seed, step) and put back; a data loader that would go on from step to step is started
+anew at each.
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -25,10 +19,12 @@ from torch import Tensor, nn
 
 from cmtl_ir import keyed
 from cmtl_ir.registry import UnknownName, suggestion
-from cmtl_ir.strategy import Batch, Cost, Learner, Retention, Row, Stage
+from cmtl_ir.strategy import Cost, Learner, Retention, Row, Stage
 
-from .retention._anchor import device_of, fixed_crops, moved, trained
-from .torchjd import keyed_generator
+from ..retention._anchor import device_of, fixed_crops, moved
+from ._library import library
+from ._run import keyed_generators, strategy_of
+from ._samples import dataset_of, sample_named
 
 KEPT: dict[str, tuple[str, ...]] = {
     "EWCPlugin": ("saved_params", "importances"),
@@ -55,30 +51,6 @@ REFUSED = {
     "CWRStarPlugin": _LABELS,
     "GSS_greedyPlugin": _LABELS,
 }
-
-_declared: list[torch.library.Library] = []  # schemas live as long as their library object
-
-
-@cache
-def library(module: str) -> ModuleType:
-    """A module of Avalanche. Raises ImportError with the pip line.
-
-    Beside a CPU build of torch, torchvision's wheel cannot load its operators and its import stops at "operator
-    torchvision::nms does not exist", although nothing here calls them: declare what is missing, and import again.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:
-        missing = [name for name in ("nms", "qnms") if not hasattr(torch.ops.torchvision, name)]
-        _declared.append(torch.library.Library("torchvision", "FRAGMENT"))
-        for name in missing:
-            _declared[-1].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    except ImportError:
-        pass
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f'this needs Avalanche: pip install "avalanche-lib>=0.6" ({error})') from error
 
 
 def host(family: str, name: str) -> type[Retention]:
@@ -122,12 +94,12 @@ class Guest(Retention):
     def state_dict(self) -> dict[str, Any]:
         """Finished stages, and what the plugin keeps as tensors and sample names."""
         kept = {name: _plain(getattr(self._plugin, name)) for name in KEPT[self.guest.__name__]}
-        return {**self._state, "plugin": kept}
+        return {"plugin": kept, **self._state}  # what was loaded, until a stage takes it up
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """None; the plugin meets the run here, and takes up what a checkpoint kept."""
         learner.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # A-GEM: grad.view(-1)
-        self._learner, self._run = learner, _strategy(learner, self.state["stages"], self.dataset_batch)
+        self._learner, self._run = learner, strategy_of(learner, self.state["stages"], self.dataset_batch)
         if "plugin" in self.state:
             self._take_up(self.state.pop("plugin"))
         return []
@@ -136,7 +108,7 @@ class Guest(Retention):
         """What the plugin adds to the loss; before that it may change the gradients that lie in `.grad`."""
         plugin, run, parameters = self._plugin, self._run, list(model.parameters())
         step = [parameter.grad for parameter in parameters]
-        with _keyed_generators(keyed.name_key(self._learner.seed, self._learner.step, "avalanche"), run.device):
+        with keyed_generators(keyed.name_key(self._learner.seed, self._learner.step, "avalanche"), run.device):
             if getattr(plugin, "buffer_dataloader", None) is not None:
                 plugin.buffer_dliter = iter(plugin.buffer_dataloader)
             plugin.before_training_iteration(run)  # GEM, A-GEM: gradients of what they remember
@@ -150,9 +122,9 @@ class Guest(Retention):
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Show the plugin a data set of the stage."""
         samples = [(task, int(ids)) for task, ids in fixed_crops(stage, self.crops)]
-        self._run.experience = SimpleNamespace(dataset=_dataset(learner, samples))
+        self._run.experience = SimpleNamespace(dataset=dataset_of(learner, samples))
         training = learner.model.training
-        with _keyed_generators(keyed.name_key(learner.seed, stage.name, "avalanche"), self._run.device):
+        with keyed_generators(keyed.name_key(learner.seed, stage.name, "avalanche"), self._run.device):
             self._plugin.after_training_exp(self._run)
         learner.model.train(training)
         self._run.optimizer.zero_grad()
@@ -161,8 +133,9 @@ class Guest(Retention):
     def _take_up(self, kept: Mapping[str, Any]) -> None:
         device = device_of(self._learner)
         if self.guest.__name__ == "AGEMPlugin":
-            for names in kept["buffers"]:
-                self._plugin.update_memory(_dataset(self._learner, [_sample(name) for name in names]))
+            with keyed_generators(0, device):  # its data loaders draw a seed, which no step uses
+                for names in kept["buffers"]:
+                    self._plugin.update_memory(dataset_of(self._learner, [sample_named(name) for name in names]))
             return
         for name, value in kept.items():
             own = moved(value, device)
@@ -188,54 +161,6 @@ def _hosted(guest: type) -> type[Retention]:
     return made
 
 
-# ----------------------------------------------------------------------------------- what a plugin sees of a run
-
-
-def _strategy(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
-    """As much of Avalanche's strategy object as the hosted plugins look at."""
-    base = library("avalanche.models.dynamic_modules").MultiTaskModule
-
-    class TaskAware(base):  # type: ignore[misc,valid-type]
-        """The run's network, told the task of each sample."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.backbone = learner.model
-
-        def forward(self, degraded: Tensor, task_labels: Tensor) -> Any:
-            return learner.forward(degraded, task_labels)
-
-    def criterion(restored: Any, clean: Tensor) -> Tensor:
-        return learner.sample_losses(restored, Batch("", torch.zeros(len(clean)), clean, clean)).mean()
-
-    def forget_gradients() -> None:
-        for parameter in trained(learner.model):
-            parameter.grad = None
-
-    return SimpleNamespace(
-        model=TaskAware(),
-        device=device_of(learner),
-        train_mb_size=batch,
-        clock=SimpleNamespace(train_exp_counter=stages),
-        optimizer=SimpleNamespace(zero_grad=forget_gradients),
-        _criterion=criterion,
-        experience=None,
-        loss=None,
-    )
-
-
-@contextmanager
-def _keyed_generators(key: int, device: torch.device) -> Iterator[None]:
-    """Plugins draw from the global generators of Python and torch: seed them, and put them back as they were."""
-    before = random.getstate()
-    random.seed(key)
-    try:
-        with keyed_generator(key, device):
-            yield
-    finally:
-        random.setstate(before)
-
-
 def _plain(value: Any) -> Any:
     """Avalanche's records as tensors, dicts and lists; a data set as the names of its samples."""
     if isinstance(value, Mapping):
@@ -257,39 +182,3 @@ def _parameter_data(value: Any) -> Any:
             for key, one in value.items()
         }
     return value
-
-
-# ------------------------------------------------------------------------------------- data sets and scenarios
-
-
-class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Training samples of tasks by name and number: (degraded, clean), each [3, P, P]."""
-
-    def __init__(self, batch: Any, samples: list[tuple[str, int]]) -> None:
-        self.batch, self.samples = batch, samples  # (task, ids [B]) -> Batch
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        task, number = self.samples[place]
-        batch = self.batch(task, torch.tensor([number]))
-        return batch.degraded[0], batch.clean[0]
-
-
-def _named(dataset: Any, labels: list[int], names: list[str]) -> Any:
-    """An AvalancheDataset whose samples bear their task's label and their name."""
-    utils = library("avalanche.benchmarks.utils")
-    attribute = library("avalanche.benchmarks.utils.data_attribute").DataAttribute
-    kept = [attribute(labels, "targets_task_labels", use_in_getitem=True), attribute(names, "samples")]
-    return utils.AvalancheDataset([dataset], data_attributes=kept)
-
-
-def _dataset(learner: Learner, samples: list[tuple[str, int]]) -> Any:
-    labels = [learner.tasks.index(task) for task, _ in samples]
-    return _named(Samples(learner.batch, samples), labels, [f"{task} {number}" for task, number in samples])
-
-
-def _sample(name: str) -> tuple[str, int]:
-    task, _, number = name.partition(" ")
-    return task, int(number)
