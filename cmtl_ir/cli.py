@@ -117,6 +117,9 @@ def evaluate(
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
+    metric: Annotated[
+        list[str], typer.Option(help="Also lpips, niqe, brisque (repeat the option); they need cmtl-ir[metrics].")
+    ] = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
     """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
@@ -133,7 +136,7 @@ def evaluate(
     else:
         used = restoration.find_run(run, out)
         experiment = config.load(file or str(restoration.experiment_of(used, out)), set_)
-    rows = restoration.evaluate(used, experiment, out=out, device=device)
+    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric)
     display.scores(rows, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
 

@@ -19,6 +19,7 @@ from cmtl_ir.catalogue import Description
 from cmtl_ir.evaluation import task_means
 from cmtl_ir.grouping import Matrix
 from cmtl_ir.grouping_words import announcement, report_lines, routing_lines
+from cmtl_ir.perceptual import PERCEPTUAL
 from cmtl_ir.runs import Comparison, Prepared, Run
 
 console = Console(highlight=False)
@@ -190,7 +191,11 @@ def scores(rows: list[dict[str, Any]], protocol: str, file: Path | None) -> None
     table = Table(title=f"protocol {protocol}")
     for column in ("task", "images", "PSNR dB", "SSIM", "input PSNR dB", "input SSIM"):
         table.add_column(column, justify="left" if column == "task" else "right")
-    columns = ("psnr", "ssim", "psnr_input", "ssim_input")
+    columns = ["psnr", "ssim", "psnr_input", "ssim_input"]
+    for name in (name for name in PERCEPTUAL if name in rows[0]):
+        table.add_column(name, justify="right")
+        table.add_column(f"input {name}", justify="right")
+        columns += [name, f"{name}_input"]
     means = {column: task_means(rows, column) for column in columns}
     for task in means["psnr"]:
         count = str(sum(row["task"] == task for row in rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,8 @@ KEPT_PIXELS = 30_000_000
 """Test images are kept in memory up to this many pixels, so that a curve does not degrade them anew at each point."""
 
 Restore = Callable[[Tensor, Tensor], Any]
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(restored, clean), [1, 3, H, W] each in [0, 1] -> a number."""
 
 
 def final_output(restored: Any) -> Tensor:
@@ -64,8 +67,10 @@ class Evaluator:
         tile: int,
         device: torch.device,
         split: Literal["test", "val"] = "test",
+        further: Mapping[str, Score] = MappingProxyType({}),
     ) -> None:
         self.tasks, self.protocol, self.tile, self.device, self.split = tasks, protocol, tile, device, split
+        self.further = further
         self._kept: dict[str, list[tuple[TestSample, dict[str, float]]]] = {}
         self._pixels = 0
 
@@ -94,8 +99,10 @@ class Evaluator:
         return restore_tiled(network or model, degraded, numbers, self.tile)
 
     def measure(self, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """PSNR in dB and SSIM of [1, 3, H, W] against the clean image."""
-        return evaluate_pair(restored, clean.to(restored.device), self.protocol)
+        """PSNR in dB and SSIM of [1, 3, H, W] against the clean image, and what further metrics say."""
+        clean = clean.to(restored.device)
+        others = {name: score(restored, clean) for name, score in self.further.items()}
+        return {**evaluate_pair(restored, clean, self.protocol), **others}
 
     def samples(self) -> Iterator[tuple[str, TestSample, dict[str, float]]]:
         """Every (task, test sample, the identity's scores), in the order of tasks, variants and images.

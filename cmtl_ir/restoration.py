@@ -19,6 +19,7 @@ from cmtl_ir.evaluation import Evaluator, restore_tiled
 from cmtl_ir.grouping_evaluation import grouped_scores, routing_report
 from cmtl_ir.grouping_router import FILE, GroupedModel, is_grouped
 from cmtl_ir.learner import pick_device, placed
+from cmtl_ir.perceptual import perceptual
 from cmtl_ir.published import Published
 from cmtl_ir.tasks.images import decode
 from cmtl_ir.tasks.suite import build_tasks
@@ -157,28 +158,38 @@ def _pairs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def evaluate(
-    run: str | Path | Published, experiment: Experiment, *, out: str | Path = "runs", device: str = "auto"
+    run: str | Path | Published,
+    experiment: Experiment,
+    *,
+    out: str | Path = "runs",
+    device: str = "auto",
+    metrics: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Score a run or a checkpoint on an experiment's test sets: one row an image, as `Evaluator.scores` gives them."""
+    """Score a run or a checkpoint on an experiment's test sets: one row an image, as `Evaluator.scores` gives them.
+
+    `metrics`: further ones by name (lpips, niqe, brisque), a column each.
+    """
     chosen = pick_device(device)
     if isinstance(run, Published):
         model = run.model(chosen)
-        return _evaluator(experiment, list(experiment.tasks), chosen).scores(model)
+        return _evaluator(experiment, list(experiment.tasks), chosen, metrics).scores(model)
     folder = find_run(run, out)
     if is_grouped(folder):
         grouped = GroupedModel(folder, chosen)
-        return grouped_scores(grouped, _evaluator(experiment, grouped.tasks, chosen))
+        return grouped_scores(grouped, _evaluator(experiment, grouped.tasks, chosen, metrics))
     model, known = load_model(folder, chosen)
-    return _evaluator(experiment, known, chosen).scores(model)
+    return _evaluator(experiment, known, chosen, metrics).scores(model)
 
 
-def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.device) -> Evaluator:
+def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str]) -> Evaluator:
     """Of the experiment's tasks, in the order in which the model knows them."""
     if missing := sorted(set(experiment.tasks) - set(known)):
         raise UserError(f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}")
     tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device)
     ordered = {name: tasks[name] for name in known if name in tasks}
-    return Evaluator(ordered, experiment.evaluation.protocol, experiment.evaluation.tile, device)
+    further = {name: perceptual(name, device) for name in metrics}
+    asked = experiment.evaluation
+    return Evaluator(ordered, asked.protocol, asked.tile, device, further=further)
 
 
 def routing(
