@@ -49,7 +49,9 @@ class OrderedCurriculum(Curriculum):
     @model_validator(mode="after")
     def _affinity_has_a_matrix(self) -> Self:
         if self.order == "affinity" and self.affinity is None:
-            raise ValueError("order `affinity` needs the field `affinity`; `cmtl-ir similarity FILE --measure tag` has it")
+            raise ValueError(
+                "order `affinity` needs the field `affinity`; `cmtl-ir similarity FILE --measure tag` has it"
+            )
         return self
 
     def named_tasks(self) -> Sequence[str]:
