@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cmtl_ir import cli_profile, cli_search, cli_unlearn
+from cmtl_ir import cli_profile, cli_report, cli_search, cli_unlearn
 from cmtl_ir.cli_data import data
 from cmtl_ir.cli_options import (
     Backbone,
@@ -41,6 +41,8 @@ app.command()(cli_profile.profile)
 app.command()(cli_search.search)
 app.command()(cli_search.sync)
 app.command()(cli_unlearn.unlearn)
+app.command()(cli_report.report)
+app.command()(cli_report.compare)
 
 
 @app.command()
@@ -91,11 +93,16 @@ def list_(
 @app.command()
 def describe(
     name: Annotated[str, typer.Argument(help="Name of a part, degradation or backbone.", autocompletion=part_names)],
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print what to cite for it instead.")] = False,
 ) -> None:
     """Say what a name means: paper, equation, fields with defaults, cost."""
-    from cmtl_ir import catalogue, display
+    from cmtl_ir import catalogue, citations, display
 
-    display.description(catalogue.describe(name))
+    found = catalogue.describe(name)
+    if bibtex:
+        print(citations.bibtex(found.family, found.name))
+    else:
+        display.description(found)
 
 
 @app.command()
