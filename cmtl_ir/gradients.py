@@ -22,7 +22,7 @@ Forward = Callable[[int, int], Any]
 Losses = Callable[[Any, int], Tensor]
 """(output for the samples of row k, k) -> scalar mean loss of row k."""
 
-CHUNK = 1 << 15  # columns of a Gramian's chunk: [M, CHUNK] float64 stays in a core's cache
+CHUNK = 1 << 16  # columns of a Gramian's chunk: the fastest of 2^13 .. 2^16 for 5 and for 16 rows (measured: CPU)
 
 
 class RowGradients:
@@ -176,14 +176,23 @@ def gramian(rows: Tensor) -> Tensor:
     scale = 2.0 ** round(math.log2(largest)) if 0 < largest < math.inf else 1.0
     space = torch.empty(len(rows), CHUNK, dtype=torch.float64, device=rows.device)
     for chunk in rows.split(CHUNK, dim=1):
-        wide = torch.div(chunk, scale, out=space[:, : chunk.shape[1]])
+        wide = space[:, : chunk.shape[1]].copy_(chunk)
+        if scale != 1.0:
+            wide /= scale
         total.addmm_(wide, wide.T)
     return (total * scale * scale).cpu()
 
 
-def choose_engine(device_type: str, samples_per_row: float, patch: int, size: int) -> Engine:
-    """The faster engine, by a fixed rule: timing inside a run would change its last bits between repeats."""
-    return "stream"
+LARGE_ROW = 1 << 17  # pixels; measured on a CPU, two threads (tests/benchmarks/RESULTS.md), not on a GPU
+
+
+def choose_engine(samples_per_row: float, patch: int) -> Engine:
+    """The faster engine, by a fixed rule: timing inside a run would change its last bits between repeats.
+
+    `grouped` saves the passes of small rows; where one row fills the cores and exceeds the caches by itself, `stream`
+    is as fast, for 1/K of the memory of activations.
+    """
+    return "grouped" if samples_per_row * patch * patch < LARGE_ROW else "stream"
 
 
 # --------------------------------------------------------------------------------- samples that see each other

@@ -19,6 +19,7 @@ from cmtl_ir.grouped_sink import Sink
 
 aten = torch.ops.aten
 Keys = tuple[int | None, int | None]  # of weight and bias; None: not tracked
+ROW_BY_ROW = 1 << 18  # numbers a row above which a layer norm's own call a row beats one product over all (measured)
 FOLDED = 1 << 16  # numbers a row below which one call over rows-as-groups beats a call a row (measured: CPU, 2 threads)
 
 
@@ -135,18 +136,26 @@ class LayerNorm(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, weight, bias, mean, deviation = ctx.saved_tensors
-        shape = x.shape[-ctx.rank :]
-        kept = (*(1 for _ in x.shape[: -ctx.rank]), *shape)
+        shape, sink = x.shape[-ctx.rank :], ctx.sink
         grad = grad.contiguous()
-        if ctx.keys[0] is not None:
-            normal = torch.sub(x, mean).mul_(deviation).mul_(grad)
-            ctx.sink.put_sums(ctx.keys[0], weight, normal, kept)
-        if ctx.keys[1] is not None:
-            ctx.sink.put_sums(ctx.keys[1], bias, grad, kept)
-        dx = None
-        if ctx.needs_input_grad[1]:
-            mask = (True, False, False)
-            dx = aten.native_layer_norm_backward(grad, x, shape, mean, deviation, weight, bias, mask)[0]
+
+        def native(start: int, stop: int, *mask: bool) -> Any:
+            pieces = (part.narrow(0, start, stop - start) for part in (grad, x, mean, deviation))
+            g, data, *moments = pieces
+            return aten.native_layer_norm_backward(g, data, shape, *moments, weight, bias, mask)
+
+        if x.numel() > sink.rows * ROW_BY_ROW:
+            own = [native(start, stop, False, True, True) for start, stop in sink.bounds_of(x)]
+            for key, tracked, pieces in zip(ctx.keys, (weight, bias), list(zip(*own, strict=True))[1:], strict=True):
+                if key is not None:
+                    sink.put_rows(key, tracked, pieces)
+        else:
+            kept = (*(1 for _ in x.shape[: -ctx.rank]), *shape)
+            if ctx.keys[0] is not None:
+                sink.put_sums(ctx.keys[0], weight, torch.sub(x, mean).mul_(deviation).mul_(grad), kept)
+            if ctx.keys[1] is not None:
+                sink.put_sums(ctx.keys[1], bias, grad, kept)
+        dx = native(0, len(x), True, False, False)[0] if ctx.needs_input_grad[1] else None
         return None, dx, None, None, None, None, None
 
 

@@ -59,18 +59,27 @@ class Sink:
         """data [NB, ...] -> for every run, [rows, size * B, ...]."""
         rest = data.shape[1:]
         if len(self.runs) == 1:
-            return [data.reshape(self.rows, -1, *rest)]
+            return [data.unflatten(0, (self.rows, -1))]
         each = data.shape[0] // self.samples
         return [
             data.narrow(0, run.start * each, run.rows * run.size * each).reshape(run.rows, -1, *rest)
             for run in self.runs
         ]
 
+    def bounds_of(self, data: Tensor) -> list[tuple[int, int]]:
+        """(start, stop) of every row along the first dimension of data [NB, ...]."""
+        each = data.shape[0] // self.samples
+        return [(start * each, stop * each) for start, stop in self.bounds]
+
     def put(self, key: int, tracked: Tensor, pieces: Sequence[Tensor]) -> None:
         """Gradients of every run [rows, *shape], in any shape of as many numbers."""
         block, seen = self.open(key, tracked)
-        for run, piece in zip(self.runs, pieces, strict=True):
-            _put(block.narrow(0, run.first, run.rows), piece.reshape(run.rows, *block.shape[1:]), seen)
+        for target, piece in zip(self._targets(block), pieces, strict=True):
+            _put(target, piece.reshape(target.shape), seen)
+
+    def _targets(self, block: Tensor) -> list[Tensor]:
+        """block [M, ...] -> for every run, [rows, ...]."""
+        return [block] if len(self.runs) == 1 else [block.narrow(0, run.first, run.rows) for run in self.runs]
 
     def put_rows(self, key: int, tracked: Tensor, gradients: Sequence[Tensor]) -> None:
         """One gradient a row, each of the tracked tensor's shape."""
@@ -91,15 +100,12 @@ class Sink:
         """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; grad [NB, L, O], data [NB, L, I]."""
         block, seen = self.open(key, weight)
         block = block if block.dim() == 3 else block[..., 0, 0]
-        for run, g, x in zip(self.runs, self.split(grad), self.split(data), strict=True):
+        for target, g, x in zip(self._targets(block), self.split(grad), self.split(data), strict=True):
             g, x = g.flatten(1, 2), x.flatten(1, 2)  # [rows, size L, O], [rows, size L, I]
-            target = block.narrow(0, run.first, run.rows)
-            if x.shape[2] < NARROW <= g.shape[2]:
-                _put(target, torch.bmm(x.transpose(1, 2), g).transpose(1, 2), seen)
-            elif seen or g.dtype != target.dtype:
-                _put(target, torch.bmm(g.transpose(1, 2), x), seen)
-            else:
-                torch.bmm(g.transpose(1, 2), x, out=target)
+            # Not straight into J: where rows lie P apart torch multiplies row by row, in up to three times the time.
+            narrow = x.shape[2] < NARROW <= g.shape[2]
+            product = torch.bmm(x.transpose(1, 2), g).transpose(1, 2) if narrow else torch.bmm(g.transpose(1, 2), x)
+            _put(target, product, seen)
 
 
 NARROW = 16  # columns below which a matrix product takes up to four times as long (measured: MKL, AVX-512)

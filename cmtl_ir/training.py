@@ -140,11 +140,10 @@ def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradi
     if not rows or (tier_of(learner, rows) == "losses" and not looks):
         return None
     per_row = learner.training.batch / len(rows)
-    size = sum(parameter.numel() for parameter in learner.trained_parameters())
     name: Any = learner.training.engine
     if name == "auto":
-        name = choose_engine(learner.device.type, per_row, learner.patch, size)
-    return RowGradients(learner.model, 2 * len(rows), name)
+        name = choose_engine(per_row, learner.patch)
+    return RowGradients(learner.model, (2 if looks else 1) * len(rows), name)
 
 
 def _steps(learner: Learner) -> range:

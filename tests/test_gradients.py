@@ -14,8 +14,11 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cmtl_ir.gradients import CHUNK, Engine, RowGradients, gramian
+from cmtl_ir.gradients import CHUNK, Engine, RowGradients, choose_engine, gramian
+from cmtl_ir.strategy import Row, Stage
+from cmtl_ir.training import make_engine
 
+from . import tiny
 from .backbones.cases import CASES, Case, image
 from .gradient_networks import NETWORKS, UNSUITED
 
@@ -378,3 +381,25 @@ def test_rows_times_a_power_of_two_give_the_same_digits(exponent: int) -> None:
 def test_a_gramian_of_zeros_is_zero_and_of_infinities_is_not_finite() -> None:
     assert torch.equal(gramian(torch.zeros(2, 9)), torch.zeros(2, 2, dtype=torch.float64))
     assert not bool(torch.isfinite(gramian(torch.full((2, 9), math.inf, dtype=torch.float64))).any())
+
+
+# --------------------------------------------------------------------------------------------------- the choice
+
+
+@pytest.mark.parametrize(
+    ("samples", "patch", "expected"),
+    [(1, 48, "grouped"), (2, 64, "grouped"), (4, 128, "grouped"), (8, 128, "stream"), (4, 192, "stream")],
+)
+def test_the_choice_depends_on_the_pixels_of_a_row_alone(samples: int, patch: int, expected: Engine) -> None:
+    assert choose_engine(samples, patch) == expected
+
+
+@pytest.mark.parametrize(("patch", "expected"), [(16, "grouped"), (384, "stream")])
+def test_a_stage_takes_the_engine_of_the_rule_unless_a_field_names_one(patch: int, expected: Engine) -> None:
+    rows = [Row(task, task, 1 / 3) for task in ("noise", "rain", "haze")]
+    for field, taken in (("auto", expected), ("stream", "stream"), ("grouped", "grouped")):
+        learner = tiny.learner({"surgery": "pcgrad"}, training={"engine": field})
+        learner.patch = patch
+        learner.start_stage(Stage("all", {row.name: row.share for row in rows}, 3))
+        engine = make_engine(learner, rows, tiny.Silent())
+        assert engine is not None and engine.engine == taken and len(engine.buffer) == len(rows)

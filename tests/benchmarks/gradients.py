@@ -114,7 +114,7 @@ def main() -> None:
             ways[f"tier {engine}"] = lambda case=case, engine=engine: case.tier(engine)
         seconds = interleaved(ways, options.rounds, time.process_time if options.cpu else time.perf_counter)
         ratio = {name: value / seconds["joint"] for name, value in seconds.items()}
-        choice = choose_engine("cpu", len(case.x) / len(case.sizes), case.patch, case.size)
+        choice = choose_engine(len(case.x) / len(case.sizes), case.patch)
         print(
             f"{len(case.sizes):3d} {len(case.x):6d} {case.patch:5d} {case.size:7d} {seconds['joint'] * 1e3:9.1f} |"
             f" {ratio['stream']:6.2f} {ratio['grouped']:7.2f} |"
