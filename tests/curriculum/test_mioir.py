@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 from cmtl_ir.strategies.curriculum._stages import exposures
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 from cmtl_ir.strategies.curriculum.joint import Joint
 from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
-from cmtl_ir.strategies.curriculum.single import Single
+
+from cmtl_ir.learner import Learner
+from cmtl_ir.rows import DataState
+from cmtl_ir.strategy import Stage
+from cmtl_ir.training import train
+from tests import tiny
 
 from .cases import MIOIR, Still, walk
 
@@ -54,19 +62,51 @@ def test_mixed_matched_shares() -> None:
     assert [mixture[task] for task in MIOIR] == pytest.approx(PUBLISHED_SHARES, abs=5.01e-4)
 
 
-def test_cumulative_of_one_task_is_single_with_four_cycles() -> None:
-    (one,) = walk(Cumulative(), ("rain",), 400)
-    (single,) = walk(Single(task="rain", cycles=4), ("rain",), 400)
-    assert (one.mixture, one.steps, one.cycles) == (single.mixture, single.steps, single.cycles)
-
-
-def test_the_last_stage_is_joint_training_with_four_cycles() -> None:
-    last = walk(Cumulative(), MIOIR, 1000)[-1]
-    (joint,) = walk(Joint(cycles=4), MIOIR, 400)
-    assert (last.mixture, last.steps, last.cycles) == (joint.mixture, joint.steps, joint.cycles)
-
-
 def test_the_order_moves_the_exposure() -> None:
     turned = walk(Cumulative(order="reverse"), MIOIR, 2_500_000, learner=Still(MIOIR))
     seen = exposures(turned)
     assert [seen[task] / 2.5e6 for task in reversed(MIOIR)] == pytest.approx(PUBLISHED_SHARES, abs=5.01e-4)
+
+
+# ------------------------------------------------------------------------------------------ the same weights, trained
+
+PLAIN: dict[str, Any] = {"training": {"steps": 14}, "conflict": {"every": 0}}  # L = 2: stages of 2, 2 and 10 steps
+LAST = 10
+
+
+class Parent(tiny.Silent):
+    """Keeps what the last stage starts from: its parent's result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tree: dict[str, Any] = {}
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None:
+        if len(learner.finished) == 2:
+            self.tree = copy.deepcopy(learner.tree())
+
+
+def test_the_last_stage_is_joint_training_from_its_parents_result_bit_for_bit() -> None:
+    """Weights, data counters and global step of stage K - 1; 4 restarts; a fresh optimizer; the same rows and tier."""
+    whole, parent = tiny.learner({"curriculum": {"name": "cumulative", "last": 5}}, **PLAIN), Parent()
+    train(whole, parent)
+    joint = tiny.learner({"curriculum": {"name": "joint", "cycles": 4}}, **{**PLAIN, "training": {"steps": LAST}})
+    joint.model.load_state_dict(parent.tree["model"])
+    joint.data = DataState(dict(parent.tree["data"]["counters"]))
+    joint.step = parent.tree["step"]
+    assert joint.step == 4 and joint.data.counters == {"noise": 12 + 6, "rain": 6}
+    train(joint, tiny.Silent())
+    assert joint.data.counters == whole.data.counters
+    assert tiny.same(tiny.weights(joint), tiny.weights(whole))
+
+
+def test_cumulative_of_one_task_is_single_with_four_restarts_bit_for_bit() -> None:
+    alone = {**PLAIN, "tasks": {"rain": None, "haze": None}, "training": {"steps": 8}}
+    ends = []
+    for curriculum in ({"name": "cumulative"}, {"name": "single", "task": "noise", "cycles": 4}):
+        learner = tiny.learner({"curriculum": curriculum}, **alone)
+        train(learner, tiny.Silent())
+        ends.append(tiny.weights(learner))
+    once = tiny.learner({"curriculum": {"name": "single", "task": "noise"}}, **alone)
+    train(once, tiny.Silent())
+    assert tiny.same(*ends) and not tiny.same(ends[0], tiny.weights(once))
