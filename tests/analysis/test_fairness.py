@@ -1,0 +1,115 @@
+"""Claims about honesty: what is not comparable is not ranked, and what is missing is said with what makes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cmtl_ir.analysis import tables, words
+from cmtl_ir.analysis.runs import Frames
+from cmtl_ir.analysis.study import Study
+
+from cmtl_ir import yaml
+from cmtl_ir.config import with_overrides
+from cmtl_ir.errors import UserError
+from tests.analysis import forged
+
+FINAL = {(label, seed): {"noise": 26.0 + seed, "rain": 25.0} for label in ("joint", "pcgrad") for seed in (0, 1)}
+PCGRAD = ("pcgrad", 1)
+
+
+def study_of(folder: Path) -> Study:
+    return Study.of(Frames.of_folder(folder))
+
+
+DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
+    "test images": ({"tests": {"rain": "cropped"}}, "test data of rain differ (digests)"),
+    "training images": ({"tasks": {"noise": "other"}}, "training data of noise differ (digests)"),
+    "protocol": ({"protocol": "matlab_y"}, "metric protocol differ"),
+    "backbone": ({"backbone": {"width": 8}}, "backbone.width differs"),
+    "learning rate": ({"training": {"optimizer": {"lr": 1e-3}}}, "training.optimizer differs"),
+    "patch": ({"patch": 32}, "patch size differ"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_runs_that_differ_in_more_than_the_strategy_are_not_ranked(what: str, tmp_path: Path) -> None:
+    identity, why = DIFFERENCES[what]
+    study = study_of(forged.comparison(tmp_path, FINAL, identities={PCGRAD: identity}))
+    assert study.ranking == [] and study.psnr_verdicts == {}
+    (reason,) = study.reasons
+    assert reason.startswith(why) and "pcgrad (seed 1)" in reason, reason
+    assert words.summary(study)[0].startswith("Not ranked")
+    table = tables.score_table(study, "psnr")
+    assert all(cell.style == "" for row in table.rows for cell in row) and "Not ranked" in table.notes[0]
+
+
+def test_unequal_steps_are_those_really_done(tmp_path: Path) -> None:
+    study = study_of(forged.comparison(tmp_path, FINAL, results={PCGRAD: {"steps": 59}}))
+    assert study.reasons == ["optimizer steps differ: joint (seed 0, 1), pcgrad (seed 0): 60; pcgrad (seed 1): 59"]
+
+
+def test_what_changes_rounding_only_is_comparable(tmp_path: Path) -> None:
+    identity = {"training": {"engine": "stream", "precision": "bf16", "compile": True}}
+    study = study_of(forged.comparison(tmp_path, FINAL, identities={PCGRAD: identity}))
+    assert study.reasons == [] and len(study.ranking) == 2
+
+
+def test_a_reference_of_fewer_steps_does_not_forbid_ranking(tmp_path: Path) -> None:
+    final = {**FINAL, ("alone", 0): {"noise": 27.0, "rain": 15.0}}
+    strategies = {"alone": forged.strategy("single", task="noise")}
+    study = study_of(forged.comparison(tmp_path, final, strategies=strategies, results={("alone", 0): {"steps": 20}}))
+    assert study.reasons == [] and study.labels == ["joint", "pcgrad"]
+    notes = tables.score_table(study, "psnr").notes
+    assert any("trained 20 steps on it alone" in note for note in notes)
+
+
+def test_a_strategy_with_a_seed_missing_is_shown_but_not_ranked(tmp_path: Path) -> None:
+    final = {**FINAL, ("dwa", 0): {"noise": 30.0, "rain": 30.0}, ("dwa", 1): {"noise": 30.0, "rain": 30.0}}
+    folder = forged.comparison(tmp_path, final, unfinished=[("dwa", 1)])
+    study = study_of(folder)
+    assert "dwa" in study.labels and "dwa" not in study.ranking
+    assert "Not all seeds are finished, so not ranked: dwa" in words.summary(study)[0]
+    (told, _) = study.missing
+    assert told.startswith("Runs without scores (unfinished: dwa (seed 1)).")
+    assert f"`cmtl-ir run {folder / 'experiment.yaml'} --out {tmp_path}`" in told
+
+
+def test_a_missing_reference_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    folder = forged.comparison(tmp_path, FINAL)
+    (told,) = study_of(folder).missing
+    assert "No single-task reference for noise (seed 0, 1), rain (seed 0, 1)" in told
+    settings = told.split("--set '")[1:]
+    values = [one.partition("'")[0] for one in settings]
+    raw = with_overrides(dict(yaml.read(folder / "experiment.yaml")), values)
+    assert raw["strategies"]["single_rain"] == {"curriculum": {"name": "single", "task": "rain"}}
+
+
+def test_nothing_finished_is_an_answer_with_the_way_out(tmp_path: Path) -> None:
+    folder = forged.comparison(tmp_path, FINAL, unfinished=list(FINAL))
+    with pytest.raises(UserError, match=r"no run has scores\. Runs without scores .* trains what is missing"):
+        study_of(folder)
+
+
+def test_an_unknown_baseline_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean pcgrad"):
+        Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL)), "pcgrd")
+
+
+def test_one_seed_is_marked_as_one_seed(tmp_path: Path) -> None:
+    study = study_of(forged.comparison(tmp_path, {k: v for k, v in FINAL.items() if k[1] == 0}))
+    table = tables.score_table(study, "psnr")
+    assert [row[1].text for row in table.rows] == ["–", "1 (one seed)", "1 (one seed)"]
+    assert any(note.startswith("One seed: no interval") for note in table.notes)
+    assert "One seed: another seed may order the strategies otherwise." in words.summary(study)
+
+
+def test_strategies_that_scored_the_same_everywhere_are_called_one_method(tmp_path: Path) -> None:
+    folder = forged.comparison(tmp_path, {k: v for k, v in FINAL.items() if k[1] == 0})
+    source, target = (Frames.of_folder(folder).members[i].file("per_image.csv") for i in (0, 1))
+    assert source is not None and target is not None
+    target.write_text(source.read_text())
+    assert any(
+        one.startswith("joint and pcgrad scored the same on every image") for one in words.summary(study_of(folder))
+    )
