@@ -1,4 +1,4 @@
-"""Training samples per second on one thread: the image store beside decoding a file for every crop.
+"""Training samples per second on one thread: the image store beside a DataLoader that decodes a file for every crop.
 
     python tests/benchmarks/store.py [FOLDER] [--patch 48 128]
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
@@ -64,10 +65,11 @@ def compare(files: list[Path], store: ImageStore, folder: str, patch: int, cache
     data = DataConfig(clean=folder, patch=patch)
     config = TaskConfig.model_validate({"degradation": "gaussian_noise"})
     task = build_tasks({"noise": config}, data, 0, torch.device("cpu"), cache)["noise"]
-    reference = rate(decoding(files, patch))
+    reference = rate(loading(files, patch))
     print(f"crops of {patch}x{patch}, batches of {BATCH}, samples/s (times plain):")
-    print(f"  {'decode and crop every time':<42}{reference:>10,.0f}")
+    print(f"  {'DataLoader that decodes, crops and flips':<42}{reference:>10,.0f}")
     ways = {
+        "decode and crop, no more": decoding(files, patch),
         "crop from the store": cropping(store, patch),
         "... drawn by id, flipped, as float tensors": lambda start: task._crops(task._cut(ids(start))),
         "... with gaussian_noise (Task.batch)": lambda start: task.batch(ids(start)),
@@ -82,8 +84,32 @@ def ids(start: int) -> Tensor:
     return torch.arange(start, start + BATCH)
 
 
+class Decoded(Dataset[Tensor]):
+    """One crop a file, as the field's repositories have it: open, decode, crop, flip, to a float tensor."""
+
+    def __init__(self, files: list[Path], patch: int) -> None:
+        self.files, self.patch, self.generator = files, patch, np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return 1 << 30  # never an epoch's end within a measurement
+
+    def __getitem__(self, index: int) -> Tensor:  # [3, P, P]
+        image = decode(self.files[index % len(self.files)])
+        top, left = (self.generator.integers(side - self.patch + 1) for side in image.shape[:2])
+        crop = np.rot90(image[top : top + self.patch, left : left + self.patch], self.generator.integers(4))
+        if self.generator.integers(2):
+            crop = crop[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1).float() / 255
+
+
+def loading(files: list[Path], patch: int) -> Callable[[int], Tensor]:
+    """Batches of a DataLoader in this process."""
+    batches = iter(DataLoader(Decoded(files, patch), batch_size=BATCH))
+    return lambda start: next(batches)
+
+
 def decoding(files: list[Path], patch: int) -> Callable[[int], None]:
-    """As most loaders do it: open and decode the whole image for each crop."""
+    """What no loader without a store can do without: open and decode the whole image for each crop."""
     generator = np.random.default_rng(0)
     out = np.empty((BATCH, patch, patch, 3), np.uint8)
 
