@@ -27,7 +27,7 @@ class Pair(nn.Module):
         self.down, self.grouped = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 5, padding=2, groups=4)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
-        tokens = self.grouped(self.down(x)).flatten(2).mT[:, None]  # [B, 1, N, 8]
+        tokens = self.grouped(self.down(x)).flatten(2).mT[:, None].contiguous()  # [B, 1, N, 8]
         return F.scaled_dot_product_attention(tokens, tokens, tokens)
 
 
