@@ -62,15 +62,17 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
-    from cmtl_ir import config, display, runs
+    from cmtl_ir import config, display, distributed, runs
 
     experiment = runs.narrowed_to(config.load(file, set_), strategy, seed, steps)
     if dry_run:
         display.dry_run(runs.prepare(experiment, out, device))
         return
-    with display.live() as shown:
+    with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
         comparison = runs.run(experiment, out, device, fresh, uri, shown.of_run, workers, ray)
+    if ranks.number > 0:  # under torchrun, rank 0 says it all
+        return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
 
     files = leave_figures_and_tables(comparison)

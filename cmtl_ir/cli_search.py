@@ -23,10 +23,11 @@ def search(
     dry_run: DryRun = False,
 ) -> None:
     """Search good settings with Optuna; the same command goes on with a study, or joins one that is at work."""
-    from cmtl_ir import search_config, search_display
+    from cmtl_ir import distributed, search_config, search_display
     from cmtl_ir.search import prepare
     from cmtl_ir.search import search as bring_to_its_end
 
+    distributed.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
     plans, failed = search_config.load(file, set_, trials), 0
     for plan in plans:
         if dry_run:

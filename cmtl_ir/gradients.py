@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.distributed import Ranks
+from cmtl_ir.errors import UserError
 from cmtl_ir.grouped import grouped, probe
 from cmtl_ir.grouped_sink import Unsupported
 
@@ -51,6 +53,7 @@ class RowGradients:
         self.fallback: str | None = None
         """Why `grouped` gave way to `stream`; None: it did not."""
         self.reached = [False] * len(kept)
+        self._everywhere: Tensor | None = None
         self._probed = False
         self._coupling = list(_coupling_modules(model))
         self._allocate(rows)
@@ -76,6 +79,19 @@ class RowGradients:
             self.update.copy_(update)
         for parameter, view, reached in zip(self.parameters, self.update_views, self.reached, strict=True):
             parameter.grad = view if reached else None
+
+    def of_all_ranks(
+        self, rows: Tensor, numbers: Sequence[int], shares: Sequence[float], total: int, ranks: Ranks
+    ) -> Tensor:
+        """[total, P] mean gradients over all ranks, from those of this one: `rows` are `numbers` of them, each with its
+        share of the samples."""
+        if self._everywhere is None or len(self._everywhere) < total:
+            self._everywhere = self.buffer.new_empty(total, self.size)
+        everywhere = self._everywhere[:total].zero_()
+        for row, number, share in zip(rows, numbers, shares, strict=True):
+            torch.mul(row, share, out=everywhere[number])
+        self.reached = list(ranks.any(*self.reached))
+        return ranks.sum(everywhere)
 
     def flattened(self, tensors: Sequence[Tensor]) -> Tensor:
         """[P] in the layout of the rows, from one tensor a parameter."""
@@ -195,7 +211,35 @@ def choose_engine(samples_per_row: float, patch: int) -> Engine:
     return "grouped" if samples_per_row * patch * patch < LARGE_ROW else "stream"
 
 
+@torch.no_grad()
+def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
+    """Sum `.grad` over the ranks in one exchange; None stays None where no rank has one, as autograd has it."""
+    if ranks.count == 1:
+        return
+    reached = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = ranks.sum(torch.cat([reached, *(one.flatten() for one in own)]))
+    summed = flat[len(parameters) :].split([p.numel() for p in parameters])
+    for parameter, value, known in zip(parameters, summed, flat[: len(parameters)].tolist(), strict=True):
+        parameter.grad = own_layout(parameter, value) if known else None
+
+
+def own_layout(parameter: Tensor, flat: Tensor) -> Tensor:
+    """Flat values, in the order of `flatten`, with the parameter's shape and strides."""
+    return torch.empty_like(parameter).copy_(flat.view(parameter.shape))
+
+
 # --------------------------------------------------------------------------------- samples that see each other
+
+
+def refuse_coupling_over_ranks(model: nn.Module) -> None:
+    """Raise UserError where a sample's output depends on which samples are in the same process."""
+    for name, module in _coupling_modules(model):
+        if module.training:
+            raise UserError(
+                f"{name or 'the backbone'} ({type(module).__name__}) couples the samples of a batch in train mode, and "
+                "the processes of torchrun each see a part of it only: start the same command without torchrun"
+            )
 
 
 def refuse_coupling(coupling: Sequence[tuple[str, nn.Module]]) -> None:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from cmtl_ir import backbones
 from cmtl_ir.checkpoint import load_optimizer, optimizer_tree
 from cmtl_ir.config import Experiment, Strategy
+from cmtl_ir.distributed import ALONE, Ranks
 from cmtl_ir.keyed import name_key
 from cmtl_ir.optimization import AveragedWeights, make_optimizer, sample_losses
 from cmtl_ir.rows import DataState
 from cmtl_ir.strategy import Batch, History, Part, Row, Stage
 from cmtl_ir.tasks.task import Task
+from cmtl_ir.trees import to_json
 
 
 def pick_device(name: str) -> torch.device:
@@ -42,9 +44,16 @@ class Learner:
     """One backbone being trained under one strategy."""
 
     def __init__(
-        self, experiment: Experiment, strategy: Strategy, tasks: Mapping[str, Task], seed: int, device: torch.device
+        self,
+        experiment: Experiment,
+        strategy: Strategy,
+        tasks: Mapping[str, Task],
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.training, self.seed, self.device = experiment.training, seed, device
+        """`ranks`: the processes that share each step's samples."""
+        self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
         self.patch = experiment.data.patch
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
@@ -149,6 +158,13 @@ class Learner:
         """Close the stage: it joins the history."""
         assert self.stage is not None
         self.finished, self.stage = (*self.finished, self.seen(self.stage)), None
+
+    def agree(self) -> None:
+        """Take over rank 0's state: what a rank worked out for itself (importance, choices) may differ in last bits."""
+        if self.ranks.count > 1:
+            tensors: dict[str, Tensor] = {}
+            to_json(self.tree(), (), tensors)
+            self.ranks.copy_of_first(tensors.values())
 
     # ---------------------------------------------------------------------------------------- checkpoints
 

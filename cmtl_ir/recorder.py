@@ -87,11 +87,14 @@ class Recorder:
             self.flush()
         if evaluate_now:
             self.evaluate(stage_end=None)
-        if (self._save_is_due(step) and not at_end) or self._stop:
+        stop, late = learner.ranks.any(bool(self._stop), self._late())
+        if ((late or step % self.every["checkpoint"] == 0) and not at_end) or stop:
             self.save()
-        if self._stop:
+        if stop:
+            learner.ranks.wait()  # until rank 0 has saved: torchrun ends the others when one leaves
+            why = self._stop or "stopped with another rank"
             raise Interrupted(
-                f"{self._stop} at step {step}: everything up to here is saved in {self.folder}; "
+                f"{why} at step {step}: everything up to here is saved in {self.folder}; "
                 "the same command goes on from this step"
             )
         if evaluate_now:
@@ -199,16 +202,13 @@ class Recorder:
 
     # ------------------------------------------------------------------------------------------- checkpoints
 
-    def _save_is_due(self, step: int) -> bool:
+    def _late(self) -> bool:
         minutes = self.every.get("minutes")
-        late = minutes is not None and time.monotonic() - self._since > 60.0 * minutes
-        return late or step % self.every["checkpoint"] == 0
+        return minutes is not None and time.monotonic() - self._since > 60.0 * minutes
 
     def save(self) -> None:
         """Write a checkpoint from which the run goes on bit by bit."""
-        for number, (result, _) in enumerate(self.pending, start=self.learner.step - len(self.pending)):
-            self._check(result, number)
-        self._tick()
+        self.check()
         recorded = {
             "curve": self.curve,
             "scores": self.scores,
@@ -232,6 +232,12 @@ class Recorder:
         self.conflict.load_state(recorded["conflict"])
         self.seconds = recorded["seconds"]
         self.pending = [_from_tree(one) for one in recorded["pending"]]
+
+    def check(self) -> None:
+        """What precedes a checkpoint: no loss since the last one may be other than finite. Raises Diverged."""
+        for number, (result, _) in enumerate(self.pending, start=self.learner.step - len(self.pending)):
+            self._check(result, number)
+        self._tick()
 
     def _tick(self) -> None:
         now = time.monotonic()

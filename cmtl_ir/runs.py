@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from cmtl_ir import checkpoint, yaml
 from cmtl_ir.config import Experiment, Strategy
 from cmtl_ir.continual import summary
+from cmtl_ir.distributed import SKIP, current
 from cmtl_ir.environment import environment
 from cmtl_ir.errors import TrainingError, UserError
 from cmtl_ir.evaluation import Evaluator, task_means
@@ -132,7 +133,15 @@ def run(
 
     Running again skips finished runs and resumes killed ones; `fresh` moves earlier results of these runs aside.
     `workers`: so many runs at once, each in a process of its own; `ray`: on that Ray cluster, or `local`.
+    Under torchrun, within `distributed.joined()`, the ranks make each run's steps together, and rank 0 writes.
     """
+    ranks, apart = current(), workers > 1 or ray is not None
+    if ranks.count > 1:
+        from cmtl_ir import distributed_runs
+
+        distributed_runs.check(experiment, ranks, apart)
+        if ranks.number > 0:
+            return distributed_runs.follow(experiment, Path(out), device, Tracking(tracking_uri, Path(out)), ranks)
     prepared = prepare(experiment, Path(out), device)
     folder = claim_folder(experiment, prepared.out, fresh)
     tracking = Tracking(tracking_uri, prepared.out)
@@ -142,7 +151,7 @@ def run(
     for one in prepared.runs if fresh else ():
         for folder_of_it in one.folders:
             set_aside(folder_of_it)
-    apart = workers > 1 or ray is not None
+    ranks.wait()
     failures = in_turn(prepared, tracking, parent, progress, only_finished=apart)
     if apart:
         from cmtl_ir.workers import side_by_side
@@ -225,33 +234,39 @@ def execute(
                 folder=run.folder,
                 tags={**_tags(prepared.device), **run.tags},
             )
-            if run.status != "finished" and run.strategy.grouping is not None:
-                from cmtl_ir.grouping_runs import train_groups
+            try:
+                if run.status == "finished":
+                    current().told(SKIP)
+                elif run.strategy.grouping is not None:
+                    from cmtl_ir.grouping_runs import train_groups
 
-                train_groups(run, prepared, tracking, parent, tracker, progress)
-            elif run.status != "finished":
-                _train(run, prepared, tracker, progress, judge)
+                    train_groups(run, prepared, tracking, parent, tracker, progress)
+                else:
+                    _train(run, prepared, tracker, progress, judge)
+            except BaseException as error:
+                tracker.finish(_ending(error))
+                raise
             tracker.finish("FINISHED")
     except Timeout:
+        current().told(SKIP)
         raise TrainingError(
             f"another process is training this run ({run.folder}); run the command again when it is done"
         ) from None
+
+
+def _ending(error: BaseException) -> str:
+    """What the tracking store says of a run that ended so."""
+    stopped = isinstance(error, UserError | KeyboardInterrupt) and not isinstance(error, TrainingError)
+    return "KILLED" if stopped else "FAILED"
 
 
 def _train(
     run: Run, prepared: Prepared, tracker: RunTracker, progress: Progress | None, judge: Judge | None = None
 ) -> None:
     experiment, tasks = prepared.experiment, prepared.tasks[run.seed]
-    learner = Learner(experiment, run.strategy, tasks, run.seed, prepared.device)
+    learner = Learner(experiment, run.strategy, tasks, run.seed, prepared.device, current())
     evaluator = Evaluator(tasks, experiment.evaluation.protocol, experiment.evaluation.tile, prepared.device)
-    every = {
-        "evaluation": experiment.evaluation.every,
-        "conflict": experiment.conflict.every,
-        "checkpoint": experiment.checkpoint.every,
-        "minutes": experiment.checkpoint.minutes,
-        "keep": experiment.checkpoint.keep,
-    }
-    recorder = Recorder(learner, evaluator, run.folder, run.hash, every, tracker, progress, judge)
+    recorder = Recorder(learner, evaluator, run.folder, run.hash, intervals(experiment), tracker, progress, judge)
     (run.folder / "config.yaml").write_text(
         yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})
     )
@@ -261,19 +276,24 @@ def _train(
     if saved is not None:
         recorder.load(saved.tree)
     tracker.rewind(learner.step)
+    learner.ranks.told(learner.step)
     try:
         with recorder.stopping_cleanly():
             train(learner, recorder)
     except NonFinite as error:
-        tracker.finish("FAILED")
         raise recorder.stopped_at(error, learner.step) from None
-    except TrainingError:
-        tracker.finish("FAILED")
-        raise
-    except UserError:
-        tracker.finish("KILLED")
-        raise
     _leave_results(run, learner, recorder, evaluator, tracker)
+
+
+def intervals(experiment: Experiment) -> dict[str, Any]:
+    """How often a run is scored, looked at and saved."""
+    return {
+        "evaluation": experiment.evaluation.every,
+        "conflict": experiment.conflict.every,
+        "checkpoint": experiment.checkpoint.every,
+        "minutes": experiment.checkpoint.minutes,
+        "keep": experiment.checkpoint.keep,
+    }
 
 
 def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Evaluator, tracker: RunTracker) -> None:

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmtl_ir.gradients import RowGradients
+from cmtl_ir.gradients import RowGradients, refuse_coupling_over_ranks, sum_gradients
 from cmtl_ir.learner import Learner
 from cmtl_ir.optimization import sample_losses
 from cmtl_ir.strategy import Batch, Row, StepContext
 
 TIERS = ("losses", "gramian", "rows")
+Piece = tuple[int, int, int]
+"""(row, start, stop): samples start .. stop of a row."""
 
 
 class NonFinite(Exception):
@@ -34,10 +36,12 @@ class Drawn:
     """The samples of one step, row after row."""
 
     rows: list[Row]  # present ones: loss rows first (stage, then protecting), projected rows last
-    batches: list[Batch]
-    counts: list[int]
-    degraded: Tensor  # [N, 3, H, W]
+    batches: list[Batch]  # of each row what this process holds: all of it, or under torchrun its window
+    counts: list[int]  # on all ranks together
+    degraded: Tensor  # [N, 3, H, W], as held here
     task_numbers: Tensor  # [N]
+    ids: list[Tensor]  # [counts] of each row, on all ranks together
+    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
 
     @property
     def entering(self) -> int:
@@ -67,17 +71,31 @@ def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int]) -> Drawn:
     """Draw `counts` samples of `rows`; rows without samples are left out."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
     present = [(rows[i], counts[i]) for i in order if counts[i] > 0]
-    batches = [_batch_of(learner, row, count) for row, count in present]
-    numbers = [learner.task_numbers(row.task, count) for row, count in present]
-    kept = [row for row, _ in present]
-    if not kept:
-        return Drawn([], [], [], torch.empty(0), torch.empty(0))
+    if not present:
+        return Drawn([], [], [], torch.empty(0), torch.empty(0), [], [])
+    kept, numbers = [row for row, _ in present], [count for _, count in present]
+    windows = _windows(numbers, *learner.ranks.window(sum(numbers)))
+    ids = [learner.data.draw(row, count, learner.seed) for row, count in present]
+    batches = [_batch_of(learner, row, one[slice(*own)]) for row, one, own in zip(kept, ids, windows, strict=True)]
     degraded = torch.cat([batch.degraded for batch in batches])
-    return Drawn(kept, batches, [count for _, count in present], degraded, torch.cat(numbers))
+    tasks = torch.cat([learner.task_numbers(row.task, len(b.ids)) for row, b in zip(kept, batches, strict=True)])
+    return Drawn(kept, batches, numbers, degraded, tasks, ids, windows)
 
 
-def _batch_of(learner: Learner, row: Row, count: int) -> Batch:
-    batch = learner.batch(row.task, learner.data.draw(row, count, learner.seed), row.images)
+def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
+    """Of each row, (start, stop) of what lies in start .. stop of all samples, row after row."""
+    found, place = [], 0
+    for count in counts:
+        found.append((min(max(start - place, 0), count), min(max(stop - place, 0), count)))
+        place += count
+    return found
+
+
+def _batch_of(learner: Learner, row: Row, ids: Tensor) -> Batch:
+    if not len(ids):
+        nothing = torch.empty(0, 3, learner.patch, learner.patch, device=learner.device)
+        return Batch(row.task, ids, nothing, nothing)
+    batch = learner.batch(row.task, ids, row.images)
     return batch if row.view is None else row.view(batch)
 
 
@@ -105,6 +123,9 @@ class Stepper:
         self.learner, self.engine = learner, engine
         self.strategy = learner.strategy
         self.tier = tier_of(learner, rows)
+        self.ranks = learner.ranks
+        if self.ranks.count > 1:
+            refuse_coupling_over_ranks(learner.model)
 
     def update(self, drawn: Drawn, context: StepContext, look: bool = False) -> StepResult:
         """Leave the step's gradient in `.grad`; `look`: log the row gradients, in halves, on the way."""
@@ -115,56 +136,64 @@ class Stepper:
         return self._by_row(drawn, context, look)
 
     def row_losses(self, restored: Any, drawn: Drawn, row: int, start: int, stop: int) -> Tensor:
-        """[stop - start] losses of samples start .. stop of a row, reported to the parts that observe."""
-        batch = _part(drawn.batches[row], start, stop)
-        losses = (drawn.rows[row].loss or self.learner.sample_losses)(restored, batch)
-        self._observed(drawn, row, batch, losses)
-        return losses
+        """[stop - start] losses of samples start .. stop of a row."""
+        first = drawn.windows[row][0]
+        batch = _part(drawn.batches[row], start - first, stop - first)
+        return (drawn.rows[row].loss or self.learner.sample_losses)(restored, batch)
 
-    def _observed(self, drawn: Drawn, row: int, batch: Batch, losses: Tensor) -> None:
-        self.strategy.curriculum.observe(batch, drawn.rows[row].name, losses.detach())
-        if self.strategy.retention is not None:
-            self.strategy.retention.observe(batch, drawn.rows[row].name, losses.detach())
+    def _seen(self, drawn: Drawn, pieces: Sequence[Piece], held: Sequence[Tensor]) -> Tensor:
+        """Mean losses [pieces] over all ranks, from those of the samples held here; the parts that observe see each."""
+        means = []
+        for (row, start, stop), losses in zip(pieces, self._of_all_ranks(drawn, pieces, held), strict=True):
+            name, own = drawn.rows[row].name, drawn.batches[row]
+            batch = _part(own, start, stop) if self.ranks.count == 1 else replace(own, ids=drawn.ids[row][start:stop])
+            self.strategy.curriculum.observe(batch, name, losses)
+            if self.strategy.retention is not None:
+                self.strategy.retention.observe(batch, name, losses)
+            means.append(losses.mean())
+        return torch.stack(means)
+
+    def _of_all_ranks(self, drawn: Drawn, pieces: Sequence[Piece], held: Sequence[Tensor]) -> list[Tensor]:
+        """Of each piece the losses of all its samples."""
+        if self.ranks.count == 1:
+            return list(held)
+        whole = [losses.new_zeros(stop - start) for (_, start, stop), losses in zip(pieces, held, strict=True)]
+        for full, losses, (_, start, _), own in zip(whole, held, pieces, _held(drawn, pieces), strict=True):
+            full[own[0] - start : own[1] - start] = losses
+        return list(self.ranks.sum(torch.cat(whole)).split([len(one) for one in whole]))
 
     def _joint(self, drawn: Drawn, context: StepContext) -> StepResult:
         restored = self.learner.forward(drawn.degraded, drawn.task_numbers)
-        losses = torch.stack([one.mean() for one in self._joint_losses(restored, drawn)])  # [M]
-        values = losses.detach().double()
+        held = self._joint_losses(restored, drawn)
+        losses = torch.stack([share_of_mean(one, n) for one, n in zip(held, drawn.counts, strict=True)])  # [M]
+        pieces = _pieces(drawn.counts, halves=False)
+        values = self._seen(drawn, pieces, [one.detach() for one in held]).double()
         own = narrowed(context, range(drawn.stage_rows))
         weights = self.strategy.weighting.scaled(values[: drawn.stage_rows], None, own)
         torch.dot(coefficients(drawn, weights).float(), losses).backward()
+        sum_gradients(self.learner.trained_parameters(), self.ranks)
         return StepResult([row.name for row in drawn.rows], values, weights)
 
     def _joint_losses(self, restored: Any, drawn: Drawn) -> list[Tensor]:
         """Per-sample losses of each row; where all rows have the run's loss, from one call over the whole batch."""
+        counts = [stop - start for start, stop in drawn.windows]
         if all(row.loss is None for row in drawn.rows):
             clean = torch.cat([batch.clean for batch in drawn.batches])
-            split = list(sample_losses(self.learner.training.loss, restored, clean).split(drawn.counts))
-            for row, losses in enumerate(split):
-                self._observed(drawn, row, drawn.batches[row], losses)
-            return split
-        starts = [sum(drawn.counts[:row]) for row in range(len(drawn.rows))]
+            return list(sample_losses(self.learner.training.loss, restored, clean).split(counts))
+        starts = [sum(counts[:row]) for row in range(len(drawn.rows))]
         return [
-            self.row_losses(_slice(restored, start, start + count), drawn, row, 0, count)
-            for row, (start, count) in enumerate(zip(starts, drawn.counts, strict=True))
+            self.row_losses(_slice(restored, start, start + count), drawn, row, *drawn.windows[row])
+            if count
+            else drawn.degraded.new_zeros(0)
+            for row, (start, count) in enumerate(zip(starts, counts, strict=True))
         ]
 
     def _by_row(self, drawn: Drawn, context: StepContext, look: bool) -> StepResult:
         assert self.engine is not None
         pieces = _pieces(drawn.counts, halves=look)
-        starts = [0]
-        for _, start, stop in pieces:
-            starts.append(starts[-1] + stop - start)
-
-        def forward(start: int, stop: int) -> Any:
-            return self.learner.forward(drawn.degraded[start:stop], drawn.task_numbers[start:stop])
-
-        def mean_loss(restored: Any, piece: int) -> Tensor:
-            return self.row_losses(restored, drawn, *pieces[piece]).mean()
-
-        gradients, piece_losses = self.engine(forward, [stop - start for _, start, stop in pieces], mean_loss)
+        gradients, piece_losses = self._piece_gradients(drawn, pieces)
         gathering = _gathering(pieces, drawn.counts)  # [rows, pieces]
-        losses = gathering @ torch.stack([loss.detach() for loss in piece_losses]).double().cpu()
+        losses = gathering @ piece_losses.double().cpu()
         gramian = self.engine.gramian(gradients)
         displacement = self._displacement(gradients) if look else None
         result = self._combine(drawn, context, gradients, gathering, losses, gathering @ gramian @ gathering.T)
@@ -172,6 +201,28 @@ class Stepper:
             result.pieces = [(row, stop - start) for row, start, stop in pieces]
             result.gramian, result.displacement = gramian, displacement
         return result
+
+    def _piece_gradients(self, drawn: Drawn, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
+        """Mean gradients [pieces, P] and mean losses [pieces] of all samples; computed are those held here."""
+        assert self.engine is not None
+        windows = _held(drawn, pieces)
+        here = [number for number, (start, stop) in enumerate(windows) if stop > start]
+        losses = [drawn.degraded.new_zeros(0) for _ in pieces]
+
+        def forward(start: int, stop: int) -> Any:
+            return self.learner.forward(drawn.degraded[start:stop], drawn.task_numbers[start:stop])
+
+        def mean_loss(restored: Any, number: int) -> Tensor:
+            piece = here[number]
+            found = self.row_losses(restored, drawn, pieces[piece][0], *windows[piece])
+            losses[piece] = found.detach()
+            return found.mean()
+
+        gradients, _ = self.engine(forward, [windows[piece][1] - windows[piece][0] for piece in here], mean_loss)
+        if self.ranks.count > 1:
+            shares = [len(losses[piece]) / (pieces[piece][2] - pieces[piece][1]) for piece in here]
+            gradients = self.engine.of_all_ranks(gradients, here, shares, len(pieces), self.ranks)
+        return gradients, self._seen(drawn, pieces, losses)
 
     def _displacement(self, gradients: Tensor) -> Tensor | None:
         """[pieces]: what the last step did to each piece's loss, to first order."""
@@ -229,13 +280,24 @@ def refuse_non_finite(drawn: Drawn, losses: Tensor, gramian: Tensor) -> None:
         raise NonFinite([row.name for row, good in zip(drawn.rows, fine.tolist(), strict=True) if not good])
 
 
-def _pieces(counts: Sequence[int], halves: bool) -> list[tuple[int, int, int]]:
-    """(row, start, stop) within the row: whole rows, or two halves of each row that has two samples."""
+def share_of_mean(losses: Tensor, count: int) -> Tensor:
+    """What these losses add to the mean of `count`: their mean, when they are all of them."""
+    return losses.mean() if len(losses) == count else losses.sum() / count
+
+
+def _held(drawn: Drawn, pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+    """(start, stop) within the row of what this process holds of each piece."""
+    own = [drawn.windows[row] for row, _, _ in pieces]
+    return [(max(a, start), max(a, start, min(b, stop))) for (_, start, stop), (a, b) in zip(pieces, own, strict=True)]
+
+
+def _pieces(counts: Sequence[int], halves: bool) -> list[Piece]:
+    """Whole rows, or two halves of each row that has two samples."""
     cut = [(row, n // 2 if halves else 0, n) for row, n in enumerate(counts)]
     return [(row, a, b) for row, middle, n in cut for a, b in ((0, middle), (middle, n)) if b > a]
 
 
-def _gathering(pieces: Sequence[tuple[int, int, int]], counts: Sequence[int]) -> Tensor:
+def _gathering(pieces: Sequence[Piece], counts: Sequence[int]) -> Tensor:
     """[rows, pieces] float64: a row's mean gradient from its pieces' mean gradients."""
     gathering = torch.zeros(len(counts), len(pieces), dtype=torch.float64)
     for piece, (row, start, stop) in enumerate(pieces):

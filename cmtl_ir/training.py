@@ -16,7 +16,7 @@ from cmtl_ir.gradients import RowGradients, choose_engine
 from cmtl_ir.learner import Learner
 from cmtl_ir.optimization import learning_rate
 from cmtl_ir.rows import apportion, stage_rows
-from cmtl_ir.step import Drawn, Stepper, StepResult, draw, narrowed, tier_of
+from cmtl_ir.step import Drawn, Stepper, StepResult, draw, narrowed, share_of_mean, tier_of
 from cmtl_ir.strategy import Row, Stage, StepContext
 
 
@@ -66,6 +66,7 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     schedule = learner.training.schedule.of_stage(stage.cycles)
     offset, length = stage.span or (0, stage.steps)
+    learner.agree()
     watcher.stage_started(learner, stage)
     learner.model.train()
     while learner.steps_left > 0:
@@ -127,9 +128,11 @@ def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
     @torch.no_grad()
     def losses() -> Tensor:
         means = []
-        for batch in drawn.batches[: drawn.stage_rows]:
-            means.append(learner.sample_losses(learner.restore(batch), batch).mean().double())
-        return torch.stack(means)
+        for batch, count in zip(drawn.batches[: drawn.stage_rows], drawn.counts, strict=False):
+            held = len(batch.ids) > 0
+            found = learner.sample_losses(learner.restore(batch), batch) if held else batch.clean.new_zeros(0)
+            means.append(share_of_mean(found, count).double())
+        return learner.ranks.sum(torch.stack(means))
 
     return losses
 
