@@ -221,7 +221,13 @@ def test_the_pull_back_is_0_at_the_first_step_and_not_after_it(joint: Origin, na
 
 
 def test_with_all_coefficients_0_the_weights_keep_their_bits(joint: Origin) -> None:
-    none = {"forget_weight": 0, "adversarial_weight": 0, "retain_weight": 0, "penalty_weight": 0, "weight_decay": 0}
+    none: dict[str, Any] = {
+        "forget_weight": 0,
+        "adversarial_weight": 0,
+        "retain_weight": 0,
+        "penalty_weight": 0,
+        "weight_decay": 0,
+    }
     asked = cases.job(joint, "instance_wise", **cases.FEW["instance_wise"], **none, stop="steps")
     learner = cases.forgotten(asked)
     assert learner.step == 4 and tiny.same(tiny.weights(learner), cases.original(joint))
@@ -235,7 +241,7 @@ def test_instance_wise_without_retain_data_reads_none(joint: Origin, monkeypatch
         return whole(self, task, *rest, **named)
 
     monkeypatch.setattr(Learner, "batch", noted)
-    fields = {"retain": False, "stop": "steps"}
+    fields: dict[str, Any] = {"retain": False, "stop": "steps"}
     cases.forgotten(cases.job(joint, "instance_wise", use_retain=False, **cases.FEW["instance_wise"], **fields))
     assert read == {"haze"}
 
