@@ -26,7 +26,7 @@ def conflict_table(study: Study) -> Table | None:
         for a, b in pairs(own):
             raw = own[(own["row_a"] == a) & (own["row_b"] == b)]["cosine"].dropna()
             found = corrected(own, a, b)
-            cell = _corrected_cell(found)
+            cell = corrected_cell(found)
             share = float((raw < 0).mean()) if len(raw) else float("nan")
             rows.append([Cell(label), Cell(f"{a} – {b}"), number(len(raw), 0), number(raw.mean()), number(share), cell])
     if not rows:
@@ -45,7 +45,7 @@ def conflict_table(study: Study) -> Table | None:
     return Table("conflict", "Gradient conflict between tasks", headings, rows, notes, words=2)
 
 
-def _corrected_cell(found: Interval) -> Cell:
+def corrected_cell(found: Interval) -> Cell:
     """A cosine's interval ends at -1 and 1 whatever its estimate's sampling error."""
     if not math.isfinite(found.estimate):
         return Cell(UNMEASURABLE)

@@ -39,6 +39,8 @@ def weight_trajectories(study: Study, path: Path) -> list[Path]:
 def trajectories(study: Study) -> dict[tuple[str, str], pd.DataFrame]:
     """(strategy, kind) -> index (row, step), a column a seed; those that do not stay constant."""
     frame = study.frames.logged
+    if frame.empty:  # pandas splits no empty column
+        return {}
     split = frame["metric"].str.partition("/")
     frame = frame.assign(kind=split[0], row=split[2])
     found = {}

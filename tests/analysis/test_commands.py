@@ -1,0 +1,132 @@
+"""Claims about `report` and `compare` as a user meets them, from folders and from tracking stores."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from cmtl_ir.analysis import sources
+from cmtl_ir.analysis.runs import COLUMNS, Frames, opened
+
+from cmtl_ir import mlflow_store
+from cmtl_ir.cli import main
+from cmtl_ir.errors import UserError
+from tests.analysis import forged
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What a command prints; it must end well."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(one) for one in arguments])
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    return " ".join(told.out.split())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([str(one) for one in arguments])
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_the_report_says_the_summary_and_where_to_look(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = said(capsys, "report", "tiny", "--out", trained.parent, "--baseline", "pcgrad", "--conflict-at", "4-8")
+    assert "has the highest mean PSNR" in text and "Cheapest: " in text and "No single-task reference for rain" in text
+    home = trained / "report"
+    assert str(home / "report.html") in text and (home / "report.md").is_file()
+    assert (home / "tables" / "psnr.tex").is_file() and (home / "figures" / "conflict.pdf").is_file()
+    assert "Differences to pcgrad" in (home / "report.md").read_text()
+    client = mlflow_store.connect(mlflow_store.sqlite_uri(trained.parent / "mlflow.db"))
+    assert "logged to sqlite" in text
+    run_id = text.rpartition("run ")[2]
+    assert {one.path for one in client.list_artifacts(run_id, "report")} >= {"report/report.html", "report/figures"}
+
+
+def test_a_copied_store_tells_what_the_folder_tells_and_is_not_written_to(trained: Path, tmp_path: Path) -> None:
+    """Database and artifacts, carried elsewhere: the same frames; the original is neither read nor changed."""
+    shutil.copy(trained.parent / "mlflow.db", tmp_path / "mlflow.db")
+    shutil.copytree(trained.parent / "mlartifacts", tmp_path / "mlartifacts")
+    uri = mlflow_store.sqlite_uri(tmp_path / "mlflow.db")
+    here, there = Frames.of_folder(trained), Frames.of_store(uri, "tiny")
+    for name in COLUMNS:
+        order = [c for c in COLUMNS[name] if COLUMNS[name][c] and c not in ("seconds", "seconds_per_step")]
+        order = [c for c in order if c not in ("parameters", "timed", "device")]  # of result.json, which no store has
+        frames = [getattr(one, name)[order].sort_values(order, ignore_index=True) for one in (here, there)]
+        pd.testing.assert_frame_equal(*frames)
+    assert there.labels == here.labels and there.experiment == here.experiment
+    file = there.members[0].file("per_image.csv")
+    assert file is not None and tmp_path in file.parents
+    answer = sources.log_files(uri, "tiny", {"report": [tmp_path / "mlflow.db"]})
+    assert answer.startswith("not logged: ") and "is a copy" in answer
+
+
+def test_a_store_without_the_comparison_lists_what_it_has(trained: Path) -> None:
+    uri = mlflow_store.sqlite_uri(trained.parent / "mlflow.db")
+    with pytest.raises(UserError, match="no comparison 'tinny'; it has: tiny"):
+        opened("tinny", uri=uri)
+
+
+def test_a_store_whose_artifacts_are_gone_says_so(trained: Path, tmp_path: Path) -> None:
+    shutil.copy(trained.parent / "mlflow.db", tmp_path / "mlflow.db")
+    (tmp_path / "mlartifacts").mkdir()
+    frames = Frames.of_store(mlflow_store.sqlite_uri(tmp_path / "mlflow.db"), "tiny")
+    from cmtl_ir.analysis.study import Study
+
+    with pytest.raises(UserError, match=r"no run has scores\. Finished, but the scores of each image cannot be read"):
+        Study.of(frames)
+
+
+def test_a_name_without_runs_is_answered_with_the_command(
+    trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    answer = refused(capsys, "report", "quickstart", "--out", trained.parent)
+    assert "`cmtl-ir run quickstart --out" in answer and "there: tiny" in answer
+    assert "a span of steps" in refused(capsys, "report", "tiny", "--out", trained.parent, "--conflict-at", "8-4")
+    assert refused(capsys, "report", "tiny", "--out", trained.parent, "--baseline", "jiont").count("joint") == 1
+
+
+def test_compare_sets_two_runs_side_by_side(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = said(capsys, "compare", "tiny/joint/0", "tiny/pcgrad/0", "--out", trained.parent)
+    scores = Frames.of_folder(trained).images.groupby(["label", "seed", "task"])["psnr"].mean()
+    one, other = scores["joint", 0, "haze"], scores["pcgrad", 0, "haze"]
+    assert f"{one:.2f} {other:.2f} {other - one:+.2f} too few to test: 2 images" in text
+    assert "strategy.surgery.name – pcgrad" in text and "not comparable" not in text
+
+
+def test_compare_tests_two_runs_over_images(tmp_path: Path) -> None:
+    from cmtl_ir.analysis.pair import compared
+    from scipy import stats
+
+    final = {("joint", 0): {"noise": 26.0, "rain": 25.0}, ("joint", 1): {"noise": 27.0, "rain": 25.0}}
+    folder = forged.comparison(tmp_path, final, images=24)
+    homes = [tmp_path / "store" / member.run for member in Frames.of_folder(folder).members]
+    pair = compared(homes[0], homes[1], ("a", "b"))
+    raw = [pd.read_csv(home / "per_image.csv").query("task == 'noise'").groupby("image").psnr.mean() for home in homes]
+    assert pair.verdicts["noise"].test.p == pytest.approx(stats.wilcoxon(raw[1] - raw[0]).pvalue)
+    assert pair.verdicts["noise"].style == "better" and pair.scores[0] == (
+        "noise",
+        *map(pytest.approx, (21.15, 26.0, 27.0)),
+    )
+    assert pair.made_of == [("seed", "0", "1")]
+
+
+def test_compare_refuses_a_verdict_on_runs_that_differ_in_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = {("joint", 0): {"noise": 26.0, "rain": 25.0}, ("wide", 0): {"noise": 27.0, "rain": 25.0}}
+    folder = forged.comparison(tmp_path, final, identities={("wide", 0): {"backbone": {"width": 8}}})
+    homes = [tmp_path / "store" / member.run for member in Frames.of_folder(folder).members]
+    for home in homes:
+        (home / "weights.safetensors").touch()
+    text = said(capsys, "compare", *homes, "--out", tmp_path)
+    assert "not comparable: backbone.width differs" in text and "B - A" not in text and "significant" not in text
+    assert "are one run" in refused(capsys, "compare", homes[0], homes[0], "--out", tmp_path)

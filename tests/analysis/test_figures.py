@@ -1,0 +1,185 @@
+"""Claims about figures: what is drawn is what was logged, and a strategy looks the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from cmtl_ir.analysis import bars, conflict_table, conflicts, curves, figures, formats, matrices, strips, style, weights
+from cmtl_ir.analysis.runs import COLUMNS, Frames
+from cmtl_ir.analysis.study import Study
+
+from cmtl_ir import yaml
+from cmtl_ir.statistics import ratio_of_sums
+from tests.analysis import forged
+
+
+@pytest.fixture(scope="module")
+def study(trained: Path) -> Study:
+    return Study.of(Frames.of_folder(trained))
+
+
+@pytest.fixture(scope="module")
+def raw(trained: Path) -> pd.DataFrame:
+    """conflict.csv of pcgrad, seed 0, read by pandas alone."""
+    rows = pd.read_json(trained / "runs.json", dtype=False)
+    run = rows[(rows.label == "pcgrad") & (rows.seed.astype(int) == 0)].hash.item()
+    return pd.read_csv(trained.parent / "store" / run / "conflict.csv")
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_every_column_of_a_frame_is_explained(study: Study, name: str) -> None:
+    frame = getattr(study.frames, name)
+    assert list(frame.columns) == list(COLUMNS[name]) and len(frame) > 0
+
+
+def test_forgetting_curves_end_in_what_the_matrix_r_says(study: Study) -> None:
+    """Best evaluation before the end minus the end; at stage ends alone that is R's forgetting."""
+    table = curves.forgetting_table(study)
+    own = study.frames.curves[(study.frames.curves["label"] == "sequential") & (study.frames.curves["seed"] == 0)]
+    scores = own.pivot_table(index="step", columns="task", values="psnr")
+    last = scores.index.max()
+    for task in ("noise", "rain"):
+        assert table.loc[("sequential", task, last), 0] == pytest.approx(
+            scores[task][:-1].max() - scores[task].iloc[-1]
+        )
+
+
+def test_forgetting_at_stage_ends_is_rs(tmp_path: Path) -> None:
+    stages = {"sequential": [{"noise": 27.5, "rain": 17.0}, {"noise": 21.0, "rain": 26.0}]}
+    final = {("joint", 0): {"noise": 27.0, "rain": 25.0}, ("sequential", 0): {"noise": 21.0, "rain": 26.0}}
+    study = Study.of(Frames.of_folder(forged.comparison(tmp_path, final, stages=stages)))
+    table = curves.forgetting_table(study)
+    assert list(table.index) == [("sequential", "noise", 60)]  # rain was learnt last, joint has one point
+    assert (
+        table.iloc[0, 0]
+        == pytest.approx(6.5)
+        == pytest.approx(study.measures.set_index("label").forgetting["sequential"])
+    )
+
+
+def test_a_task_is_not_forgotten_before_it_was_learnt(study: Study) -> None:
+    table = curves.forgetting_table(study)
+    haze = table.loc[[key for key in table.index if key[:2] == ("sequential", "haze")]]
+    ends = sorted(study.frames.matrices[study.frames.matrices["label"] == "sequential"]["step"].unique())
+    assert all(step > ends[-2] for _, _, step in haze.index)
+
+
+def test_the_conflict_rate_is_the_share_of_pairs_with_opposed_gradients(study: Study, raw: pd.DataFrame) -> None:
+    pairs = raw[raw.row_a != raw.row_b]
+    expected = pairs.groupby("step").cosine.agg(lambda cosines: (cosines < 0).sum() / cosines.notna().sum())
+    shown = conflicts.conflict_rate(study.frames.conflict)["pcgrad"][0].dropna()
+    assert shown.to_dict() == pytest.approx(expected.to_dict())
+
+
+def test_the_heat_map_shows_the_mean_of_a_window_symmetrically(study: Study, raw: pd.DataFrame) -> None:
+    frame = study.frames.conflict
+    own = frame[(frame["label"] == "pcgrad") & (frame["seed"] == 0)]
+    shown = conflict_table.mean_cosines(own[own["step"].between(4, 8)])
+    pair = raw[(raw.row_a == "haze") & (raw.row_b == "noise") & raw.step.isin([4, 8])]
+    assert shown.loc["haze", "noise"] == shown.loc["noise", "haze"] == pytest.approx(np.mean(pair.cosine))
+    assert np.isnan(np.diag(shown)).all()
+
+
+def test_windows_of_steps_can_be_chosen(trained: Path, tmp_path: Path) -> None:
+    study = Study.of(Frames.of_folder(trained), conflict_at=[(0, 0), (4, 8)])
+    text = conflicts.conflict_heatmaps(study, tmp_path / "conflict")[2].read_text()
+    assert "<!-- step 0 -->" in text and "<!-- steps 4–8 -->" in text and "<!-- steps 0–" not in text
+
+
+def test_the_corrected_cosine_pools_the_halves(study: Study) -> None:
+    """Many steps of two rows whose halves agree: the ratio of sums, and its interval never leaves [-1, 1]."""
+    rng = np.random.default_rng(0)
+    steps = np.arange(40)
+    series = {
+        ("a", "b"): 0.9 + 0.8 * rng.normal(size=40),
+        ("a", "a"): 1 + 0.2 * rng.normal(size=40),
+        ("b", "b"): np.ones(40),
+    }
+    rows = [
+        {"seed": 0, "step": step, "row_a": a, "row_b": b, "crossed": values[step], "cosine": 0.1}
+        for (a, b), values in series.items() for step in steps
+    ]  # fmt: skip
+    found = conflict_table.corrected(pd.DataFrame(rows), "a", "b")
+    expected = ratio_of_sums(series["a", "b"], series["a", "a"], series["b", "b"])
+    assert found == expected and found.high > 1 > found.estimate
+    assert conflict_table.corrected_cell(found).high == 1.0
+    lost = conflict_table.corrected(pd.DataFrame([{**row, "crossed": 0.0} for row in rows]), "a", "b")
+    assert conflict_table.corrected_cell(lost).text == "not measurable"
+
+
+def test_every_figure_is_drawn_in_three_formats_with_a_caption(study: Study, tmp_path: Path) -> None:
+    made = figures.draw(study, tmp_path)
+    assert [one.name for one in made] == list(figures.DRAWN)
+    for one in made:
+        assert one.caption.endswith(".") and {file.suffix for file in one.files} == {".png", ".pdf", ".svg"}
+        assert all(file.stat().st_size > 1000 for file in one.files)
+    again = matrices.matrix_heatmaps(study, tmp_path / "again")
+    assert [file.read_bytes() for file in again] == [file.read_bytes() for file in made[3].files]
+
+
+def test_a_strategy_keeps_its_look_whatever_else_is_finished(study: Study) -> None:
+    names = [f"strategy{number}" for number in range(30)]
+    looks = [tuple(map(str, look.values())) for look in style.looks(names).values()]
+    assert len(set(looks)) == 30
+    assert style.looks(names)["strategy7"] == style.looks(names[:9])["strategy7"]
+
+
+def test_figures_without_data_are_left_out(tmp_path: Path) -> None:
+    study = Study.of(Frames.of_folder(forged.comparison(tmp_path, {("joint", 0): {"noise": 27.0, "rain": 25.0}})))
+    drawn = [one.name for one in figures.draw(study, tmp_path / "figures")]
+    assert drawn == ["curves", "forgetting", "gains"]
+
+
+def test_constant_weights_are_not_drawn(study: Study) -> None:
+    assert set(weights.trajectories(study)) == {("pcgrad", "surgery")}
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ({"a": (1.0, 20.0), "b": (2.0, 21.0), "c": (3.0, 20.5)}, ["a", "b"]),
+        ({"a": (1.0, 20.0), "b": (1.0, 21.0)}, ["b"]),
+        ({"a": (1.0, 20.0)}, ["a"]),
+    ],
+)
+def test_the_pareto_front_is_what_no_other_beats_in_both(
+    points: dict[str, tuple[float, float]], front: list[str]
+) -> None:
+    assert bars.undominated(points) == front
+
+
+def test_the_crop_lies_where_the_strategies_differ_and_there_is_something_to_see() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.full((200, 300, 3), 128, np.uint8)
+    clean[100:164, 200:264] = rng.integers(0, 255, (64, 64, 3))
+    one, other = clean.copy(), clean.copy()
+    other[100:164, 200:264] //= 2
+    top, left, side = strips.most_telling([one, other], clean)
+    assert side == 64 and abs(top - 100) <= 2 and abs(left - 200) <= 2
+
+
+def test_tables_are_written_for_latex_and_markdown() -> None:
+    cells = [formats.Cell("a_b & 5%"), formats.Cell("-1.25 ± 0.10", -1.25, style="better"), formats.NOTHING]
+    table = formats.Table("t", "A title", ["strategy", "dB", "x"], [cells], ["σ < 3."])
+    latex = formats.latex(table)
+    assert r"a\_b \& 5\% & \textbf{$-$1.25 $\pm$ 0.10} & -- \\" in latex
+    assert r"\toprule" in latex and r"\caption{A title. $\sigma$ $<$ 3.}" in latex
+    assert "| a_b & 5% | **-1.25 ± 0.10** | – |" in formats.markdown(table)
+
+
+def test_the_figures_of_the_run_command_are_those_of_the_report(trained: Path, study: Study, tmp_path: Path) -> None:
+    from cmtl_ir.analysis.comparison import leave_figures_and_tables
+
+    from cmtl_ir import runs
+    from tests import tiny
+    from tests.analysis.conftest import STRATEGIES
+
+    made = runs.run(tiny.experiment(STRATEGIES, seeds=[0, 1]), trained.parent, "cpu")  # all finished
+    files = leave_figures_and_tables(made)
+    assert {file.name for file in files} >= {"table.csv", "table.md", "forgetting.png", "restored.png"}
+    drawn = curves.forgetting_curves(study, tmp_path / "forgetting")
+    assert (trained / "forgetting.png").read_bytes() == drawn[0].read_bytes()
+    assert yaml.read(trained / "experiment.yaml")["seeds"] == [0, 1]
