@@ -1,0 +1,100 @@
+"""What the pages in docs/ show works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cmtl_ir import config, search_config, yaml
+from cmtl_ir.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted({
+    line.partition("#")[0].partition(" > ")[0].strip()
+    for page in PAGES for line in re.findall(r"^    (cmtl-ir .*)$", page.read_text(), re.MULTILINE)
+})  # fmt: skip
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_its_options_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)[1:]
+    with pytest.raises(SystemExit) as ended:
+        main([*(word for word in words if word != "--help"), "--help"])
+    told = capsys.readouterr()
+    assert ended.value.code == 0 and f" {words[0]} " in told.out.splitlines()[0], told.err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_name_in_the_guide_exists() -> None:
+    from cmtl_ir.catalogue import all_names
+
+    text = (ROOT / "docs" / "which-strategy.md").read_text()
+    fields = {"groups: each", "Δ single-task"}
+    names = set(re.findall(r"`([^`]+)`", text)) - fields
+    known = {name.rpartition("/")[2] for name in all_names()} | set(all_names())
+    assert len(names) > 40 and names - known == set()
+
+
+def test_the_guide_holds_no_figure_that_was_not_measured() -> None:
+    text = (ROOT / "docs" / "which-strategy.md").read_text()
+    assert re.findall(r"\d+(?:\.\d+)? ?(?:dB|%|ms)", text) == []
+
+
+def test_the_search_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart.yaml").write_text(config.shipped_experiments()["quickstart"].read_text())
+    Path("my_search.yaml").write_text(blocks("search.md", "yaml")[0])
+    (plan,) = search_config.load("my_search.yaml", [], None)
+    assert plan.name == "my_search"
+
+
+def test_the_experiment_on_own_data_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = config.validate(yaml.parse(blocks("data.md", "yaml")[0]), "data.md")
+    assert set(shown.tasks) == {"noise", "derain"}
+
+
+def test_the_strategy_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart.yaml").write_text(config.shipped_experiments()["quickstart"].read_text())
+    Path("hardest.py").write_text(blocks("strategy.md", "python")[0])
+    Path("mine.yaml").write_text(blocks("strategy.md", "yaml")[0])
+    shown = config.load("mine.yaml")
+    import torch
+
+    weighting = shown.strategies["hardest"].weighting
+    assert weighting is not None
+    weights = weighting.weights(torch.tensor([0.1, 0.3, 0.2]), None, None)
+    assert weights.argmax() == 1 and weights.sum() == pytest.approx(1.0)
+
+
+def test_the_frames_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.analysis import forged
+
+    folder = forged.comparison(tmp_path / "runs", {("joint", 0): {"noise": 27.0, "rain": 25.0}})
+    folder.rename(folder.with_name("quickstart"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("report.md", "python")[0], "report.md", "exec"), {})
+
+
+def test_the_citation_file_agrees_with_the_package() -> None:
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = yaml.read(ROOT / "CITATION.cff")
+    assert cited["version"] == project["version"] and cited["license"] == project["license"]
+    assert set(cited["keywords"]) <= set(project["keywords"])
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
