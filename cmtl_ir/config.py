@@ -136,6 +136,10 @@ class Strategy(Record):
         """Every part with all its fields, as plain data: what the run's identity is made of."""
         return {family: described(getattr(self, family)) for family in PARTS}
 
+    def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+        """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
+        return dict(self.retention.backbone(fields, tasks) if self.retention is not None else fields)
+
     def fresh(self) -> Strategy:
         """A copy whose parts have their own, empty state."""
         parts = {family: getattr(self, family) for family in PARTS}

@@ -28,7 +28,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
         "tests": {name: task.test_digest for name, task in tasks.items()},
         "patch": experiment.data.patch,
         "flips": experiment.data.flips,
-        "backbone": experiment.backbone,
+        "backbone": strategy.backbone(experiment.backbone, list(tasks)),
         "training": experiment.training.model_dump(mode="json"),
         "protocol": experiment.evaluation.protocol,
         "conflict": experiment.conflict.every,

@@ -58,7 +58,7 @@ class Learner:
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
-        self.model = placed(initial_model(experiment.backbone, seed), device)
+        self.model = placed(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()

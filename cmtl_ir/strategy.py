@@ -293,6 +293,10 @@ class Retention(Part):
     needs_update: ClassVar[bool] = False
     """True: `after_step` is given the flat update [P] before penalty and clipping."""
 
+    def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
+        """Name and fields of the network to be trained: the run's backbone, or one that is made of it."""
+        return fields
+
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
         """Before a stage's first step."""
 

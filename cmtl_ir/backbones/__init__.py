@@ -36,7 +36,10 @@ BACKBONES: dict[str, str] = {
     "unet": "cmtl_ir.backbones.unet:UNet",
 }
 
-MADE_OF_OTHERS = {"ensemble": "cmtl_ir.backbones._ensemble:Ensemble"}
+MADE_OF_OTHERS = {
+    "adapted": "cmtl_ir.backbones._adapted:Adapted",
+    "ensemble": "cmtl_ir.backbones._ensemble:Ensemble",
+}
 """Networks that runs leave and nobody chooses."""
 
 

@@ -52,8 +52,9 @@ class DbMtl(Surgery):
         return sum((a * h for a, h in zip(scale.tolist(), smooth, strict=True)), torch.zeros_like(rows[0]))
 
     def _running_mean(self, name: str, row: Tensor, share: float, loss: float) -> Tensor:
-        """h [P] of a row, kept by its name; starts at 0."""
+        """h [P] of a row, kept by its name; starts at 0, and again where a stage trains fewer parameters or more."""
         means = self.state.setdefault("means", {})
-        mean = means[name].to(row) if name in means else torch.zeros_like(row)
+        known = name in means and len(means[name]) == len(row)
+        mean = means[name].to(row) if known else torch.zeros_like(row)
         means[name] = mean.mul_(share).add_(row, alpha=(1.0 - share) / loss)
         return means[name]

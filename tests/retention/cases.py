@@ -29,6 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "freeze": {"patterns": ["encoders.*"]},
     "gem": {"capacity": 12},
     "l2": {},
+    "lira": {"capacity": 12, "rank": 2},
     "mas": {"crops": 6},
     "pseudo_replay": {},
     "replay": {"capacity": 12},

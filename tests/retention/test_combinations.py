@@ -17,7 +17,7 @@ CURRICULA: list[Any] = ["sequential", "cumulative", {"name": "interleaved", "rou
 CURRICULA.append({"name": "review", "order": "listed", "threshold": -9.0, "quota": 0.5, "harvest": 1.0})
 WEIGHTINGS = ["proportional", "art", "famo", "gradnorm"]  # nothing, state, a second look, the Gramian
 SURGERIES = [None, "pcgrad", "gradvac", "graddrop", "db_mtl"]  # nothing, Gramian, state, rows, rows and state
-RETENTIONS = [None, "replay-reservoir", "distill", "degradation_replay", "ewc", "si", "gem", "freeze"]
+RETENTIONS = [None, "replay-reservoir", "lira", "degradation_replay", "ewc", "si", "gem", "freeze"]
 FAMILIES = (CURRICULA, WEIGHTINGS, SURGERIES, RETENTIONS)
 """One of each kind that acts differently on the loop."""
 

@@ -54,3 +54,11 @@ def test_a_pattern_that_matches_nothing_is_refused_before_training() -> None:
         with pytest.raises(ConfigError, match=message):
             train(learner, tiny.Silent())
         assert learner.step == 0
+
+
+def test_a_surgery_that_remembers_gradients_goes_on_with_fewer_parameters() -> None:
+    learner = tiny.learner({**strategy("freeze", "cumulative"), "surgery": "db_mtl"}, training={"steps": 6})
+    train(learner, tiny.Silent())
+    means = learner.strategy.surgery.state["means"]
+    trained = sum(p.numel() for name, p in learner.model.named_parameters() if not name.startswith("encoders."))
+    assert learner.step == 6 and {len(mean) for mean in means.values()} == {trained}

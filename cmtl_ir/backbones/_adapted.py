@@ -1,0 +1,142 @@
+"""A network with small experts beside its blocks: what retention `lira` trains, and its runs leave.
+
+Legend: B samples, C channels of a block, E experts, of which `live` are in use. A network without live experts is the
+plain one, bit for bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmtl_ir.errors import ConfigError
+
+PROBED = 64
+"""Height of the zeros that show which blocks give feature maps [B, C, H, W]; they are twice as wide."""
+
+
+class Mixture:
+    """What an `Adapted` tells its blocks during a forward pass; shared by them, copied with them."""
+
+    def __init__(self) -> None:
+        self.weights: Tensor | None = None  # [B, 1 + live], of the plain block first; None: plain
+        self.asked: AdaptedBlock | None = None  # whose output is wanted, and that output
+        self.features: Tensor | None = None
+
+
+class AdaptedBlock(nn.Module):
+    """A block and beside it E experts, 1x1 convolutions through `rank` channels: y + sum_e w_e up_e(down_e(y))."""
+
+    def __init__(self, block: nn.Module, mixture: Mixture) -> None:
+        super().__init__()
+        self.block, self.mixture = block, mixture
+        self.experts = nn.ModuleList()
+
+    def grow(self, channels: int, experts: int, rank: int) -> None:
+        """Add the experts; `up` is 0 at first, so that they change nothing."""
+        for _ in range(experts):
+            down, up = nn.Conv2d(channels, rank, 1), nn.Conv2d(rank, channels, 1)
+            nn.init.zeros_(up.weight)
+            nn.init.zeros_(up.bias) if up.bias is not None else None
+            self.experts.append(nn.Sequential(down, up))
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """The block's output, moved by the experts where it is a feature map [B, C, H, W]."""
+        output, weights = self.block(*inputs, **named), self.mixture.weights
+        if self.mixture.asked is self:
+            self.mixture.features = output
+        if weights is None or not self.experts:
+            return output
+        moves = [weights[:, 1 + e, None, None, None] * self.experts[e](output) for e in range(weights.shape[1] - 1)]
+        return sum(moves, output)
+
+
+class Adapted(nn.Module):
+    """The network `of` with `experts` of `rank` channels beside each of its blocks, mixed by the image.
+
+    Blocks are the modules whose class is called something Block. The mixture is a softmax over the plain network and
+    the live experts, from the pooled features of the middle block (the one of the smallest map) in a first, plain pass.
+    """
+
+    unused: tuple[str, ...] = ()
+    opened: Tensor  # [] int64: how many experts are in use
+
+    def __init__(self, *, of: dict[str, Any], experts: int = 1, rank: int = 8) -> None:
+        super().__init__()
+        from cmtl_ir.backbones import build
+
+        self.network = build(**of)
+        self.couples_samples = getattr(self.network, "couples_samples", False)
+        self.mixture = Mixture()
+        maps = self._feature_maps(self._wrapped())
+        if not maps:
+            raise ConfigError(
+                f"backbone {of['name']}: no module called ...Block gives feature maps, so lira has no place"
+            )
+        for block, (channels, _) in maps.items():
+            block.grow(channels, experts, rank)
+        smallest = min(area for _, area in maps.values())
+        coarse = [block for block, (_, area) in maps.items() if area == smallest]
+        self.middle = next(name for name, one in self.named_modules() if one is coarse[len(coarse) // 2])
+        self.gate = nn.Linear(maps[coarse[len(coarse) // 2]][0], 1 + experts)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+        self.register_buffer("opened", torch.zeros((), dtype=torch.int64))
+        self.live = 0  # what `opened` says, without asking the GPU
+        self.register_load_state_dict_post_hook(lambda module, _: module.count())
+
+    def open(self, live: int) -> None:
+        """Use the first `live` experts from now on."""
+        self.opened.fill_(live)
+        self.count()
+
+    def count(self) -> None:
+        """Read `opened`."""
+        self.live = int(self.opened)
+
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Any:
+        """[B, 3, H, W] -> what the network gives."""
+        if self.live:
+            self.mixture.weights = self.gate(self._middle_features(x, task))[:, : 1 + self.live].softmax(1)
+        try:
+            return self.network(x, task)
+        finally:
+            self.mixture.weights = None
+
+    @torch.no_grad()
+    def _middle_features(self, x: Tensor, task: Tensor | None) -> Tensor:
+        """[B, C] of the plain network, which is frozen as soon as there are experts."""
+        self.mixture.asked = self.get_submodule(self.middle)  # type: ignore[assignment]
+        self.network(x, task)
+        features, self.mixture.asked, self.mixture.features = self.mixture.features, None, None
+        assert features is not None
+        return features.float().mean((2, 3))
+
+    def _wrapped(self) -> list[AdaptedBlock]:
+        """Put every block of the network into an `AdaptedBlock`."""
+        found = []
+        for parent in list(self.network.modules()):
+            for name, child in list(parent.named_children()):
+                if type(child).__name__.endswith("Block"):
+                    found.append(AdaptedBlock(child, self.mixture))
+                    setattr(parent, name, found[-1])
+        return found
+
+    @torch.no_grad()
+    def _feature_maps(self, blocks: list[AdaptedBlock]) -> dict[AdaptedBlock, tuple[int, int]]:
+        """Block -> channels and area of its output, in the order of a pass; without those that give no map."""
+        found: dict[AdaptedBlock, tuple[int, int]] = {}
+
+        def note(block: AdaptedBlock, inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[3] == 2 * output.shape[2]:
+                found[block] = output.shape[1], output.shape[2] * output.shape[3]
+
+        hooks = [block.register_forward_hook(note) for block in blocks]
+        training = self.network.training
+        self.network.eval()(torch.zeros(1, 3, PROBED, 2 * PROBED), torch.zeros(1, dtype=torch.int64))
+        self.network.train(training)
+        for hook in hooks:
+            hook.remove()
+        return found
