@@ -68,22 +68,22 @@ def pareto(study: Study, path: Path) -> list[Path]:
         front = undominated(points)
         axis.plot(*zip(*(points[label] for label in front), strict=True), color="0.6", linewidth=1, zorder=1)
         for label in labels:
-            _point(axis, study, label, cost[label], quality[label])
+            _point(axis, study, label, quality[label])
         axis.set(xlabel="cost (ms per step)", ylabel="mean PSNR (dB)")
         axis.margins(0.12)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", frameon=False)
         return save(figure, path)
 
 
-def _point(axis: Any, study: Study, label: str, cost: Interval, quality: Interval) -> None:
-    colour = looks(study.frames.labels)[label]["color"]
-    halves = [
-        [(found.high - found.low) / 2 * scale if np.isfinite(found.low) else 0.0]
-        for found, scale in ((quality, 1.0), (cost, 1e3))
-    ]
+def _point(axis: Any, study: Study, label: str, quality: Interval) -> None:
+    cost = study.frames.cost
+    times = 1e3 * cost[cost["label"] == label]["seconds_per_step"].dropna()
+    half = (quality.high - quality.low) / 2 if np.isfinite(quality.low) else 0.0
+    mean = float(times.mean())
     axis.errorbar(
-        [1e3 * cost.estimate], [quality.estimate], yerr=halves[0], xerr=halves[1], color=colour, elinewidth=0.8,
-        marker=marker(study.frames.labels, label), markersize=7, linestyle="none", label=label, zorder=2,
+        [mean], [quality.estimate], yerr=[half], xerr=[[mean - times.min()], [times.max() - mean]],
+        color=looks(study.frames.labels)[label]["color"], elinewidth=0.8, marker=marker(study.frames.labels, label),
+        markersize=7, linestyle="none", label=label, zorder=2,
     )  # fmt: skip
 
 

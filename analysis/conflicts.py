@@ -10,7 +10,7 @@ import numpy as np
 
 from .conflict_table import mean_cosines
 from .study import Study
-from .style import house, legend_below, looks, panels, save
+from .style import BANDS, house, legend_below, looks, panels, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,17 +112,18 @@ def conflict_curves(study: Study, path: Path) -> list[Path]:
         for axis, (title, values) in zip(axes, series.items(), strict=True):
             for label in labels:
                 if label in values.columns.get_level_values("label"):
-                    _curve(axis, values.loc[:, values.columns.get_level_values("label") == label], label, look[label])
+                    own = values.loc[:, values.columns.get_level_values("label") == label]
+                    _curve(axis, own, label, look[label], with_band=len(labels) <= BANDS)
             axis.set(title=title, xlabel="step", ylim=(-0.03, 1.03))
         axes[0].set_ylabel("share")
         legend_below(figure, axes[0])
         return save(figure, path)
 
 
-def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any]) -> None:
+def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], with_band: bool) -> None:
     smooth = values.dropna(how="all").rolling(SMOOTH, min_periods=1, center=True).mean()  # a column a seed
     axis.plot(smooth.index, smooth.mean(axis=1), label=label, linewidth=1.6, **look)
-    if smooth.shape[1] > 1:
+    if with_band and smooth.shape[1] > 1:
         axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look["color"], alpha=0.13, lw=0)
 
 

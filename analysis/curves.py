@@ -12,7 +12,7 @@ from cmtl_ir.continual import NEVER, forgetting_curve
 from cmtl_ir.metrics import PSNR
 
 from .study import Study
-from .style import house, legend_below, looks, panels, save
+from .style import BANDS, house, legend_below, looks, panels, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def _curves(
         figure, axes = panels(plots, len(study.frames.tasks))
         for axis, task in zip(axes, study.frames.tasks, strict=True):
             for label in study.labels:
-                _line(axis, values, label, task, look[label])
+                _line(axis, values, label, task, look[label], with_band=len(study.labels) <= BANDS)
                 for step in boundaries[label]:
                     axis.axvline(step, color=look[label]["color"], linewidth=0.8, alpha=0.45, linestyle=(0, (2, 3)))
             ground(axis, task)
@@ -93,7 +93,7 @@ def _curves(
         return save(figure, path)
 
 
-def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str, Any]) -> None:
+def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str, Any], with_band: bool) -> None:
     own = values[(values.index.get_level_values("label") == label) & (values.index.get_level_values("task") == task)]
     if own.empty:
         axis.plot([], [], label=label, linewidth=1.8, **look)
@@ -102,7 +102,7 @@ def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str
     own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
     alone: dict[str, Any] = {"marker": "o", "clip_on": False} if len(own) == 1 else {}  # no line to see
     axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, **look, **alone)
-    if own.notna().any(axis=0).sum() > 1:
+    if with_band and own.notna().any(axis=0).sum() > 1:
         axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)
 
 

@@ -142,6 +142,13 @@ def _unfinished(frames: Frames) -> list[str]:
         listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
         goes_on = "" if set(by_status) == {NOT_STARTED} else " and goes on where runs were stopped"
         told.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{goes_on}.")
+        strategies = frames.experiment.get("strategies", {})
+        unknown = [one.label for one in lacking if strategies and one.label not in strategies]
+        if unknown:  # a later call named only some strategies
+            told.append(
+                f"{', '.join(dict.fromkeys(unknown))}: no longer in the experiment.yaml of {frames.source.where}, so "
+                "give the first command again, with the experiment's own file."
+            )
     if lost:
         names = _names([(one.label, one.seed) for one in lost], most=12)
         told.append(f"Finished, but the scores of each image cannot be read in {frames.source.where}: {names}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import bars, conflicts, curves, matrices, strips, weights
 from .study import Study
+from .style import BANDS
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Figure:
         return next(file for file in self.files if file.suffix == suffix)
 
 
-BAND = "Line: mean over seeds; band: lowest to highest seed"
+BAND = f"Line: mean over seeds; band: lowest to highest seed (none where more than {BANDS} strategies would overlap)"
 STAGES = "dotted verticals: where the strategy of that colour changes stage"
 DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
     "curves": ("PSNR over training", f"{BAND}; {STAGES}.", curves.psnr_curves),
@@ -71,8 +72,8 @@ DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
     ),
     "pareto": (
         "Quality against cost",
-        "Upper left is better; the grey line joins the strategies that no other beats in both. Whiskers: 95 % "
-        "t-interval over seeds.",
+        "Upper left is better; the grey line joins the strategies that no other beats in both. Vertical: 95 % "
+        "t-interval over seeds; horizontal: fastest to slowest seed, which says how busy the machine was.",
         bars.pareto,
     ),
 }

@@ -69,8 +69,12 @@ def of_folder(folder: Path) -> Source:
     rows = json.loads(listed.read_text())
     members = tuple(member(row["label"], int(row["seed"]), store / row["hash"]) for row in rows)
     file = folder / "experiment.yaml"
-    command = f"cmtl-ir run {file} --out {folder.parent}"
     content = dict(yaml.read(file)) if file.is_file() else {}
+    command = f"cmtl-ir run {file} --out {folder.parent}"
+    seeds = sorted({one.seed for one in members} | set(content.get("seeds", [])))
+    if content and seeds != sorted(content["seeds"]):  # a later call named only some of them
+        content["seeds"] = seeds
+        command += f" --set 'seeds={seeds}'"
     return Source(folder.name, str(folder), members, content, command, lambda: journals(members))
 
 

@@ -19,6 +19,9 @@ RC = {
     "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "font.family": "DejaVu Sans",
 }  # fmt: skip
 
+BANDS = 6
+"""Strategies whose bands can be told apart in one panel; with more there are lines only."""
+
 
 def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Label -> line colour and dashes; colour and dashes repeat with different periods, so pairs stay distinct.

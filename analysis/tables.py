@@ -16,7 +16,7 @@ from .study import Study
 def all_tables(study: Study) -> list[Table]:
     """Every table that this study has data for, in the order of reading."""
     made = [score_table(study, "psnr"), score_table(study, "ssim"), measure_table(study)]
-    if study.psnr_verdicts:
+    if any(not one.test.reason for one in study.psnr_verdicts.values()):
         made.append(significance_table(study))
     made.append(cost_table(study))
     from .conflict_table import conflict_table

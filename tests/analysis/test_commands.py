@@ -41,7 +41,7 @@ def test_the_report_says_the_summary_and_where_to_look(
     home = trained / "report"
     assert str(home / "report.html") in text and (home / "report.md").is_file()
     assert (home / "tables" / "psnr.tex").is_file() and (home / "figures" / "conflict.pdf").is_file()
-    assert "Differences to pcgrad" in (home / "report.md").read_text()
+    assert "ms / pcgrad" in (home / "report.md").read_text()
     client = mlflow_store.connect(mlflow_store.sqlite_uri(trained.parent / "mlflow.db"))
     assert "logged to sqlite" in text
     run_id = text.rpartition("run ")[2]

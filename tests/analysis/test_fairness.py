@@ -113,3 +113,21 @@ def test_strategies_that_scored_the_same_everywhere_are_called_one_method(tmp_pa
     assert any(
         one.startswith("joint and pcgrad scored the same on every image") for one in words.summary(study_of(folder))
     )
+
+
+def test_a_later_call_that_named_only_some_seeds_does_not_shrink_the_command(tmp_path: Path) -> None:
+    folder = forged.comparison(tmp_path, {**FINAL, ("dwa", 0): {"noise": 25.0, "rain": 25.0}}, unfinished=[("dwa", 0)])
+    file = folder / "experiment.yaml"
+    narrowed = {**yaml.read(file), "seeds": [1]}
+    narrowed["strategies"] = {"joint": narrowed["strategies"]["joint"]}
+    file.write_text(yaml.dump(narrowed))
+    frames = Frames.of_folder(folder)
+    assert frames.experiment["seeds"] == [0, 1]
+    assert frames.source.command.endswith("--set 'seeds=[0, 1]'")
+    assert any(told.startswith("dwa: no longer in") for told in study_of(folder).missing)
+
+
+def test_a_table_of_tests_that_could_not_be_made_is_left_out(tmp_path: Path) -> None:
+    few, enough = (study_of(forged.comparison(tmp_path / str(n), FINAL, images=n)) for n in (2, 8))
+    assert "significance" not in [table.name for table in tables.all_tables(few)]
+    assert "significance" in [table.name for table in tables.all_tables(enough)]
