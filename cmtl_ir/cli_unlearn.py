@@ -10,8 +10,7 @@ import typer
 from cmtl_ir.cli_options import Device, DryRun, Fresh, Offline, Out, Set, TrackingUri, experiments
 
 if TYPE_CHECKING:
-    from cmtl_ir.unlearning_origin import Origin
-    from cmtl_ir.unlearning_runs import Job
+    from cmtl_ir.unlearning_requests import Asked
 
 
 def unlearning_names(incomplete: str) -> list[str]:
@@ -52,43 +51,55 @@ def unlearn(
 ) -> None:
     """Make a finished run forget tasks, and compare each result with the run retrained without them."""
     from cmtl_ir import unlearning_display as shown
+    from cmtl_ir.analysis.unlearning import leave_report
     from cmtl_ir.display import live
     from cmtl_ir.unlearning_report import RELEARN_STEPS, report_on
-    from cmtl_ir.unlearning_requests import fulfil
+    from cmtl_ir.unlearning_requests import fulfil_all
 
-    origins, jobs = _asked(what, forget, method, steps, retain, set_, out, device)
+    folders, tasks, asked = _asked(what, forget, method, steps, retain, set_, out, device)
     if dry_run:
-        shown.plan(jobs)
+        for one in asked:
+            shown.plan(one.jobs)
         return
     with live() as bars:
-        made = fulfil(origins, jobs, out, fresh, None if offline else tracking_uri, bars.of_run)
-    with shown.measuring() as told:
-        report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
-    from cmtl_ir.analysis.unlearning import leave_report
-
-    files = leave_report(report)
-    made.tracking.publish(made.parent, files)
-    shown.outcome(report, made.failures, files)
-    if made.failures:
+        uri = None if offline else tracking_uri
+        answers = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run)
+    for made in answers:
+        with shown.measuring() as told:
+            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
+        files = leave_report(report)
+        made.tracking.publish(made.parent, files)
+        shown.outcome(report, made.failures, files)
+    if any(made.failures for made in answers):
         raise typer.Exit(1)
 
 
 def _asked(
-    what: str, forget: list[str], method: list[str], steps: int | None, retain: bool, set_: list[str], out: Path,
+    what: str,
+    forget: list[str],
+    method: list[str],
+    steps: int | None,
+    retain: bool,
+    set_: list[str],
+    out: Path,
     device: str,
-) -> tuple[list[Origin], list[Job]]:  # fmt: skip
-    """With --forget a run is meant, without it an experiment file."""
+) -> tuple[list[Path], list[str], list[Asked]]:
+    """Runs, tasks, requests. With --forget a run is meant, without it an experiment file."""
     from cmtl_ir import config
     from cmtl_ir.errors import UserError
-    from cmtl_ir.unlearning_origin import find_origins
-    from cmtl_ir.unlearning_requests import from_experiment, prepare_jobs
+    from cmtl_ir.unlearning_origin import find_runs
+    from cmtl_ir.unlearning_requests import chosen_of, counted, finished_runs, methods_named, requests
 
     if forget:
         if set_:
             raise UserError("--set changes an experiment file; a finished run is what it was trained as")
-        origins = find_origins(what, out, device)
-        return origins, prepare_jobs(origins, forget, method or ["instance_wise"], steps, retain)
-    if not what.endswith((".yaml", ".yml")) and what not in config.shipped_experiments():
-        raise UserError(f"--forget TASK: say which task the run {what!r} is to forget, or name an experiment file")
-    overrides = [*set_, *([] if retain else ["unlearning.retain=false"])]
-    return from_experiment(config.load(what, overrides), what, out, device, method, steps)
+        folders, methods = find_runs(what, out), methods_named(method or ["instance_wise"])
+    else:
+        if not what.endswith((".yaml", ".yml")) and what not in config.shipped_experiments():
+            raise UserError(f"--forget TASK: say which task the run {what!r} is to forget, or name an experiment file")
+        experiment = config.load(what, set_)
+        folders = finished_runs(experiment, what, out, device)
+        assert experiment.unlearning is not None
+        methods, forget = chosen_of(experiment.unlearning.methods, method), experiment.unlearning.forget
+        retain = retain and experiment.unlearning.retain
+    return folders, forget, requests(folders, forget, counted(methods, steps), retain, out, device)

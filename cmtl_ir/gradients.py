@@ -199,7 +199,7 @@ def gramian(rows: Tensor) -> Tensor:
     return (total * scale * scale).cpu()
 
 
-LARGE_ROW = 1 << 17  # pixels; measured on a CPU, two threads (tests/benchmarks/RESULTS.md), not on a GPU
+LARGE_ROW = 1 << 16  # pixels; measured on a CPU, two threads (tests/benchmarks/RESULTS.md), not on a GPU
 
 
 def choose_engine(samples_per_row: float, patch: int) -> Engine:

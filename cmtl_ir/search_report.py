@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,14 @@ def importances(plan: Plan, study: Study) -> dict[str, dict[str, float]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                found[name] = optuna.importance.get_param_importances(
-                    study, target=lambda trial, number=number: trial.values[number]
-                )
+                found[name] = optuna.importance.get_param_importances(study, target=_value(number))
             except (ValueError, RuntimeError, ImportError):  # all trials alike, or too few of them
                 continue
     return found
+
+
+def _value(number: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: float(trial.values[number])
 
 
 def trial_rows(plan: Plan, study: Study) -> list[dict[str, Any]]:

@@ -24,8 +24,9 @@ class Origin:
 
     folder: Path
     comparison: str
-    """One that lists it."""
+    """One that lists it, or the grouped run that it belongs to."""
     label: str
+    """Its own, or the grouped run's with the tasks of its group."""
     seed: int
     root: Path
     """The ordinary run at the head of the chain of requests."""
@@ -37,6 +38,8 @@ class Origin:
     """Of this run; another than the ordinary run's where constituents were remade."""
     prepared: Prepared
     """The ordinary run's experiment, with its strategy as the only one, and its data."""
+    called: str
+    """What a command calls it, and the runs of other seeds with it."""
 
     @property
     def name(self) -> str:
@@ -91,10 +94,15 @@ def stages_of(tree: Mapping[str, Any]) -> list[Stage]:
 
 def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
     """The finished run of that name. Raises UserError: no such run, not finished, or its data have changed."""
-    folder = _finished(str(run), out)
-    found = yaml.read(folder / "config.yaml")["identity"]
+    folder = finished_run(str(run), out)
     file = restoration.experiment_of(folder, out)
-    label, seed = _listed(file.parent / "runs.json", folder.name)
+    label, seed = listed(file.parent / "runs.json", folder.name)
+    return origin_of(folder, file, label, seed, f"{file.parent.name}/{label}", out, device)
+
+
+def origin_of(folder: Path, file: Path, label: str, seed: int, called: str, out: Path, device: str) -> Origin:
+    """The finished run in a folder, of the experiment in `file`. Raises UserError where its data have changed."""
+    found = yaml.read(folder / "config.yaml")["identity"]
     root, identity, forgotten = _head(folder, found)
     prepared = prepare(_experiment(file, identity, label, seed), out, device)
     if prepared.runs[0].hash != hash_of(identity):
@@ -102,14 +110,15 @@ def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
             f"{file} no longer describes the run {root.name}: its data, tasks or settings have changed since, so "
             "what was learnt from them cannot be told. Restore them, or train the run again"
         )
-    return Origin(folder, file.parent.name, label, seed, root, identity, forgotten, found["backbone"], prepared)
+    backbone = found["backbone"]
+    return Origin(folder, file.parent.name, label, seed, root, identity, forgotten, backbone, prepared, called)
 
 
-def find_origins(run: str | Path, out: Path, device: str = "auto") -> list[Origin]:
-    """The finished run of that name; COMPARISON/LABEL names the run of every seed. Raises UserError like the above."""
+def find_runs(run: str | Path, out: Path) -> list[Path]:
+    """The folder of the finished run of that name; COMPARISON/LABEL names the run of every seed. Raises UserError."""
     hashes = [row["hash"] for name, row in _rows(out) if name == str(run)]
     names = [run] if len(hashes) < 2 else [out / "store" / hash_ for hash_ in hashes]
-    return [find_origin(name, out, device) for name in names]
+    return [finished_run(str(name), out) for name in names]
 
 
 def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -119,7 +128,8 @@ def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
     return [(f"{comparison}/{row['label']}", row) for comparison, row in rows]
 
 
-def _finished(name: str, out: Path) -> Path:
+def finished_run(name: str, out: Path) -> Path:
+    """The folder of the finished run of that name. Raises UserError, also where it was only begun."""
     try:
         folder = restoration.find_run(name, out)
         if (folder / "result.json").is_file():
@@ -145,7 +155,8 @@ def _begun(name: str, out: Path) -> Path | None:
     return next(iter(found)) if len(found) == 1 else None
 
 
-def _listed(file: Path, hash_: str) -> tuple[str, int]:
+def listed(file: Path, hash_: str) -> tuple[str, int]:
+    """Label and seed of a run in a comparison's list."""
     row = next(row for row in json.loads(file.read_text()) if row["hash"] == hash_)
     return row["label"], row["seed"]
 
@@ -168,6 +179,7 @@ def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) 
     parts = {family: part for family, part in identity["strategy"].items() if part is not None}
     raw |= {"strategies": {label: parts}, "seeds": [seed], "training": identity["training"], "unlearning": None}
     raw["conflict"] = {"every": identity["conflict"]}
+    raw["tasks"] = {task: fields for task, fields in raw["tasks"].items() if task in identity["tasks"]}
     return config.validate({key: value for key, value in raw.items() if value is not None}, str(file))
 
 

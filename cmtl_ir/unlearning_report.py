@@ -125,9 +125,8 @@ def report_on(made: Forgetting, budget: int = RELEARN_STEPS, told: Callable[[str
 
 
 def _command(made: Forgetting) -> str:
-    origin = made.origins[0]
     tasks = " ".join(f"--forget {task}" for task in made.forget)
-    return f"cmtl-ir unlearn {origin.comparison}/{origin.label} {tasks} --method retrain --out {made.folder.parent}"
+    return f"cmtl-ir unlearn {made.origins[0].called} {tasks} --method retrain --out {made.folder.parent}"
 
 
 @dataclass(frozen=True)

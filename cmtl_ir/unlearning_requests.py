@@ -10,6 +10,7 @@ from pathlib import Path
 from cmtl_ir import yaml
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import ConfigError, TrainingError, UserError
+from cmtl_ir.grouping_router import is_grouped
 from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import shown
 from cmtl_ir.parts import Problem
@@ -20,8 +21,17 @@ from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
 from cmtl_ir.unlearning_config import methods_from
 from cmtl_ir.unlearning_ensembles import plan_ensemble
-from cmtl_ir.unlearning_origin import Origin, check_request, find_origin, find_origins
+from cmtl_ir.unlearning_groups import put_together, touched_members
+from cmtl_ir.unlearning_origin import Origin, check_request, find_origin, find_runs
 from cmtl_ir.unlearning_runs import Job, Planned, comparison_name, plan, refuse_impossible
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: what is to be forgotten by which runs, one a seed, in which ways."""
+
+    origins: list[Origin]
+    jobs: list[Job]
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,13 @@ class Forgetting:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def methods_named(names: Sequence[str], steps: int | None = None) -> dict[str, Unlearner]:
-    """Name -> method with its defaults, with another number of steps where it has one. Raises ConfigError."""
+def methods_named(names: Sequence[str]) -> dict[str, Unlearner]:
+    """Name -> method with its defaults. Raises ConfigError."""
     problems: list[Problem] = []
     made = methods_from(dict.fromkeys(names), problems)
     if problems:
         raise ConfigError("\n".join(map(str, problems)))
-    return counted(made, steps)
+    return made
 
 
 def counted(methods: Mapping[str, Unlearner], steps: int | None) -> dict[str, Unlearner]:
@@ -84,28 +94,67 @@ def unlearn(
     fresh: bool = False,
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
-) -> Forgetting:
-    """Make a finished run forget tasks by each method; finished results are skipped.
+) -> list[Forgetting]:
+    """Make a finished run forget tasks by each method; finished results are skipped. One answer, or one a group.
 
     `run`: its folder, its hash, or COMPARISON/LABEL[/SEED]; without SEED the run of every seed.
     `use_retain`: False where the retained tasks' data must not be read. Raises UserError for what cannot be done.
     """
-    origins = find_origins(run, Path(out), device)
-    asked = prepare_jobs(origins, forget, methods, steps, use_retain)
-    return fulfil(origins, asked, Path(out), fresh, tracking_uri, progress)
+    out, known = Path(out), dict(methods) if isinstance(methods, Mapping) else methods_named(methods)
+    folders = find_runs(run, out)
+    asked = requests(folders, forget, counted(known, steps), use_retain, out, device)
+    return fulfil_all(folders, asked, forget, out, fresh, tracking_uri, progress)
+
+
+def requests(
+    folders: Sequence[Path],
+    forget: Sequence[str],
+    methods: Mapping[str, Unlearner],
+    use_retain: bool,
+    out: Path,
+    device: str = "auto",
+) -> list[Asked]:
+    """One request for the runs of all seeds; of grouped runs one for each group that knows what is to be forgotten."""
+    if not any(map(is_grouped, folders)):
+        origins = [find_origin(folder, out, device) for folder in folders]
+        return [Asked(origins, prepare_jobs(origins, forget, methods, use_retain))]
+    members = [one for folder in folders for one in touched_members(folder, forget, out, device)]
+    asked = []
+    for label in dict.fromkeys(one.label for one in members):
+        origins = [one for one in members if one.label == label]
+        own = [task for task in forget if task in origins[0].kept]
+        asked.append(Asked(origins, prepare_jobs(origins, own, methods, use_retain)))
+    return asked
+
+
+def fulfil_all(
+    folders: Sequence[Path],
+    asked: Sequence[Asked],
+    forget: Sequence[str],
+    out: Path,
+    fresh: bool = False,
+    tracking_uri: str | None = None,
+    progress: Callable[[Run], Progress] | None = None,
+) -> list[Forgetting]:
+    """Fulfil every request; put grouped runs together again."""
+    made = [fulfil(one.origins, one.jobs, out, fresh, tracking_uri, progress) for one in asked]
+    for folder in filter(is_grouped, folders):
+        replaced: dict[str, dict[str, str]] = {} if asked else {"deleted": {}}
+        for done in (done for one in made for done in one.done):
+            replaced.setdefault(done.job.label, {})[done.job.origin.hash] = done.run.hash
+        put_together(folder, forget, replaced, out, Tracking(tracking_uri, out))
+    return made
 
 
 def prepare_jobs(
     origins: Sequence[Origin],
     forget: Sequence[str],
-    methods: Mapping[str, Unlearner] | Sequence[str],
-    steps: int | None = None,
+    methods: Mapping[str, Unlearner],
     use_retain: bool = True,
 ) -> list[Job]:
     """Every mistake that needs no training to be found is found here. The retrained reference comes first."""
     check_request(origins, forget)
-    known = dict(methods) if isinstance(methods, Mapping) else methods_named(methods, steps)
-    jobs = [Job(one, label, method, tuple(forget), use_retain) for label, method in known.items() for one in origins]
+    jobs = [Job(one, label, method, tuple(forget), use_retain) for label, method in methods.items() for one in origins]
     for job in jobs:
         refuse_impossible(job)
         runs_of(job)
@@ -166,18 +215,8 @@ def mlflow_parent(made: Forgetting, job: Job) -> str:
     return made.parent
 
 
-def from_experiment(
-    experiment: Experiment,
-    file: str,
-    out: Path,
-    device: str = "auto",
-    chosen: Sequence[str] = (),
-    steps: int | None = None,
-) -> tuple[list[Origin], list[Job]]:
-    """Origins and jobs of an experiment file's `unlearning:`; `chosen`: only these methods, `steps`: another budget.
-
-    Raises UserError where a run is not finished.
-    """
+def finished_runs(experiment: Experiment, file: str, out: Path, device: str = "auto") -> list[Path]:
+    """The runs that an experiment file's `unlearning:` is about. Raises UserError where one is not finished."""
     asked = experiment.unlearning
     if asked is None:
         raise UserError(
@@ -192,12 +231,11 @@ def from_experiment(
             f"{missing[0].name} is not finished ({missing[0].status}); train it first: "
             f"cmtl-ir run {file} --strategy {asked.run} {seeds} --out {out}"
         )
-    origins = [find_origin(run.folder, out, device) for run in runs]
-    methods = counted(_chosen(asked.methods, chosen), steps)
-    return origins, prepare_jobs(origins, asked.forget, methods, use_retain=asked.retain)
+    return [run.folder for run in runs]
 
 
-def _chosen(methods: Mapping[str, Unlearner], chosen: Sequence[str]) -> dict[str, Unlearner]:
+def chosen_of(methods: Mapping[str, Unlearner], chosen: Sequence[str]) -> dict[str, Unlearner]:
+    """The methods of these labels; all where none is chosen."""
     for label in chosen:
         if label not in methods:
             raise UserError(f"--method {label!r}: {suggestion(label, list(methods))}")

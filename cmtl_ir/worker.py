@@ -27,7 +27,8 @@ def train_run(job: Mapping[str, Any]) -> None:
     (run,) = prepared.runs
     if run.hash != job["hash"]:
         raise RuntimeError(f"the job is of run {job['hash']}, but here its data and experiment make it {run.hash}")
-    runs.execute(run, prepared, Tracking(job["tracking_uri"], prepared.out), job["parent"], None)
+    tracking = Tracking(job["tracking_uri"], prepared.out)
+    runs.execute(run, prepared, tracking, job["parent"], None, wait=True)  # an attempt before may still be saving
 
 
 def take_trials(job: Mapping[str, Any]) -> None:

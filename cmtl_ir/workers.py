@@ -94,7 +94,7 @@ def starter(workers: int, device: str, ray: str | None = None) -> Iterator[Start
     if ray is not None:
         from cmtl_ir.ray_workers import on_ray
 
-        with on_ray(ray, workers) as start:
+        with on_ray(ray, workers, device) as start:
             yield start
         return
     gpus = visible_gpus() if device == "cuda" else []

@@ -20,6 +20,8 @@ from cmtl_ir.training import train
 from tests import tiny
 from tests.retention.cases import Bare, stage, strategy
 
+from .cases import hosted
+
 COUNT = 5  # samples a task
 
 
@@ -130,30 +132,37 @@ def test_with_mean_1_a_lambda_is_avalanche_s_times_the_mean_importance() -> None
 # ------------------------------------------------------------------------------------------------------ projections
 
 
-class Reprojected(tiny.Silent):
-    """At every step of a run under our A-GEM: what Avalanche's plugin makes of the same two batches and weights."""
+class Steps(tiny.Silent):
+    """What each step drew and which gradient it left for the optimizer, handed to `compare`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.drawn: list[Batch] = []
-        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # ours, Avalanche's, the plain gradient: [P] each
 
-    def watch(self, learner: Any) -> None:
-        draw = learner.batch
+    def stage_started(self, learner: Any, stage: Any) -> None:  # a fresh optimizer each
+        draw = type(learner).batch
 
         def noting(task: str, ids: Tensor, images: str | None = None) -> Batch:
-            self.drawn.append(draw(task, ids, images))
+            self.drawn.append(draw(learner, task, ids, images))
             return self.drawn[-1]
 
         learner.batch = noting
         learner.optimizer.register_step_pre_hook(lambda *_: self.compare(learner))
-
-    def stage_started(self, learner, stage) -> None:  # a fresh optimizer each
         self.drawn.clear()
-        if "batch" not in vars(learner):
-            self.watch(learner)
-        else:
-            learner.optimizer.register_step_pre_hook(lambda *_: self.compare(learner))
+
+    def stage_ended(self, learner: Any, stage: Any) -> None:
+        self.drawn.clear()
+
+    def compare(self, learner: Any) -> None:
+        raise NotImplementedError
+
+
+class Reprojected(Steps):
+    """At every step of a run under our A-GEM: what Avalanche's plugin makes of the same two batches and weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # ours, Avalanche's, the plain gradient: [P] each
 
     def compare(self, learner: Any) -> None:
         now, *memory = self.drawn
@@ -192,6 +201,44 @@ def test_agem_s_update_in_a_run_is_avalanche_s_from_the_same_memory_batch() -> N
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5 * float(plain.abs().max()))
         turned += not torch.allclose(theirs, plain, rtol=1e-3, atol=1e-5)
     assert turned >= 2
+
+
+class Hosted(Steps):
+    """At every step of a run under a hosted plugin: the plain gradient, what the plugin left, and what it looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # plain [P], left [P], of the memory [m, P]
+
+    def compare(self, learner: Any) -> None:
+        model = copy.deepcopy(learner.model)
+        model.zero_grad()
+        mean_loss(model(self.drawn[0].degraded), self.drawn[0].clean).backward()
+        self.drawn.clear()
+        plugin = learner.strategy.retention._plugin
+        memory = plugin.G if hasattr(plugin, "G") else plugin.reference_gradients[None]
+        if memory.numel():
+            self.seen.append((flat(model), flat(learner.model), memory))
+
+
+@pytest.mark.parametrize("label", ["GEMPlugin", "AGEMPlugin"])
+def test_a_hosted_projection_turns_the_step_s_own_gradient_and_only_where_it_must(label: str) -> None:
+    training = {"optimizer": {"lr": 2e-2}, "clip": None}
+    learner, watcher = tiny.learner(hosted(label), training=training, conflict={"every": 0}), Hosted()
+    train(learner, watcher)
+    assert len(watcher.seen) == 8  # the second and the third stage
+    turned = 0
+    for plain, left, memory in watcher.seen:
+        conflict = bool((memory @ plain < 0).any())
+        turned += conflict
+        wanted = plain
+        if conflict and label == "AGEMPlugin":
+            wanted = plain - memory[0] * (memory[0] @ plain) / (memory[0] @ memory[0])
+        elif conflict:
+            context = StepContext(0, "two", tuple(map(str, range(len(memory)))), (1,) * len(memory), 0)
+            wanted = GEM(margin=0.5).project(plain, memory, context)  # its ridge is small beside these gradients
+        torch.testing.assert_close(left, wanted, rtol=1e-2, atol=1e-3 * float(plain.abs().max()))
+    assert turned
 
 
 def test_gem_s_update_is_avalanche_s_where_its_ridge_is_negligible() -> None:

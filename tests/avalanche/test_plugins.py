@@ -33,6 +33,7 @@ def plain() -> tuple[dict[str, torch.Tensor], list[float]]:
 
 @pytest.mark.parametrize("label", PLUGINS)
 def test_a_hosted_plugin_acts_from_the_second_stage_on_and_repeats_bit_for_bit(label: str, plain) -> None:
+    random.seed(1)
     one, watcher = trained(hosted(label), **SHORT)
     losses = [result.losses.item() for result in watcher.results]
     assert losses[:5] == pytest.approx(plain[1][:5], rel=1e-5)  # the fifth step begins where the first stage ended
@@ -49,6 +50,14 @@ def test_a_hosted_plugin_acts_from_the_second_stage_on_and_repeats_bit_for_bit(l
 @pytest.mark.parametrize("label", PLUGINS)
 def test_resumed_in_another_learner_all_is_equal_to_the_last_bit(label: str, step: int, tmp_path: Path) -> None:
     assert_same_tree(*whole_and_resumed(hosted(label), tmp_path, step))
+
+
+@pytest.mark.parametrize("label", PLUGINS)
+def test_a_state_that_no_stage_has_taken_up_yet_is_saved_as_it_was(label: str) -> None:
+    saved = trained(hosted(label), **SHORT)[0].tree()
+    fresh = tiny.learner(hosted(label), **SHORT)
+    fresh.load_tree(saved)
+    assert_same_tree(fresh.tree(), saved)
 
 
 @pytest.mark.parametrize(("label", "field"), [("EWCPlugin", "ewc_lambda"), ("MASPlugin", "lambda_reg")])

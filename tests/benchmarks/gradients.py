@@ -1,6 +1,6 @@
 """What the gradient of every row costs, as a ratio to one joint step, for K rows and P parameters.
 
-    python -m tests.benchmarks.gradients [--rounds 2] [--threads 2] [--goals]
+    python -m tests.benchmarks.gradients [--rounds 2] [--threads 2] [--goals] [--cpu]
 
 stream, grouped: the engine, the Gramian, v @ J and `.grad`, that is, all that a Gramian method adds to a step.
 retain_graph: one joint forward pass and K backward passes; autojac: torchjd's Jacobian. Both stop at the row
@@ -101,14 +101,14 @@ class Case:
         }
 
 
-def interleaved(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def interleaved(ways: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """Median seconds of each way; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = clock()
             way()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
@@ -118,7 +118,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--goals", action="store_true", help="only the four settings with a goal, without the peers")
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds, for a machine that does other work besides")
     options = parser.parse_args()
+    clock = time.process_time if options.cpu else time.perf_counter
     torch.set_num_threads(options.threads)
     print(
         f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds}; ratios to a joint step\n"
@@ -130,7 +132,7 @@ def main() -> None:
         ways = case.ways()
         if options.goals:
             del ways["retain_graph"], ways["autojac"]
-        seconds = interleaved(ways, options.rounds)
+        seconds = interleaved(ways, options.rounds, clock)
         ratio = {name: f"{value / seconds['joint']:.2f}" for name, value in seconds.items()}
         choice = choose_engine(len(case.x) / len(case.sizes), case.patch)
         joint = f"{case.size / 1e6:.2f}M | {seconds['joint'] * 1e3:.0f}"

@@ -1,0 +1,311 @@
+"""Many runs at once: what dies is started again and ends with the same bits, what fails is named, a stop is clean."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from cmtl_ir import cli, runs, workers, yaml
+from cmtl_ir.checkpoint import newest_step
+from cmtl_ir.config import merged
+from cmtl_ir.errors import Interrupted, UserError
+from cmtl_ir.runs import Comparison, Run
+from cmtl_ir.tracking import Tracking
+from cmtl_ir.workers import RESTARTS, Attempt, Job, LocalProcess, environment_of, work_off
+from tests import tiny
+from tests.test_runs import final_weights, journal, start, wait_for_step
+
+STRATEGIES: dict[str, Any] = {"joint": {}, "pcgrad": {"surgery": "pcgrad"}}
+WILD = {"weighting": {"name": "manual", "by_task": {"noise": 1e40, "rain": 1.0, "haze": 1.0}, "normalise": "raw"}}
+OVER: dict[str, Any] = {"training": {"steps": 60}, "evaluation": {"every": 0}, "data": {"test_crop": 24}}
+
+# --------------------------------------------------------------------------------------- the queue, with fakes
+
+
+class Scripted:
+    """A job whose attempts end as they are told to, each at the second look."""
+
+    def __init__(self, answer: dict[str, str]) -> None:
+        self.ending, self.looks, self.stopped = answer, 0, list[bool]()
+
+    def answer(self) -> dict[str, str] | None:
+        self.looks += 1
+        return self.ending if self.looks > 1 else None
+
+    def stop(self, at_once: bool = False) -> None:
+        self.stopped.append(at_once)
+
+
+DIED, FINISHED = {"state": "died", "reason": "SIGKILL"}, {"state": "finished"}
+FAILED = {"state": "failed", "reason": "no such images"}
+
+
+def job(name: str, alone: str = "") -> Job:
+    return Job(name, {}, Path("log.txt"), alone)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SECONDS", 0.001)
+
+
+def scripted(endings: dict[str, list[dict[str, str]]]) -> tuple[Callable[[Job, int], Attempt], list[tuple[str, int]]]:
+    begun: list[tuple[str, int]] = []
+
+    def start(one: Job, slot: int) -> Attempt:
+        begun.append((one.name, slot))
+        return Scripted(endings[one.name].pop(0))
+
+    return start, begun
+
+
+@pytest.mark.parametrize("deaths", range(RESTARTS + 1))
+def test_a_job_that_dies_is_started_again(quick: None, deaths: int) -> None:
+    start, begun = scripted({"a": [DIED] * deaths + [FINISHED], "b": [FINISHED]})
+    assert work_off([job("a"), job("b")], 1, start) == {}
+    assert [name for name, _ in begun] == ["a"] * (deaths + 1) + ["b"]
+
+
+def test_a_job_that_always_dies_is_given_up_with_its_log_and_the_way_out(quick: None) -> None:
+    start, begun = scripted({"a": [DIED] * 9})
+    (reason,) = work_off([job("a")], 2, start).values()
+    assert len(begun) == RESTARTS + 1 and f"ended {RESTARTS + 1} times (SIGKILL; " in reason
+    assert "log.txt" in reason and "the same command goes on" in reason
+
+
+def test_a_job_that_fails_is_not_tried_again_and_the_others_go_on(quick: None) -> None:
+    start, begun = scripted({"a": [FAILED], "b": [FINISHED], "c": [FINISHED]})
+    assert work_off([job("a"), job("b"), job("c")], 2, start) == {"a": "no such images"}
+    assert [name for name, _ in begun] == ["a", "b", "c"]
+
+
+def test_no_more_than_the_slots_are_at_work_and_twins_never_at_once(quick: None) -> None:
+    at_work: set[str] = set()
+    most: list[frozenset[str]] = []
+
+    class Watched(Scripted):
+        def __init__(self, name: str) -> None:
+            super().__init__(FINISHED)
+            self.name = name
+            at_work.add(name)
+            most.append(frozenset(at_work))
+
+        def answer(self) -> dict[str, str] | None:
+            ended = super().answer()
+            if ended is not None:
+                at_work.discard(self.name)
+            return ended
+
+    jobs = [job("a1", "a"), job("a2", "a"), job("b"), job("c"), job("d")]
+    assert work_off(jobs, 3, lambda one, _: Watched(one.name)) == {}
+    assert max(map(len, most)) == 3 and not any({"a1", "a2"} <= names for names in most)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, number: int) -> None:
+    attempts: list[Scripted] = []
+
+    class Endless(Scripted):
+        def answer(self) -> dict[str, str] | None:
+            if len(attempts) == 2 and not self.stopped and self is attempts[1] and self.looks < 3:
+                self.looks += 1
+                if self.looks == 3:
+                    os.kill(os.getpid(), number)
+            return {"state": "stopped", "reason": "asked"} if self.stopped else None
+
+    def start(one: Job, slot: int) -> Attempt:
+        attempts.append(Endless(DIED))
+        return attempts[-1]
+
+    with pytest.raises(Interrupted, match=r"stopped with 2 at work and 1 waiting.*the same command goes on"):
+        work_off([job("a"), job("b"), job("c")], 2, start)
+    assert [one.stopped for one in attempts] == [[False], [False]]
+
+
+def test_workers_share_cores_and_take_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    made = [environment_of(slot, 3, ["0", "5"]) for slot in range(3)]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in made] == ["0", "5", "0"]
+    assert {one["OMP_NUM_THREADS"] for one in made} == {"2"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 7")
+    assert workers.visible_gpus() == ["3", "7"]
+
+
+# ------------------------------------------------------------------------------- real processes, real signals
+
+
+class Killer:
+    """The progress of all runs; ends the processes of one strategy, once, when it has logged a step."""
+
+    def __init__(self, label: str, processes: dict[str, list[subprocess.Popen[str]]]) -> None:
+        self.label, self.processes, self.done = label, processes, False
+        self.seen: dict[str, int] = {}
+
+    def of_run(self, run: Run) -> Any:
+        killer = self
+
+        class Bar:
+            def advanced(self, step: int, losses: dict[str, float]) -> None:
+                killer.seen[run.label] = step
+                if run.label == killer.label and not killer.done:
+                    killer.done = True
+                    killer.processes[run.name][-1].kill()
+
+        return Bar()
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[subprocess.Popen[str]]]]:
+    """Name of a job -> the processes that were started for it."""
+    started: dict[str, list[subprocess.Popen[str]]] = {}
+
+    class Known(LocalProcess):
+        def __init__(self, one: Job, environment: dict[str, str]) -> None:
+            super().__init__(one, environment)
+            started.setdefault(one.name, []).append(self.process)
+
+    monkeypatch.setattr(workers, "LocalProcess", Known)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield started
+    assert all(process.poll() is not None for listed in started.values() for process in listed)
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    with one_thread():
+        return runs.run(tiny.experiment(STRATEGIES, **OVER), tmp_path_factory.mktemp("serial"), "cpu")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def file_of(folder: Path, strategies: dict[str, Any], **over: Any) -> Path:
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.dump({**merged(merged(tiny.RAW, OVER), over), "strategies": strategies}))
+    return file
+
+
+def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
+    serial: Comparison,
+    tmp_path: Path,
+    processes: dict[str, list[subprocess.Popen[str]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    killer, strategies = Killer("joint", processes), {**STRATEGIES, "wild": WILD}
+    done = runs.run(tiny.experiment(strategies, **OVER), tmp_path, "cpu", progress=killer.of_run, workers=2)
+    assert killer.done and killer.seen["pcgrad"] == 60
+    numbers = {name: len(listed) for name, listed in processes.items()}
+    assert numbers == {"joint, seed 0": 2, "pcgrad, seed 0": 1, "wild, seed 0": 1}
+    assert [process.returncode for process in processes["joint, seed 0"]] == [-signal.SIGKILL, 0]
+    assert list(done.failures) == ["wild, seed 0"] and "is not a finite number" in done.failures["wild, seed 0"]
+    one, two = final_weights(serial), final_weights(narrowed(done))
+    assert all(tiny.same(one[label], two[label]) for label in STRATEGIES)
+    assert journal(serial) == journal(narrowed(done))
+
+    file = file_of(tmp_path, strategies)
+    arguments = ["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"]
+    assert cli.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of", said), said
+    assert {name: len(listed) for name, listed in processes.items()} == {**numbers, "wild, seed 0": 2}
+
+
+def narrowed(comparison: Comparison) -> Comparison:
+    return replace(comparison, runs=[run for run in comparison.runs if run.label in STRATEGIES])
+
+
+def test_a_worker_whose_launcher_is_gone_saves_and_leaves(
+    tmp_path: Path, processes: dict[str, list[subprocess.Popen[str]]]
+) -> None:
+    prepared = runs.prepare(tiny.experiment(training={"steps": 5000}, evaluation={"every": 0}), tmp_path, "cpu")
+    one = workers._job_of(prepared.runs[0], prepared, Tracking(None, tmp_path), "", None)
+    attempt = workers.LocalProcess(one, environment_of(0, 1, []))
+    home = prepared.runs[0].folder
+    until(lambda: (home / "metrics.jsonl").is_file() and (home / "metrics.jsonl").stat().st_size > 0)
+    attempt.process.stdin.close()  # what the system does when the launcher dies
+    until(lambda: attempt.process.poll() is not None)
+    answer = attempt.answer()
+    assert answer is not None and answer["state"] == "stopped" and "stopped by SIGTERM at step" in answer["reason"]
+    assert (newest_step(home / "checkpoints") or 0) > 0
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_stops_all_workers_with_a_checkpoint(tmp_path: Path) -> None:
+    file = file_of(tmp_path, {**STRATEGIES, "third": {"weighting": "art"}}, training={"steps": 5000})
+    arguments = ["run", str(file), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "2"]
+    process = start([sys.executable, "-m", "cmtl_ir", *arguments])
+    wait_for_step(tmp_path / "out", 20, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    said = " ".join(output.split())
+    assert "stopped with 2 at work and 1 waiting" in said and "the same command goes on" in said
+    for home in (tmp_path / "out" / "store").glob("*/metrics.jsonl"):
+        with FileLock(home.parent / "lock", timeout=0):
+            assert newest_step(home.parent / "checkpoints") is not None
+
+
+# ----------------------------------------------------------------------------------------------------- on Ray
+
+
+@pytest.fixture(scope="module")
+def ray() -> Any:
+    return pytest.importorskip("ray", reason="the optional extra [ray]")
+
+
+def test_a_worker_killed_on_ray_is_retried_to_the_same_bits(serial: Comparison, tmp_path: Path, ray: Any) -> None:
+    killed: list[str] = []
+
+    class Bar:
+        def advanced(self, step: int, losses: dict[str, float]) -> None:
+            if not killed:
+                killed.append(_kill_a_worker_of(str(tmp_path)))
+
+    made = tiny.experiment(STRATEGIES, **OVER)
+    done = runs.run(made, tmp_path, "cpu", progress=lambda run: Bar(), workers=2, ray="local")
+    assert killed and not done.failures
+    logs = [(run.folder / "log.txt").read_text().count("--- ") for run in done.runs]
+    assert sorted(logs) == [1, 2], "one job was started twice"
+    one, two = final_weights(serial), final_weights(done)
+    assert all(tiny.same(one[label], two[label]) for label in STRATEGIES)
+
+
+def _kill_a_worker_of(folder: str) -> str:
+    """SIGKILL one process of `cmtl_ir.worker` whose log is in this folder."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and b"cmtl_ir.worker" in (entry / "cmdline").read_bytes():
+            log = os.readlink(entry / "fd" / "2")
+            if log.startswith(folder):
+                os.kill(int(entry.name), signal.SIGKILL)
+                return log
+    raise AssertionError("no worker is at work")
+
+
+def test_a_cluster_that_is_not_there_is_an_answer(tmp_path: Path, ray: Any) -> None:
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 'localhost:1'.*--ray local"):
+        runs.run(tiny.experiment(), tmp_path, "cpu", workers=2, ray="localhost:1")
