@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from cmtl_ir.statistics import Interval, seed_interval
-from cmtl_ir.unlearning_report import NO_REFERENCE, Measured, Report, notes, verdict
+from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, notes, verdict
 
 from .formats import Cell, Table, comma_separated, latex, markdown, number, with_ends, with_interval
 from .unlearning_figures import overview, side_by_side

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmtl_ir.statistics import seed_interval
-from cmtl_ir.unlearning_report import COLLATERAL_DB, Measured, Report
+from cmtl_ir.unlearning.report import COLLATERAL_DB, Measured, Report
 
 from .strips import most_telling
 from .style import house, legend_below, looks, marker, panels, save

@@ -17,7 +17,7 @@ from cmtl_ir.records import Record
 from cmtl_ir.registry import suggestion
 from cmtl_ir.strategy import Curriculum, Part, Retention, Schedule, Surgery, Weighting
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
-from cmtl_ir.unlearning_config import UnlearningConfig, unlearning_from
+from cmtl_ir.unlearning.config import UnlearningConfig, unlearning_from
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PARTS: dict[str, tuple[type[Part], str | None]] = {

@@ -16,8 +16,8 @@ from cmtl_ir import backbones, checkpoint
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import Evaluator, restore_tiled
-from cmtl_ir.grouping_evaluation import grouped_scores, routing_report
-from cmtl_ir.grouping_router import FILE, GroupedModel, is_grouped
+from cmtl_ir.grouping.evaluation import grouped_scores, routing_report
+from cmtl_ir.grouping.router import FILE, GroupedModel, is_grouped
 from cmtl_ir.learner import pick_device, placed
 from cmtl_ir.perceptual import perceptual
 from cmtl_ir.published import Published

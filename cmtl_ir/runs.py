@@ -110,7 +110,7 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     planned = []
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
-            from cmtl_ir.grouping_runs import check
+            from cmtl_ir.grouping.runs import check
 
             check(label, strategy, tasks[experiment.seeds[0]])
         for seed in experiment.seeds:
@@ -238,7 +238,7 @@ def execute(
                 if run.status == "finished":
                     current().told(SKIP)
                 elif run.strategy.grouping is not None:
-                    from cmtl_ir.grouping_runs import train_groups
+                    from cmtl_ir.grouping.runs import train_groups
 
                     train_groups(run, prepared, tracking, parent, tracker, progress)
                 else:

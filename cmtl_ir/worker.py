@@ -33,10 +33,10 @@ def train_run(job: Mapping[str, Any]) -> None:
 
 def take_trials(job: Mapping[str, Any]) -> None:
     """Work on the trials of a study until none is left."""
-    from cmtl_ir import search
-    from cmtl_ir.search_config import Plan
+    from cmtl_ir.search import studies
+    from cmtl_ir.search.config import Plan
 
-    search.work(Plan.of(job["plan"]), Path(job["out"]), job["device"], job["tracking_uri"])
+    studies.work(Plan.of(job["plan"]), Path(job["out"]), job["device"], job["tracking_uri"])
 
 
 KINDS: dict[str, Callable[[Mapping[str, Any]], None]] = {"run": train_run, "search": take_trials}

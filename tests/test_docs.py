@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cmtl_ir import config, search_config, yaml
+from cmtl_ir import config, yaml
 from cmtl_ir.cli import main
+from cmtl_ir.search import config as search_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

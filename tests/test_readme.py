@@ -80,7 +80,7 @@ def test_a_backbone_of_ones_own_trains(tmp_path: Path) -> None:
 
 
 def test_every_command_shown_exists() -> None:
-    from cmtl_ir.cli import app
+    from cmtl_ir.cli.commands import app
 
     names = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     names |= {str(group.name) for group in app.registered_groups}

@@ -8,10 +8,11 @@ from typing import Any
 import optuna
 import pytest
 
-from cmtl_ir import config, search_config, yaml
+from cmtl_ir import config, yaml
 from cmtl_ir.errors import ConfigError
-from cmtl_ir.search_config import Plan
-from cmtl_ir.search_space import assigned, parameter_of
+from cmtl_ir.search import config as search_config
+from cmtl_ir.search.config import Plan
+from cmtl_ir.search.space import assigned, parameter_of
 from tests import tiny
 
 ART = {"strategy.weighting.temperature": {"float": [0.05, 2.0], "log": True}}

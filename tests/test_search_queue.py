@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from cmtl_ir.errors import UserError
-from cmtl_ir.search_queue import FREE, OWNER, PLACE, REASON, SUPERFLUOUS, Queue, TrialFailed, given_up
+from cmtl_ir.search.queue import FREE, OWNER, PLACE, REASON, SUPERFLUOUS, Queue, TrialFailed, given_up
 
 PLACES = 8
 WORK = """

@@ -223,7 +223,7 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
 
     file = file_of(tmp_path, strategies)
     arguments = ["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"]
-    assert cli.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
+    assert cli.commands.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of", said), said
     assert {name: len(listed) for name, listed in processes.items()} == {**numbers, "wild, seed 0": 2}

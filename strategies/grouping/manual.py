@@ -29,9 +29,13 @@ class Manual(RoutedGrouping):
             return
         for group in self.groups:
             if not group or len(set(group)) < len(group):
-                raise UserError(f"grouping.groups: {group} {'names a task twice' if group else 'is a group of no task'}")
+                raise UserError(
+                    f"grouping.groups: {group} {'names a task twice' if group else 'is a group of no task'}"
+                )
         if missing := [task for task in tasks if task not in self.named_tasks()]:
-            raise UserError(f"grouping.groups: {', '.join(missing)} stand(s) in no group; [{missing[0]}] is one of its own")
+            raise UserError(
+                f"grouping.groups: {', '.join(missing)} stand(s) in no group; [{missing[0]}] is one of its own"
+            )
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
         """The lists, in their order."""

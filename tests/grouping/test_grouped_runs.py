@@ -99,9 +99,7 @@ def test_equal_steps_per_group_are_called_more_than_the_others_get(tmp_path: Pat
 
 
 @pytest.mark.parametrize("label", ["grids", "soft"])
-def test_a_grouped_run_is_the_union_of_separate_runs_bit_for_bit(
-    done: Comparison, tmp_path: Path, label: str
-) -> None:
+def test_a_grouped_run_is_the_union_of_separate_runs_bit_for_bit(done: Comparison, tmp_path: Path, label: str) -> None:
     """Each group's tasks alone, as an experiment of its own elsewhere: the same hash, weights and scores."""
     run = labelled(done)[label]
     own = {key: part for key, part in STRATEGIES[label].items() if key != "grouping"}
@@ -109,7 +107,9 @@ def test_a_grouped_run_is_the_union_of_separate_runs_bit_for_bit(
         alone = {"name": f"alone{number}", "tasks": {task: TASKS.get(task) for task in group["tasks"]}}
         absent = {task: None for task in TASKS if task not in group["tasks"]}
         made = grouped(
-            strategies={"own": own}, **{**alone, "tasks": {**alone["tasks"], **absent}}, training={"steps": group["steps"]}
+            strategies={"own": own},
+            **{**alone, "tasks": {**alone["tasks"], **absent}},
+            training={"steps": group["steps"]},
         )
         (separate,) = runs.run(made, tmp_path, "cpu").runs
         assert separate.hash == group["run"]
@@ -234,7 +234,9 @@ def command(tmp_path: Path, strategies: dict[str, Any], *more: str) -> list[str]
 def test_kill_9_in_a_group_then_two_workers_finish_to_the_same_bits(done: Comparison, tmp_path: Path) -> None:
     plans = {label: STRATEGIES[label] for label in ("grids", "random")}
     quiet = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command(tmp_path, plans), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=quiet)
+    process = subprocess.Popen(
+        command(tmp_path, plans), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=quiet
+    )
     deadline = time.monotonic() + 200
     while process.poll() is None and not list(tmp_path.glob("out/store/*/probes/features*")):
         assert time.monotonic() < deadline

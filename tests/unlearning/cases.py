@@ -18,10 +18,10 @@ from cmtl_ir.runs import Run, execute
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.training import Watcher, train
 from cmtl_ir.unlearning import Unlearner
-from cmtl_ir.unlearning_config import methods_from
-from cmtl_ir.unlearning_origin import Origin
-from cmtl_ir.unlearning_requests import runs_of
-from cmtl_ir.unlearning_runs import Job, Planned, plan
+from cmtl_ir.unlearning.config import methods_from
+from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.requests import runs_of
+from cmtl_ir.unlearning.runs import Job, Planned, plan
 from tests import tiny
 
 FEW: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmtl_ir import runs
-from cmtl_ir.unlearning_origin import Origin, find_origin
+from cmtl_ir.unlearning.origin import Origin, find_origin
 from tests import tiny
 
 

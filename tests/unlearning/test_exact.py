@@ -16,10 +16,10 @@ from cmtl_ir.errors import UserError
 from cmtl_ir.identity import hash_of
 from cmtl_ir.restoration import load_model
 from cmtl_ir.training import train
-from cmtl_ir.unlearning_origin import Origin, find_origin
-from cmtl_ir.unlearning_report import cost
-from cmtl_ir.unlearning_requests import Done, runs_of
-from cmtl_ir.unlearning_runs import plan, reference_identity
+from cmtl_ir.unlearning.origin import Origin, find_origin
+from cmtl_ir.unlearning.report import cost
+from cmtl_ir.unlearning.requests import Done, runs_of
+from cmtl_ir.unlearning.runs import plan, reference_identity
 from tests import tiny
 
 from . import cases

@@ -21,8 +21,8 @@ from cmtl_ir.step import StepResult
 from cmtl_ir.strategy import Batch, Retention
 from cmtl_ir.training import train
 from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
-from cmtl_ir.unlearning_origin import Origin
-from cmtl_ir.unlearning_runs import plan
+from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.runs import plan
 from tests import tiny
 
 from . import cases

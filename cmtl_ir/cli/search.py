@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cmtl_ir.cli_options import Device, DryRun, File, Offline, Out, Ray, Set, TrackingUri, Workers
+from cmtl_ir.cli.options import Device, DryRun, File, Offline, Out, Ray, Set, TrackingUri, Workers
 
 
 def search(
@@ -23,21 +23,23 @@ def search(
     dry_run: DryRun = False,
 ) -> None:
     """Search good settings with Optuna; the same command goes on with a study, or joins one that is at work."""
-    from cmtl_ir import distributed, search_config, search_display
-    from cmtl_ir.search import prepare
-    from cmtl_ir.search import search as bring_to_its_end
+    from cmtl_ir import distributed
+    from cmtl_ir.cli import display_search
+    from cmtl_ir.search import config as search_config
+    from cmtl_ir.search.studies import prepare
+    from cmtl_ir.search.studies import search as bring_to_its_end
 
     distributed.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
     plans, failed = search_config.load(file, set_, trials), 0
     for plan in plans:
         if dry_run:
             prepare(plan, out, device)
-            search_display.plan(plan)
+            display_search.plan(plan)
             continue
-        with search_display.live() as shown:
+        with display_search.live() as shown:
             uri = None if offline else tracking_uri
             found = bring_to_its_end(plan, out, device, uri, shown, workers, ray)
-        failed += len(search_display.outcome(plan, found.study, found.files))
+        failed += len(display_search.outcome(plan, found.study, found.files))
     if failed:
         raise typer.Exit(1)
 
@@ -49,7 +51,7 @@ def sync(
     ] = None,
 ) -> None:
     """Deliver to the tracking store what could not be delivered while it was away."""
-    from cmtl_ir import display
+    from cmtl_ir.cli import display
     from cmtl_ir.sync import sync as deliver_all
 
     done = deliver_all(folder, tracking_uri)

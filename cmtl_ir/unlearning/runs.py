@@ -15,7 +15,7 @@ from cmtl_ir.learner import Learner
 from cmtl_ir.recorder import Recorder
 from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.unlearning import Program, Request, Rerun, Unlearner
-from cmtl_ir.unlearning_origin import Origin, stages_of
+from cmtl_ir.unlearning.origin import Origin, stages_of
 
 
 @dataclass(frozen=True)

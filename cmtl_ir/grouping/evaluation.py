@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cmtl_ir.evaluation import Evaluator
-from cmtl_ir.grouping_router import GroupedModel, Routing
+from cmtl_ir.grouping.router import GroupedModel, Routing
 from cmtl_ir.tasks.task import TestSample
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import restore_tiled
 from cmtl_ir.grouping import Features, Grouping
-from cmtl_ir.grouping_features import image_patches, load_features, measured
+from cmtl_ir.grouping.features import image_patches, load_features, measured
 from cmtl_ir.parts import Problem, part_from
 
 FILE = "groups.json"

@@ -13,10 +13,10 @@ from cmtl_ir.config import Strategy, described
 from cmtl_ir.environment import environment
 from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.grouping import Group, Grouping, ordered, shared_steps
-from cmtl_ir.grouping_crew import Crew
-from cmtl_ir.grouping_probe import RunProbe
-from cmtl_ir.grouping_results import leave_results
-from cmtl_ir.grouping_router import FILE, GroupedModel
+from cmtl_ir.grouping.crew import Crew
+from cmtl_ir.grouping.probe import RunProbe
+from cmtl_ir.grouping.results import leave_results
+from cmtl_ir.grouping.router import FILE, GroupedModel
 from cmtl_ir.recorder import Progress
 from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.tasks.task import Task

@@ -10,7 +10,7 @@ from pathlib import Path
 from cmtl_ir import yaml
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import ConfigError, TrainingError, UserError
-from cmtl_ir.grouping_router import is_grouped
+from cmtl_ir.grouping.router import is_grouped
 from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import shown
 from cmtl_ir.parts import Problem
@@ -19,11 +19,11 @@ from cmtl_ir.registry import suggestion
 from cmtl_ir.runs import Run, claim_folder, execute, merged_rows, prepare, set_aside
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
-from cmtl_ir.unlearning_config import methods_from
-from cmtl_ir.unlearning_ensembles import plan_ensemble
-from cmtl_ir.unlearning_groups import put_together, touched_members
-from cmtl_ir.unlearning_origin import Origin, check_request, find_origin, find_runs
-from cmtl_ir.unlearning_runs import Job, Planned, comparison_name, plan, refuse_impossible
+from cmtl_ir.unlearning.config import methods_from
+from cmtl_ir.unlearning.ensembles import plan_ensemble
+from cmtl_ir.unlearning.groups import put_together, touched_members
+from cmtl_ir.unlearning.origin import Origin, check_request, find_origin, find_runs
+from cmtl_ir.unlearning.runs import Job, Planned, comparison_name, plan, refuse_impossible
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from cmtl_ir.evaluation import Evaluator
 from cmtl_ir.learner import Learner
 from cmtl_ir.probe import probe_psnr
 from cmtl_ir.statistics import Interval
-from cmtl_ir.unlearning_attack import membership
-from cmtl_ir.unlearning_origin import Origin
-from cmtl_ir.unlearning_relearn import TOLERANCE_DB, Relearning, relearning
+from cmtl_ir.unlearning.attack import membership
+from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.relearn import TOLERANCE_DB, Relearning, relearning
 
 VERSION = 1
 """Raised when a measure changes: audits written before it are made anew."""

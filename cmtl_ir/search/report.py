@@ -13,8 +13,8 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from cmtl_ir import yaml
-from cmtl_ir.search_config import Plan
-from cmtl_ir.search_queue import FREE, REASON
+from cmtl_ir.search.config import Plan
+from cmtl_ir.search.queue import FREE, REASON
 
 
 def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:

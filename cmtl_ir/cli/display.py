@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from cmtl_ir.catalogue import Description
 from cmtl_ir.evaluation import task_means
 from cmtl_ir.grouping import Matrix
-from cmtl_ir.grouping_words import announcement, report_lines, routing_lines
+from cmtl_ir.grouping.words import announcement, report_lines, routing_lines
 from cmtl_ir.perceptual import PERCEPTUAL
 from cmtl_ir.runs import Comparison, Prepared, Run
 

@@ -13,11 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
-from cmtl_ir.display import RunBar, console, say
+from cmtl_ir.cli.display import RunBar, console, say
 from cmtl_ir.runs import Run
-from cmtl_ir.search_config import Plan
-from cmtl_ir.search_queue import given_up
-from cmtl_ir.search_report import best_trials, importances
+from cmtl_ir.search.config import Plan
+from cmtl_ir.search.queue import given_up
+from cmtl_ir.search.report import best_trials, importances
 
 SHOWN = 10
 """Rows of the table of trials."""

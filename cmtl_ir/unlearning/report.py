@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.unlearning import Rerun
-from cmtl_ir.unlearning_audit import Audit, Auditor
-from cmtl_ir.unlearning_ensembles import FromStage
-from cmtl_ir.unlearning_origin import Origin
-from cmtl_ir.unlearning_relearn import TOLERANCE_DB
-from cmtl_ir.unlearning_requests import Done, Forgetting, mlflow_parent
-from cmtl_ir.unlearning_runs import Job, Without, reference_folder
+from cmtl_ir.unlearning.audit import Audit, Auditor
+from cmtl_ir.unlearning.ensembles import FromStage
+from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.relearn import TOLERANCE_DB
+from cmtl_ir.unlearning.requests import Done, Forgetting, mlflow_parent
+from cmtl_ir.unlearning.runs import Job, Without, reference_folder
 
 ORIGINAL, RETRAINED = "original", "retrained"
 COLLATERAL_DB = 0.1

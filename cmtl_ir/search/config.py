@@ -16,7 +16,7 @@ from cmtl_ir.errors import ConfigError
 from cmtl_ir.parts import Problem, problems_of
 from cmtl_ir.records import Record
 from cmtl_ir.registry import suggestion
-from cmtl_ir.search_space import Choice, Parameter, Trial, assigned, parameter_of
+from cmtl_ir.search.space import Choice, Parameter, Trial, assigned, parameter_of
 
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: dict[str, Direction] = {

@@ -19,7 +19,7 @@ def list_(
     """List the data sets that `dataset: NAME` knows: kind, published counts, source, terms. Nothing is downloaded."""
     import fnmatch
 
-    from cmtl_ir import display_data
+    from cmtl_ir.cli import display_data
     from cmtl_ir.errors import UserError
     from cmtl_ir.registry import suggestion
     from cmtl_ir.tasks.layout_table import LAYOUTS
@@ -37,7 +37,8 @@ def verify(
     limit: Annotated[int, typer.Option(help="Show so many problems of each split; 0: all.", min=0)] = 20,
 ) -> None:
     """Read every image that an experiment names: published counts, unpaired and unreadable files, by name."""
-    from cmtl_ir import config, display_data
+    from cmtl_ir import config
+    from cmtl_ir.cli import display_data
     from cmtl_ir.tasks.verification import verify as look
 
     experiment = config.load(file, set_)
@@ -53,7 +54,8 @@ def check(
     """Name every test image that an experiment also learns from or selects on, re-encoded copies too; then exit 1."""
     import torch
 
-    from cmtl_ir import config, display_data
+    from cmtl_ir import config
+    from cmtl_ir.cli import display_data
     from cmtl_ir.tasks.leaks import leaks
     from cmtl_ir.tasks.suite import build_tasks
 
@@ -71,7 +73,8 @@ def pack(
     """Decode every image that an experiment names into the cache now, so that no run has to."""
     import torch
 
-    from cmtl_ir import config, display_data
+    from cmtl_ir import config
+    from cmtl_ir.cli import display_data
     from cmtl_ir.tasks.suite import build_tasks
 
     experiment = config.load(file, set_)

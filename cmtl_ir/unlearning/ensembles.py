@@ -16,7 +16,7 @@ from cmtl_ir.recorder import Recorder
 from cmtl_ir.runs import Run
 from cmtl_ir.strategy import Curriculum
 from cmtl_ir.unlearning import Constituent, Ensemble, Program, Request
-from cmtl_ir.unlearning_runs import Job, Planned, experiment_for, identity_for, named, planned, tags_of
+from cmtl_ir.unlearning.runs import Job, Planned, experiment_for, identity_for, named, planned, tags_of
 
 
 @dataclass(frozen=True)

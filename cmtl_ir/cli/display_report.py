@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cmtl_ir.display import console, say
+from cmtl_ir.cli.display import console, say
 
 if TYPE_CHECKING:
     from cmtl_ir.analysis.pair import Pair

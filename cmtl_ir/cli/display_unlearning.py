@@ -10,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cmtl_ir.display import console, say
-from cmtl_ir.unlearning_report import NO_REFERENCE, Report, mean_of, notes, verdict
-from cmtl_ir.unlearning_requests import runs_of
-from cmtl_ir.unlearning_runs import Job
+from cmtl_ir.cli.display import console, say
+from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
+from cmtl_ir.unlearning.requests import runs_of
+from cmtl_ir.unlearning.runs import Job
 
 
 def plan(jobs: Sequence[Job]) -> None:

@@ -18,11 +18,11 @@ from cmtl_ir.errors import ConfigError, Diverged, Pruned, TrainingError, UserErr
 from cmtl_ir.evaluation import Evaluator
 from cmtl_ir.recorder import Progress
 from cmtl_ir.runs import Prepared, Run
-from cmtl_ir.search_config import Plan
-from cmtl_ir.search_queue import FREE, REASON, Queue, TrialFailed
-from cmtl_ir.search_report import leave_tables
-from cmtl_ir.search_scores import Report, scores_of
-from cmtl_ir.search_study import open_study, storage_file
+from cmtl_ir.search.config import Plan
+from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
+from cmtl_ir.search.report import leave_tables
+from cmtl_ir.search.scores import Report, scores_of
+from cmtl_ir.search.study import open_study, storage_file
 from cmtl_ir.tasks.images import DataError
 from cmtl_ir.tracking import Tracking
 

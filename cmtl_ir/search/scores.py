@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import Trial
 
 from cmtl_ir.errors import Pruned
-from cmtl_ir.search_config import Plan
+from cmtl_ir.search.config import Plan
 
 
 def score(name: str, curve: Sequence[dict[str, Any]]) -> float:

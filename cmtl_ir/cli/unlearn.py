@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmtl_ir.cli_options import Device, DryRun, Fresh, Offline, Out, Set, TrackingUri, experiments
+from cmtl_ir.cli.options import Device, DryRun, Fresh, Offline, Out, Set, TrackingUri, experiments
 
 if TYPE_CHECKING:
-    from cmtl_ir.unlearning_requests import Asked
+    from cmtl_ir.unlearning.requests import Asked
 
 
 def unlearning_names(incomplete: str) -> list[str]:
@@ -50,11 +50,11 @@ def unlearn(
     dry_run: DryRun = False,
 ) -> None:
     """Make a finished run forget tasks, and compare each result with the run retrained without them."""
-    from cmtl_ir import unlearning_display as shown
     from cmtl_ir.analysis.unlearning import leave_report
-    from cmtl_ir.display import live
-    from cmtl_ir.unlearning_report import RELEARN_STEPS, report_on
-    from cmtl_ir.unlearning_requests import fulfil_all
+    from cmtl_ir.cli import display_unlearning as shown
+    from cmtl_ir.cli.display import live
+    from cmtl_ir.unlearning.report import RELEARN_STEPS, report_on
+    from cmtl_ir.unlearning.requests import fulfil_all
 
     folders, tasks, asked = _asked(what, forget, method, steps, retain, set_, out, device)
     if dry_run:
@@ -87,8 +87,8 @@ def _asked(
     """Runs, tasks, requests. With --forget a run is meant, without it an experiment file."""
     from cmtl_ir import config
     from cmtl_ir.errors import UserError
-    from cmtl_ir.unlearning_origin import find_runs
-    from cmtl_ir.unlearning_requests import chosen_of, counted, finished_runs, methods_named, requests
+    from cmtl_ir.unlearning.origin import find_runs
+    from cmtl_ir.unlearning.requests import chosen_of, counted, finished_runs, methods_named, requests
 
     if forget:
         if set_:

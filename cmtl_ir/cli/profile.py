@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmtl_ir.cli_options import Device, backbone_names
+from cmtl_ir.cli.options import Device, backbone_names
 
 if TYPE_CHECKING:
     from cmtl_ir.profile import Profile

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cmtl_ir.cli_options import Out, experiments
+from cmtl_ir.cli.options import Out, experiments
 
 
 class Form(StrEnum):
@@ -39,9 +39,9 @@ def report(
     to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write; default: OUT/NAME/report.")] = None,
 ) -> None:
     """Write the report of a comparison: a page, tables and figures; also into its tracking store."""
-    from cmtl_ir import display_report
     from cmtl_ir.analysis import report as pages
     from cmtl_ir.analysis import runs
+    from cmtl_ir.cli import display_report
     from cmtl_ir.mlflow_store import sqlite_uri
 
     frames = runs.opened(experiment, out, tracking_uri)
@@ -61,8 +61,9 @@ def compare(
     out: Out = Path("runs"),
 ) -> None:
     """Set two runs side by side: every task, how sure the difference is, and what they were made of."""
-    from cmtl_ir import display_report, restoration
+    from cmtl_ir import restoration
     from cmtl_ir.analysis import pair
+    from cmtl_ir.cli import display_report
 
     folders = [restoration.find_run(name, out) for name in (one, other)]
     display_report.compared(pair.compared(folders[0], folders[1], (one, other)))

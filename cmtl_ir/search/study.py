@@ -21,7 +21,7 @@ from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.keyed import name_key
 from cmtl_ir.mlflow_store import shown, sqlite_file, sqlite_uri
 from cmtl_ir.registry import suggestion
-from cmtl_ir.search_config import Plan
+from cmtl_ir.search.config import Plan
 
 logging.getLogger("optuna").setLevel(logging.ERROR)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

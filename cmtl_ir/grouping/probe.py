@@ -15,9 +15,9 @@ from filelock import FileLock
 from cmtl_ir.config import Strategy, neutral
 from cmtl_ir.conflict import ConflictLog, PairRecord
 from cmtl_ir.grouping import Array, Features, Grouping, proxy_steps
-from cmtl_ir.grouping_crew import Crew
-from cmtl_ir.grouping_features import load_features, measured, save_features, training_patches
-from cmtl_ir.grouping_look import LookAheadWatcher
+from cmtl_ir.grouping.crew import Crew
+from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
+from cmtl_ir.grouping.look import LookAheadWatcher
 from cmtl_ir.learner import Learner
 from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.training import train

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cmtl_ir import cli_profile, cli_report, cli_search, cli_unlearn
-from cmtl_ir.cli_data import data
-from cmtl_ir.cli_options import (
+from cmtl_ir.cli.data import data
+from cmtl_ir.cli.options import (
     Backbone,
     Device,
     DryRun,
@@ -27,6 +26,10 @@ from cmtl_ir.cli_options import (
     experiments,
     part_names,
 )
+from cmtl_ir.cli.profile import profile
+from cmtl_ir.cli.report import compare, report
+from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.unlearn import unlearn
 
 app = typer.Typer(
     name="cmtl-ir",
@@ -37,12 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data, name="data")
-app.command()(cli_profile.profile)
-app.command()(cli_search.search)
-app.command()(cli_search.sync)
-app.command()(cli_unlearn.unlearn)
-app.command()(cli_report.report)
-app.command()(cli_report.compare)
+for command in (profile, search, sync, unlearn, report, compare):
+    app.command()(command)
 
 
 @app.command()
@@ -62,7 +61,8 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
-    from cmtl_ir import config, display, distributed, runs
+    from cmtl_ir import config, distributed, runs
+    from cmtl_ir.cli import display
 
     experiment = runs.narrowed_to(config.load(file, set_), strategy, seed, steps)
     if dry_run:
@@ -87,7 +87,8 @@ def list_(
     pattern: Annotated[str, typer.Argument(help="Shell pattern, as in 'pc*'.")] = "*",
 ) -> None:
     """List strategies' parts, degradations, backbones and shipped experiments."""
-    from cmtl_ir import catalogue, display
+    from cmtl_ir import catalogue
+    from cmtl_ir.cli import display
 
     display.catalogue(catalogue.matching(pattern), pattern)
 
@@ -98,7 +99,8 @@ def describe(
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print what to cite for it instead.")] = False,
 ) -> None:
     """Say what a name means: paper, equation, fields with defaults, cost."""
-    from cmtl_ir import catalogue, citations, display
+    from cmtl_ir import catalogue, citations
+    from cmtl_ir.cli import display
 
     found = catalogue.describe(name)
     if bibtex:
@@ -133,7 +135,8 @@ def evaluate(
 ) -> None:
     """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
     (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
-    from cmtl_ir import config, display, restoration
+    from cmtl_ir import config, restoration
+    from cmtl_ir.cli import display
     from cmtl_ir.errors import UserError
 
     if weights is not None:
@@ -164,9 +167,10 @@ def similarity(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Say how alike an experiment's tasks are: degradation distance, task affinity, gradient cosine, side by side."""
-    from cmtl_ir import config, display
+    from cmtl_ir import config
     from cmtl_ir.analysis.similarity import leave_similarity
-    from cmtl_ir.grouping_similarity import similarity
+    from cmtl_ir.cli import display
+    from cmtl_ir.grouping.similarity import similarity
 
     measures = measure or ["grids", "tag", "conflict"]
     found = similarity(config.load(file, set_), measures, out, device, seed, share, tracking_uri)
@@ -193,7 +197,8 @@ def restore(
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
     """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME)."""
-    from cmtl_ir import display, restoration
+    from cmtl_ir import restoration
+    from cmtl_ir.cli import display
     from cmtl_ir.errors import UserError
 
     expected = 3 if weights is None else 2

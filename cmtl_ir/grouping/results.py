@@ -10,8 +10,8 @@ from typing import Any
 from cmtl_ir.continual import summary
 from cmtl_ir.environment import environment
 from cmtl_ir.evaluation import Evaluator, task_means
-from cmtl_ir.grouping_evaluation import grouped_scores, routing_report
-from cmtl_ir.grouping_router import FILE, GroupedModel
+from cmtl_ir.grouping.evaluation import grouped_scores, routing_report
+from cmtl_ir.grouping.router import FILE, GroupedModel
 from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.strategy import Stage
 from cmtl_ir.tracking import RunTracker

@@ -10,8 +10,8 @@ from cmtl_ir import runs, yaml
 from cmtl_ir.config import Experiment, neutral
 from cmtl_ir.errors import UserError
 from cmtl_ir.grouping import Grouping, Matrix
-from cmtl_ir.grouping_crew import Crew
-from cmtl_ir.grouping_probe import RunProbe
+from cmtl_ir.grouping.crew import Crew
+from cmtl_ir.grouping.probe import RunProbe
 from cmtl_ir.parts import Problem, part_from
 from cmtl_ir.tracking import Tracking
 

@@ -15,13 +15,13 @@ from filelock import FileLock
 from cmtl_ir import config, restoration, yaml
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
-from cmtl_ir.grouping_results import leave_results
-from cmtl_ir.grouping_router import FILE, GroupedModel
+from cmtl_ir.grouping.results import leave_results
+from cmtl_ir.grouping.router import FILE, GroupedModel
 from cmtl_ir.identity import MEANING, hash_of
 from cmtl_ir.registry import suggestion
 from cmtl_ir.runs import Prepared, Run, claim_folder, merged_rows, prepare
 from cmtl_ir.tracking import Tracking
-from cmtl_ir.unlearning_origin import Origin, listed, origin_of
+from cmtl_ir.unlearning.origin import Origin, listed, origin_of
 
 NOTE = "forgotten"
 """Key of groups.json: tasks that the run no longer restores as such."""
