@@ -92,12 +92,12 @@ def _subsets(tasks: int) -> list[tuple[int, ...]]:
 def _beam(affinity: Array) -> list[tuple[int, ...]]:
     """Pairs, then each kept group with one more task; of every size, the best few for each of its members."""
     tasks = len(affinity)
-    layer = list(itertools.combinations(range(tasks), 2))
+    layer: list[tuple[int, ...]] = list(itertools.combinations(range(tasks), 2))
     found = list(layer)
     for _ in range(3, tasks + 1):
         grown = {tuple(sorted((*group, a))) for group in layer for a in range(tasks) if a not in group}
         scored = {group: group_scores(affinity, group, None) for group in sorted(grown)}
-        layer = sorted(set().union(*(_best_for(a, scored) for a in range(tasks))))
+        layer = sorted({group for a in range(tasks) for group in _best_for(a, scored)})
         found += layer
     return found
 

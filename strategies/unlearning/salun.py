@@ -25,7 +25,7 @@ class Salun(Unlearner):
     and their moments set to 0, so they stay bit-equal. Needs retain data if its base does.
     """
 
-    base: Unlearner = Field("identity_target", validate_default=True)  # type: ignore[assignment]
+    base: Unlearner = Field("identity_target", validate_default=True)
     """The method whose weights are masked: a name or {name: ..., field: value}."""
     share: float = Field(0.5, gt=0, le=1)
     """Share of all weights that may move (.1 to 1 made no difference here)."""
