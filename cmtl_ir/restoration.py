@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,69 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir import backbones, checkpoint
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import Evaluator, restore_tiled
+from cmtl_ir.finished import find_run, is_grouped, load_model
 from cmtl_ir.grouping.evaluation import grouped_scores, routing_report
-from cmtl_ir.grouping.router import FILE, GroupedModel, is_grouped
-from cmtl_ir.learner import pick_device, placed
+from cmtl_ir.grouping.router import GroupedModel
+from cmtl_ir.learner import pick_device
 from cmtl_ir.perceptual import perceptual
 from cmtl_ir.published import Published
 from cmtl_ir.tasks.images import decode
 from cmtl_ir.tasks.suite import build_tasks
 
-MARKS = ("weights.safetensors", FILE)
-"""What makes a folder that of a finished run, of one model or of a grouping's."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 log = logging.getLogger("cmtl_ir")
-
-
-def find_run(name: str | Path, out: str | Path = "runs") -> Path:
-    """The folder of a finished run: a path, its hash (or the start of it), or COMPARISON/LABEL[/SEED].
-
-    Raises UserError listing the runs there are.
-    """
-    path, store = Path(name), Path(out) / "store"
-    if any((path / mark).is_file() for mark in MARKS):
-        return path
-    finished = {one.parent.name: one.parent for mark in MARKS for one in sorted(store.glob(f"*/{mark}"))}
-    finished = {hash_: folder for hash_, folder in finished.items() if "." not in hash_}  # not those set aside
-    by_label = {label: store / hash_ for label, hash_ in _labels(Path(out)).items() if hash_ in finished}
-    found = {str(folder): folder for key, folder in finished.items() if key.startswith(str(name))}
-    found |= {str(f): f for label, f in by_label.items() if label == str(name) or label.rpartition("/")[0] == str(name)}
-    if len(found) == 1:
-        return next(iter(found.values()))
-    known = ", ".join(sorted(by_label) or sorted(finished)) or "none yet"
-    raise UserError(f"{'several runs match' if found else 'no finished run'} {str(name)!r} in {out}; finished: {known}")
-
-
-def _labels(out: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for file in sorted(out.glob("*/runs.json")):
-        for row in json.loads(file.read_text()):
-            found[f"{file.parent.name}/{row['label']}/{row['seed']}"] = row["hash"]
-    return found
-
-
-def experiment_of(run: Path, out: str | Path = "runs") -> Path:
-    """The resolved experiment file of a comparison that this run belongs to. Raises UserError."""
-    for file in sorted(Path(out).glob("*/runs.json")):
-        if any(row["hash"] == run.name for row in json.loads(file.read_text())):
-            return file.parent / "experiment.yaml"
-    raise UserError(f"no comparison in {out} lists the run {run}; name its experiment with --file")
-
-
-def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
-    """The trained backbone of a run, in eval mode, and its tasks."""
-    if is_grouped(run):
-        models = [group["run"] for group in GroupedModel(run, device).groups]
-        raise UserError(f"{run} is a grouped run of {len(models)} models; name one of them: {', '.join(models)}")
-    weights, header = checkpoint.load_weights(run / "weights.safetensors")
-    model = backbones.build(**json.loads(header["backbone"]))
-    model.load_state_dict(weights)
-    return placed(model, device).eval(), json.loads(header["tasks"])
 
 
 def restore(

@@ -135,7 +135,7 @@ def evaluate(
 ) -> None:
     """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
     (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
-    from cmtl_ir import config, restoration
+    from cmtl_ir import config, finished, restoration
     from cmtl_ir.cli import display
     from cmtl_ir.errors import UserError
 
@@ -146,8 +146,8 @@ def evaluate(
         used: Any = checkpoint_of(weights, backbone, fields)
         experiment = config.load(file, [one for one in set_ if one not in fields])
     else:
-        used = restoration.find_run(run, out)
-        experiment = config.load(file or str(restoration.experiment_of(used, out)), set_)
+        used = finished.find_run(run, out)
+        experiment = config.load(file or str(finished.experiment_of(used, out)), set_)
     rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric)
     display.scores(rows, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))

@@ -61,9 +61,9 @@ def compare(
     out: Out = Path("runs"),
 ) -> None:
     """Set two runs side by side: every task, how sure the difference is, and what they were made of."""
-    from cmtl_ir import restoration
+    from cmtl_ir import finished
     from cmtl_ir.analysis import pair
     from cmtl_ir.cli import display_report
 
-    folders = [restoration.find_run(name, out) for name in (one, other)]
+    folders = [finished.find_run(name, out) for name in (one, other)]
     display_report.compared(pair.compared(folders[0], folders[1], (one, other)))

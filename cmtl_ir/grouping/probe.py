@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from cmtl_ir.config import Strategy, neutral
 from cmtl_ir.conflict import ConflictLog, PairRecord
+from cmtl_ir.finished import load_model
 from cmtl_ir.grouping import Array, Features, Grouping, proxy_steps
 from cmtl_ir.grouping.crew import Crew
 from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
@@ -68,8 +69,6 @@ class RunProbe:
         return {task: found[task] for task in self.tasks}
 
     def _features(self, run: Run) -> dict[str, Features]:
-        from cmtl_ir.restoration import load_model
-
         model, _ = load_model(run.folder, self.crew.prepared.device)
         side, found = self.side(), {}
         for name, task in self.crew.tasks.items():

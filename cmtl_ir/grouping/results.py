@@ -10,8 +10,9 @@ from typing import Any
 from cmtl_ir.continual import summary
 from cmtl_ir.environment import environment
 from cmtl_ir.evaluation import Evaluator, task_means
+from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping.evaluation import grouped_scores, routing_report
-from cmtl_ir.grouping.router import FILE, GroupedModel
+from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.strategy import Stage
 from cmtl_ir.tracking import RunTracker
@@ -37,7 +38,7 @@ def leave_results(
     }
     tracker.log(point["step"], _metrics(point, rows))
     files = [write_per_image(run.folder, rows), write_curve(run.folder, [point]), *_restored(run, model, evaluator)]
-    for file in [*files, run.folder / FILE, run.folder / "config.yaml"]:
+    for file in [*files, run.folder / GROUPS, run.folder / "config.yaml"]:
         tracker.artifact(file, file.parent.relative_to(run.folder).as_posix())
     grouping = routing_report(rows, model) | {
         "groups": model.groups,

@@ -14,17 +14,10 @@ from torch import Tensor, nn
 
 from cmtl_ir.errors import UserError
 from cmtl_ir.evaluation import restore_tiled
+from cmtl_ir.finished import GROUPS, load_model
 from cmtl_ir.grouping import Features, Grouping
 from cmtl_ir.grouping.features import image_patches, load_features, measured
 from cmtl_ir.parts import Problem, part_from
-
-FILE = "groups.json"
-"""What makes a folder of the store a grouped run's."""
-
-
-def is_grouped(run: Path) -> bool:
-    """True for the folder of a grouped run."""
-    return (run / FILE).is_file()
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ class GroupedModel:
 
     def __init__(self, run: Path, device: torch.device) -> None:
         self.run, self.device = run, device
-        self.plan: dict[str, Any] = json.loads((run / FILE).read_text())
+        self.plan: dict[str, Any] = json.loads((run / GROUPS).read_text())
         self.tasks: list[str] = self.plan["tasks"]
         self.groups: list[dict[str, Any]] = self.plan["groups"]
         self._models: dict[int, nn.Module] = {}
@@ -84,7 +77,7 @@ class GroupedModel:
     def grouping(self) -> Grouping:
         """The part, for its routing rule."""
         problems: list[Problem] = []
-        part = part_from("grouping", self.plan["grouping"], f"{self.run / FILE}: grouping", problems)
+        part = part_from("grouping", self.plan["grouping"], f"{self.run / GROUPS}: grouping", problems)
         if not isinstance(part, Grouping):
             raise UserError("; ".join(map(str, problems)))
         return part
@@ -92,8 +85,6 @@ class GroupedModel:
     @cached_property
     def router(self) -> Router | None:
         """None: the task must be told."""
-        from cmtl_ir.restoration import load_model
-
         if not self.blind:
             return None
         proxy = self._folder(self.plan["proxy"])
@@ -114,8 +105,6 @@ class GroupedModel:
 
     def model(self, group: int) -> nn.Module:
         """The backbone of a group."""
-        from cmtl_ir.restoration import load_model
-
         if group not in self._models:
             self._models[group], _ = load_model(self._folder(self.groups[group]["run"]), self.device)
         return self._models[group]

@@ -12,11 +12,12 @@ from cmtl_ir import yaml
 from cmtl_ir.config import Strategy, described
 from cmtl_ir.environment import environment
 from cmtl_ir.errors import ConfigError, UserError
+from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping import Group, Grouping, ordered, shared_steps
 from cmtl_ir.grouping.crew import Crew
 from cmtl_ir.grouping.probe import RunProbe
 from cmtl_ir.grouping.results import leave_results
-from cmtl_ir.grouping.router import FILE, GroupedModel
+from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.recorder import Progress
 from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.tasks.task import Task
@@ -113,7 +114,7 @@ def _leave_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], 
     if work.grouping.routes:
         features = work.probe.features_file()
         plan |= {"proxy": features.parent.parent.name, "features": features.name, "side": work.probe.side()}
-    file = work.run.folder / FILE
+    file = work.run.folder / GROUPS
     file.write_text(json.dumps(plan, indent=1))
     model = GroupedModel(work.run.folder, work.prepared.device)
     if model.router is not None:

@@ -12,11 +12,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from cmtl_ir import config, restoration, yaml
+from cmtl_ir import config, finished, yaml
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import UserError
+from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping.results import leave_results
-from cmtl_ir.grouping.router import FILE, GroupedModel
+from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.identity import MEANING, hash_of
 from cmtl_ir.registry import suggestion
 from cmtl_ir.runs import Prepared, Run, claim_folder, merged_rows, prepare
@@ -32,7 +33,7 @@ def touched_members(folder: Path, forget: Sequence[str], out: Path, device: str)
 
     A model of nothing but forgotten tasks needs no unlearning: it is left out.
     """
-    plan, file = _plan(folder), restoration.experiment_of(folder, out)
+    plan, file = _plan(folder), finished.experiment_of(folder, out)
     label, seed = listed(file.parent / "runs.json", folder.name)
     known = [task for task in plan["tasks"] if task not in plan.get(NOTE, ())]
     for task in forget:
@@ -56,7 +57,7 @@ def put_together(
     folder: Path, forget: Sequence[str], replaced: Mapping[str, Mapping[str, str]], out: Path, tracking: Tracking
 ) -> list[Path]:
     """A grouped run for each method whose models are all there; `replaced`: label -> model -> its successor."""
-    file = restoration.experiment_of(folder, out)
+    file = finished.experiment_of(folder, out)
     label, seed = listed(file.parent / "runs.json", folder.name)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{file.parent.name}.{label}") + f"-without-{'-'.join(forget)}"
     experiment = _experiment(file, label, name)
@@ -75,7 +76,7 @@ def put_together(
 
 
 def _plan(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / FILE).read_text())
+    return json.loads((folder / GROUPS).read_text())
 
 
 def _experiment(file: Path, label: str, name: str) -> Experiment:
@@ -126,7 +127,7 @@ def _bring_to_end(run: Run, plan: dict[str, Any], prepared: Prepared, tracking: 
             tags=run.tags,
         )
         if run.status != "finished":
-            (run.folder / FILE).write_text(json.dumps(plan, indent=1))
+            (run.folder / GROUPS).write_text(json.dumps(plan, indent=1))
             (run.folder / "config.yaml").write_text(yaml.dump({"identity": run.identity}))
             (run.folder / "uses.json").write_text(json.dumps([group["run"] for group in plan["groups"]]))
             tasks = {task: prepared.tasks[run.seed][task] for task in plan["tasks"]}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir import checkpoint, config, restoration, yaml
+from cmtl_ir import checkpoint, config, finished, yaml
 from cmtl_ir.config import Experiment, Strategy
 from cmtl_ir.errors import UserError
 from cmtl_ir.identity import hash_of
@@ -95,7 +95,7 @@ def stages_of(tree: Mapping[str, Any]) -> list[Stage]:
 def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
     """The finished run of that name. Raises UserError: no such run, not finished, or its data have changed."""
     folder = finished_run(str(run), out)
-    file = restoration.experiment_of(folder, out)
+    file = finished.experiment_of(folder, out)
     label, seed = listed(file.parent / "runs.json", folder.name)
     return origin_of(folder, file, label, seed, f"{file.parent.name}/{label}", out, device)
 
@@ -131,7 +131,7 @@ def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
 def finished_run(name: str, out: Path) -> Path:
     """The folder of the finished run of that name. Raises UserError, also where it was only begun."""
     try:
-        folder = restoration.find_run(name, out)
+        folder = finished.find_run(name, out)
         if (folder / "result.json").is_file():
             return folder
     except UserError as error:

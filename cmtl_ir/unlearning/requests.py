@@ -10,7 +10,7 @@ from pathlib import Path
 from cmtl_ir import yaml
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import ConfigError, TrainingError, UserError
-from cmtl_ir.grouping.router import is_grouped
+from cmtl_ir.finished import is_grouped
 from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import shown
 from cmtl_ir.parts import Problem
@@ -63,6 +63,16 @@ class Forgetting:
     failures: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What became of all that was asked."""
+
+    requests: list[Forgetting]
+    """One; of a grouped run one for each group that knew what is forgotten, and none where nothing is to be trained."""
+    grouped: list[Path]
+    """Folders of the grouped runs that were put together again, one for each method and seed."""
+
+
 def methods_named(names: Sequence[str]) -> dict[str, Unlearner]:
     """Name -> method with its defaults. Raises ConfigError."""
     problems: list[Problem] = []
@@ -94,8 +104,8 @@ def unlearn(
     fresh: bool = False,
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
-) -> list[Forgetting]:
-    """Make a finished run forget tasks by each method; finished results are skipped. One answer, or one a group.
+) -> Answer:
+    """Make a finished run forget tasks by each method; finished results are skipped.
 
     `run`: its folder, its hash, or COMPARISON/LABEL[/SEED]; without SEED the run of every seed.
     `use_retain`: False where the retained tasks' data must not be read. Raises UserError for what cannot be done.
@@ -135,15 +145,16 @@ def fulfil_all(
     fresh: bool = False,
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
-) -> list[Forgetting]:
+) -> Answer:
     """Fulfil every request; put grouped runs together again."""
     made = [fulfil(one.origins, one.jobs, out, fresh, tracking_uri, progress) for one in asked]
+    grouped = list[Path]()
     for folder in filter(is_grouped, folders):
         replaced: dict[str, dict[str, str]] = {} if asked else {"deleted": {}}
         for done in (done for one in made for done in one.done):
             replaced.setdefault(done.job.label, {})[done.job.origin.hash] = done.run.hash
-        put_together(folder, forget, replaced, out, Tracking(tracking_uri, out))
-    return made
+        grouped += put_together(folder, forget, replaced, out, Tracking(tracking_uri, out))
+    return Answer(made, grouped)
 
 
 def prepare_jobs(

@@ -12,8 +12,8 @@ from torch import nn
 from cmtl_ir import backbones, runs
 from cmtl_ir.backbones._adapted import Adapted, AdaptedBlock, Mixture
 from cmtl_ir.errors import ConfigError
+from cmtl_ir.finished import load_model
 from cmtl_ir.learner import Learner
-from cmtl_ir.restoration import load_model
 from cmtl_ir.training import train
 from tests import tiny
 from tests.backbones.cases import CASES

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cmtl_ir import checkpoint
 from cmtl_ir.errors import UserError
+from cmtl_ir.finished import load_model
 from cmtl_ir.identity import hash_of
-from cmtl_ir.restoration import load_model
 from cmtl_ir.training import train
 from cmtl_ir.unlearning.origin import Origin, find_origin
 from cmtl_ir.unlearning.report import cost
