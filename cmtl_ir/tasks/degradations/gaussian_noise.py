@@ -33,7 +33,7 @@ class GaussianNoise(Graded):
         self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
     ) -> Tensor:
         noise = normal(substream(keys, "noise"), clean.shape[1:])  # [B, 3, h, w]
-        noisy = clean + noise * spread(parameters["sigma"] / 255)
+        noisy = noise.mul_(spread(parameters["sigma"] / 255)).add_(clean)
         if self.quantise == "none":
             return noisy.clamp_(0, 1)
         levels = noisy.mul_(255)
