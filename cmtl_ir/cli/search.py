@@ -24,9 +24,11 @@ def search(
 ) -> None:
     """Search good settings with Optuna; the same command goes on with a study, or joins one that is at work."""
     from cmtl_ir import distributed
+    from cmtl_ir.analysis.search import leave_search_figures
     from cmtl_ir.cli import display_search
     from cmtl_ir.search import config as search_config
-    from cmtl_ir.search.studies import prepare
+    from cmtl_ir.search.report import importances, trial_rows
+    from cmtl_ir.search.studies import parent_of, prepare
     from cmtl_ir.search.studies import search as bring_to_its_end
 
     distributed.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
@@ -39,7 +41,11 @@ def search(
         with display_search.live() as shown:
             uri = None if offline else tracking_uri
             found = bring_to_its_end(plan, out, device, uri, shown, workers, ray)
-        failed += len(display_search.outcome(plan, found.study, found.files))
+        rows, shares = trial_rows(plan, found.study), importances(plan, found.study)
+        figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder)
+        found.tracking.publish(parent_of(plan, found.tracking), figures)
+        pictures = [file for file in figures if file.suffix == ".png"]
+        failed += len(display_search.outcome(plan, found.study, [*found.files, *pictures]))
     if failed:
         raise typer.Exit(1)
 

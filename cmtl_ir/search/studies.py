@@ -13,11 +13,11 @@ from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import Trial
 
-from cmtl_ir import runs, yaml
+from cmtl_ir import execution, plans, yaml
 from cmtl_ir.errors import ConfigError, Diverged, Pruned, TrainingError, UserError
 from cmtl_ir.evaluation import Evaluator
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.recorder import Progress
-from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
 from cmtl_ir.search.report import leave_tables
@@ -37,6 +37,7 @@ class Found:
     study: Study
     folder: Path
     files: list[Path]
+    tracking: Tracking
 
 
 class Shown(Protocol):
@@ -63,7 +64,7 @@ def search(
     The same call goes on with a study that was stopped or killed, and joins one that others work on.
     """
     prepared = prepare(plan, Path(out), device)
-    folder = runs.claim_folder(prepared.experiment, prepared.out)
+    folder = plans.claim_folder(prepared.experiment, prepared.out)
     study, tracking = open_study(plan, folder), Tracking(tracking_uri, prepared.out)
     if workers > 1 or ray is not None:
         _side_by_side(plan, prepared, study, tracking, shown, workers, ray)
@@ -73,7 +74,7 @@ def search(
         shown.of_study(study, plan)
     files = leave_tables(plan, study, folder)
     tracking.publish(parent_of(plan, tracking), files)
-    return Found(study, folder, files)
+    return Found(study, folder, files, tracking)
 
 
 def parent_of(plan: Plan, tracking: Tracking) -> str:
@@ -83,7 +84,7 @@ def parent_of(plan: Plan, tracking: Tracking) -> str:
 
 def prepare(plan: Plan, out: Path, device: str) -> Prepared:
     """Everything that can be found wrong before a trial is found here; an experiment with the first setting."""
-    prepared = runs.prepare(plan.check(), out, device)
+    prepared = plans.prepare(plan.check(), out, device)
     for tasks in prepared.tasks.values():
         if Evaluator(tasks, prepared.experiment.evaluation.protocol, 64, prepared.device).validation() is None:
             raise UserError(
@@ -177,7 +178,7 @@ class Trials:
     def _train(self, trial: Trial) -> list[float]:
         label = f"trial-{trial.number:04d}"
         experiment = self.plan.experiment(self.plan.values(trial), label)
-        prepared = runs.prepare(experiment, self.out, self.device)
+        prepared = plans.prepare(experiment, self.out, self.device)
         trial.set_user_attr(RUNS, {str(run.seed): run.hash for run in prepared.runs})
         self._list(prepared.runs)
         tags = {"search.study": self.plan.name, "search.trial": str(trial.number)}
@@ -187,7 +188,7 @@ class Trials:
             report = Report(trial, self.plan, experiment.training.steps, list(scores))
             run = replace(run, tags=tags)
             progress = self.shown.of_run(run) if self.shown is not None else None
-            runs.execute(run, prepared, self.tracking, self.parent, progress, report.at_evaluation, wait=True)
+            execution.execute(run, prepared, self.tracking, self.parent, progress, report.at_evaluation, wait=True)
             scores.append(scores_of(run.result()))
             report.at_the_end(run.result(), scores, last=len(scores) == len(prepared.runs))
         return [sum(one[name] for one in scores) / len(scores) for name in self.plan.search.objectives]
@@ -197,7 +198,7 @@ class Trials:
         file = self.out / self.plan.name / "runs.json"
         rows: list[dict[str, Any]] = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
         with FileLock(file.with_suffix(".lock"), timeout=60):
-            file.write_text(json.dumps(runs.merged_rows(file, rows), indent=1))
+            file.write_text(json.dumps(plans.merged_rows(file, rows), indent=1))
 
 
 def tag_name(parameter: str) -> str:

@@ -1,0 +1,126 @@
+"""A search from its file to its winner: trials are tracked runs, nothing is trained twice, the winner runs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from cmtl_ir.analysis.search import best_so_far, undominated
+from optuna.distributions import FloatDistribution
+
+from cmtl_ir import cli, config, runs, yaml
+from cmtl_ir.search.config import Plan, SearchConfig
+from cmtl_ir.search.report import importances
+from cmtl_ir.tracking import local_uri, read_runs
+from tests import tiny
+
+SPACE = {"strategy.weighting": {"choice": ["equal", "dwa"]}, "training.batch": {"choice": [4, 6]}}
+QUICK: dict[str, Any] = {
+    "training": {"steps": 6},
+    "data": {"test_crop": 24, "val": 0.2},
+    "evaluation": {"every": 3},
+    "conflict": {"every": 0},
+}
+BOTH = {"space": SPACE, "sampler": "BruteForceSampler", "objectives": ["mean_psnr", "forgetting_db"]}
+
+
+def file_of(folder: Path, search: dict[str, Any], name: str) -> str:
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.dump({**tiny.merged(tiny.RAW, QUICK), "name": name, "search": search}))
+    return str(file)
+
+
+def searched(file: str, out: Path, *more: str) -> int:
+    arguments = ["search", file, "--out", str(out), "--device", "cpu", *more]
+    return cli.commands.app(arguments, standalone_mode=False) or 0
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def stamps(out: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in out.glob("store/*/result.json")}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study of two objectives."""
+    out = tmp_path_factory.mktemp("search")
+    assert searched(file_of(out, BOTH, "both"), out, "--trials", "3") == 0
+    assert len(rows(out / "both" / "trials.csv")) == 3
+    assert searched(file_of(out, BOTH, "both"), out) == 0  # goes on to the end of the space
+    return out / "both"
+
+
+def test_every_setting_was_tried_once_and_is_a_run_of_its_own(done: Path) -> None:
+    trials = rows(done / "trials.csv")
+    settings = {(trial["strategy.weighting"], trial["training.batch"]) for trial in trials}
+    assert len(trials) == len(settings) == 4 and {trial["state"] for trial in trials} == {"complete"}
+    assert {trial["runs"] for trial in trials} == {file.parent.name for file in stamps(done.parent)}
+
+
+def test_trials_are_child_runs_in_the_tracking_store(done: Path) -> None:
+    found = read_runs(local_uri(done.parent), "both")["runs"]
+    assert set(found["label"]) == {f"trial-{number:04d}" for number in range(4)}
+    assert set(found["status"]) == {"FINISHED"} and len(set(found["tags.mlflow.parentRunId"])) == 1
+    assert set(found["tags.search.strategy.weighting"]) == {"equal", "dwa"}
+
+
+def test_the_same_command_again_trains_nothing(done: Path) -> None:
+    before = stamps(done.parent)
+    assert searched(file_of(done.parent, BOTH, "both"), done.parent) == 0
+    assert stamps(done.parent) == before
+
+
+def test_run_takes_the_winner_and_has_nothing_left_to_train(done: Path) -> None:
+    before = stamps(done.parent)
+    winner = config.load(str(done / "winner.yaml"))
+    comparison = runs.run(winner, done.parent, "cpu")
+    assert not comparison.failures and stamps(done.parent) == before
+    best = max(rows(done / "trials.csv"), key=lambda trial: float(trial["mean_psnr"]))
+    assert [run.hash for run in comparison.runs] == [best["runs"]]
+
+
+def test_tables_and_figures_are_left(done: Path) -> None:
+    for name in ("importances.csv", "front.csv", "history.png", "front.png", "importances.png"):
+        assert (done / name).is_file(), name
+
+
+def test_a_trial_that_is_given_up_stops_on_the_way_and_its_run_can_go_on(tmp_path: Path) -> None:
+    pruner = {"name": "ThresholdPruner", "lower": 1000.0}
+    block = {"space": {"training.batch": {"choice": [4]}}, "trials": 1, "pruner": pruner}
+    assert searched(file_of(tmp_path, block, "pruned"), tmp_path) == 0
+    (trial,) = rows(tmp_path / "pruned" / "trials.csv")
+    assert trial["state"] == "pruned" and not stamps(tmp_path)
+    (home,) = (tmp_path / "store").iterdir()
+    assert [path.name for path in (home / "checkpoints").glob("step-*")] == ["step-000000003"]
+
+
+# ---------------------------------------------------------------------------------------- what is drawn of it
+
+
+@pytest.mark.parametrize(("direction", "matters"), [("maximize", "a"), ("minimize", "b")])
+def test_importances_are_of_being_good_not_of_being_bad(direction: str, matters: str) -> None:
+    """High values need `a` in the middle, low ones `b`: the evaluator itself always asks what makes values low."""
+    objective = {"maximize": "mean_psnr", "minimize": "forgetting_db"}[direction]
+    block = SearchConfig.model_validate({"space": SPACE, "objectives": [objective]})
+    study = optuna.create_study(direction=direction)
+    ends = dict.fromkeys(("a", "b"), FloatDistribution(0.0, 1.0))
+    for a, b in np.random.default_rng(0).random((200, 2)):
+        value = 10.0 * (abs(a - 0.5) < 0.1) - 10.0 * (abs(b - 0.5) < 0.1)
+        study.add_trial(optuna.create_trial(params={"a": a, "b": b}, distributions=ends, value=value))
+    shares = importances(Plan("x", {}, {}, block), study)[objective]
+    assert max(shares, key=lambda name: shares[name]) == matters and shares[matters] > 0.8
+
+
+def test_the_front_is_what_no_other_trial_beats() -> None:
+    points = np.array([[3.0, 1.0], [2.0, 0.5], [2.0, 0.6], [3.0, 1.0], [1.0, 0.7], [4.0, 2.0]])
+    assert undominated(points, ["maximize", "minimize"]).tolist() == [0, 1, 3, 5]
+    assert best_so_far([1.0, 3.0, 2.0], "maximize") == [1.0, 3.0, 3.0]
+    assert best_so_far([2.0, 3.0, 1.0], "minimize") == [2.0, 2.0, 1.0]
