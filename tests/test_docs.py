@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,19 @@ def test_the_search_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("my_search.yaml").write_text(blocks("search.md", "yaml")[0])
     (plan,) = search_config.load("my_search.yaml", [], None)
     assert plan.name == "my_search"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_job_script_shown_queues_itself_again_when_it_was_stopped(tmp_path: Path) -> None:
+    (script,) = blocks("distributed.md", "bash")
+    for name, body in {"srun": 'echo "srun $*"; exit $CODE', "scontrol": 'echo "scontrol $*"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    named = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "7", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for code, end, again in ((130, 0, ["scontrol requeue 7_3"]), (0, 0, []), (1, 1, [])):
+        done = subprocess.run(["bash", "-c", script], env={**named, "CODE": str(code)}, capture_output=True, text=True)
+        assert done.stdout.splitlines() == ["srun cmtl-ir run quickstart --seed 3", *again]
+        assert done.returncode == end and done.stderr == ""
 
 
 def test_the_experiment_on_own_data_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

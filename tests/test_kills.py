@@ -1,0 +1,20 @@
+"""A handful of the kills that `python -m tests.kills` makes by the hundred."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_what_is_killed_anywhere_goes_on_to_the_same_bits() -> None:
+    families = ["review", "gem + cagrad", "unlearning", "search"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.kills", "--kills", "8", "--only", *families]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "8 kills, seed 0: all bits equal to unbroken runs" in done.stdout
+    assert done.stdout.count("| equal |") == len(families)
