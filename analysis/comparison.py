@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir.runs import Comparison
+from cmtl_ir.plans import Comparison
 
 from .curves import forgetting_curves
 from .runs import Frames

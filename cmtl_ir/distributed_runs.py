@@ -10,9 +10,10 @@ from cmtl_ir.config import Experiment
 from cmtl_ir.distributed import SKIP, Ranks
 from cmtl_ir.errors import ConfigError, TrainingError, UserError
 from cmtl_ir.evaluation import Evaluator
+from cmtl_ir.execution import intervals
 from cmtl_ir.learner import Learner
+from cmtl_ir.plans import Comparison, Prepared, Run, prepare
 from cmtl_ir.recorder import Recorder
-from cmtl_ir.runs import Comparison, Prepared, Run, intervals, prepare
 from cmtl_ir.step import NonFinite, StepResult
 from cmtl_ir.strategy import Stage
 from cmtl_ir.tracking import Tracking

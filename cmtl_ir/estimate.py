@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from cmtl_ir.learner import Learner
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.rows import apportion, stage_rows
-from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.strategy import Stage
 from cmtl_ir.training import apply_update
 

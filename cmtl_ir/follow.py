@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from cmtl_ir.plans import Run
 from cmtl_ir.recorder import Progress
-from cmtl_ir.runs import Run
 
 
 class Tail:

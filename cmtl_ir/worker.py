@@ -19,16 +19,16 @@ from typing import Any
 
 def train_run(job: Mapping[str, Any]) -> None:
     """Bring one run of an experiment to its end."""
-    from cmtl_ir import config, runs
+    from cmtl_ir import config, execution, plans
     from cmtl_ir.tracking import Tracking
 
     experiment = config.validate(job["experiment"], "the job")
-    prepared = runs.prepare(experiment, Path(job["out"]), job["device"])
+    prepared = plans.prepare(experiment, Path(job["out"]), job["device"])
     (run,) = prepared.runs
     if run.hash != job["hash"]:
         raise RuntimeError(f"the job is of run {job['hash']}, but here its data and experiment make it {run.hash}")
     tracking = Tracking(job["tracking_uri"], prepared.out)
-    runs.execute(run, prepared, tracking, job["parent"], None, wait=True)  # an attempt before may still be saving
+    execution.execute(run, prepared, tracking, job["parent"], None, wait=True)  # an attempt before may still be saving
 
 
 def take_trials(job: Mapping[str, Any]) -> None:

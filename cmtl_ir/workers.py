@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from cmtl_ir.errors import Interrupted
 from cmtl_ir.follow import Follower
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.recorder import Progress
-from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.tracking import Tracking
 
 RESTARTS = 3

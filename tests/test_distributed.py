@@ -19,7 +19,7 @@ import torch
 from cmtl_ir import runs, yaml
 from cmtl_ir.config import merged
 from cmtl_ir.learner import initial_model
-from cmtl_ir.runs import Comparison
+from cmtl_ir.plans import Comparison
 from tests import tiny
 
 STRATEGIES: dict[str, Any] = {

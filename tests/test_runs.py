@@ -16,7 +16,7 @@ import torch
 
 from cmtl_ir import runs, yaml
 from cmtl_ir.errors import UserError
-from cmtl_ir.runs import Comparison
+from cmtl_ir.plans import Comparison
 from tests import tiny
 
 STRATEGIES = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +16,17 @@ from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
 
 from cmtl_ir import cli, runs, workers, yaml
 from cmtl_ir.checkpoint import newest_step
+from cmtl_ir.cli import display
 from cmtl_ir.config import merged
 from cmtl_ir.errors import Interrupted, UserError
-from cmtl_ir.runs import Comparison, Run
+from cmtl_ir.plans import Comparison, Run
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.workers import RESTARTS, Attempt, Job, LocalProcess, environment_of, work_off
 from tests import tiny
-from tests.test_runs import final_weights, journal, start, wait_for_step
+from tests.test_runs import final_weights, journal
 
 STRATEGIES: dict[str, Any] = {"joint": {}, "pcgrad": {"surgery": "pcgrad"}}
 WILD = {"weighting": {"name": "manual", "by_task": {"noise": 1e40, "rain": 1.0, "haze": 1.0}, "normalise": "raw"}}
@@ -154,6 +154,7 @@ class Killer:
     def __init__(self, label: str, processes: dict[str, list[subprocess.Popen[str]]]) -> None:
         self.label, self.processes, self.done = label, processes, False
         self.seen: dict[str, int] = {}
+        self.name = ""
 
     def of_run(self, run: Run) -> Any:
         killer = self
@@ -163,9 +164,14 @@ class Killer:
                 killer.seen[run.label] = step
                 if run.label == killer.label and not killer.done:
                     killer.done = True
-                    killer.processes[run.name][-1].kill()
+                    killer.name = run.name
+                    killer.kill()
 
         return Bar()
+
+    def kill(self) -> None:
+        """Called once."""
+        self.processes[self.name][-1].kill()
 
 
 @pytest.fixture
@@ -208,29 +214,24 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
     serial: Comparison,
     tmp_path: Path,
     processes: dict[str, list[subprocess.Popen[str]]],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     killer, strategies = Killer("joint", processes), {**STRATEGIES, "wild": WILD}
-    done = runs.run(tiny.experiment(strategies, **OVER), tmp_path, "cpu", progress=killer.of_run, workers=2)
-    assert killer.done and killer.seen["pcgrad"] == 60
-    numbers = {name: len(listed) for name, listed in processes.items()}
-    assert numbers == {"joint, seed 0": 2, "pcgrad, seed 0": 1, "wild, seed 0": 1}
-    assert [process.returncode for process in processes["joint, seed 0"]] == [-signal.SIGKILL, 0]
-    assert list(done.failures) == ["wild, seed 0"] and "is not a finite number" in done.failures["wild, seed 0"]
-    one, two = final_weights(serial), final_weights(narrowed(done))
-    assert all(tiny.same(one[label], two[label]) for label in STRATEGIES)
-    assert journal(serial) == journal(narrowed(done))
-
+    monkeypatch.setattr(display, "live", lambda: contextlib.nullcontext(killer))
     file = file_of(tmp_path, strategies)
     arguments = ["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"]
     assert cli.commands.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
+    assert killer.done and killer.seen["pcgrad"] == 60, "all runs are seen from here"
+    codes = {name: [process.returncode for process in listed] for name, listed in processes.items()}
+    assert codes == {"joint, seed 0": [-signal.SIGKILL, 0], "pcgrad, seed 0": [0], "wild, seed 0": [0]}
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of", said), said
-    assert {name: len(listed) for name, listed in processes.items()} == {**numbers, "wild, seed 0": 2}
-
-
-def narrowed(comparison: Comparison) -> Comparison:
-    return replace(comparison, runs=[run for run in comparison.runs if run.label in STRATEGIES])
+    assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of \S+ is not a finite number", said), said
+    trained = runs.prepare(tiny.experiment(STRATEGIES, **OVER), tmp_path, "cpu").runs
+    done = replace(serial, runs=trained)
+    one, two = final_weights(serial), final_weights(done)
+    assert all(tiny.same(one[label], two[label]) for label in STRATEGIES)
+    assert journal(serial) == journal(done)
 
 
 def test_a_worker_whose_launcher_is_gone_saves_and_leaves(
@@ -255,19 +256,25 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_ctrl_c_stops_all_workers_with_a_checkpoint(tmp_path: Path) -> None:
+def test_ctrl_c_stops_all_workers_with_a_checkpoint(
+    tmp_path: Path,
+    processes: dict[str, list[subprocess.Popen[str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Impatient(Killer):
+        def kill(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(display, "live", lambda: contextlib.nullcontext(Impatient("pcgrad", processes)))
     file = file_of(tmp_path, {**STRATEGIES, "third": {"weighting": "art"}}, training={"steps": 5000})
-    arguments = ["run", str(file), "--out", str(tmp_path / "out"), "--device", "cpu", "--workers", "2"]
-    process = start([sys.executable, "-m", "cmtl_ir", *arguments])
-    wait_for_step(tmp_path / "out", 20, process)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in output, output
-    said = " ".join(output.split())
-    assert "stopped with 2 at work and 1 waiting" in said and "the same command goes on" in said
-    for home in (tmp_path / "out" / "store").glob("*/metrics.jsonl"):
-        with FileLock(home.parent / "lock", timeout=0):
-            assert newest_step(home.parent / "checkpoints") is not None
+    with pytest.raises(SystemExit) as ended:
+        cli.commands.main(["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 130 and "stopped with 2 at work and 1 waiting" in said
+    assert "the same command goes on" in said and sorted(processes) == ["joint, seed 0", "pcgrad, seed 0"]
+    homes = [file.parent for file in (tmp_path / "store").glob("*/metrics.jsonl")]
+    assert homes and all(newest_step(home / "checkpoints") is not None for home in homes)
 
 
 # ----------------------------------------------------------------------------------------------------- on Ray

@@ -61,12 +61,12 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
-    from cmtl_ir import config, distributed, runs
+    from cmtl_ir import config, distributed, plans, runs
     from cmtl_ir.cli import display
 
-    experiment = runs.narrowed_to(config.load(file, set_), strategy, seed, steps)
+    experiment = plans.narrowed_to(config.load(file, set_), strategy, seed, steps)
     if dry_run:
-        display.dry_run(runs.prepare(experiment, out, device))
+        display.dry_run(plans.prepare(experiment, out, device))
         return
     with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
@@ -174,7 +174,8 @@ def similarity(
 
     measures = measure or ["grids", "tag", "conflict"]
     found = similarity(config.load(file, set_), measures, out, device, seed, share, tracking_uri)
-    display.similarity(found.matrices, found.notes, leave_similarity(found.matrices, found.folder, found.notes))
+    files = leave_similarity(found.matrices, found.folder, found.notes, found.groups)
+    display.similarity(found.matrices, found.notes, files)
 
 
 @app.command()

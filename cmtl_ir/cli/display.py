@@ -20,7 +20,7 @@ from cmtl_ir.evaluation import task_means
 from cmtl_ir.grouping import Matrix
 from cmtl_ir.grouping.words import announcement, report_lines, routing_lines
 from cmtl_ir.perceptual import PERCEPTUAL
-from cmtl_ir.runs import Comparison, Prepared, Run
+from cmtl_ir.plans import Comparison, Prepared, Run
 
 console = Console(highlight=False)
 

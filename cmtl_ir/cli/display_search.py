@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from cmtl_ir.cli.display import RunBar, console, say
-from cmtl_ir.runs import Run
+from cmtl_ir.plans import Run
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import given_up
 from cmtl_ir.search.report import best_trials, importances

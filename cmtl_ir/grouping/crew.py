@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cmtl_ir.config import Strategy
 from cmtl_ir.identity import hash_of, identity_of
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.recorder import Progress
-from cmtl_ir.runs import Prepared, Run, execute
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking import Tracking
+
+Execute = Callable[..., None]
+"""`execution.execute`: it knows of grouped runs, so what grouped runs stand on is handed it instead of importing it."""
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Crew:
     parent: str
     label: str
     seed: int
+    execute: Execute
     progress: Progress | None = None
     used: list[str] = field(default_factory=list)
     """Hashes of all runs made so far."""
@@ -63,7 +67,7 @@ class Crew:
     def finished(self, run: Run, prepared: Prepared, counts: bool = False) -> Run:
         """Bring a run to its end: skipped, resumed or started. `counts`: its steps belong to the grouped run's."""
         shown = _After(self.progress, self.done) if self.progress is not None and counts else None
-        execute(run, prepared, self.tracking, self.parent, shown, wait=True)
+        self.execute(run, prepared, self.tracking, self.parent, shown, wait=True)
         if counts:
             self.done += prepared.experiment.training.steps
         return run

@@ -20,7 +20,7 @@ from cmtl_ir.grouping.crew import Crew
 from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
 from cmtl_ir.grouping.look import LookAheadWatcher
 from cmtl_ir.learner import Learner
-from cmtl_ir.runs import Prepared, Run
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.training import train
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from cmtl_ir.evaluation import Evaluator, task_means
 from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping.evaluation import grouped_scores, routing_report
 from cmtl_ir.grouping.router import GroupedModel
-from cmtl_ir.runs import Prepared, Run
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.strategy import Stage
 from cmtl_ir.tracking import RunTracker
 

@@ -4,43 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cmtl_ir import yaml
-from cmtl_ir.config import Strategy, described
+from cmtl_ir.config import described
 from cmtl_ir.environment import environment
-from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping import Group, Grouping, ordered, shared_steps
-from cmtl_ir.grouping.crew import Crew
+from cmtl_ir.grouping.crew import Crew, Execute
 from cmtl_ir.grouping.probe import RunProbe
 from cmtl_ir.grouping.results import leave_results
 from cmtl_ir.grouping.router import GroupedModel
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.recorder import Progress
-from cmtl_ir.runs import Prepared, Run
-from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking import RunTracker, Tracking
 
 CALIBRATED = 8
 """Training images a task that set the distance beyond which a degradation counts as unknown."""
-
-
-def check(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -> None:
-    """Raise UserError for what can be known to be wrong before anything is trained."""
-    grouping = strategy.grouping
-    assert grouping is not None
-    try:
-        grouping.check(list(tasks))
-    except UserError as error:
-        raise ConfigError(f"strategies.{label}.{error}") from None
-    missing = [name for name, task in tasks.items() if task.splits.val is None]
-    if grouping.needs_validation and missing:
-        raise ConfigError(
-            f"strategies.{label}.grouping: {grouping.called} chooses on validation images, which {', '.join(missing)} "
-            "do(es) not have: set data.val to a share of the training images (--set data.val=0.2) or to a folder"
-        )
 
 
 @dataclass
@@ -60,12 +42,21 @@ class _Grouped:
 
 
 def train_groups(
-    run: Run, prepared: Prepared, tracking: Tracking, parent: str, tracker: RunTracker, progress: Progress | None
+    run: Run,
+    prepared: Prepared,
+    tracking: Tracking,
+    parent: str,
+    tracker: RunTracker,
+    progress: Progress | None,
+    execute: Execute,
 ) -> None:
-    """Bring a grouped run to its end: what is finished of it is skipped, what was killed goes on."""
+    """Bring a grouped run to its end: what is finished of it is skipped, what was killed goes on.
+
+    `execute`: brings one of its ordinary runs to its end.
+    """
     assert run.strategy.grouping is not None
     started = time.monotonic()
-    crew = Crew(prepared, tracking, parent, run.label, run.seed, progress)
+    crew = Crew(prepared, tracking, parent, run.label, run.seed, execute, progress)
     work = _Grouped(run, prepared, crew, RunProbe(crew, run.strategy.grouping, run.strategy))
     (run.folder / "config.yaml").write_text(
         yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmtl_ir import runs, yaml
+from cmtl_ir import execution, plans, yaml
 from cmtl_ir.config import Experiment, neutral
 from cmtl_ir.errors import UserError
-from cmtl_ir.grouping import Grouping, Matrix
+from cmtl_ir.grouping import Group, Grouping, Matrix, ordered
 from cmtl_ir.grouping.crew import Crew
 from cmtl_ir.grouping.probe import RunProbe
 from cmtl_ir.parts import Problem, part_from
@@ -25,6 +25,8 @@ class Similarity:
     notes: list[str]
     folder: Path
     """The comparison's folder."""
+    groups: dict[str, list[Group]]
+    """Name of the grouping -> how it would group by its matrix; not of those that train more proxies to decide."""
 
 
 def similarity(
@@ -44,14 +46,20 @@ def similarity(
     chosen = experiment.seeds[0] if seed is None else seed
     parts = {name: configured(experiment, name, share) for name in measures}
     plain = experiment.model_copy(update={"strategies": {"similarity": neutral()}, "seeds": [chosen]})
-    prepared = runs.prepare(plain, Path(out), device)
+    prepared = plans.prepare(plain, Path(out), device)
     tracking = Tracking(tracking_uri, prepared.out)
     parent = tracking.parent(f"{experiment.name}.probes", {}, yaml.dump(experiment.resolved()))
-    crew = Crew(prepared, tracking, parent, "similarity", chosen)
+    crew = Crew(prepared, tracking, parent, "similarity", chosen, execution.execute)
     notes: list[str] = []
     tasks = list(experiment.tasks)
-    found = {name: part.matrix(tasks, RunProbe(crew, part, neutral(), notes)) for name, part in parts.items()}
-    return Similarity(found, notes, prepared.out / experiment.name)
+    found: dict[str, Matrix] = {}
+    groups: dict[str, list[Group]] = {}
+    for name, part in parts.items():
+        probe = RunProbe(crew, part, neutral(), notes)
+        found[name] = part.matrix(tasks, probe)
+        if not part.needs_validation:
+            groups[name] = ordered(part.plan(tasks, probe), tasks)
+    return Similarity(found, list(dict.fromkeys(notes)), prepared.out / experiment.name, groups)
 
 
 def configured(experiment: Experiment, name: str, share: float | None) -> Grouping:

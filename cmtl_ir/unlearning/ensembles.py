@@ -12,8 +12,8 @@ from cmtl_ir.config import neutral
 from cmtl_ir.errors import UserError
 from cmtl_ir.identity import hash_of, identity_of
 from cmtl_ir.learner import Learner
+from cmtl_ir.plans import Run
 from cmtl_ir.recorder import Recorder
-from cmtl_ir.runs import Run
 from cmtl_ir.strategy import Curriculum
 from cmtl_ir.unlearning import Constituent, Ensemble, Program, Request
 from cmtl_ir.unlearning.runs import Job, Planned, experiment_for, identity_for, named, planned, tags_of

@@ -19,8 +19,8 @@ from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping.results import leave_results
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.identity import MEANING, hash_of
+from cmtl_ir.plans import Prepared, Run, claim_folder, merged_rows, prepare
 from cmtl_ir.registry import suggestion
-from cmtl_ir.runs import Prepared, Run, claim_folder, merged_rows, prepare
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning.origin import Origin, listed, origin_of
 

@@ -13,8 +13,8 @@ from cmtl_ir import checkpoint, config, finished, yaml
 from cmtl_ir.config import Experiment, Strategy
 from cmtl_ir.errors import UserError
 from cmtl_ir.identity import hash_of
+from cmtl_ir.plans import Prepared, prepare
 from cmtl_ir.registry import suggestion
-from cmtl_ir.runs import Prepared, prepare
 from cmtl_ir.strategy import Stage
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from cmtl_ir import yaml
 from cmtl_ir.config import Experiment
 from cmtl_ir.errors import ConfigError, TrainingError, UserError
+from cmtl_ir.execution import execute
 from cmtl_ir.finished import is_grouped
 from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import shown
 from cmtl_ir.parts import Problem
+from cmtl_ir.plans import Run, claim_folder, merged_rows, prepare, set_aside
 from cmtl_ir.recorder import Progress
 from cmtl_ir.registry import suggestion
-from cmtl_ir.runs import Run, claim_folder, execute, merged_rows, prepare, set_aside
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
 from cmtl_ir.unlearning.config import methods_from

@@ -12,8 +12,8 @@ from cmtl_ir.config import Experiment, TrainingConfig, described, merged, neutra
 from cmtl_ir.errors import UserError
 from cmtl_ir.identity import MEANING, hash_of
 from cmtl_ir.learner import Learner
+from cmtl_ir.plans import Prepared, Run
 from cmtl_ir.recorder import Recorder
-from cmtl_ir.runs import Prepared, Run
 from cmtl_ir.unlearning import Program, Request, Rerun, Unlearner
 from cmtl_ir.unlearning.origin import Origin, stages_of
 

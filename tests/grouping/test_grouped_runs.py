@@ -17,7 +17,7 @@ import torch
 
 from cmtl_ir import checkpoint, runs, yaml
 from cmtl_ir.errors import UserError
-from cmtl_ir.runs import Comparison, Run
+from cmtl_ir.plans import Comparison, Run
 from tests import tiny
 
 SMALL: dict[str, Any] = {"share": 1.0, "patches": 24, "size": 32, "query": 6}

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from cmtl_ir import checkpoint
 from cmtl_ir.errors import ConfigError
+from cmtl_ir.execution import execute
 from cmtl_ir.learner import Learner
 from cmtl_ir.parts import Problem
+from cmtl_ir.plans import Run
 from cmtl_ir.recorder import Recorder
-from cmtl_ir.runs import Run, execute
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.training import Watcher, train
 from cmtl_ir.unlearning import Unlearner
