@@ -12,10 +12,13 @@ from cmtl_ir.continual import NEVER, forgetting_curve
 from cmtl_ir.metrics import PSNR
 
 from .study import Study
-from .style import BANDS, house, legend_below, looks, panels, save
+from .style import BANDS, house, legend_below, looks, marker, panels, save
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FEW = 3
+"""Evaluations up to which points are marked: a single one is no line, and two lines may lie on each other."""
 
 
 def psnr_curves(study: Study, path: Path) -> list[Path]:
@@ -77,13 +80,16 @@ def _first_evaluation(steps: Any, ends: list[int], own_stage: int) -> int:
 def _curves(
     study: Study, values: pd.DataFrame, unit: str, ground: Callable[[Any, str], None], path: Path
 ) -> list[Path]:
+    if values.empty:
+        return []
     look = looks(study.frames.labels)
     boundaries = {label: _boundaries(study, label) for label in study.labels}
     with house() as plots:
         figure, axes = panels(plots, len(study.frames.tasks))
         for axis, task in zip(axes, study.frames.tasks, strict=True):
             for label in study.labels:
-                _line(axis, values, label, task, look[label], with_band=len(study.labels) <= BANDS)
+                own = {**look[label], "marker": marker(study.frames.labels, label)}
+                _line(axis, values, label, task, own, with_band=len(study.labels) <= BANDS)
                 for step in boundaries[label]:
                     axis.axvline(step, color=look[label]["color"], linewidth=0.8, alpha=0.45, linestyle=(0, (2, 3)))
             ground(axis, task)
@@ -95,13 +101,11 @@ def _curves(
 
 def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str, Any], with_band: bool) -> None:
     own = values[(values.index.get_level_values("label") == label) & (values.index.get_level_values("task") == task)]
-    if own.empty:
-        axis.plot([], [], label=label, linewidth=1.8, **look)
-        return
     own = own.droplevel(["label", "task"]).sort_index()
     own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
-    alone: dict[str, Any] = {"marker": "o", "clip_on": False} if len(own) == 1 else {}  # no line to see
-    axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, **look, **alone)
+    if len(own) > FEW:
+        look = {**look, "marker": ""}
+    axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, markersize=5, clip_on=False, **look)
     if with_band and own.notna().any(axis=0).sum() > 1:
         axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)
 

@@ -31,6 +31,8 @@ MEASURES = {
     "intransigence": ("intransigence", "PSNR of the single-task run minus PSNR after the stage that first trained the "
                       "task, mean over tasks, in dB; > 0 is bad"),
     "delta_db": ("Δ single-task", "final PSNR minus that of the single-task run, mean over tasks, in dB; > 0 is good"),
+    "delta_m_gain": ("Δm gain %", "that difference in % of the single-task run's PSNR, mean over tasks; > 0 is good "
+                     "(many papers print its negative)"),
 }  # fmt: skip
 """Measure -> (heading, meaning)."""
 
@@ -74,6 +76,7 @@ def _of_run(frames: Frames, label: str, seed: int, matrix: pd.DataFrame) -> dict
         "forward_transfer": continual.forward_transfer(results, identity),
         "intransigence": float(np.mean(continual.intransigence(results, single))),
         "delta_db": continual.delta_db(results.final, single, PSNR),
+        "delta_m_gain": continual.delta_m_gain_percent(results.final, single, PSNR),
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ these are no independent images. All comparisons of one table are corrected toge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,11 @@ class Verdict:
         if not self.test.significant:
             return ""
         return "better" if self.difference.estimate > 0 else "worse"
+
+
+def why_untested(verdicts: Iterable[Verdict]) -> str:
+    """The reason of the comparison with most images; others, as of runs that scored the same, have less to go on."""
+    return max((one.test for one in verdicts if one.test.reason), key=lambda test: test.n).reason
 
 
 def default_baseline(frames: Frames) -> str:

@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmtl_ir.grouping import Matrix
+from cmtl_ir.grouping import Group, Matrix
 
 from .style import house, save
 
 Array = NDArray[np.float64]
 
 
-def leave_similarity(matrices: Mapping[str, Matrix], folder: Path, notes: list[str] | None = None) -> list[Path]:
-    """Write similarity.csv, similarity.md and similarity.png/.pdf; returns the files."""
+def leave_similarity(
+    matrices: Mapping[str, Matrix],
+    folder: Path,
+    notes: Sequence[str] = (),
+    groups: Mapping[str, Sequence[Group]] | None = None,
+) -> list[Path]:
+    """Write similarity.csv, similarity.md and similarity.png/.pdf/.svg; returns the files.
+
+    `groups`: measure -> the groups that follow from it.
+    """
+    groups = groups or {}
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "similarity.md"
-    sections = [f"## {one.title}\n\n{one.meaning}\n\n{markdown(one)}" for one in matrices.values()]
+    sections = [
+        f"## {one.title}\n\n{one.meaning}\n\n{markdown(one)}{_grouped(groups.get(name, ()))}"
+        for name, one in matrices.items()
+    ]
     if len(matrices) > 1:
         sections.append(f"## Agreement\n\n{AGREEMENT}\n\n{_agreement_table(matrices)}")
     sections += ["\n".join(f"- {note}" for note in notes)] if notes else []
     text.write_text("\n\n".join(sections) + "\n")
-    return [_csv(matrices, folder / "similarity.csv"), text, *heatmaps(matrices, folder / "similarity")]
+    return [_csv(matrices, folder / "similarity.csv"), text, *heatmaps(matrices, folder / "similarity", groups)]
+
+
+def _grouped(groups: Sequence[Group]) -> str:
+    return f"\n\nGroups: {in_words(groups)}" if groups else ""
+
+
+def in_words(groups: Sequence[Group]) -> str:
+    """`noise + rain | haze`; a task that only helps in a group stands in brackets."""
+    return " | ".join(
+        " + ".join(task if task in group.serves else f"({task})" for task in group.tasks) for group in groups
+    )
 
 
 AGREEMENT = (
@@ -87,15 +110,19 @@ def _agreement_table(matrices: Mapping[str, Matrix]) -> str:
 # -------------------------------------------------------------------------------------------------- heat-maps
 
 
-def heatmaps(matrices: Mapping[str, Matrix], path: Path) -> list[Path]:
-    """One panel a measure, dark where tasks are alike; the same order of tasks everywhere."""
+def heatmaps(
+    matrices: Mapping[str, Matrix], path: Path, groups: Mapping[str, Sequence[Group]] | None = None
+) -> list[Path]:
+    """One panel a measure, dark where tasks are alike; the same order of tasks everywhere. Framed: tasks that the
+    measure would put into one group."""
     with house() as plots:
         side = 1.6 + 0.42 * max(len(one.tasks) for one in matrices.values())
         figure, axes = plots.subplots(
             1, len(matrices), figsize=((side + 0.9) * len(matrices), side), squeeze=False, layout="constrained"
         )
-        for axis, one in zip(axes[0], matrices.values(), strict=True):
+        for axis, (name, one) in zip(axes[0], matrices.items(), strict=True):
             _panel(figure, axis, one)
+            _frame(axis, one.tasks, (groups or {}).get(name, ()))
         return save(figure, path)
 
 
@@ -112,6 +139,18 @@ def _panel(figure: Any, axis: Any, matrix: Matrix) -> None:
     if len(matrix.tasks) <= 12:
         _annotate(axis, values, image)
     figure.colorbar(image, ax=axis, shrink=0.8)
+
+
+def _frame(axis: Any, tasks: Sequence[str], groups: Sequence[Group]) -> None:
+    from matplotlib.patches import Rectangle
+
+    together = {(a, b) for group in groups for a in group.tasks for b in group.tasks if a != b}
+    for row, column in ((tasks.index(a), tasks.index(b)) for a, b in together):
+        corner = (column - 0.43, row - 0.43)
+        axis.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, edgecolor="white", linewidth=2.6))
+        axis.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, edgecolor="#D55E00", linewidth=1.3))
+    if groups:
+        axis.set_xlabel(f"groups: {in_words(groups)}", fontsize=7, wrap=True)
 
 
 def _annotate(axis: Any, values: Array, image: Any) -> None:

@@ -47,11 +47,23 @@ def restored_strips(study: Study, path: Path) -> list[Path]:
 def shown_members(study: Study) -> list[Member]:
     """One run a strategy, all of the same seed where there is one that all have."""
     runs = {(one.label, one.seed): one for one in study.frames.finished}
-    labels = study.labels[:MOST]
+    labels = shown_labels(study)
     common = [seed for seed in sorted({seed for _, seed in runs}) if all((label, seed) in runs for label in labels)]
     if common:
         return [runs[label, common[0]] for label in labels]
     return [next(one for one in study.frames.finished if one.label == label) for label in labels]
+
+
+def shown_labels(study: Study) -> list[str]:
+    """All strategies; of more than there is room for the baseline, the best and the last, in the experiment's order.
+
+    Where ranking is refused, the first ones.
+    """
+    if len(study.labels) <= MOST or not study.ranking:
+        return study.labels[:MOST]
+    others = [label for label in study.ranking if label != study.baseline]
+    chosen = {study.baseline, *others[: MOST - 2], *others[-1:]}
+    return [label for label in study.labels if label in chosen]
 
 
 def _image(member: Member, task: str, kind: str) -> Path | None:
@@ -116,6 +128,7 @@ def caption(study: Study) -> str:
     """What the strip shows, in words."""
     members = shown_members(study)
     seeds = sorted({member.seed for member in members})
-    left_out = study.labels[MOST:]
-    more = f" Left out for room: {', '.join(left_out)}." if left_out else ""
+    left_out = [label for label in study.labels if label not in shown_labels(study)]
+    which = "baseline, best and last are shown; left" if study.ranking else "left"
+    more = f" For room {which} out: {', '.join(left_out)}." if left_out else ""
     return f"seed {', '.join(map(str, seeds))}.{more}"

@@ -9,7 +9,7 @@ from cmtl_ir.statistics import LEVEL, Interval
 
 from . import measures
 from .formats import NOTHING, Cell, Style, Table, number, with_ends, with_interval
-from .significance import MEAN, Verdict
+from .significance import MEAN, Verdict, why_untested
 from .study import Study
 
 
@@ -106,7 +106,7 @@ def _test_notes(study: Study, verdicts: Mapping[tuple[str, str], Verdict]) -> li
         return []
     untested = sorted({one.test.reason for one in verdicts.values() if one.test.reason})
     if all(one.test.reason for one in verdicts.values()):
-        return [f"No significance, so no bold: {'; '.join(untested)}."]
+        return [f"No significance, so no bold: {why_untested(verdicts.values())}."]
     images = sorted({one.difference.n for one in verdicts.values()})
     span = f"{images[0]} to {images[-1]}" if len(images) > 1 else f"{images[0]}"
     note = (

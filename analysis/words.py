@@ -7,7 +7,7 @@ import math
 from cmtl_ir.statistics import Interval
 
 from . import measures
-from .significance import MEAN, Verdict
+from .significance import MEAN, Verdict, why_untested
 from .study import Study
 
 MOST = 6
@@ -17,6 +17,7 @@ MOST = 6
 def summary(study: Study) -> list[str]:
     """Sentences, most important first."""
     told = [
+        _unfinished(study),
         _winner(study),
         _below_input(study),
         *_significant(study),
@@ -27,6 +28,11 @@ def summary(study: Study) -> list[str]:
         _cost(study),
     ]
     return [sentence for sentence in [*told, *_caveats(study)] if sentence]
+
+
+def _unfinished(study: Study) -> str:
+    finished, planned = len(study.frames.finished), len(study.frames.members)
+    return f"{finished} of {planned} runs have scores; the others are named below." if finished < planned else ""
 
 
 def _winner(study: Study) -> str:
@@ -72,8 +78,10 @@ def _significant(study: Study) -> list[str]:
             told.append(f"Significantly {style} than {study.baseline}: {_listed(found)}.")
     tested = [one for one in verdicts.values() if not one.test.reason]
     if not tested:
-        reason = next(iter(verdicts.values())).test.reason
-        told.append(f"No difference between strategies could be tested ({reason}): none of them is significant.")
+        told.append(
+            f"No difference between strategies could be tested ({why_untested(verdicts.values())}): none of them is "
+            "significant."
+        )
     else:
         silent = sum(not one.style for one in tested)
         told.append(f"Of {len(tested)} tested differences to {study.baseline}, {silent} are not significant.")

@@ -70,7 +70,9 @@ def test_a_strategy_with_a_seed_missing_is_shown_but_not_ranked(tmp_path: Path) 
     folder = forged.comparison(tmp_path, final, unfinished=[("dwa", 1)])
     study = study_of(folder)
     assert "dwa" in study.labels and "dwa" not in study.ranking
-    assert "Not all seeds are finished, so not ranked: dwa" in words.summary(study)[0]
+    told_first, told_then = words.summary(study)[:2]
+    assert told_first == "5 of 6 runs have scores; the others are named below."
+    assert "Not all seeds are finished, so not ranked: dwa" in told_then
     (told, _) = study.missing
     assert told.startswith("Runs without scores (unfinished: dwa (seed 1)).")
     assert f"`cmtl-ir run {folder / 'experiment.yaml'} --out {tmp_path}`" in told

@@ -130,7 +130,7 @@ def test_a_strategy_keeps_its_look_whatever_else_is_finished(study: Study) -> No
 def test_figures_without_data_are_left_out(tmp_path: Path) -> None:
     study = Study.of(Frames.of_folder(forged.comparison(tmp_path, {("joint", 0): {"noise": 27.0, "rain": 25.0}})))
     drawn = [one.name for one in figures.draw(study, tmp_path / "figures")]
-    assert drawn == ["curves", "forgetting", "gains"]
+    assert drawn == ["curves", "gains"]  # one evaluation: nothing can have been forgotten
 
 
 def test_constant_weights_are_not_drawn(study: Study) -> None:

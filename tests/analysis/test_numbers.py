@@ -112,6 +112,7 @@ def test_what_follows_from_the_matrix_r(study: Study, raw: pd.DataFrame) -> None
     assert found["forward_transfer"] == pytest.approx(first["rain"] - floor)
     assert found["intransigence"] == pytest.approx(((28.0 - first["noise"]) + (27.0 - last["rain"])) / 2)
     assert found["delta_db"] == pytest.approx(((last["noise"] - 28.0) + (last["rain"] - 27.0)) / 2)
+    assert found["delta_m_gain"] == pytest.approx(50 * ((last["noise"] - 28) / 28 + (last["rain"] - 27) / 27))
 
 
 def test_the_harm_rate_is_counted_on_images(study: Study, raw: pd.DataFrame) -> None:
