@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,16 @@ from cmtl_ir.unlearning.requests import runs_of
 from cmtl_ir.unlearning.runs import Job
 
 
-def plan(jobs: Sequence[Job]) -> None:
-    """Which runs there would be."""
+def plans(requests: Sequence[Sequence[Job]]) -> None:
+    """Which runs there would be, request by request."""
+    for jobs in requests:
+        console.print(_plan(jobs))
+    if not requests:
+        say("no model of the grouped run has anything to keep of what it would forget: such models are left out")
+    say("Nothing was trained.")
+
+
+def _plan(jobs: Sequence[Job]) -> Table:
     table = Table(title=f"without {', '.join(jobs[0].forgotten)}", box=SIMPLE_HEAD)
     for column in ("method", "seed", "state", "steps", "run"):
         table.add_column(column)
@@ -25,8 +34,7 @@ def plan(jobs: Sequence[Job]) -> None:
         for one in runs_of(job):
             steps = str(one.run.identity["training"]["steps"])
             table.add_row(escape(one.run.label), str(job.origin.seed), one.run.status, steps, str(one.run.folder))
-    console.print(table)
-    say("Nothing was trained.")
+    return table
 
 
 @contextmanager
@@ -54,6 +62,13 @@ def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) 
     say("look at:")
     for file in files:
         say(f"  {file}")
+
+
+def put_together(grouped: Sequence[Path]) -> None:
+    """Where the grouped runs are that no longer know it."""
+    for folder in grouped:
+        scores = json.loads((folder / "result.json").read_text())["psnr"]
+        say(f"grouped run {folder}: {', '.join(f'{task} {psnr:.2f} dB' for task, psnr in scores.items())}")
 
 
 def _cells(report: Report, label: str) -> list[str]:

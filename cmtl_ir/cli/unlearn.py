@@ -58,19 +58,19 @@ def unlearn(
 
     folders, tasks, asked = _asked(what, forget, method, steps, retain, set_, out, device)
     if dry_run:
-        for one in asked:
-            shown.plan(one.jobs)
+        shown.plans([one.jobs for one in asked])
         return
     with live() as bars:
         uri = None if offline else tracking_uri
-        answers = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run)
-    for made in answers:
+        answer = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run)
+    for made in answer.requests:
         with shown.measuring() as told:
             report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
         files = leave_report(report)
         made.tracking.publish(made.parent, files)
         shown.outcome(report, made.failures, files)
-    if any(made.failures for made in answers):
+    shown.put_together(answer.grouped)
+    if any(made.failures for made in answer.requests):
         raise typer.Exit(1)
 
 

@@ -48,7 +48,7 @@ def unlearning_from(
     """The record of the key, or None where it is absent or wrong; mistakes are added to `problems`."""
     if raw is None:
         return None
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("methods"), Mapping):
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("methods"), Mapping) or not raw["methods"]:
         problems.append(Problem("unlearning", "expected {run: LABEL, forget: [TASK], methods: {NAME: {}}}"))
         return None
     methods = methods_from(raw["methods"], problems)

@@ -1,0 +1,199 @@
+"""Requests as a user makes them: what is refused and how, chains of requests, what results carry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmtl_ir import checkpoint
+from cmtl_ir.cli import main
+from cmtl_ir.errors import ConfigError, UserError
+from cmtl_ir.journal import Delivery
+from cmtl_ir.mlflow_store import PARENT, connect
+from cmtl_ir.tracking import local_uri
+from cmtl_ir.unlearning.origin import Origin, find_origin
+from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
+from cmtl_ir.unlearning.requests import Forgetting, unlearn
+from cmtl_ir.unlearning.runs import reference_folder, reference_identity
+from tests import tiny
+
+from . import cases
+
+FEW = {"finetune": cases.method("finetune", steps=2)}
+
+
+@pytest.fixture
+def out(store: Path, tmp_path: Path) -> Path:
+    """A folder with the finished runs, to be changed at will."""
+    return shutil.copytree(store, tmp_path / "runs")
+
+
+def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: Any) -> Forgetting:
+    (made,) = unlearn(run, tasks, methods, out=out, device="cpu", **more).requests
+    assert not made.failures
+    return made
+
+
+# ------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("run", "tasks", "words"),
+    [
+        ("tiny/joint", ["snow"], "never had 'snow'.*it has noise, rain, haze"),
+        ("tiny/joint", ["hase"], "never had 'hase'.*did you mean haze"),
+        ("tiny/joint", ["noise", "rain", "haze"], "is all that the run .* has: .* nothing to keep"),
+        ("tiny/joined", ["haze"], "no finished run 'tiny/joined'.*tiny/joint/0"),
+    ],
+)
+def test_what_cannot_be_forgotten_is_named(store: Path, run: str, tasks: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        unlearn(run, tasks, FEW, out=store, device="cpu")
+
+
+def test_the_only_task_of_a_run_cannot_be_forgotten(out: Path) -> None:
+    left = forget(out, "tiny/joint", ["rain", "haze"])
+    with pytest.raises(UserError, match=r"noise is all that the run .* has"):
+        unlearn(left.done[0].run.folder, ["noise"], FEW, out=out, device="cpu")
+
+
+def test_a_run_that_is_not_finished_is_named_with_the_command_that_ends_it(out: Path) -> None:
+    folder = find_origin("tiny/joint", out, "cpu").folder
+    for file in ("result.json", "weights.safetensors"):
+        (folder / file).unlink()
+    with pytest.raises(UserError, match=r"'tiny/joint' is not finished.*cmtl-ir run FILE"):
+        unlearn("tiny/joint", ["haze"], FEW, out=out, device="cpu")
+
+
+@pytest.mark.parametrize("name", sorted({*cases.FEW, "retrain", "lineage", "sisa"} - {"ascent"}))
+def test_a_method_that_needs_retain_data_says_so_when_it_may_not_read_them(joint: Origin, name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} needs data of the retained tasks \(noise, rain\)"):
+        cases.plan(cases.job(joint, name, use_retain=False))
+
+
+def test_methods_that_need_no_retain_data_are_free_to_go(joint: Origin) -> None:
+    for name, fields in (("ascent", {}), ("instance_wise", {"retain": False}), ("salun", {"base": "ascent"})):
+        assert cases.plan(cases.job(joint, name, use_retain=False, **fields)).job.retained == ("noise", "rain")
+
+
+def test_a_method_that_does_not_exist_and_steps_that_mean_nothing(store: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean finetune"):
+        unlearn("tiny/joint", ["haze"], ["finetun"], out=store)
+    with pytest.raises(UserError, match="--steps: ssd have no number of steps"):
+        unlearn("tiny/joint", ["haze"], ["ssd"], steps=5, out=store)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"run": "jiont"}, "unlearning.run: no strategy 'jiont'; did you mean joint"),
+        ({"forget": ["hase"]}, "unlearning.forget: no task 'hase'; did you mean haze"),
+        ({"methods": {"ssd": {"alhpa": 3}}}, r"unlearning.methods.ssd.alhpa: unknown key; did you mean alpha"),
+        ({"methods": {}}, r"unlearning: expected .*methods: \{NAME: \{\}\}"),
+    ],
+)
+def test_mistakes_in_an_experiment_file_are_named_by_their_place(changed: dict[str, Any], words: str) -> None:
+    asked = {"run": "joint", "forget": ["haze"], "methods": {"ssd": {}}}
+    with pytest.raises(ConfigError, match=words):
+        tiny.experiment(unlearning=asked | changed)
+
+
+# ----------------------------------------------------------------------------------------------------- a reference
+
+
+def test_without_the_retrained_model_the_report_says_so_and_names_the_command(out: Path) -> None:
+    report = report_on(forget(out, "tiny/joint", ["haze"]), budget=0)
+    one = report.of("finetune")[0]
+    assert report.references == {0: None} and report.gap(one, "haze") is None and one.audit.distance is None
+    assert report.command == f"cmtl-ir unlearn tiny/joint --forget haze --method retrain --out {out}"
+    from cmtl_ir.analysis.unlearning import forgetting_table
+
+    table = forgetting_table(report)
+    row = next(row for row in table.rows if row[0].text == "finetune")
+    at = {heading: cell.text for heading, cell in zip(table.headings, row, strict=True)}
+    assert at["gap haze"] == at["gap rain"] == at["distance forget"] == NO_REFERENCE
+    assert any(report.command in note for note in table.notes)
+
+
+def test_the_retrained_model_is_found_again_by_its_hash(out: Path) -> None:
+    made = forget(out, "tiny/joint", ["haze"], {"retrain": cases.method("retrain")})
+    later = report_on(forget(out, "tiny/joint", ["haze"]), budget=0)
+    assert later.references == {0: made.done[0].run.hash} and later.labels == ["original", "retrained", "finetune"]
+    assert later.gap(later.of("retrained")[0], "haze") == 0.0
+
+
+# ------------------------------------------------------------------------------------------------------------ chains
+
+
+def test_requests_one_after_the_other_are_a_chain(out: Path) -> None:
+    first = forget(out, "tiny/joint", ["haze"]).done[0].run
+    made = forget(out, "tiny.joint-without-haze/finetune", ["rain"])
+    second, origin = made.done[0].run, find_origin(made.done[0].run.folder, out, "cpu")
+    header = json.loads(checkpoint.load_weights(second.folder / "weights.safetensors")[1]["unlearning"])
+    assert header["parent"] == first.hash and header["forget"] == ["rain"] and header["forgotten"] == ["haze", "rain"]
+    assert header["method"]["name"] == "finetune" and header["origin"] == find_origin("tiny/joint", out, "cpu").hash
+    assert origin.kept == ("noise",) and origin.root == find_origin("tiny/joint", out, "cpu").folder
+    with pytest.raises(UserError, match="has forgotten 'haze' already; it has noise"):
+        forget(out, str(second.folder), ["haze"])
+    report = report_on(made, budget=0)
+    assert report.before == ("haze",) and report.retain == ("noise",)
+    assert any("forgotten before: haze" in note for note in notes(report))
+
+
+def test_a_chain_s_reference_is_the_run_that_saw_neither(out: Path) -> None:
+    first = forget(out, "tiny/joint", ["haze"]).done[0].run
+    chained = cases.job(find_origin(first.folder, out, "cpu"), "retrain", ("rain",))
+    at_once = cases.job(find_origin("tiny/joint", out, "cpu"), "retrain", ("haze", "rain"))
+    assert reference_identity(chained) == reference_identity(at_once) and reference_folder(chained) is None
+
+
+def test_every_request_s_run_is_a_child_of_the_run_that_it_changes(out: Path) -> None:
+    made = forget(out, "tiny/joint", ["haze"])
+    second = forget(out, "tiny.joint-without-haze/finetune", ["rain"]).done[0].run
+    client = connect(local_uri(out))
+
+    def parent(folder: Path) -> str:
+        return client.get_run(Delivery.read(folder).run_id).data.tags[PARENT]
+
+    first = made.done[0].run.folder
+    assert parent(second.folder) == Delivery.read(first).run_id
+    assert client.get_run(Delivery.read(first).run_id).data.tags["cmtl_ir.forgotten"] == "haze"
+
+
+# --------------------------------------------------------------------------------------------------- the command
+
+
+def test_the_command_leaves_a_table_a_figure_words_and_images(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["unlearn", "tiny/joint", "--forget", "haze", "--method", "finetune", "--steps", "2", "--relearn", "5"]
+    with pytest.raises(SystemExit) as ended:
+        main([*asked, "--out", str(store)])
+    told, home = capsys.readouterr().out, store / "tiny.joint-without-haze"
+    assert ended.value.code == 0 and NO_REFERENCE in told and "look at:" in told
+    sheets = {f"restored-{task}.png" for task in ("haze", "rain", "noise")}
+    assert {"table.csv", "table.md", "table.tex", "verdict.md", "overview.png"} | sheets <= {
+        file.name for file in home.iterdir()
+    }
+    assert "finetune" in (home / "verdict.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tiny/joint"], "--forget TASK: say which task"),
+        (["tiny/joint", "--forget", "snow"], "never had 'snow'"),
+        (["tiny/joint", "--forget", "haze", "--set", "seeds=[1]"], "--set changes an experiment file"),
+        (["tiny/joint", "--forget", "haze", "--method", "ssd", "--no-retain"], "ssd needs data of the retained tasks"),
+        (["quickstart"], "quickstart has no `unlearning:`"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_no_traceback(
+    store: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["unlearn", *arguments, "--out", str(store)])
+    told = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2 and words in told and "Traceback" not in told
