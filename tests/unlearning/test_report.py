@@ -1,0 +1,98 @@
+"""What the report says in words: over-forgotten, still known, harmed; and what it leaves open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cmtl_ir.analysis.unlearning import forgetting_table, in_words
+
+from cmtl_ir.statistics import Interval
+from cmtl_ir.unlearning.audit import Audit
+from cmtl_ir.unlearning.relearn import Relearning
+from cmtl_ir.unlearning.report import ORIGINAL, Measured, Report, figures, verdict
+
+IDENTITY = {"haze": 13.0, "rain": 17.0}
+BACK = Relearning([(0, 12.0), (5, 16.0)], 15.5)
+
+
+def measured(label: str, seed: int, haze: float, rain: float, back: Relearning | None = BACK) -> Measured:
+    """A model of these PSNR."""
+    scores = {"haze": haze, "rain": rain}
+    result = {"psnr": scores, "ssim": scores, "psnr_input": IDENTITY, "ssim_input": IDENTITY, "steps": 9}
+    audit = Audit({"haze": 0.1, "rain": 0.01}, Interval(0.5, 0.4, 0.6, 64), back)
+    return Measured(label, label, seed, Path(f"{label}-{seed}"), result, audit, 9, 1.0)
+
+
+def report(*methods: tuple[str, float, float], retrained: float | None = 12.0, seeds: int = 1) -> Report:
+    """The original restores haze at 18 dB and rain at 22, the retrained model rain at 23; then (label, haze, rain)."""
+    models = []
+    for seed in range(seeds):
+        models.append(measured(ORIGINAL, seed, 18.0, 22.0))
+        if retrained is not None:
+            models.append(measured("retrain", seed, retrained, 23.0))
+        models += [measured(label, seed, haze, rain) for label, haze, rain in methods]
+    references = {seed: None if retrained is None else f"retrain-{seed}" for seed in range(seeds)}
+    models.sort(key=lambda one: [ORIGINAL, "retrain", *(label for label, _, _ in methods)].index(one.label))
+    return Report("it", Path(), ("haze",), ("rain",), (), models, references, "cmtl-ir unlearn it", 100)
+
+
+@pytest.mark.parametrize(
+    ("haze", "rain", "words"),
+    [
+        (12.5, 22.0, []),
+        (11.1, 22.0, []),  # within 1 dB of the lower of 12 (retrained) and 13 (untouched)
+        (10.9, 22.0, ["over-forgotten: haze is 1.10 dB below the lower of the retrained model and the untouched"]),
+        (13.1, 22.0, ["still known: haze is 1.10 dB above the retrained model"]),
+        (12.5, 21.85, ["collateral damage: rain -0.15 dB against the original"]),
+        (12.5, 21.95, []),
+        (9.0, 10.0, ["over-forgotten", "collateral damage: rain -12.00 dB"]),
+    ],
+)
+def test_damage_is_said_in_words(haze: float, rain: float, words: list[str]) -> None:
+    said = verdict(report(("some", haze, rain)), "some")
+    assert len(said) == len(words) and all(part in whole for part, whole in zip(words, said, strict=True))
+
+
+def test_a_retrained_model_above_the_untouched_image_does_not_lift_the_mark() -> None:
+    said = verdict(report(("some", 11.9, 22.0), retrained=16.0), "some")
+    assert said == ["over-forgotten: haze is 1.10 dB below the lower of the retrained model and the untouched image"]
+
+
+def test_without_a_reference_the_untouched_image_is_the_mark_and_nothing_is_called_forgotten() -> None:
+    made = report(("low", 11.9, 22.0), ("high", 18.0, 22.0), retrained=None)
+    assert verdict(made, "low") == ["over-forgotten: haze is 1.10 dB below the untouched image"]
+    assert verdict(made, "high") == [] and "no reference for seed 0: nothing can be called forgotten" in in_words(made)
+    assert "cmtl-ir unlearn it" in in_words(made)
+
+
+def test_harm_and_gap_answer_two_questions() -> None:
+    made = report(("some", 12.5, 22.4))
+    one = made.of("some")[0]
+    assert made.harm(one, "rain") == pytest.approx(0.4) and made.gap(one, "rain") == pytest.approx(-0.6)
+    assert made.gap(one, "haze") == pytest.approx(0.5)
+    named = figures(made, one)
+    assert named["harm_db/rain"] == pytest.approx(0.4) and named["gap_db/rain"] == pytest.approx(-0.6)
+    assert named["relearning_steps"] == 5 and named["membership_auc"] == 0.5 and "harm_db/haze" not in named
+
+
+def test_the_original_is_judged_by_nobody() -> None:
+    assert verdict(report(), ORIGINAL) == []
+
+
+def test_the_table_has_every_figure_of_every_model_and_the_input_first() -> None:
+    table = forgetting_table(report(("some", 12.5, 21.0), seeds=3))
+    cells = {row[0].text: dict(zip(table.headings, (cell.text for cell in row), strict=True)) for row in table.rows}
+    assert list(cells) == ["(degraded input)", ORIGINAL, "retrain", "some"]
+    assert cells["(degraded input)"]["PSNR haze"].startswith("13.00") and cells["some"]["harm rain"].startswith("-1.00")
+    assert cells["retrain"]["gap haze"].startswith("0.00") and cells["some"]["distance forget"].startswith("25.50")
+    assert "collateral damage" in cells["some"]["in words"] and cells["some"]["relearning steps"].startswith("5")
+
+
+def test_a_budget_that_does_not_bring_it_back_is_an_inequality() -> None:
+    late = measured("late", 0, 12.0, 22.0, Relearning([(0, 10.0), (100, 12.0)], 15.5))
+    made = report()
+    made.models.append(late)
+    table = forgetting_table(made)
+    assert table.rows[-1][table.headings.index("relearning steps")].text == "> 100"
+    assert "relearning_steps" not in figures(made, late)
