@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -13,8 +13,10 @@ from cmtl_ir.analysis.search import best_so_far, undominated
 from optuna.distributions import FloatDistribution
 
 from cmtl_ir import cli, config, runs, yaml
+from cmtl_ir.errors import Pruned
 from cmtl_ir.search.config import Plan, SearchConfig
 from cmtl_ir.search.report import importances
+from cmtl_ir.search.scores import Report
 from cmtl_ir.tracking import local_uri, read_runs
 from tests import tiny
 
@@ -100,6 +102,60 @@ def test_a_trial_that_is_given_up_stops_on_the_way_and_its_run_can_go_on(tmp_pat
     assert trial["state"] == "pruned" and not stamps(tmp_path)
     (home,) = (tmp_path / "store").iterdir()
     assert [path.name for path in (home / "checkpoints").glob("step-*")] == ["step-000000003"]
+
+
+# ---------------------------------------------------------------------------------------- what the pruner sees
+
+
+class Told:
+    """A trial that a pruner gives up as soon as it is told of something worse than 20 dB."""
+
+    number = 7
+
+    def __init__(self) -> None:
+        self.values: list[tuple[float, int]] = []
+
+    def report(self, value: float, step: int) -> None:
+        self.values.append((value, step))
+
+    def should_prune(self) -> bool:
+        return self.values[-1][0] < 20
+
+
+def report_on(told: Told, before: list[float], **search: Any) -> Report:
+    block = SearchConfig.model_validate({"space": SPACE, "pruner": "MedianPruner", **search})
+    scores = [{"mean_psnr": value} for value in before]
+    return Report(cast(optuna.Trial, told), Plan("x", {}, {}, block), 100, scores)
+
+
+def curve(*values: float) -> list[dict[str, Any]]:
+    """A validation PSNR every 50 steps."""
+    return [{"step": 50 * n, "val": {"psnr": {"noise": v}}} for n, v in enumerate(values, start=1)]
+
+
+def test_on_the_way_the_pruner_sees_the_mean_over_the_seeds_so_far_and_each_point_once() -> None:
+    told = Told()
+    report = report_on(told, before=[30.0])
+    report.at_evaluation(curve(20.0))
+    report.at_evaluation(curve(20.0, 24.0))
+    assert told.values == [(25.0, 150), (27.0, 200)]
+
+
+def test_what_is_worse_stops_on_the_way_but_not_when_it_is_there_anyway() -> None:
+    with pytest.raises(Pruned, match="trial 7 at step 50"):
+        report_on(Told(), before=[]).at_evaluation(curve(10.0))
+    report_on(Told(), before=[]).at_evaluation(curve(10.0, 12.0))
+
+
+def test_pruned_on_seeds_the_pruner_sees_the_end_of_each_and_the_rest_are_not_trained() -> None:
+    told = Told()
+    report = report_on(told, before=[30.0], prune_on="seeds")
+    report.at_evaluation(curve(10.0))
+    report.at_the_end({}, [{"mean_psnr": 30.0}], last=False)
+    with pytest.raises(optuna.TrialPruned, match="after 2 seeds"):
+        report.at_the_end({}, [{"mean_psnr": 30.0}, {"mean_psnr": 19.0}], last=False)
+    report.at_the_end({}, [{"mean_psnr": 30.0}, {"mean_psnr": 19.0}, {"mean_psnr": 18.0}], last=True)
+    assert told.values == [(30.0, 0), (19.0, 1), (18.0, 2)]
 
 
 # ---------------------------------------------------------------------------------------- what is drawn of it
