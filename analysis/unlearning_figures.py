@@ -70,21 +70,27 @@ def _harm(axis: Any, report: Report) -> None:
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
     axis.set(xlabel="change against the original (dB)")
+    axis.set_title(f"retained tasks (dashed: {COLLATERAL_DB:g} dB of harm)")
     axis.legend(frameon=False)
 
 
 def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
-    """PSNR on fixed crops of training images while the task is trained again; the first seed's curves."""
+    """PSNR on fixed crops of training images while the task is trained again; the first seed's curves.
+
+    A curve ends in its method's marker, where the task is back or the budget spent.
+    """
     targets = []
     for label in report.labels:
         back = report.of(label)[0].audit.relearning
         if back is None:
             continue
         targets.append(back.target)
-        axis.plot(*zip(*back.curve, strict=True), marker=".", markersize=3, linewidth=1.2, **look[label])
+        axis.plot(*zip(*back.curve, strict=True), linewidth=1.2, **look[label])
+        axis.plot(*back.curve[-1], marker=marker(report.labels, label), markersize=5, color=look[label]["color"])
     for target in targets[:1]:
         axis.axhline(target, color="0.4", linewidth=0.8, dashes=(3, 2))
     axis.set(xlabel="steps of relearning", ylabel=f"PSNR of {', '.join(report.forget)} (dB)")
+    axis.set_title("trained on it again (dashed: known again)")
 
 
 def _cost(axis: Any, report: Report) -> None:
@@ -94,6 +100,7 @@ def _cost(axis: Any, report: Report) -> None:
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
     axis.set(xlabel="seconds")
+    axis.set_title("from the original to the result")
 
 
 # ------------------------------------------------------------------------------------------------- side by side
