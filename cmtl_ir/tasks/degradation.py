@@ -17,7 +17,6 @@ class Degradation(Part):
     """
 
     family: ClassVar[str] = "degradation"
-    needs_depth: ClassVar[bool] = False
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         """keys [B] int64 -> name -> [B, ...] drawn parameters."""

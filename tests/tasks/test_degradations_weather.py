@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from cmtl_ir.tasks.degradations.inpainting_mask import InpaintingMask
 from cmtl_ir.tasks.degradations.low_light import LowLight
 from cmtl_ir.tasks.degradations.rain_streaks import RainStreaks
 from cmtl_ir.tasks.degradations.rain_veil import RainVeil
+from cmtl_ir.tasks.images import DataError
 from tests.tasks.degradation_inputs import KEYS, PHOTO, grey, photo
 
 
@@ -29,6 +32,40 @@ def test_depth_is_within_its_range_and_smooth() -> None:
     assert depth.min() >= 0 and depth.max() <= 1
     assert (depth[:, :, 1:] - depth[:, :, :-1]).abs().max() < 0.03
     assert (depth.amax((1, 2, 3)) - depth.amin((1, 2, 3))).min() > 0.3
+
+
+def test_given_depth_is_stretched_over_the_image_and_seen_alike_by_crops(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 5)[None, None, :].repeat(3, 1)  # [1, 3, 5]: far at the right
+    np.save(tmp_path / "depths.npy", np.concatenate([ramp, ramp]))
+    part = Haze(depths=str(tmp_path / "depths.npy"), beta=(2, 2), airlight=(1, 1), cast=0)
+    clean, keys, origin, size = grey(0.0, 40, 60)
+    full = part(clean, keys, origin, size)
+    depth = ((torch.arange(60) + 0.5) / 60 * 5 - 0.5).clamp(0, 4) / 4
+    expected = (1 - torch.exp(-2 * depth)).expand_as(full)
+    torch.testing.assert_close(full, expected, atol=1e-6, rtol=1e-5)
+    assert torch.equal(
+        part(clean[..., 7:30, 11:50], keys, origin + torch.tensor([7, 11]), size), full[..., 7:30, 11:50]
+    )
+
+
+def test_depth_of_the_very_image_is_taken_as_it_is() -> None:
+    part = Haze(beta=(1, 1), airlight=(1, 1), cast=0)
+    clean, keys, origin, size = photo()
+    depth = torch.linspace(0, 3, clean.shape[2])[None, None, :, None].expand(1, 1, *clean.shape[2:])
+    hazy = part.degrade(clean, part.parameters(keys) | {"depth": depth}, keys, origin, size)
+    torch.testing.assert_close(hazy, (clean - 1) * torch.exp(-depth) + 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [(np.full((2, 2), 0.5), r"expected \[N, H, W\]"), (np.full((1, 2, 2), 7.0), "near.*far")]
+)
+def test_depths_that_are_none_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    path = tmp_path / "depths.npy"
+    with pytest.raises(DataError, match=r"depths\.npy: no \.npy array"):
+        Haze(depths=str(path))(*grey(0.5))
+    np.save(path, values)
+    with pytest.raises(DataError, match=message):
+        Haze(depths=str(path))(*grey(0.5))
 
 
 @pytest.mark.parametrize("angle", [-40.0, 0.0, 25.0])

@@ -42,6 +42,24 @@ def smooth(keys: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int], w
     return field / waves
 
 
+def stretched(maps: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Maps [B, H, W] laid over the full images, seen by their crops: [B, h, w]; bilinear, edges held.
+
+    Lines are blended one after another, never by a sum whose order may vary: crops see the bits of the full image.
+    """
+    for axis in (0, 1):
+        length = maps.shape[1 + axis]
+        place = (positions(origin, axis, shape[axis]) + 0.5) / size[:, axis, None] * length - 0.5  # [B, h] or [B, w]
+        place = place.clamp(0, length - 1)
+        lower = place.floor()
+        share, first = place - lower, lower.long()
+        second = (first + 1).clamp(max=length - 1)
+        wide = (len(maps), -1, maps.shape[2]) if axis == 0 else (len(maps), maps.shape[1], -1)
+        one, other = (maps.gather(1 + axis, line.unsqueeze(2 - axis).expand(wide)) for line in (first, second))
+        maps = one + (other - one) * share.unsqueeze(2 - axis)
+    return maps
+
+
 def drops(keys: Tensor, rows: Tensor, columns: Tensor, density: Tensor) -> Tensor:
     """Sparse random drops [B, h, w] int32: with probability density [B] a whole number 64 .. 255, else 0."""
     bits = lattice(keys, rows, columns)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
-from cmtl_ir.keyed import substream, uniform_between
+from cmtl_ir.keyed import integers, substream, uniform_between
 from cmtl_ir.registry import register
-from cmtl_ir.tasks.degradations._fields import positions, smooth
+from cmtl_ir.tasks.degradations._fields import positions, smooth, stretched
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
+from cmtl_ir.tasks.images import DataError
 
 
 @register
@@ -18,7 +23,9 @@ class Haze(Graded):
     """Atmospheric scattering I t + A (1 - t), t = exp(-beta d) (Koschmieder 1924; ranges of MiOIR, Kong et al. 2024).
 
     The depth d in [0, 1] is made up: a vertical ramp (far at the top) mixed with smooth waves, both functions of the
-    position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze.
+    position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze. Given depth
+    comes from `depths`, or belongs to the very image: as the parameter "depth" [B, 1, h, w], from Python.
+    RESIDE's indoor ranges (Li et al., TIP 2019): `{beta: [0.6, 1.8], airlight: [0.7, 1], cast: 0}`.
     """
 
     severities: ClassVar = {"beta": ((0.5, 0.5), (1.0, 1.0), (1.75, 1.75), (2.5, 2.5), (3.5, 3.5))}
@@ -31,19 +38,36 @@ class Haze(Graded):
     """Colour cast: every channel of A is moved by up to this much (ours; 0 gives grey haze)."""
     ramp: Range = (0.3, 0.7)
     """Share of the vertical ramp in the depth, the rest being waves (ours)."""
+    depths: str | None = None
+    """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from instead; each is stretched over the image."""
+
+    @model_serializer(mode="wrap")
+    def _only_given_depths(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `depths` where none are given: the field is younger than runs whose hash it must not change."""
+        fields: dict[str, Any] = as_usual(self)
+        return fields if self.depths is not None else {name: one for name, one in fields.items() if name != "depths"}
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         casts = uniform_between(substream(keys, "cast"), -self.cast, self.cast, (3,))
-        return {
+        depth = {"ramp": drawn(keys, "ramp", self.ramp)}
+        if self.depths is not None:
+            depth = {"map": integers(substream(keys, "map"), 0, len(stored_depths(self.depths)))}
+        return depth | {
             "beta": drawn(keys, "beta", self.beta),
             "airlight": (drawn(keys, "airlight", self.airlight)[:, None] + casts).clamp(0, 1),  # [B, 3]
-            "ramp": drawn(keys, "ramp", self.ramp),
         }
 
     def degrade(
         self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
     ) -> Tensor:
-        depth = self.depth(keys, parameters["ramp"], origin, size, (clean.shape[2], clean.shape[3]))
+        shape = (clean.shape[2], clean.shape[3])
+        if "depth" in parameters:
+            depth = parameters["depth"]
+        elif self.depths is not None:
+            maps = stored_depths(self.depths)[parameters["map"].cpu()]
+            depth = stretched(maps.to(clean.device), origin, size, shape)[:, None]
+        else:
+            depth = self.depth(keys, parameters["ramp"], origin, size, shape)
         transmission = torch.exp(depth * -spread(parameters["beta"]))  # [B, 1, h, w]
         airlight = parameters["airlight"][:, :, None, None]
         return ((clean - airlight) * transmission + airlight).clamp_(0, 1)
@@ -54,3 +78,15 @@ class Haze(Graded):
         height = 1 - (positions(origin, 0, shape[0]) + 0.5) / size[:, :1]  # [B, h]
         waves = smooth(substream(keys, "depth"), origin, size, shape) * 0.5 + 0.5
         return ((height * ramp[:, None])[:, :, None] + waves * (1 - ramp)[:, None, None])[:, None]
+
+
+@cache
+def stored_depths(path: str) -> Tensor:
+    """[N, H, W] float32 in [0, 1]. Raises DataError for whatever is no such array."""
+    try:
+        maps = np.load(Path(path).expanduser())
+    except (OSError, ValueError) as error:
+        raise DataError(f"haze.depths: {path}: no .npy array of numbers: {error}") from error
+    if maps.ndim != 3 or maps.size == 0 or not (maps.min() >= 0 and maps.max() <= 1):
+        raise DataError(f"haze.depths: {path}: expected [N, H, W] in 0 (near) .. 1 (far), found {list(maps.shape)}")
+    return torch.from_numpy(maps.astype(np.float32))
