@@ -6,17 +6,22 @@ A sample belongs to one row, so the graphs of the rows are disjoint: M row gradi
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cmtl_ir.distributed import Ranks
-from cmtl_ir.errors import UserError
+from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.grouped import grouped, probe
 from cmtl_ir.grouped_sink import Unsupported
+from cmtl_ir.registry import suggestion
+
+log = logging.getLogger("cmtl_ir")
 
 Engine = Literal["stream", "grouped"]
 Forward = Callable[[int, int], Any]
@@ -35,14 +40,13 @@ class RowGradients:
         model: nn.Module,
         rows: int,
         engine: Engine,
-        restrict: Callable[[str], bool] | None = None,
         micro_batch: int | None = None,
     ) -> None:
-        """`restrict`: which parameters, by name. `micro_batch`: at most so many samples a forward pass (stream only);
-        a row with more costs a second forward pass, without graph."""
-        kept = {n: p for n, p in model.named_parameters() if p.requires_grad and (restrict is None or restrict(n))}
+        """`micro_batch`: at most so many samples a forward pass (stream only); a row with more costs a second forward
+        pass, without graph."""
+        kept = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         if not kept:
-            raise ValueError("no parameter is trained: all are frozen or left out")
+            raise ValueError("no parameter is trained: all are frozen")
         self.names, self.parameters = tuple(kept), tuple(kept.values())
         self.offsets: dict[str, int] = {}
         self.size = 0  # P
@@ -56,6 +60,8 @@ class RowGradients:
         self._everywhere: Tensor | None = None
         self._probed = False
         self._coupling = list(_coupling_modules(model))
+        self._held = list(model.parameters())
+        self._buffers = [module._buffers for module in model.modules()]
         self._allocate(rows)
         self.update = self.buffer.new_zeros(self.size)  # [P]
         self.update_views = self._views(self.update)
@@ -71,6 +77,7 @@ class RowGradients:
                 return rows, self._grouped(forward, sizes, losses)
             except Unsupported as error:
                 self.fallback = str(error)
+                log.warning("row gradients go row by row (engine stream): %s", error)
         return rows, self.stream(forward, sizes, losses)
 
     def write_update(self, update: Tensor) -> None:
@@ -93,15 +100,43 @@ class RowGradients:
         self.reached = list(ranks.any(*self.reached))
         return ranks.sum(everywhere)
 
+    def constants(self) -> list[Tensor]:
+        """What the network holds, which is no sample's: all parameters, and the buffers as they are now."""
+        return [*self._held, *(buffer for own in self._buffers for buffer in own.values() if buffer is not None)]
+
     def flattened(self, tensors: Sequence[Tensor]) -> Tensor:
         """[P] in the layout of the rows, from one tensor a parameter."""
         flat = torch.empty_like(self.update)
         torch._foreach_copy_(self._views(flat), list(tensors))
         return flat
 
-    def gramian(self, rows: Tensor) -> Tensor:
-        """rows [M, P] -> rows @ rows.T [M, M], float64 on the CPU, in the rows' own units."""
-        return gramian(rows)
+    def gramian(self, rows: Tensor, columns: Sequence[slice] | None = None) -> Tensor:
+        """rows [M, P] -> rows @ rows.T [M, M], float64 on the CPU, in the rows' own units; of some columns only."""
+        if columns is None:
+            return gramian(rows)
+        nothing = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        return sum((gramian(rows[:, part]) for part in columns), nothing)
+
+    def columns(self, patterns: Sequence[str], field: str) -> list[slice]:
+        """Where the trained parameters of these names (shell patterns) are in a row; neighbours are joined.
+
+        Raises ConfigError, which names the field, for a pattern that no parameter of the model matches.
+        """
+        known = [name for name, _ in self.model.named_parameters()]
+        for pattern in patterns:
+            if not any(fnmatch(name, pattern) for name in known):
+                raise ConfigError(f"{field}: no parameter matches {pattern!r}; {suggestion(pattern, known)}")
+        found: list[slice] = []
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if any(fnmatch(name, pattern) for pattern in patterns):
+                start, stop = self.offsets[name], self.offsets[name] + parameter.numel()
+                joined = bool(found) and found[-1].stop == start
+                found[-1:] = [slice(found[-1].start, stop)] if joined else [*found[-1:], slice(start, stop)]
+        return found
+
+    def combined(self, weights: Tensor, rows: Tensor) -> Tensor:
+        """weights [M], rows [M, P] -> weights @ rows [P], in the buffer that `write_update` hands out."""
+        return torch.mv(rows.T, weights.to(rows), out=self.update)
 
     def _grouped(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
         if not self._probed:

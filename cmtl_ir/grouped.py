@@ -65,7 +65,7 @@ class Grouping(TorchFunctionMode):
         self.sink = sink
         self.tracked: dict[int, Tensor] = {id(parameter): parameter for parameter in engine.parameters}
         self.made: list[Made] = []
-        self.constants = {t.untyped_storage().data_ptr() for t in (*engine.model.buffers(), *engine.model.parameters())}
+        self.constants = {t.untyped_storage().data_ptr() for t in engine.constants()}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -73,7 +73,7 @@ class Grouping(TorchFunctionMode):
         kwargs = kwargs or {}
         tracked = self.tracked
         for value in (*args, *kwargs.values()) if kwargs else args:
-            if id(value) in tracked or (isinstance(value, list | tuple) and any(id(v) in tracked for v in value)):
+            if id(value) in tracked or (type(value) in LISTS and any(id(v) in tracked for v in value)):
                 return self._call(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -130,6 +130,7 @@ class Grouping(TorchFunctionMode):
                     self.sink.put_rows(id(source), source, pulled)
 
 
+LISTS = (list, tuple)
 EXPANDING = {"expand", "expand_as", "broadcast_to", "repeat"}
 
 

@@ -45,15 +45,14 @@ class Pointwise(Function):
         x, w, weight, bias = ctx.saved_tensors
         if ctx.image:
             grad, x = grad.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
-        shape, first = x.shape, x.shape[0]
-        grad, x = grad.reshape(first, -1, len(w)), x.reshape(first, -1, w.shape[1])  # [NB, L, O], [NB, L, I]
+        grads = ctx.sink.matrices(grad)
         if ctx.keys[0] is not None:
-            ctx.sink.put_outer(ctx.keys[0], weight, grad, x)
+            ctx.sink.put_outer(ctx.keys[0], weight, grads, ctx.sink.matrices(x))
         if ctx.keys[1] is not None:
-            ctx.sink.put_sums(ctx.keys[1], bias, grad, (1, 1, len(w)))
+            ctx.sink.put(ctx.keys[1], bias, [g.sum(1) for g in grads])
         dx = None
         if ctx.needs_input_grad[1]:
-            dx = (grad.reshape(-1, len(w)) @ w).view(shape)
+            dx = (grad.reshape(-1, len(w)) @ w).view(x.shape)
             dx = dx.permute(0, 3, 1, 2) if ctx.image else dx
         return None, dx, None, None, None, None
 
@@ -139,13 +138,12 @@ class LayerNorm(Function):
         shape, sink = x.shape[-ctx.rank :], ctx.sink
         grad = grad.contiguous()
 
-        def native(start: int, stop: int, *mask: bool) -> Any:
-            pieces = (part.narrow(0, start, stop - start) for part in (grad, x, mean, deviation))
-            g, data, *moments = pieces
-            return aten.native_layer_norm_backward(g, data, shape, *moments, weight, bias, mask)
+        def native(g: Tensor, data: Tensor, mean: Tensor, deviation: Tensor, *mask: bool) -> Any:
+            return aten.native_layer_norm_backward(g, data, shape, mean, deviation, weight, bias, mask)
 
         if x.numel() > sink.rows * ROW_BY_ROW:
-            own = [native(start, stop, False, True, True) for start, stop in sink.bounds_of(x)]
+            rows = zip(*([part[a:b] for a, b in sink.bounds_of(x)] for part in (grad, x, mean, deviation)), strict=True)
+            own = [native(*row, False, True, True) for row in rows]
             for key, tracked, pieces in zip(ctx.keys, (weight, bias), list(zip(*own, strict=True))[1:], strict=True):
                 if key is not None:
                     sink.put_rows(key, tracked, pieces)
@@ -155,7 +153,7 @@ class LayerNorm(Function):
                 sink.put_sums(ctx.keys[0], weight, torch.sub(x, mean).mul_(deviation).mul_(grad), kept)
             if ctx.keys[1] is not None:
                 sink.put_sums(ctx.keys[1], bias, grad, kept)
-        dx = native(0, len(x), True, False, False)[0] if ctx.needs_input_grad[1] else None
+        dx = native(grad, x, mean, deviation, True, False, False)[0] if ctx.needs_input_grad[1] else None
         return None, dx, None, None, None, None, None
 
 

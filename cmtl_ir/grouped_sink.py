@@ -39,13 +39,15 @@ class Sink:
                 self.runs[-1] = Run(last.first, last.rows + 1, last.start, size)
             else:
                 self.runs.append(Run(row, 1, sum(sizes[:row]), size))
-        self.blocks = {key: block[: self.rows] for key, block in blocks.items()}  # id -> [M, *shape], views of J
+        self.blocks = blocks  # id -> [M or more, *shape], views of J
         self.aside: dict[int, Tensor] = {}
         self.written: set[int] = set()
 
     def open(self, key: int, like: Tensor) -> tuple[Tensor, bool]:
         """The block [M, *shape] of a tracked tensor; True: something is there, add to it."""
         block = self.blocks.get(key)
+        if block is not None and len(block) > self.rows:
+            block = block[: self.rows]
         if block is None:
             block = self.aside.get(key)
             if block is None:
@@ -58,9 +60,9 @@ class Sink:
     def split(self, data: Tensor) -> list[Tensor]:
         """data [NB, ...] -> for every run, [rows, size * B, ...]."""
         rest = data.shape[1:]
-        if len(self.runs) == 1:
-            return [data.unflatten(0, (self.rows, -1))]
         each = data.shape[0] // self.samples
+        if len(self.runs) == 1:
+            return [data.reshape(self.rows, self.runs[0].size * each, *rest)]
         return [
             data.narrow(0, run.start * each, run.rows * run.size * each).reshape(run.rows, -1, *rest)
             for run in self.runs
@@ -96,12 +98,17 @@ class Sink:
         pieces = [part.flatten(1, -2).sum(1) if flat else part.sum((1, *extra)) for part in self.split(data)]
         self.put(key, tracked, pieces)
 
-    def put_outer(self, key: int, weight: Tensor, grad: Tensor, data: Tensor) -> None:
-        """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; grad [NB, L, O], data [NB, L, I]."""
+    def matrices(self, data: Tensor) -> list[Tensor]:
+        """data [NB, ..., C] -> for every run, [rows, L, C]: all positions of a row below one another."""
+        if len(self.runs) == 1:
+            return [data.reshape(self.rows, -1, data.shape[-1])]
+        return [part.flatten(1, -2) for part in self.split(data)]
+
+    def put_outer(self, key: int, weight: Tensor, grads: Sequence[Tensor], data: Sequence[Tensor]) -> None:
+        """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; of every run grad [rows, L, O], data [.., I]."""
         block, seen = self.open(key, weight)
-        block = block if block.dim() == 3 else block[..., 0, 0]
-        for target, g, x in zip(self._targets(block), self.split(grad), self.split(data), strict=True):
-            g, x = g.flatten(1, 2), x.flatten(1, 2)  # [rows, size L, O], [rows, size L, I]
+        block = block if block.dim() == 3 else block.flatten(2).squeeze(2)
+        for target, g, x in zip(self._targets(block), grads, data, strict=True):
             # Not straight into J: where rows lie P apart torch multiplies row by row, in up to three times the time.
             narrow = x.shape[2] < NARROW <= g.shape[2]
             product = torch.bmm(x.transpose(1, 2), g).transpose(1, 2) if narrow else torch.bmm(g.transpose(1, 2), x)

@@ -1,6 +1,6 @@
 """What the gradient of every row costs, as a ratio to one joint step, for K rows and P parameters.
 
-    python -m tests.benchmarks.gradients [--rounds 2] [--threads 2] [--goals] [--cpu]
+    python -m tests.benchmarks.gradients [--rounds 2] [--threads 2] [--goals] [--cpu] [--peers 5e6]
 
 stream, grouped: the engine, the Gramian, v @ J and `.grad`, that is, all that a Gramian method adds to a step.
 retain_graph: one joint forward pass and K backward passes; autojac: torchjd's Jacobian. Both stop at the row
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--goals", action="store_true", help="only the four settings with a goal, without the peers")
     parser.add_argument("--cpu", action="store_true", help="CPU seconds, for a machine that does other work besides")
+    parser.add_argument("--peers", type=float, default=1e9, help="largest P at which the two slow peers are measured")
     options = parser.parse_args()
     clock = time.process_time if options.cpu else time.perf_counter
     torch.set_num_threads(options.threads)
@@ -130,7 +131,7 @@ def main() -> None:
     for setting in GOALS if options.goals else GRID:
         case = Case(setting)
         ways = case.ways()
-        if options.goals:
+        if options.goals or case.size > options.peers:
             del ways["retain_graph"], ways["autojac"]
         seconds = interleaved(ways, options.rounds, clock)
         ratio = {name: f"{value / seconds['joint']:.2f}" for name, value in seconds.items()}
