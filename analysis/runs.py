@@ -77,6 +77,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "magnitude_similarity": "2 |g_a| |g_b| / (|g_a|^2 + |g_b|^2)",
         "curvature_bound": "(1 - cosine^2) |g_a - g_b|^2 / |g_a + g_b|^2",
         "displacement": "of a row with itself: <last weight change, g_a>; > 0 is harm",
+        "block": "of parameters (conflict.blocks of the experiment), or empty: the whole network",
     },
     "logged": {
         **RUN,
@@ -87,7 +88,7 @@ COLUMNS: dict[str, dict[str, str]] = {
 }
 TEXT = {
     "run", "label", "status", "curriculum", "parts", "timed", "device", "stage_end", "task", "stage_name", "variant",
-    "image", "row_a", "row_b", "metric",
+    "image", "row_a", "row_b", "block", "metric",
 }  # fmt: skip
 WHOLE = {"seed", "step", "stage", "own_stage"}
 
@@ -188,7 +189,12 @@ class Frames:
 
     @cached_property
     def conflict(self) -> pd.DataFrame:
-        """One row a pair of rows and logged step, of finished runs."""
+        """One row a pair of rows and logged step, of finished runs; over the whole network."""
+        return self.conflict_blocks[self.conflict_blocks["block"] == ""].reset_index(drop=True)
+
+    @cached_property
+    def conflict_blocks(self) -> pd.DataFrame:
+        """The same, and what was logged of single blocks of parameters."""
         return _frame("conflict", self._files("conflict.csv"))
 
     @cached_property

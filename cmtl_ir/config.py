@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cmtl_ir import yaml
 from cmtl_ir.errors import ConfigError
@@ -19,6 +27,7 @@ from cmtl_ir.strategy import Curriculum, Part, Retention, Schedule, Surgery, Wei
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.unlearning.config import UnlearningConfig, unlearning_from
 
+log = logging.getLogger("cmtl_ir")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 PARTS: dict[str, tuple[type[Part], str | None]] = {
     "curriculum": (Curriculum, "joint"),
@@ -84,6 +93,12 @@ class TrainingConfig(Record):
     """auto: bf16 autocast on a GPU that has it, else float32."""
     engine: Literal["auto", "stream", "grouped"] = "auto"
     """How per-row gradients are computed; auto: a fixed rule of device, sizes and parameters."""
+    micro_batch: int | None = Field(None, gt=0)
+    """At most so many samples in one pass, for batches that do not fit: gradients are gathered row by row and piece by
+    piece, at the price of a second forward pass of rows that have more; null: as many as there are."""
+    shared: list[str] | None = Field(None, min_length=1)
+    """Shell patterns of parameter names, as in `encoder*`: the rows are compared on these alone, and what a surgery
+    makes of it moves all parameters; null: on all. For methods that need no more than the Gramian."""
     compile: bool = False
     """torch.compile of the backbone (fixed patch size)."""
 
@@ -91,6 +106,20 @@ class TrainingConfig(Record):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _micro_batches_stream(self) -> TrainingConfig:
+        if self.micro_batch is not None and self.engine == "grouped":
+            raise ValueError("micro_batch goes row by row: engine cannot be grouped")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_asked_for(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `micro_batch` and `shared` where they are null: runs older than these fields keep their identity."""
+        return {key: value for key, value in handler(self).items() if key not in YOUNGER or value is not None}
+
+
+YOUNGER = ("micro_batch", "shared")
 
 
 class EvaluationConfig(Record):
@@ -110,6 +139,9 @@ class ConflictConfig(Record):
     every: int = Field(0, ge=0)
     """Steps between logged conflict statistics; 0: never. Part of a run's identity: a logged step updates from
     the very row gradients that it logs."""
+    blocks: dict[str, list[str]] | None = None
+    """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the same statistics for these
+    parameters alone, too. Not part of a run's identity: what is finished is not trained again for them."""
 
 
 class CheckpointConfig(Record):
@@ -135,6 +167,12 @@ class Strategy(Record):
     def resolved(self) -> dict[str, Any]:
         """Every part with all its fields, as plain data: what the run's identity is made of."""
         return {family: described(getattr(self, family)) for family in PARTS}
+
+    @property
+    def idle_weighting(self) -> bool:
+        """True: a weighting is asked for beside a surgery whose direction does not depend on it."""
+        kept = self.surgery is not None and self.surgery.keeps_direction
+        return kept and type(self.weighting) is not type(neutral().weighting)
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
         """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
@@ -290,7 +328,15 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     raw = with_overrides(read_raw(path), overrides)
     if "search" in raw:
         raise ConfigError(f"{path} is a search: `cmtl-ir search {name}` runs it")
-    return validate(raw, str(name))
+    experiment = validate(raw, str(name))
+    for label, strategy in experiment.strategies.items():
+        if strategy.surgery is not None and strategy.idle_weighting:
+            log.warning(
+                "strategies.%s: where the tasks' gradients are independent, the direction of %s does not depend on "
+                "task weights; %s changes the length of its steps alone",
+                *(label, strategy.surgery.called, strategy.weighting.called),
+            )
+    return experiment
 
 
 def validate(raw: Mapping[str, Any], source: str) -> Experiment:

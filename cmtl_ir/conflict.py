@@ -167,6 +167,7 @@ class PairRecord:
     magnitude_similarity: float | None
     curvature_bound: float | None
     displacement: float | None  # of a row with itself: <last step's weight change, g_a>; > 0 is harm
+    block: str = ""  # of parameters; empty: the whole network
 
 
 @dataclass
@@ -177,41 +178,48 @@ class ConflictLog:
     _by_pair: dict[tuple[str, ...], list[PairRecord]] = field(default_factory=dict, repr=False)
 
     def add(
-        self, step: int, names: Sequence[str], pieces: Sequence[tuple[int, int]], gramian: Any, displacement: Any = None
-    ) -> dict[str, float]:
+        self, step: int, names: Sequence[str], pieces: Sequence[tuple[int, int]], gramian: Any,
+        displacement: Any = None, block: str = "",
+    ) -> dict[str, float]:  # fmt: skip
         """Take in a step: `gramian` [H, H] of the pieces' mean gradients, `displacement` [H] -> metrics by name."""
         halves = np.asarray(gramian, dtype=np.float64)
         gather = gathering(len(names), pieces)
         rows = gather @ halves @ gather.T  # [K, K]
         moved = None if displacement is None else gather @ np.asarray(displacement, dtype=np.float64)
         tables = (rows, crossed_products(halves, len(names), pieces), cosines(rows), magnitude_similarity(rows))
-        new = _records(step, names, (*tables, curvature_bound(rows)), moved)
+        new = _records(step, names, (*tables, curvature_bound(rows)), moved, block)
         self._take(new)
-        return self._metrics(rows, new, moved)
+        return self._metrics(rows, new, moved, block)
 
-    def pair(self, a: str, b: str, crossed: bool = True, last: int | None = None) -> tuple[Array, Array, Array]:
+    def pair(
+        self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = ""
+    ) -> tuple[Array, Array, Array]:
         """(products, signals of a, signals of b), each [T]: steps where both rows were there in two halves."""
-        series = [self._by_pair.get(key, [])[-(last or 0) :] for key in (tuple(sorted((a, b))), (a, a), (b, b))]
+        keys = [(block, *sorted((a, b))), (block, a, a), (block, b, b)]
+        series = [self._by_pair.get(key, [])[-(last or 0) :] for key in keys]
         known = [{r.step: r for r in records if r.crossed is not None} for records in series]
         steps = [step for step in known[0] if step in known[1] and step in known[2]]
         tops = [known[0][step].crossed if crossed else known[0][step].product for step in steps]
         first, second = ([own[step].crossed for step in steps] for own in known[1:])
         return np.array(tops, np.float64), np.array(first, np.float64), np.array(second, np.float64)
 
-    def corrected(self, a: str, b: str, crossed: bool = True, last: int | None = None) -> CorrectedCosine:
+    def corrected(
+        self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = ""
+    ) -> CorrectedCosine:
         """The noise-corrected cosine of two rows over the whole log, or its last steps."""
-        return corrected_cosine(*self.pair(a, b, crossed, last))
+        return corrected_cosine(*self.pair(a, b, crossed, last, block))
 
-    def _metrics(self, rows: Array, new: Sequence[PairRecord], moved: Array | None) -> dict[str, float]:
-        values = {"conflict/rate": conflict_rate(rows), "conflict/condition": condition_number(rows)}
+    def _metrics(self, rows: Array, new: Sequence[PairRecord], moved: Array | None, block: str) -> dict[str, float]:
+        within = f".{block}" if block else ""
+        values = {f"conflict{within}/rate": conflict_rate(rows), f"conflict{within}/condition": condition_number(rows)}
         if moved is not None:
-            values["conflict/harm"] = harm(moved)
+            values[f"conflict{within}/harm"] = harm(moved)
         for record in new:
             pair = f"{record.row_a}.{record.row_b}".replace(":", ".")
             if record.row_a != record.row_b:
-                values[f"conflict/{pair}"] = math.nan if record.cosine is None else record.cosine
-                pooled = pooled_cosine(*self.pair(record.row_a, record.row_b, last=WINDOW))
-                values[f"conflict_corrected/{pair}"] = pooled
+                values[f"conflict{within}/{pair}"] = math.nan if record.cosine is None else record.cosine
+                pooled = pooled_cosine(*self.pair(record.row_a, record.row_b, last=WINDOW, block=block))
+                values[f"conflict_corrected{within}/{pair}"] = pooled
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def state(self) -> dict[str, Any]:
@@ -226,7 +234,7 @@ class ConflictLog:
     def _take(self, records: Sequence[PairRecord]) -> None:
         self.rows += records
         for record in records:
-            self._by_pair.setdefault((record.row_a, record.row_b), []).append(record)
+            self._by_pair.setdefault((record.block, record.row_a, record.row_b), []).append(record)
 
     def write(self, path: Path) -> Path:
         """A tidy table: one line a pair and step."""
@@ -237,7 +245,9 @@ class ConflictLog:
         return path
 
 
-def _records(step: int, names: Sequence[str], tables: Sequence[Array], moved: Array | None) -> list[PairRecord]:
+def _records(
+    step: int, names: Sequence[str], tables: Sequence[Array], moved: Array | None, block: str
+) -> list[PairRecord]:
     """One record a pair; `tables`: products, crossed, cosine, similarity, curvature, each [K, K]."""
     order = sorted(range(len(names)), key=lambda i: names[i])
     records = []
@@ -246,5 +256,6 @@ def _records(step: int, names: Sequence[str], tables: Sequence[Array], moved: Ar
             product, *others = (float(table[i, j]) for table in tables)
             crossed, cosine, similarity, curvature = (value if math.isfinite(value) else None for value in others)
             own = float(moved[i]) if moved is not None and i == j else None
-            records.append(PairRecord(step, names[i], names[j], product, crossed, cosine, similarity, curvature, own))
+            measured = (product, crossed, cosine, similarity, curvature, own)
+            records.append(PairRecord(step, names[i], names[j], *measured, block))
     return records

@@ -55,6 +55,7 @@ class Learner:
         """`ranks`: the processes that share each step's samples."""
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
         self.patch = experiment.data.patch
+        self.blocks = experiment.conflict.blocks or {}
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()

@@ -166,7 +166,10 @@ class Recorder:
         )
 
     def _log_conflict(self, step: int, result: StepResult) -> None:
-        self.sink.log(step, self.conflict.add(step, result.rows, result.pieces, result.gramian, result.displacement))
+        values = self.conflict.add(step, result.rows, result.pieces, result.gramian, result.displacement)
+        for block, gramian in result.blocks.items():
+            values |= self.conflict.add(step, result.rows, result.pieces, gramian, block=block)
+        self.sink.log(step, values)
 
     def evaluate(self, stage_end: str | None) -> None:
         """Score every task; one point of every curve, one row of R at a stage's end."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cmtl_ir.errors import UserError
 from cmtl_ir.gradients import RowGradients, refuse_coupling_over_ranks, sum_gradients
 from cmtl_ir.learner import Learner
 from cmtl_ir.optimization import sample_losses
@@ -65,6 +66,7 @@ class StepResult:
     pieces: list[tuple[int, int]] = field(default_factory=list)  # (row, samples) of each gradient below
     gramian: Tensor | None = None  # [pieces, pieces] float64, raw mean gradients
     displacement: Tensor | None = None  # [pieces] float64: <last step's weight change, gradient>
+    blocks: dict[str, Tensor] = field(default_factory=dict)  # the gramian of some parameters only, by the block's name
 
 
 def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int]) -> Drawn:
@@ -126,12 +128,13 @@ class Stepper:
         self.ranks = learner.ranks
         if self.ranks.count > 1:
             refuse_coupling_over_ranks(learner.model)
+        self.blocks, self.shared = _columns_asked_for(learner, self.tier, engine)
 
     def update(self, drawn: Drawn, context: StepContext, look: bool = False) -> StepResult:
         """Leave the step's gradient in `.grad`; `look`: log the row gradients, in halves, on the way."""
         if not drawn.rows:
             return StepResult([], torch.empty(0), torch.empty(0))
-        if self.tier == "losses" and not look:
+        if self.tier == "losses" and not look and self.learner.training.micro_batch is None:
             return self._joint(drawn, context)
         return self._by_row(drawn, context, look)
 
@@ -194,12 +197,14 @@ class Stepper:
         gradients, piece_losses = self._piece_gradients(drawn, pieces)
         gathering = _gathering(pieces, drawn.counts)  # [rows, pieces]
         losses = gathering @ piece_losses.double().cpu()
-        gramian = self.engine.gramian(gradients)
+        gramian = self.engine.gramian(gradients, self.shared)
         displacement = self._displacement(gradients) if look else None
         result = self._combine(drawn, context, gradients, gathering, losses, gathering @ gramian @ gathering.T)
         if look:
             result.pieces = [(row, stop - start) for row, start, stop in pieces]
-            result.gramian, result.displacement = gramian, displacement
+            result.gramian = gramian if self.shared is None else self.engine.gramian(gradients)
+            result.displacement = displacement
+            result.blocks = {name: self.engine.gramian(gradients, own) for name, own in self.blocks.items()}
         return result
 
     def _piece_gradients(self, drawn: Drawn, pieces: Sequence[Piece]) -> tuple[Tensor, Tensor]:
@@ -253,7 +258,7 @@ class Stepper:
                 rows = ((scale[:, None] * gathering[live]).to(gradients)) @ gradients
                 update = self.strategy.surgery.combine(rows, v, entered)
         if update is None:
-            update = ((v * scale) @ gathering[live]).to(gradients) @ gradients
+            update = self.engine.combined((v * scale) @ gathering[live], gradients)
         if self.strategy.retention is not None and entering < len(drawn.rows):
             memory = gathering[entering:].to(gradients) @ gradients
             projected = narrowed(context, range(entering, len(drawn.rows)))
@@ -266,6 +271,19 @@ def tier_of(learner: Learner, rows: Sequence[Row]) -> str:
     """The least tier that serves the parts in a stage of these rows."""
     needs = [getattr(part, "needs", "losses") for family, part in learner.parts().items() if family != "retention"]
     return max([*needs, "gramian" if any(row.projected for row in rows) else "losses"], key=TIERS.index)
+
+
+def _columns_asked_for(
+    learner: Learner, tier: str, engine: RowGradients | None
+) -> tuple[dict[str, list[slice]], list[slice] | None]:
+    """Columns of the blocks whose conflict is logged, and of the parameters that rows are compared on; None: all."""
+    patterns = learner.training.shared
+    if patterns is not None and tier == "rows":
+        raise UserError("training.shared: a surgery that works on the rows themselves takes them whole")
+    if engine is None:
+        return {}, None
+    blocks = {name: engine.columns(own, f"conflict.blocks.{name}") for name, own in learner.blocks.items()}
+    return blocks, None if patterns is None else engine.columns(patterns, "training.shared")
 
 
 def narrowed(context: StepContext, kept: Sequence[int]) -> StepContext:

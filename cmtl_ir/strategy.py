@@ -275,6 +275,11 @@ class Surgery(Part):
     family: ClassVar[str] = "surgery"
     needs: ClassVar[Tier] = "gramian"
 
+    @property
+    def keeps_direction(self) -> bool:
+        """True: where the rows are independent, positive task weights change the length of the update alone."""
+        return False
+
     def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
         """gramian [M, M], losses [M] (float64, CPU) -> v [M] (float64, CPU)."""
         raise TypeError(f"{type(self).__name__} does not say how rows are combined")

@@ -140,13 +140,14 @@ def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:
     """The row-gradient engine of a stage, when a part or the watcher needs one."""
     looks = any(watcher.looks_at(step) for step in _steps(learner))
-    if not rows or (tier_of(learner, rows) == "losses" and not looks):
+    micro_batch = learner.training.micro_batch
+    if not rows or (tier_of(learner, rows) == "losses" and not looks and micro_batch is None):
         return None
     per_row = learner.training.batch / len(rows)
     name: Any = learner.training.engine
     if name == "auto":
-        name = choose_engine(per_row, learner.patch)
-    return RowGradients(learner.model, (2 if looks else 1) * len(rows), name)
+        name = choose_engine(per_row, learner.patch) if micro_batch is None else "stream"
+    return RowGradients(learner.model, (2 if looks else 1) * len(rows), name, micro_batch)
 
 
 def _steps(learner: Learner) -> range:

@@ -149,13 +149,13 @@ def read_conflict(file: Path) -> ConflictLog:
     """The log that a run left in conflict.csv."""
     names = [one.name for one in fields(PairRecord)]
     with file.open(newline="") as opened:
-        rows = [[_value(name, row[name]) for name in names] for row in csv.DictReader(opened)]
+        rows = [[_value(name, row[name]) for name in names if name in row] for row in csv.DictReader(opened)]
     log = ConflictLog()
     log.load_state({"rows": rows})
     return log
 
 
 def _value(name: str, text: str) -> Any:
-    if name in ("row_a", "row_b"):
+    if name in ("row_a", "row_b", "block"):
         return text
     return int(text) if name == "step" else float(text) if text else None

@@ -19,6 +19,11 @@ class Config(GramianSurgery):
     mean, counted in state `guarded`.
     """
 
+    @property
+    def keeps_direction(self) -> bool:
+        """Yes: the directions of the rows decide."""
+        return True
+
     def solve(self, gramian: Array, context: StepContext) -> Array:
         """G [K, K] -> v [K]; zero rows get 0."""
         _, inverse = norms(gramian)

@@ -29,6 +29,11 @@ class Fairgrad(GramianSurgery):
     alpha: float = Field(default=1.0, gt=0.0)
     """1: proportional fairness (Nash-MTL); towards 0: the plain mean; large: max-min."""
 
+    @property
+    def keeps_direction(self) -> bool:
+        """At alpha 1, which is Nash-MTL."""
+        return self.alpha == 1.0
+
     def solve(self, gramian: Array, context: StepContext) -> Array:
         """G [K, K] -> v [K]; zero rows get 1/K."""
         v, ridged = alpha_fair(gramian, self.alpha)

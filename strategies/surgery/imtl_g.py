@@ -22,6 +22,11 @@ class ImtlG(GramianSurgery):
     cancellation: float = 0.01
     """Sum of the raw weights, as a share of the sum of their absolutes, at or below which the mean is taken."""
 
+    @property
+    def keeps_direction(self) -> bool:
+        """Yes: the directions of the rows decide."""
+        return True
+
     def solve(self, gramian: Array, context: StepContext) -> Array:
         """G [K, K] -> v [K]; zero rows get 0."""
         n, _ = norms(gramian)

@@ -25,6 +25,11 @@ class NashMtl(GramianSurgery):
     max_norm: float = Field(default=0.0, ge=0.0)
     """0: the length follows the gradients. Above: the published solution, of length sqrt K, clipped to this length."""
 
+    @property
+    def keeps_direction(self) -> bool:
+        """Yes: G w = 1 / w scales each row by itself."""
+        return True
+
     def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
         """gramian [K, K] -> v [K]."""
         v = super().weights(gramian, losses, context)
