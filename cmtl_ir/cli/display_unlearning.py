@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say
+from cmtl_ir.plans import Run
 from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
 from cmtl_ir.unlearning.requests import runs_of
 from cmtl_ir.unlearning.runs import Job
@@ -32,9 +33,16 @@ def _plan(jobs: Sequence[Job]) -> Table:
         table.add_column(column)
     for job in jobs:
         for one in runs_of(job):
-            steps = str(one.run.identity["training"]["steps"])
+            steps = str(_steps(one.run))
             table.add_row(escape(one.run.label), str(job.origin.seed), one.run.status, steps, str(one.run.folder))
     return table
+
+
+def _steps(run: Run) -> int:
+    """Optimizer steps of a run, less those that it takes over."""
+    known = getattr(run.strategy.curriculum, "stages", None)  # a method's program and an ensemble's parts know theirs
+    total = sum(stage.steps for stage in known()) if callable(known) else run.identity["training"]["steps"]
+    return total - getattr(run.begin, "step", 0)
 
 
 @contextmanager

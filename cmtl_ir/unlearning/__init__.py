@@ -43,6 +43,10 @@ class Program(Curriculum):
         program._stages = tuple(stages)
         return program
 
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them."""
+        return self._stages
+
     def next_stage(self, history: History) -> Stage | None:
         """The first that is not finished."""
         done = len(history.stages)
@@ -71,6 +75,11 @@ class Unlearner(Retention):
     def wants_retain(self) -> bool:
         """True when, with these fields, retained tasks' data are read."""
         return self.needs_retain
+
+    def without_retain(self) -> Self:
+        """The same method without data of the retained tasks, where a field `retain` can switch them off."""
+        able = "retain" in type(self).model_fields and not self.needs_retain
+        return self.model_copy(update={"retain": False}) if able else self
 
     def wants_target(self) -> bool:
         """True when it searches or stops at the retrained reference's forget PSNR (the identity's without one)."""

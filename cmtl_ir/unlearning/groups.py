@@ -20,9 +20,8 @@ from cmtl_ir.grouping.results import leave_results
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.identity import MEANING, hash_of
 from cmtl_ir.plans import Prepared, Run, claim_folder, merged_rows, prepare
-from cmtl_ir.registry import suggestion
 from cmtl_ir.tracking import Tracking
-from cmtl_ir.unlearning.origin import Origin, listed, origin_of
+from cmtl_ir.unlearning.origin import Origin, listed, never_had, origin_of
 
 NOTE = "forgotten"
 """Key of groups.json: tasks that the run no longer restores as such."""
@@ -38,10 +37,9 @@ def touched_members(folder: Path, forget: Sequence[str], out: Path, device: str)
     known = [task for task in plan["tasks"] if task not in plan.get(NOTE, ())]
     for task in forget:
         if task not in known:
-            raise UserError(
-                f"the run {label} never had {task!r}, or has forgotten it: {suggestion(task, known)}; "
-                f"it has {', '.join(known)}"
-            )
+            if task in plan.get(NOTE, ()):
+                raise UserError(f"the run {label} has forgotten {task!r} already; it has {', '.join(known)}")
+            raise never_had(label, task, known)
     if set(known) <= set(forget):
         raise UserError(f"{', '.join(forget)} is all that the run {label} has: forgetting it leaves nothing to keep")
     found = []

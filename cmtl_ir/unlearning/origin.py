@@ -116,9 +116,8 @@ def origin_of(folder: Path, file: Path, label: str, seed: int, called: str, out:
 
 def find_runs(run: str | Path, out: Path) -> list[Path]:
     """The folder of the finished run of that name; COMPARISON/LABEL names the run of every seed. Raises UserError."""
-    hashes = [row["hash"] for name, row in _rows(out) if name == str(run)]
-    names = [run] if len(hashes) < 2 else [out / "store" / hash_ for hash_ in hashes]
-    return [finished_run(str(name), out) for name in names]
+    seeds = [row["seed"] for name, row in _rows(out) if name == str(run)]
+    return [finished_run(name, out) for name in ([str(run)] if len(seeds) < 2 else [f"{run}/{s}" for s in seeds])]
 
 
 def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -135,24 +134,27 @@ def finished_run(name: str, out: Path) -> Path:
         if (folder / "result.json").is_file():
             return folder
     except UserError as error:
-        begun = _begun(name, out)
-        if begun is None:
+        if (unfinished := _unfinished(name, out)) is None:
             raise error from None
-        folder = begun
-    raise UserError(
-        f"the run {name!r} is not finished ({folder}): the command that started it, `cmtl-ir run FILE --out {out}`, "
-        "brings it to its end; only then can it forget"
-    )
+        raise unfinished from None
+    raise _unfinished(name, out) or UserError(f"the run in {folder} is not finished")
 
 
-def _begun(name: str, out: Path) -> Path | None:
-    """The folder of the one run that was begun under this name."""
+def _unfinished(name: str, out: Path) -> UserError | None:
+    """What to say of the one run that was begun under this name; None: there is none, or several."""
     found = {
-        out / "store" / row["hash"]
+        row["hash"]: (label, row["seed"])
         for label, row in _rows(out)
         if name in (label, f"{label}/{row['seed']}", str(out / "store" / row["hash"])) or row["hash"].startswith(name)
     }
-    return next(iter(found)) if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    ((hash_, (label, seed)),) = found.items()
+    asked = f"cmtl-ir run FILE --strategy {label.rpartition('/')[2]} --seed {seed} --out {out}"
+    return UserError(
+        f"the run {label}/{seed} is not finished ({out / 'store' / hash_}): `{asked}`, with the file of its "
+        "experiment, brings it to its end; only then can it forget. COMPARISON/LABEL/SEED names the run of one seed"
+    )
 
 
 def listed(file: Path, hash_: str) -> tuple[str, int]:
@@ -183,8 +185,17 @@ def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) 
     return config.validate({key: value for key, value in raw.items() if value is not None}, str(file))
 
 
+def never_had(run: str, task: str, kept: Sequence[str]) -> UserError:
+    """What to say of a task that is none of the run's."""
+    near = suggestion(task, list(kept))
+    guess = f"; {near}" if near.startswith("did you mean") else ""
+    return UserError(f"the run {run} never had {task!r}; it has {', '.join(kept)}{guess}")
+
+
 def check_request(origins: Sequence[Origin], forget: Sequence[str]) -> None:
     """Refuse to forget what a run never had, has forgotten, or all that it has. Raises UserError."""
+    if len(set(forget)) < len(forget):
+        raise UserError(f"a task is to be forgotten twice: {', '.join(forget)}")
     for origin in origins:
         for task in forget:
             if task in origin.forgotten:
@@ -192,8 +203,7 @@ def check_request(origins: Sequence[Origin], forget: Sequence[str]) -> None:
                     f"the run {origin.name} has forgotten {task!r} already; it has {', '.join(origin.kept)}"
                 )
             if task not in origin.kept:
-                near = suggestion(task, list(origin.kept))
-                raise UserError(f"the run {origin.name} never had {task!r}: {near}; it has {', '.join(origin.kept)}")
+                raise never_had(origin.name, task, origin.kept)
         if set(origin.kept) <= set(forget):
             raise UserError(
                 f"{', '.join(forget)} is all that the run {origin.name} has: forgetting it leaves nothing to keep. "

@@ -166,6 +166,8 @@ def prepare_jobs(
 ) -> list[Job]:
     """Every mistake that needs no training to be found is found here. The retrained reference comes first."""
     check_request(origins, forget)
+    if not use_retain:
+        methods = {label: method.without_retain() for label, method in methods.items()}
     jobs = [Job(one, label, method, tuple(forget), use_retain) for label, method in methods.items() for one in origins]
     for job in jobs:
         refuse_impossible(job)

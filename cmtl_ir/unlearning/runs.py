@@ -86,9 +86,10 @@ def refuse_impossible(job: Job) -> None:
     if not job.use_retain and job.method.wants_retain():
         free = "`retain: false`" if "retain" in type(job.method).model_fields and not job.method.needs_retain else ""
         way = f"set {free}" if free else "the methods `ascent` and `instance_wise` with `retain: false` need none"
+        own = f" ({job.label})" if job.label != job.method.called else ""
         raise UserError(
-            f"{job.label}: {job.method.called} needs data of the retained tasks ({', '.join(job.retained)}), and "
-            f"none are to be read; {way}"
+            f"{job.method.called}{own} needs data of the retained tasks ({', '.join(job.retained)}), and none are to "
+            f"be read; {way}"
         )
 
 

@@ -65,6 +65,10 @@ class Salun(Unlearner):
         """If the base does."""
         return self.base.wants_retain()
 
+    def without_retain(self) -> Self:
+        """The base without them."""
+        return self.model_copy(update={"base": self.base.without_retain()})
+
     def wants_target(self) -> bool:
         """If the base does."""
         return self.base.wants_target()

@@ -17,7 +17,7 @@ from cmtl_ir.mlflow_store import PARENT, connect
 from cmtl_ir.tracking import local_uri
 from cmtl_ir.unlearning.origin import Origin, find_origin
 from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
-from cmtl_ir.unlearning.requests import Forgetting, unlearn
+from cmtl_ir.unlearning.requests import Forgetting, prepare_jobs, unlearn
 from cmtl_ir.unlearning.runs import reference_folder, reference_identity
 from tests import tiny
 
@@ -45,7 +45,8 @@ def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: An
     ("run", "tasks", "words"),
     [
         ("tiny/joint", ["snow"], "never had 'snow'.*it has noise, rain, haze"),
-        ("tiny/joint", ["hase"], "never had 'hase'.*did you mean haze"),
+        ("tiny/joint", ["haze", "haze"], "a task is to be forgotten twice: haze, haze"),
+        ("tiny/joint", ["hase"], r"never had 'hase'; it has noise, rain, haze; did you mean haze\?"),
         ("tiny/joint", ["noise", "rain", "haze"], "is all that the run .* has: .* nothing to keep"),
         ("tiny/joined", ["haze"], "no finished run 'tiny/joined'.*tiny/joint/0"),
     ],
@@ -65,7 +66,7 @@ def test_a_run_that_is_not_finished_is_named_with_the_command_that_ends_it(out: 
     folder = find_origin("tiny/joint", out, "cpu").folder
     for file in ("result.json", "weights.safetensors"):
         (folder / file).unlink()
-    with pytest.raises(UserError, match=r"'tiny/joint' is not finished.*cmtl-ir run FILE"):
+    with pytest.raises(UserError, match=r"tiny/joint/0 is not finished.*cmtl-ir run FILE --strategy joint --seed 0"):
         unlearn("tiny/joint", ["haze"], FEW, out=out, device="cpu")
 
 
@@ -78,6 +79,13 @@ def test_a_method_that_needs_retain_data_says_so_when_it_may_not_read_them(joint
 def test_methods_that_need_no_retain_data_are_free_to_go(joint: Origin) -> None:
     for name, fields in (("ascent", {}), ("instance_wise", {"retain": False}), ("salun", {"base": "ascent"})):
         assert cases.plan(cases.job(joint, name, use_retain=False, **fields)).job.retained == ("noise", "rain")
+
+
+def test_no_retain_switches_off_what_can_be_switched_off(joint: Origin) -> None:
+    methods = {"published": cases.method("instance_wise"), "masked": cases.method("salun", base="instance_wise")}
+    jobs = prepare_jobs([joint], ["haze"], methods, use_retain=False)
+    assert [job.method.wants_retain() for job in jobs] == [False, False]
+    assert all(job.method.wants_retain() for job in prepare_jobs([joint], ["haze"], methods))
 
 
 def test_a_method_that_does_not_exist_and_steps_that_mean_nothing(store: Path) -> None:
