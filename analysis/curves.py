@@ -82,17 +82,21 @@ def _curves(
 ) -> list[Path]:
     if values.empty:
         return []
-    look = looks(study.frames.labels)
-    boundaries = {label: _boundaries(study, label) for label in study.labels}
+    look, drawn = looks(study.frames.labels), set(values.index.get_level_values("label"))
+    labels = [label for label in study.labels if label in drawn]
+    boundaries = {label: _boundaries(study, label) for label in labels}
     with house() as plots:
         figure, axes = panels(plots, len(study.frames.tasks))
         for axis, task in zip(axes, study.frames.tasks, strict=True):
-            for label in study.labels:
+            for label in labels:
                 own = {**look[label], "marker": marker(study.frames.labels, label)}
-                _line(axis, values, label, task, own, with_band=len(study.labels) <= BANDS)
+                _line(axis, values, label, task, own, with_band=len(labels) <= BANDS)
                 for step in boundaries[label]:
                     axis.axvline(step, color=look[label]["color"], linewidth=0.8, alpha=0.45, linestyle=(0, (2, 3)))
             ground(axis, task)
+            if task not in values.index.get_level_values("task"):
+                axis.set_yticks([])
+                axis.text(0.5, 0.6, "nothing measured yet", ha="center", color="0.35", transform=axis.transAxes)
             axis.set(title=task, xlabel="step", xlim=(0, max(study.frames.steps.values())))
         axes[0].set_ylabel(unit)
         legend_below(figure, axes[0])

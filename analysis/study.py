@@ -33,6 +33,10 @@ class Study:
         labels = fairness.competitors(frames)
         if not labels:
             raise UserError(" ".join([f"{frames.source.where}: no run has scores.", *fairness.missing(frames)[:1]]))
+        if baseline in frames.labels and baseline not in labels:
+            raise UserError(
+                f"--baseline {baseline!r} has no finished run that competes; those that have: {', '.join(labels)}"
+            )
         if baseline is not None and baseline not in labels:
             raise UserError(f"--baseline {baseline!r}: {suggestion(baseline, labels)}")
         return cls(frames, baseline or significance.default_baseline(frames), tuple(conflict_at))

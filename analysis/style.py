@@ -75,7 +75,7 @@ def legend_below(figure: Any, axis: Any, last: str = "") -> None:
     found = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == last)
     handles, names = [handle for handle, _ in found], [name for _, name in found]
     longest = max((len(name) for name in names), default=1)
-    across = max(1, int(figure.get_size_inches()[0] * 13 / (longest + 6)))
+    across = max(1, int(figure.get_size_inches()[0] * 11 / (longest + 6)))
     figure.legend(handles, names, loc="outside lower center", ncols=min(across, len(names)), frameon=False)
 
 

@@ -183,8 +183,12 @@ def _cost_notes(study: Study) -> list[str]:
         notes.append("Several devices: the times are not comparable.")
     if (cost["timed"] == "run").any():
         notes.append("ms per step is the wall time of a whole run, evaluations and checkpoints included, by its steps.")
+    else:
+        notes.append(
+            "ms per step is the wall time of the optimizer steps alone; what else the machine did shows in it."
+        )
     if cost["peak_memory_mb"].isna().all():
-        notes.append("Peak memory was not recorded.")
+        notes.append("Peak memory was not recorded (it is on CUDA devices only).")
     return notes
 
 

@@ -39,11 +39,11 @@ def _winner(study: Study) -> str:
     if study.reasons:
         return "Not ranked: these runs are not comparable (the reasons are listed above); each number stands by itself."
     means = measures.over_seeds(study.measures, "average", "label")
+    if not study.ranking:
+        return "Not ranked: no strategy has finished all its seeds; each number stands by itself."
     if len(study.ranking) < 2:
-        only = study.labels[0]
-        return (
-            f"{only} reaches a mean PSNR of {_db(means[only])}; there is no second finished strategy to compare with."
-        )
+        only = study.ranking[0]
+        return f"{only} reaches a mean PSNR of {_db(means[only])}; no second strategy has finished all its seeds."
     best, last = study.ranking[0], study.ranking[-1]
     told = f"{best} has the highest mean PSNR, {_db(means[best])}"
     told += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
@@ -84,7 +84,7 @@ def _significant(study: Study) -> list[str]:
         )
     else:
         silent = sum(not one.style for one in tested)
-        told.append(f"Of {len(tested)} tested differences to {study.baseline}, {silent} are not significant.")
+        told.append(f"Of {len(tested)} tested differences to {study.baseline}, {silent or 'none'} are not significant.")
     return told
 
 
@@ -115,6 +115,12 @@ def _p(value: float) -> str:
 
 
 def _listed(found: dict[tuple[str, str], Verdict]) -> str:
+    """Strategy by strategy; of very many only how many they are, and the largest difference."""
+    if len(found) > 2 * MOST:
+        label, task = max(found, key=lambda key: abs(found[key].difference.estimate))
+        most = f"{label}, {task} {found[label, task].difference.estimate:+.2f} dB"
+        strategies = len({label for label, _ in found})
+        return f"{len(found)} differences on tasks, of {strategies} strategies; the largest: {most} (all in the table)"
     by_label: dict[str, list[str]] = {}
     for (label, task), one in found.items():
         by_label.setdefault(label, []).append(f"{task} {one.difference.estimate:+.2f} dB")
@@ -154,10 +160,11 @@ def _cost(study: Study) -> str:
         return "What training cost is not recorded in this store."
     order = sorted(found, key=lambda label: found[label].estimate)
     cheap, dear = order[0], order[-1]
-    told = f"Cheapest: {cheap}, {1e3 * found[cheap].estimate:.0f} ms a step"
-    if cheap != dear:
-        told += f"; dearest: {dear}, {found[dear].estimate / found[cheap].estimate:.2f} times that"
-    return told + "."
+    milliseconds, times = 1e3 * found[cheap].estimate, found[dear].estimate / found[cheap].estimate
+    if times < 1.005 and len(order) > 1:
+        return f"All strategies cost the same, {milliseconds:.0f} ms a step."
+    told = f"Cheapest: {cheap}, {milliseconds:.0f} ms a step"
+    return f"{told}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{told}."
 
 
 def _caveats(study: Study) -> list[str]:

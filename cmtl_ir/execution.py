@@ -136,12 +136,15 @@ def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Ev
         "curve": recorder.curve,
         "steps": learner.step,
         "seconds": recorder.seconds,
+        "step_seconds": recorder.meter.seconds,
+        "peak_memory_bytes": recorder.meter.peak,
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         "environment": environment(learner.device),
     }
     temporary = run.folder / "result.json.writing"
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(run.folder / "result.json")
+    tracker.artifact(run.folder / "result.json")
 
 
 def _tags(device: torch.device) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cmtl_ir.conflict import ConflictLog
 from cmtl_ir.errors import Diverged, Interrupted, Pruned, TrainingError
 from cmtl_ir.evaluation import Evaluator, task_means
 from cmtl_ir.learner import Learner
+from cmtl_ir.meter import Meter
 from cmtl_ir.step import NonFinite, StepResult
 from cmtl_ir.strategy import Stage
 
@@ -64,6 +65,7 @@ class Recorder:
         self.pending: list[tuple[StepResult, float]] = []
         self.conflict = ConflictLog()
         self.seconds, self._since = 0.0, time.monotonic()
+        self.meter = Meter(learner.device)
         self._stop: str | None = None
 
     # ------------------------------------------------------------------------------------- the watcher's part
@@ -73,10 +75,12 @@ class Recorder:
         return self.every["conflict"] > 0 and step % self.every["conflict"] == 0
 
     def stage_started(self, learner: Learner, stage: Stage) -> None:
-        """Nothing to do: the curve marks the ends."""
+        """The curve marks the ends; steps begin here."""
+        self.meter.resume()
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
         """Collect, and log, evaluate or save where it is due."""
+        self.meter.pause()
         step = learner.step
         self.pending.append((result, rate))
         if result.gramian is not None:
@@ -99,6 +103,7 @@ class Recorder:
             )
         if evaluate_now:
             self._judged()
+        self.meter.resume()
 
     def stage_ended(self, learner: Learner, stage: Stage) -> None:
         """The stage's result: scores on every task, and a checkpoint of its own to start other stages from."""
@@ -217,6 +222,7 @@ class Recorder:
             "scores": self.scores,
             "conflict": self.conflict.state(),
             "seconds": self.seconds,
+            "meter": self.meter.state(),
             "pending": [_to_tree(*one) for one in self.pending],
         }
         checkpoint.save(
@@ -234,6 +240,8 @@ class Recorder:
         self.curve, self.scores = recorded["curve"], recorded["scores"]
         self.conflict.load_state(recorded["conflict"])
         self.seconds = recorded["seconds"]
+        if "meter" in recorded:
+            self.meter.load_state(recorded["meter"])
         self.pending = [_from_tree(one) for one in recorded["pending"]]
 
     def check(self) -> None:

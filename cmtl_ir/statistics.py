@@ -111,6 +111,8 @@ def _wilcoxon(scores: ArrayLike, baseline: ArrayLike, comparisons: int) -> Compa
     difference = ours - theirs
     differing = difference[difference != 0]
     n, median = len(differing), float(np.median(difference)) if len(difference) else math.nan
+    if len(difference) and not n:
+        return Comparison(0, median, math.nan, math.nan, "no image differs")
     if reason := _trouble(differing, "images that differ", smallest_sample(comparisons)):
         return Comparison(n, median, math.nan, math.nan, reason)
     from scipy import stats

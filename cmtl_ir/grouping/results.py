@@ -54,6 +54,7 @@ def leave_results(
     temporary = run.folder / "result.json.writing"
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(run.folder / "result.json")
+    tracker.artifact(run.folder / "result.json")
 
 
 def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -67,7 +68,7 @@ def _like_any_run(
     """What every result.json has. Forgetting is that of the group's run which serves the task."""
     serving = {task: results[model.serving(task)] for task in model.tasks}
     stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
-    val = None
+    val, steps_alone = None, [one.get("step_seconds") for one in results]
     if all(result["val"] for result in results):
         val = {metric: {t: one["val"][metric][t] for t, one in serving.items()} for metric in ("psnr", "ssim")}
     return {
@@ -83,6 +84,8 @@ def _like_any_run(
         "curve": [point],
         "steps": point["step"],
         "seconds": sum(result["seconds"] for result in results),
+        "step_seconds": sum(steps_alone) if None not in steps_alone else None,
+        "peak_memory_bytes": max(one.get("peak_memory_bytes") or 0 for one in results) or None,
     }
 
 

@@ -10,10 +10,11 @@ import pytest
 from cmtl_ir.analysis import sources
 from cmtl_ir.analysis.runs import COLUMNS, Frames, opened
 
-from cmtl_ir import mlflow_store
+from cmtl_ir import mlflow_store, tracking
 from cmtl_ir.cli import main
 from cmtl_ir.errors import UserError
 from tests.analysis import forged
+from tests.benchmarks.frames import fill, statements
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -55,15 +56,31 @@ def test_a_copied_store_tells_what_the_folder_tells_and_is_not_written_to(traine
     uri = mlflow_store.sqlite_uri(tmp_path / "mlflow.db")
     here, there = Frames.of_folder(trained), Frames.of_store(uri, "tiny")
     for name in COLUMNS:
-        order = [c for c in COLUMNS[name] if COLUMNS[name][c] and c not in ("seconds", "seconds_per_step")]
-        order = [c for c in order if c not in ("parameters", "timed", "device")]  # of result.json, which no store has
+        order = list(COLUMNS[name])
         frames = [getattr(one, name)[order].sort_values(order, ignore_index=True) for one in (here, there)]
         pd.testing.assert_frame_equal(*frames)
+    assert (there.cost["seconds"] > 0).all() and set(there.cost["timed"]) == {"steps"}
     assert there.labels == here.labels and there.experiment == here.experiment
     file = there.members[0].file("per_image.csv")
     assert file is not None and tmp_path in file.parents
     answer = sources.log_files(uri, "tiny", {"report": [tmp_path / "mlflow.db"]})
     assert answer.startswith("not logged: ") and "is a copy" in answer
+
+
+def test_many_runs_are_read_with_as_many_statements_as_few(tmp_path: Path) -> None:
+    """60 runs or 2 out of 300: a round trip a run would show."""
+    database = tmp_path / "mlflow.db"
+    uri = mlflow_store.sqlite_uri(database)
+    tracking.Tracking(uri, tmp_path).parent("mine", {}, "name: mine")
+    experiment = mlflow_store.connect(uri).get_experiment_by_name(mlflow_store.EXPERIMENT)
+    fill(database, int(experiment.experiment_id), runs=300, compared=60, points=2)
+    counts = {}
+    for comparison, runs in (("mine", 60), ("other5", 2)):
+        with statements() as sent:
+            read = tracking.read_runs(uri, comparison)
+        assert len(read["runs"]) == runs == read["curves"]["run"].nunique()
+        counts[comparison] = len(sent)
+    assert counts["mine"] == counts["other5"] > 0
 
 
 def test_a_store_without_the_comparison_lists_what_it_has(trained: Path) -> None:

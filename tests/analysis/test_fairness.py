@@ -78,6 +78,13 @@ def test_a_strategy_with_a_seed_missing_is_shown_but_not_ranked(tmp_path: Path) 
     assert f"`cmtl-ir run {folder / 'experiment.yaml'} --out {tmp_path}`" in told
 
 
+def test_a_winner_needs_a_second_whole_strategy(tmp_path: Path) -> None:
+    one = forged.comparison(tmp_path / "one", FINAL, unfinished=[("joint", 1)])
+    assert words.summary(study_of(one))[1].startswith("pcgrad reaches a mean PSNR of 25.75 ±")
+    none = forged.comparison(tmp_path / "none", FINAL, unfinished=[("joint", 1), ("pcgrad", 0)])
+    assert words.summary(study_of(none))[1].startswith("Not ranked: no strategy has finished all its seeds")
+
+
 def test_a_missing_reference_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
     folder = forged.comparison(tmp_path, FINAL)
     (told,) = study_of(folder).missing
@@ -97,6 +104,12 @@ def test_nothing_finished_is_an_answer_with_the_way_out(tmp_path: Path) -> None:
 def test_an_unknown_baseline_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean pcgrad"):
         Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL)), "pcgrd")
+
+
+def test_a_baseline_without_a_finished_run_is_said_to_have_none(tmp_path: Path) -> None:
+    folder = forged.comparison(tmp_path, FINAL, unfinished=[("pcgrad", 0), ("pcgrad", 1)])
+    with pytest.raises(UserError, match="'pcgrad' has no finished run that competes; those that have: joint"):
+        Study.of(Frames.of_folder(folder), "pcgrad")
 
 
 def test_one_seed_is_marked_as_one_seed(tmp_path: Path) -> None:

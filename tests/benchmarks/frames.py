@@ -9,6 +9,8 @@ import argparse
 import sqlite3
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cmtl_ir.analysis.runs import Frames
@@ -55,13 +57,41 @@ def main() -> None:
         experiment = mlflow_store.connect(uri).get_experiment_by_name(mlflow_store.EXPERIMENT)
         fill(database, int(experiment.experiment_id), given.runs, given.compared, given.points)
         print(f"{given.runs:,} runs, {database.stat().st_size / 1e6:,.0f} MB")
-        started = time.perf_counter()
-        read = tracking.read_runs(uri, "mine")
-        seconds = time.perf_counter() - started
-        print(f"read_runs: {len(read['runs']):,} runs, {len(read['curves']):,} points: {seconds:.1f} s")
-        started = time.perf_counter()
-        frames = Frames.of_store(uri, "mine")
-        print(f"Frames: {len(frames.logged):,} rows logged: {time.perf_counter() - started:.1f} s")
+        with statements() as sent, timed() as took:
+            read = tracking.read_runs(uri, "mine")
+        print(
+            f"read_runs: {len(read['runs']):,} runs, {len(read['curves']):,} points: {took()}, {len(sent)} statements"
+        )
+        with statements() as sent, timed() as took:
+            frames = Frames.of_store(uri, "mine")
+            rows = len(frames.logged)
+        print(f"Frames.of_store: {rows:,} rows logged: {took()}, {len(sent)} statements")
+
+
+@contextmanager
+def timed() -> Iterator[Callable[[], str]]:
+    """Gives a function that says how long the block took."""
+    wall, processor = time.perf_counter(), time.process_time()
+    found: list[float] = []
+    yield lambda: f"{found[0]:.1f} s ({found[1]:.1f} s of processor time)"
+    found += [time.perf_counter() - wall, time.process_time() - processor]
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """The SQL statements that are sent meanwhile: few, whatever the number of runs."""
+    import sqlalchemy
+
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        sent.append(statement)
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.engine.Engine, "before_cursor_execute", note)
 
 
 if __name__ == "__main__":
