@@ -20,10 +20,14 @@ PROBE = 1 << 40
 PROBE_CROPS = 32
 
 
+def untouched(restored: Any, batch: Batch) -> Any:
+    """The degraded images in the place of a backbone's output, or of each of its outputs."""
+    return [batch.degraded] * len(restored) if isinstance(restored, list | tuple) else batch.degraded
+
+
 def identity_losses(learner: Learner, restored: Any, batch: Batch) -> Tensor:
     """[B]: what leaving the images alone would cost: m_i = loss(x_i, y_i)."""
-    outputs = [batch.degraded] * len(restored) if isinstance(restored, list | tuple) else batch.degraded
-    return learner.sample_losses(outputs, batch)
+    return learner.sample_losses(untouched(restored, batch), batch)
 
 
 @torch.no_grad()

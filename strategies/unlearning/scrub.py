@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
+from cmtl_ir.probe import untouched
 from cmtl_ir.registry import register
 from cmtl_ir.strategy import Batch, Learner, Row, RowLoss, Stage
 
@@ -62,6 +63,6 @@ def away(distance: RowLoss) -> RowLoss:
     """[B]: |distance of the input - distance of the output|, both to the teacher's answer."""
 
     def loss(restored: Any, batch: Batch) -> Tensor:
-        return (distance(batch.degraded, batch) - distance(restored, batch)).abs()
+        return (distance(untouched(restored, batch), batch) - distance(restored, batch)).abs()
 
     return loss

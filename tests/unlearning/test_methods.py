@@ -9,8 +9,9 @@ import pytest
 import torch
 from cmtl_ir.strategies.unlearning._dampen import dampened
 from cmtl_ir.strategies.unlearning._pgd import adversarial, lengths, start, within
+from cmtl_ir.strategies.unlearning._rows import own_input, towards
 from cmtl_ir.strategies.unlearning.influence import solve
-from cmtl_ir.strategies.unlearning.scrub import Scrub
+from cmtl_ir.strategies.unlearning.scrub import Scrub, away
 from torch import Tensor, nn
 
 from cmtl_ir import checkpoint
@@ -276,6 +277,18 @@ def test_scrub_alternates_and_lowers_its_rate_after_the_named_epochs() -> None:
     rates = {stage.name: stage.rate for stage in stages}
     assert [round(rates[f"min{n}"], 6) for n in (5, 6, 8, 9, 10)] == [1.0, 0.1, 0.1, 0.01, 0.001]
     assert sum(stage.steps for stage in stages) == 260 and len(stages) == 13
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_scrub_s_far_point_is_the_input_for_every_output_of_a_backbone(
+    haze: tuple[Learner, Batch, nn.Module], outputs: int
+) -> None:
+    learner, batch, _ = haze
+    answers = torch.zeros_like(batch.clean)
+    loss = away(towards(learner, lambda batch: answers))
+    as_they_came, far = [batch.degraded] * outputs, [2 * batch.degraded] * outputs
+    assert float(loss(as_they_came if outputs > 1 else own_input(batch), batch).max()) == 0.0
+    assert torch.allclose(loss(far, batch), outputs * batch.degraded.abs().mean((1, 2, 3)))
 
 
 def test_fisher_noise_is_the_same_again_and_none_without_alpha(joint: Origin) -> None:
