@@ -116,7 +116,7 @@ class RunTracker:
             return True
         log.warning(
             "not all of the run in %s has reached %s; everything is kept in that folder. When the store is back: "
-            "from cmtl_ir.tracking import deliver; deliver(%r)", self.folder, self.delivery.uri, str(self.folder),
+            "cmtl-ir sync %s", self.folder, self.delivery.uri, self.folder,
         )  # fmt: skip
         return False
 

@@ -16,7 +16,7 @@ from cmtl_ir.environment import environment
 from cmtl_ir.errors import TrainingError, UserError
 from cmtl_ir.evaluation import Evaluator, task_means
 from cmtl_ir.learner import Learner
-from cmtl_ir.plans import Prepared, Run
+from cmtl_ir.plans import Ahead, Prepared, Run
 from cmtl_ir.recorder import Judge, Progress, Recorder
 from cmtl_ir.step import NonFinite
 from cmtl_ir.tracking import RunTracker, Tracking
@@ -31,8 +31,12 @@ def execute(
     progress: Progress | None,
     judge: Judge | None = None,
     wait: bool = False,
+    ahead: Ahead | None = None,
 ) -> None:
-    """Bring one run to its end, from wherever it stands. If another process is at it: leave with a word, or `wait`."""
+    """Bring one run to its end, from wherever it stands. If another process is at it: leave with a word, or `wait`.
+
+    `ahead`: trains the groups of a grouped run side by side.
+    """
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / "lock", timeout=-1 if wait else 0):
@@ -52,7 +56,7 @@ def execute(
                 elif run.strategy.grouping is not None:
                     from cmtl_ir.grouping.runs import train_groups
 
-                    train_groups(run, prepared, tracking, parent, tracker, progress, execute)
+                    train_groups(run, prepared, tracking, parent, tracker, progress, execute, ahead)
                 else:
                     _train(run, prepared, tracker, progress, judge)
             except BaseException as error:

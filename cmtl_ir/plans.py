@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock
 
 from cmtl_ir import checkpoint, yaml
 from cmtl_ir.config import Experiment, Strategy
@@ -97,6 +98,10 @@ class Prepared:
     device: torch.device
 
 
+Ahead = Callable[[Sequence[tuple[Run, Prepared]]], None]
+"""Brings several runs to their end at once, as `workers.several` does."""
+
+
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
     """Find the data and plan the runs; every mistake that needs no training to be found is found here."""
     chosen = pick_device(device)
@@ -157,15 +162,21 @@ def claim_folder(experiment: Experiment, out: Path, fresh: bool = False) -> Path
                 "the tables (finished runs stay in the store)"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    temporary = folder / f".experiment.yaml.{os.getpid()}"
+    temporary.write_text(text)
+    temporary.replace(file)  # whole, for others of this comparison read it now
     return folder
 
 
-def merged_rows(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of an earlier call with those of this one: label and seed name a row."""
-    before = json.loads(file.read_text()) if file.is_file() else []
-    by_name = {(row["label"], row["seed"]): row for row in [*before, *rows]}
-    return list(by_name.values())
+def list_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows to a comparison's runs.json, which others may be adding to: label and seed name a row."""
+    file = folder / "runs.json"
+    with FileLock(folder / "runs.lock", timeout=60):
+        before = json.loads(file.read_text()) if file.is_file() else []
+        by_name = {(row["label"], row["seed"]): row for row in [*before, *rows]}
+        temporary = folder / ".runs.json.writing"
+        temporary.write_text(json.dumps(list(by_name.values()), indent=1))
+        temporary.replace(file)
 
 
 def set_aside(folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cmtl_ir import yaml
@@ -11,7 +11,7 @@ from cmtl_ir.config import Experiment
 from cmtl_ir.distributed import current
 from cmtl_ir.errors import TrainingError
 from cmtl_ir.execution import execute
-from cmtl_ir.plans import Comparison, Prepared, Run, claim_folder, merged_rows, prepare, set_aside
+from cmtl_ir.plans import Ahead, Comparison, Prepared, Run, claim_folder, list_runs, prepare, set_aside
 from cmtl_ir.recorder import Progress
 from cmtl_ir.tracking import Tracking
 
@@ -44,16 +44,14 @@ def run(
     tracking = Tracking(tracking_uri, prepared.out)
     parent = tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
     listed = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
-    (folder / "runs.json").write_text(json.dumps(merged_rows(folder / "runs.json", listed), indent=1))
+    list_runs(folder, listed)
     for one in prepared.runs if fresh else ():
         for folder_of_it in one.folders:
             set_aside(folder_of_it)
     ranks.wait()
     failures = in_turn(prepared, tracking, parent, progress, only_finished=apart)
     if apart:
-        from cmtl_ir.workers import side_by_side
-
-        failures |= side_by_side(prepared, tracking, parent, progress, workers, ray)
+        failures |= _apart(prepared, tracking, parent, progress, workers, ray)
     return Comparison(experiment, folder, prepared.runs, failures, tracking, parent)
 
 
@@ -63,14 +61,43 @@ def in_turn(
     parent: str,
     progress: Callable[[Run], Progress] | None = None,
     only_finished: bool = False,
+    ahead: Ahead | None = None,
 ) -> dict[str, str]:
-    """Bring the runs to their end one after the other, or only list those that are; name of a run -> why it failed."""
+    """Bring the runs to their end one after the other, or only list those that are; name of a run -> why it failed.
+
+    `ahead`: trains the groups of a grouped run side by side.
+    """
     failures: dict[str, str] = {}
     for one in prepared.runs:
         if only_finished and one.status != "finished":
             continue
         try:
-            execute(one, prepared, tracking, parent, progress(one) if progress else None)
+            execute(one, prepared, tracking, parent, progress(one) if progress else None, ahead=ahead)
         except TrainingError as error:
             failures[one.name] = str(error)
     return failures
+
+
+def _apart(
+    prepared: Prepared,
+    tracking: Tracking,
+    parent: str,
+    progress: Callable[[Run], Progress] | None,
+    workers: int,
+    ray: str | None,
+) -> dict[str, str]:
+    """All unfinished runs in processes of their own. Where that leaves workers idle, so are the groups of grouped ones.
+
+    A grouped run whose groups are trained apart is planned and scored here.
+    """
+    from cmtl_ir.workers import several, side_by_side
+
+    def ahead(groups: Sequence[tuple[Run, Prepared]]) -> None:
+        if failed := several(groups, tracking, parent, progress, workers, ray):
+            raise TrainingError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+
+    unfinished = [one for one in prepared.runs if one.status != "finished"]
+    here = [one for one in unfinished if one.strategy.grouping is not None and len(unfinished) < workers]
+    rest = [one for one in unfinished if one not in here]
+    failures = side_by_side(replace(prepared, runs=rest), tracking, parent, progress, workers, ray) if rest else {}
+    return failures | in_turn(replace(prepared, runs=here), tracking, parent, progress, ahead=ahead)

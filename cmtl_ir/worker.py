@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def train_run(job: Mapping[str, Any]) -> None:
 
     experiment = config.validate(job["experiment"], "the job")
     prepared = plans.prepare(experiment, Path(job["out"]), job["device"])
-    (run,) = prepared.runs
+    run = replace(prepared.runs[0], label=job["label"])
     if run.hash != job["hash"]:
         raise RuntimeError(f"the job is of run {job['hash']}, but here its data and experiment make it {run.hash}")
     tracking = Tracking(job["tracking_uri"], prepared.out)
@@ -39,7 +40,15 @@ def take_trials(job: Mapping[str, Any]) -> None:
     studies.work(Plan.of(job["plan"]), Path(job["out"]), job["device"], job["tracking_uri"])
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any]], None]] = {"run": train_run, "search": take_trials}
+def forget(job: Mapping[str, Any]) -> None:
+    """Make a finished run forget by one method."""
+    from cmtl_ir.unlearning.apart import bring_to_its_end
+    from cmtl_ir.unlearning.requests import fulfil, runs_of
+
+    bring_to_its_end(job, runs_of, fulfil)
+
+
+KINDS: dict[str, Callable[[Mapping[str, Any]], None]] = {"run": train_run, "search": take_trials, "unlearn": forget}
 
 
 def main() -> None:

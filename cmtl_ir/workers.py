@@ -64,10 +64,22 @@ def side_by_side(
     ray: str | None = None,
 ) -> dict[str, str]:
     """Bring all unfinished runs to their end, `workers` at once. Name of a run -> why it failed."""
-    jobs = [_job_of(run, prepared, tracking, parent, progress) for run in prepared.runs if run.status != "finished"]
+    return several([(run, prepared) for run in prepared.runs], tracking, parent, progress, workers, ray)
+
+
+def several(
+    runs: Sequence[tuple[Run, Prepared]],
+    tracking: Tracking,
+    parent: str,
+    progress: Callable[[Run], Progress] | None,
+    workers: int,
+    ray: str | None = None,
+) -> dict[str, str]:
+    """The same for runs that do not belong to one experiment."""
+    jobs = [_job_of(run, of, tracking, parent, progress) for run, of in runs if run.status != "finished"]
     if not jobs:
         return {}
-    with starter(workers, str(prepared.device), ray) as start:
+    with starter(workers, str(runs[0][1].device), ray) as start:
         return work_off(jobs, workers, start)
 
 
@@ -78,6 +90,7 @@ def _job_of(
     payload = {
         "kind": "run",
         "experiment": prepared.experiment.model_copy(update=only).resolved(),
+        "label": run.label,
         "hash": run.hash,
         "out": str(prepared.out.resolve()),
         "device": str(prepared.device),

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from cmtl_ir.errors import UserError
 from cmtl_ir.search.queue import FREE, OWNER, PLACE, REASON, SUPERFLUOUS, Queue, TrialFailed, given_up
+from cmtl_ir.search.study import ByNumber
 
 PLACES = 8
 WORK = """
@@ -99,6 +100,32 @@ def test_a_trial_that_died_between_being_taken_and_being_marked_is_found(tmp_pat
     queue.study.ask()  # a process that dies right here leaves no mark
     queue.work_off(lambda trial: [0.0])
     assert places(queue.study, TrialState.COMPLETE) == list(range(PLACES))
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: Optuna marks nothing."""
+
+
+def test_a_dead_trial_of_a_sampler_that_has_tried_everything_is_taken_up(tmp_path: Path) -> None:
+    def objective(trial: optuna.Trial) -> list[float]:
+        value = trial.suggest_categorical("x", list(range(PLACES)))
+        if trial.number == PLACES - 1:
+            raise Killed
+        return [float(value)]
+
+    def exhaustive() -> Queue:
+        study = open_study(tmp_path, "journal")
+        study.sampler = ByNumber(lambda seed: optuna.samplers.BruteForceSampler(seed=seed), 0)
+        return Queue(study, PLACES, tmp_path)
+
+    dying = exhaustive()
+    with pytest.raises(Killed):
+        dying.work_off(objective)
+    dying.leave()
+    queue = exhaustive()
+    queue.work_off(objective)
+    complete = queue.study.get_trials(states=(TrialState.COMPLETE,))
+    assert sorted(trial.params["x"] for trial in complete) == list(range(PLACES))
 
 
 def test_a_setting_that_kills_its_process_is_given_up_after_its_retries(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_away_at_the_end_leaves_all_for_later(tmp_path: Path, caplog: pytest.Log
     train(tracker, 0, 30, deliver_every=99)
     tracker.text("hello", "notes/a.md")
     assert not tracker.finish("KILLED") and store.points == []
-    assert "deliver" in caplog.text and str(tmp_path / "run") in caplog.text
+    assert f"cmtl-ir sync {tmp_path / 'run'}" in caplog.text
     store.away = False
     opened(store, tmp_path / "run").deliver()
     assert store.history() == unbroken(tmp_path / "unbroken")

@@ -24,9 +24,12 @@ from cmtl_ir.config import merged
 from cmtl_ir.errors import Interrupted, UserError
 from cmtl_ir.plans import Comparison, Run
 from cmtl_ir.tracking import Tracking
+from cmtl_ir.unlearning.origin import find_origin
+from cmtl_ir.unlearning.requests import Asked, fulfil_all
 from cmtl_ir.workers import RESTARTS, Attempt, Job, LocalProcess, environment_of, work_off
 from tests import tiny
 from tests.test_runs import final_weights, journal
+from tests.unlearning import cases
 
 STRATEGIES: dict[str, Any] = {"joint": {}, "pcgrad": {"surgery": "pcgrad"}}
 WILD = {"weighting": {"name": "manual", "by_task": {"noise": 1e40, "rain": 1.0, "haze": 1.0}, "normalise": "raw"}}
@@ -226,7 +229,7 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
     codes = {name: [process.returncode for process in listed] for name, listed in processes.items()}
     assert codes == {"joint, seed 0": [-signal.SIGKILL, 0], "pcgrad, seed 0": [0], "wild, seed 0": [0]}
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of \S+ is not a finite number", said), said
+    assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of .+ is not a finite number", said), said
     trained = runs.prepare(tiny.experiment(STRATEGIES, **OVER), tmp_path, "cpu").runs
     done = replace(serial, runs=trained)
     one, two = final_weights(serial), final_weights(done)
@@ -275,6 +278,31 @@ def test_ctrl_c_stops_all_workers_with_a_checkpoint(
     assert "the same command goes on" in said and sorted(processes) == ["joint, seed 0", "pcgrad, seed 0"]
     homes = [file.parent for file in (tmp_path / "store").glob("*/metrics.jsonl")]
     assert homes and all(newest_step(home / "checkpoints") is not None for home in homes)
+
+
+def test_the_groups_of_a_grouped_run_are_trained_side_by_side(
+    tmp_path: Path, processes: dict[str, list[subprocess.Popen[str]]]
+) -> None:
+    groups = {"name": "manual", "groups": [["noise", "haze"], ["rain"]], "routing": "oracle"}
+    made = tiny.experiment({"told": {"grouping": groups}}, **tiny.merged(OVER, {"training": {"steps": 6}}))
+    done = runs.run(made, tmp_path, "cpu", workers=2)
+    assert not done.failures and sorted(processes) == ["told/noise+haze, seed 0", "told/rain, seed 0"]
+    with one_thread():
+        alone = runs.run(made, tmp_path / "alone", "cpu")
+    one, two = ([folder / "weights.safetensors" for folder in each.runs[0].folders[1:]] for each in (alone, done))
+    assert len(one) == 2 and [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+
+
+def test_the_methods_of_an_unlearning_table_are_tried_side_by_side(
+    serial: Comparison, processes: dict[str, list[subprocess.Popen[str]]]
+) -> None:
+    out = serial.folder.parent
+    jobs = [cases.job(find_origin("tiny/joint", out, "cpu"), name, **cases.FEW[name]) for name in ("scrub", "ssd")]
+    (made,) = fulfil_all([], [Asked([jobs[0].origin], jobs)], ["haze"], out, workers=2).requests
+    assert not made.failures and sorted(processes) == ["scrub, seed 0", "ssd, seed 0"]
+    with one_thread():
+        for done in made.done:
+            assert tiny.same(cases.weights_in(done.run), tiny.weights(cases.forgotten(done.job)))
 
 
 # ----------------------------------------------------------------------------------------------------- on Ray

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmtl_ir.cli.options import Device, DryRun, Fresh, Offline, Out, Set, TrackingUri, experiments
+from cmtl_ir.cli.options import (
+    Device,
+    DryRun,
+    Fresh,
+    Offline,
+    Out,
+    Ray,
+    Set,
+    TrackingUri,
+    Workers,
+    experiments,
+)
 
 if TYPE_CHECKING:
     from cmtl_ir.unlearning.requests import Asked
@@ -46,6 +57,8 @@ def unlearn(
     out: Out = Path("runs"),
     tracking_uri: TrackingUri = None,
     offline: Offline = False,
+    workers: Workers = 1,
+    ray: Ray = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -62,7 +75,7 @@ def unlearn(
         return
     with live() as bars:
         uri = None if offline else tracking_uri
-        answer = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run)
+        answer = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run, workers, ray)
     for made in answer.requests:
         with shown.measuring() as told:
             report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)

@@ -17,7 +17,7 @@ from cmtl_ir.grouping.crew import Crew, Execute
 from cmtl_ir.grouping.probe import RunProbe
 from cmtl_ir.grouping.results import leave_results
 from cmtl_ir.grouping.router import GroupedModel
-from cmtl_ir.plans import Prepared, Run
+from cmtl_ir.plans import Ahead, Prepared, Run
 from cmtl_ir.recorder import Progress
 from cmtl_ir.tracking import RunTracker, Tracking
 
@@ -49,10 +49,11 @@ def train_groups(
     tracker: RunTracker,
     progress: Progress | None,
     execute: Execute,
+    ahead: Ahead | None = None,
 ) -> None:
     """Bring a grouped run to its end: what is finished of it is skipped, what was killed goes on.
 
-    `execute`: brings one of its ordinary runs to its end.
+    `execute`: brings one of its ordinary runs to its end; `ahead`: all of its groups' runs at once, before that.
     """
     assert run.strategy.grouping is not None
     started = time.monotonic()
@@ -65,7 +66,10 @@ def train_groups(
         groups = ordered(work.grouping.plan(list(crew.tasks), work.probe), list(crew.tasks))
         counts = shared_steps(groups, prepared.experiment.training.steps, work.grouping.steps)
         _say_steps(work, groups, counts)
-        members = [_member(work, group, steps) for group, steps in zip(groups, counts, strict=True)]
+        planned = [_member(work, group, steps) for group, steps in zip(groups, counts, strict=True)]
+        if ahead is not None:
+            ahead(planned)
+        members = [crew.finished(one, own, counts=True) for one, own in planned]
         model = _leave_plan(work, groups, counts, members)
     finally:
         (run.folder / "uses.json").write_text(json.dumps(crew.used))
@@ -82,11 +86,10 @@ def _say_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -
         )
 
 
-def _member(work: _Grouped, group: Group, steps: int) -> Run:
-    """One group's ordinary run, finished."""
+def _member(work: _Grouped, group: Group, steps: int) -> tuple[Run, Prepared]:
+    """One group's ordinary run."""
     strategy = work.run.strategy.model_copy(update={"grouping": None})
-    run, prepared = work.crew.run(group.tasks, strategy, steps, "groups")
-    return work.crew.finished(run, prepared, counts=True)
+    return work.crew.run(group.tasks, strategy, steps, "groups")
 
 
 def _leave_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], members: Sequence[Run]) -> GroupedModel:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import optuna
-from filelock import FileLock
 from optuna.study import Study
 from optuna.trial import Trial
 
@@ -195,10 +193,8 @@ class Trials:
 
     def _list(self, listed: Sequence[Run]) -> None:
         """In runs.json, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
-        file = self.out / self.plan.name / "runs.json"
-        rows: list[dict[str, Any]] = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
-        with FileLock(file.with_suffix(".lock"), timeout=60):
-            file.write_text(json.dumps(plans.merged_rows(file, rows), indent=1))
+        rows = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
+        plans.list_runs(self.out / self.plan.name, rows)
 
 
 def tag_name(parameter: str) -> str:

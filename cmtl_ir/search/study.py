@@ -141,8 +141,9 @@ class ByNumber(BaseSampler):
         self._of(trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """See Optuna."""
-        self._of(trial).after_trial(study, trial, state, values)
+        """See Optuna; not of trials that died: where these are found, there is no loop for a sampler to stop."""
+        if state != TrialState.FAIL:
+            self._of(trial).after_trial(study, trial, state, values)
 
 
 def sampler_of(plan: Plan) -> BaseSampler:

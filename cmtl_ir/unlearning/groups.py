@@ -19,7 +19,7 @@ from cmtl_ir.finished import GROUPS
 from cmtl_ir.grouping.results import leave_results
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.identity import MEANING, hash_of
-from cmtl_ir.plans import Prepared, Run, claim_folder, merged_rows, prepare
+from cmtl_ir.plans import Prepared, Run, claim_folder, list_runs, prepare
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning.origin import Origin, listed, never_had, origin_of
 
@@ -68,7 +68,7 @@ def put_together(
             run = _run(method, folder, forget, plan, prepared)
             _bring_to_end(run, plan, prepared, tracking, parent)
             row = {"label": method, "seed": seed, "hash": run.hash, "parent": folder.name}
-            (home / "runs.json").write_text(json.dumps(merged_rows(home / "runs.json", [row]), indent=1))
+            list_runs(home, [row])
             made.append(run.folder)
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from cmtl_ir.finished import is_grouped
 from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import shown
 from cmtl_ir.parts import Problem
-from cmtl_ir.plans import Run, claim_folder, merged_rows, prepare, set_aside
+from cmtl_ir.plans import Run, claim_folder, list_runs, prepare, set_aside
 from cmtl_ir.recorder import Progress
 from cmtl_ir.registry import suggestion
 from cmtl_ir.tracking import Tracking
@@ -146,9 +145,18 @@ def fulfil_all(
     fresh: bool = False,
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
+    workers: int = 1,
+    ray: str | None = None,
 ) -> Answer:
-    """Fulfil every request; put grouped runs together again."""
-    made = [fulfil(one.origins, one.jobs, out, fresh, tracking_uri, progress) for one in asked]
+    """Fulfil every request, with `workers` methods at once or on a Ray cluster; put grouped runs together again."""
+    made, apart = [], workers > 1 or ray is not None
+    for one in asked:
+        failures: dict[str, str] = {}
+        if apart:
+            from cmtl_ir.unlearning.apart import side_by_side
+
+            failures = side_by_side(one.jobs, runs_of, out, fresh, tracking_uri, progress, workers, ray)
+        made.append(fulfil(one.origins, one.jobs, out, fresh and not apart, tracking_uri, progress, failures))
     grouped = list[Path]()
     for folder in filter(is_grouped, folders):
         replaced: dict[str, dict[str, str]] = {} if asked else {"deleted": {}}
@@ -187,25 +195,28 @@ def fulfil(
     fresh: bool = False,
     tracking_uri: str | None = None,
     progress: Callable[[Run], Progress] | None = None,
+    failures: Mapping[str, str] | None = None,
+    wait: bool = False,
 ) -> Forgetting:
-    """Run the jobs, one after the other."""
+    """Run the jobs, one after the other, but those that have failed: `job.name` -> why. `wait` for other processes."""
     forget, first = jobs[0].forget, origins[0]
     name = comparison_name(first, forget)
     experiment = first.experiment.model_copy(update={"name": name, "seeds": [one.seed for one in origins]})
     folder, tracking = claim_folder(experiment, out), Tracking(tracking_uri, out)
     parent = tracking.parent(name, {}, yaml.dump(experiment.resolved()))
-    made = Forgetting(name, folder, forget, list(origins), [], tracking, parent)
-    for job in jobs:
+    made = Forgetting(name, folder, forget, list(origins), [], tracking, parent, dict(failures or {}))
+    for job in (one for one in jobs if one.name not in made.failures):
         try:
             planned = runs_of(job)
             for one in planned:
                 if fresh:
                     set_aside(one.run.folder)
-                execute(one.run, one.prepared, made.tracking, mlflow_parent(made, job), _shown(one, progress))
+                bar = _shown(one, progress)
+                execute(one.run, one.prepared, made.tracking, mlflow_parent(made, job), bar, wait=wait)
             made.done.append(Done(job, planned))
             _note(made.folder, made.done[-1])
         except TrainingError as error:
-            made.failures[f"{job.label}, seed {job.origin.seed}"] = str(error)
+            made.failures[job.name] = str(error)
     return made
 
 
@@ -217,8 +228,7 @@ def _note(folder: Path, done: Done) -> None:
     """The comparison's list of runs: what the report is made of, and what `RUN` may name."""
     job, run = done.job, done.run
     row = {"label": job.label, "seed": run.seed, "hash": run.hash, "parent": job.origin.hash}
-    file = folder / "runs.json"
-    file.write_text(json.dumps(merged_rows(file, [row]), indent=1))
+    list_runs(folder, [row])
 
 
 def mlflow_parent(made: Forgetting, job: Job) -> str:

@@ -30,6 +30,11 @@ class Job:
     """False: the retained tasks' data are not to be read."""
 
     @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.label}, seed {self.origin.seed}"
+
+    @property
     def forgotten(self) -> tuple[str, ...]:
         """Everything forgotten once this is done, in the order of the requests."""
         return (*self.origin.forgotten, *self.forget)

@@ -1,0 +1,97 @@
+"""The jobs of a request in processes of their own; whoever asks afterwards finds them done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir import workers
+from cmtl_ir.config import described
+from cmtl_ir.errors import TrainingError
+from cmtl_ir.follow import Follower
+from cmtl_ir.plans import Run, set_aside
+from cmtl_ir.recorder import Progress
+from cmtl_ir.tracking import Tracking
+from cmtl_ir.unlearning import Rerun
+from cmtl_ir.unlearning.config import methods_from
+from cmtl_ir.unlearning.origin import origin_of
+from cmtl_ir.unlearning.runs import Job, Planned
+
+RunsOf = Callable[[Job], list[Planned]]
+
+
+def side_by_side(
+    jobs: Sequence[Job],
+    runs_of: RunsOf,
+    out: Path,
+    fresh: bool,
+    tracking_uri: str | None,
+    progress: Callable[[Run], Progress] | None,
+    slots: int,
+    ray: str | None,
+) -> dict[str, str]:
+    """Bring the jobs to their end, `slots` at once; name of a job -> why it failed.
+
+    The retrained reference comes first, alone: others stop at its scores, and are named by it.
+    """
+    failures: dict[str, str] = {}
+    device = str(jobs[0].origin.prepared.device)
+    first = [job for job in jobs if isinstance(job.method, Rerun) and job.method.is_reference]
+    for wave in (first, [job for job in jobs if job not in first]):
+        listed = []
+        for job in wave:
+            planned = runs_of(job)
+            for one in planned if fresh else ():
+                set_aside(one.run.folder)
+            if planned[-1].run.status != "finished":
+                listed.append(_job_of(job, planned[-1].run, out, device, tracking_uri, progress))
+        if listed:
+            with workers.starter(slots, device, ray) as start:
+                failures |= workers.work_off(listed, slots, start)
+    return failures
+
+
+def _job_of(
+    job: Job, run: Run, out: Path, device: str, tracking_uri: str | None, progress: Callable[[Run], Progress] | None
+) -> workers.Job:
+    origin = job.origin
+    payload = {
+        "kind": "unlearn",
+        "folder": str(origin.folder.resolve()),
+        "file": str((out / origin.comparison / "experiment.yaml").resolve()),
+        **{name: getattr(origin, name) for name in ("seed", "called")},
+        "origin": origin.label,
+        "label": job.label,
+        "method": described(job.method),
+        "forget": list(job.forget),
+        "use_retain": job.use_retain,
+        "hash": run.hash,
+        "out": str(out.resolve()),
+        "device": device,
+        "tracking_uri": Tracking(tracking_uri, out).uri,
+    }
+    made = workers.Job(job.name, payload, run.folder / "log.txt", run.hash)
+    if progress is not None:
+        made.look = Follower(run, progress).look
+    return made
+
+
+def job_of(payload: Mapping[str, Any]) -> Job:
+    """What `side_by_side` made the payload of."""
+    origin = origin_of(
+        Path(payload["folder"]), Path(payload["file"]), payload["origin"], payload["seed"], payload["called"],
+        Path(payload["out"]), payload["device"],
+    )  # fmt: skip
+    method = methods_from({payload["label"]: payload["method"]}, [])[payload["label"]]
+    return Job(origin, payload["label"], method, tuple(payload["forget"]), payload["use_retain"])
+
+
+def bring_to_its_end(payload: Mapping[str, Any], runs_of: RunsOf, fulfil: Callable[..., Any]) -> None:
+    """What a worker does. Raises TrainingError where the method failed."""
+    job = job_of(payload)
+    if (found := runs_of(job)[-1].run.hash) != payload["hash"]:
+        raise RuntimeError(f"the job is of run {payload['hash']}, but here its data and method make it {found}")
+    made = fulfil([job.origin], [job], Path(payload["out"]), tracking_uri=payload["tracking_uri"], wait=True)
+    for reason in made.failures.values():
+        raise TrainingError(reason)
