@@ -172,6 +172,17 @@ def test_every_request_s_run_is_a_child_of_the_run_that_it_changes(out: Path) ->
     assert client.get_run(Delivery.read(first).run_id).data.tags["cmtl_ir.forgotten"] == "haze"
 
 
+def test_an_ensemble_forgets_again_by_deleting_a_second_model_or_as_one_network(out: Path) -> None:
+    by_task = {"sisa": cases.method("sisa", shard_by="task")}
+    first = forget(out, "tiny/joint", ["haze"], by_task).done[0]
+    second = forget(out, "tiny.joint-without-haze/sisa", ["rain"], by_task | FEW)
+    parts = [[planned.run.hash for planned in one.runs[:-1]] for one in (first, second.done[0])]
+    assert len(parts[0]) == 2 and parts[1] == parts[0][:1]  # noise remains, and is not trained again
+    assert [one.job.forgotten for one in second.done] == [("haze", "rain")] * 2
+    header = checkpoint.load_weights(second.done[1].run.folder / "weights.safetensors")[1]
+    assert json.loads(header["backbone"])["name"] == "ensemble"
+
+
 # --------------------------------------------------------------------------------------------------- the command
 
 
