@@ -229,6 +229,7 @@ def notes(report: Report) -> list[str]:
         "the retrained model's is the target. The tasks share clean images: it says little about a whole task",
         f"relearning: steps of training on the forgotten task alone until it is within {TOLERANCE_DB} dB of the "
         f"original, {report.budget} at most; the retrained model's own is the measure",
+        "steps and seconds: from the original to the result, all that had to be trained and scored for it",
     ]
     if report.before:
         said.append(f"forgotten before: {', '.join(report.before)}; the retrained model never saw them either")
