@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -35,6 +36,8 @@ class Profile:
 
     backbone: str
     parameters: int
+    unused: int
+    """Parameters among them that no pass reads: they exist so that the authors' weights load strictly."""
     multiply_adds: int
     """For one image."""
     milliseconds: float
@@ -57,7 +60,16 @@ def profile(fields: Mapping[str, Any], side: int, device: torch.device) -> Profi
     while len(times) < REPEATS and sum(times) < PATIENCE:
         times.append(_seconds(model, image, task))
     count = _count_of(fields, model, image)
-    return Profile(str(fields["name"]), weights, count, 1e3 * statistics.median(times), peak() + _bytes(model))
+    return Profile(
+        str(fields["name"]), weights, unused_of(model), count, 1e3 * statistics.median(times), peak() + _bytes(model)
+    )
+
+
+def unused_of(model: nn.Module) -> int:
+    """Numbers in the parameters that the network declares unused."""
+    patterns = getattr(model, "unused", ())
+    named = model.named_parameters()
+    return sum(one.numel() for name, one in named if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 @torch.enable_grad()  # the counter's hooks fail where a network starts from a parameter and no gradient is wanted

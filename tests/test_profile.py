@@ -153,6 +153,19 @@ def test_the_command_prints_and_writes_a_row_a_backbone(tmp_path: Path, capsys: 
     assert "1,222,147" in shown and "1.25 G" in shown and f"{SIDE}x{SIDE}" in shown
 
 
+def test_parameters_that_no_pass_reads_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        LOOKS_AT_VALUES.replace(
+            "self.conv = nn", "self.unused, self.spare, self.conv = ('spare.*',), nn.Conv2d(5, 8, 1), nn"
+        )
+    )
+    assert command(f"{mine}:Mine", "--size", SIDE) == 0
+    assert "48 of its parameters are never read" in capsys.readouterr().out
+    assert command("srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
+    assert "never read" not in capsys.readouterr().out
+
+
 def test_fields_belong_to_one_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
     assert "0.00 G" in capsys.readouterr().out

@@ -42,6 +42,9 @@ def profile(
     for fields in asked:
         rows.append(measured(fields, size, chosen))
         print(_line(_cells(rows[-1])), flush=True)
+    for row in rows:
+        if row.unused:
+            print(f"{row.backbone}: {row.unused:,} of its parameters are never read; the authors' weights hold them")
     if csv is not None:
         _write(csv, rows)
         print(f"in {csv}", file=sys.stderr)
