@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cmtl_ir.errors import ConfigError
 from cmtl_ir.gradients import CHUNK, Engine, RowGradients, choose_engine, gramian
 from cmtl_ir.strategy import Row, Stage
 from cmtl_ir.training import make_engine
@@ -125,12 +126,15 @@ def test_a_joint_pass_is_one_forward_pass(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNSUITED)
-def test_what_a_joint_pass_cannot_split_goes_to_stream_with_the_reason(name: str) -> None:
+def test_what_a_joint_pass_cannot_split_goes_to_stream_with_the_reason(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     make, reason = UNSUITED[name]
     torch.manual_seed(0)
     step = Step(make().double(), [5, 3])  # the width is 8, too: `turned` looks like samples
     engine = step.rows("grouped")
     assert engine.fallback is not None and reason in engine.fallback
+    assert [record.getMessage() for record in caplog.records if engine.fallback in record.getMessage()]
     assert_same_rows(read(engine), step.reference())
 
 
@@ -275,13 +279,17 @@ def test_the_mean_of_the_rows_in_grad_is_what_a_joint_backward_leaves(name: str,
 
 
 @both_engines
-def test_rows_can_be_restricted_to_shared_blocks(engine: Engine) -> None:
+def test_rows_can_be_compared_on_shared_blocks(engine: Engine) -> None:
     step = Step(built("windows"), [2, 1])
-    names = [name for name, _ in step.model.named_parameters()]
-    made = step.rows(engine, restrict=lambda name: name.startswith("qkv"))
+    made, whole = step.rows(engine), step.reference()
     kept = torch.cat([torch.full((p.numel(),), n.startswith("qkv")) for n, p in step.model.named_parameters()])
-    assert made.names == tuple(name for name in names if name.startswith("qkv"))
-    assert_same_rows(read(made), step.reference()[:, kept])
+    columns = made.columns(["qkv*"], "shared")
+    assert sum(part.stop - part.start for part in columns) == int(kept.sum())
+    shared = whole[:, kept]
+    assert_close(made.gramian(made.buffer, columns), shared @ shared.T, rtol=1e-9, atol=0)
+    assert made.columns(["*"], "shared") == [slice(0, made.size)]  # neighbours are one slice
+    with pytest.raises(ConfigError, match="shared: no parameter matches 'qvk"):
+        made.columns(["qvk*"], "shared")
 
 
 @both_engines
