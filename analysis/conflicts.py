@@ -115,17 +115,16 @@ def conflict_curves(study: Study, path: Path) -> list[Path]:
                     own = values.loc[:, values.columns.get_level_values("label") == label]
                     _curve(axis, own, label, look[label], with_band=len(labels) <= BANDS)
             axis.set(title=title, xlabel="step")
-            _within(axis, 0.0, 1.0)
+            _limits(axis, is_crowded=len(labels) > BANDS)
         axes[0].set_ylabel("share")
         legend_below(figure, axes[0])
         return save(figure, path)
 
 
-def _within(axis: Any, low: float, high: float) -> None:
-    """No more of the scale than the curves need: a dozen of them lie close together."""
-    bottom, top = axis.get_ylim()
-    margin = 0.03 * (high - low)
-    axis.set_ylim(max(bottom, low - margin), min(top, high + margin))
+def _limits(axis: Any, is_crowded: bool) -> None:
+    """The whole scale of a share; of many curves, which lie close together, no more of it than they need."""
+    bottom, top = axis.get_ylim() if is_crowded else (-0.03, 1.03)
+    axis.set_ylim(max(bottom, -0.03), min(top, 1.03))
 
 
 def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], with_band: bool) -> None:

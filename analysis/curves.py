@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW = 3
-"""Evaluations up to which points are marked: a single one is no line, and two lines may lie on each other."""
+"""Points of a line up to which they are marked, each strategy's in its own way: such lines tell little apart."""
+LONE = "8"
+"""How a point is marked that is no line, where the others are."""
 
 
 def psnr_curves(study: Study, path: Path) -> list[Path]:
@@ -84,12 +86,13 @@ def _curves(
         return []
     look, drawn = looks(study.frames.labels), set(values.index.get_level_values("label"))
     labels = [label for label in study.labels if label in drawn]
+    are_few = values.groupby(["label", "task"]).size().max() <= FEW
     boundaries = {label: _boundaries(study, label) for label in labels}
     with house() as plots:
         figure, axes = panels(plots, len(study.frames.tasks))
         for axis, task in zip(axes, study.frames.tasks, strict=True):
             for label in labels:
-                own = {**look[label], "marker": marker(study.frames.labels, label)}
+                own = {**look[label], "marker": marker(study.frames.labels, label) if are_few else LONE}
                 _line(axis, values, label, task, own, with_band=len(labels) <= BANDS)
                 for step in boundaries[label]:
                     axis.axvline(step, color=look[label]["color"], linewidth=0.8, alpha=0.45, linestyle=(0, (2, 3)))
@@ -107,7 +110,7 @@ def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str
     own = values[(values.index.get_level_values("label") == label) & (values.index.get_level_values("task") == task)]
     own = own.droplevel(["label", "task"]).sort_index()
     own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
-    if len(own) > FEW:
+    if look["marker"] == LONE and len(own) > 1:
         look = {**look, "marker": ""}
     axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, markersize=5, clip_on=False, **look)
     if with_band and own.notna().any(axis=0).sum() > 1:
