@@ -44,6 +44,9 @@ class DataConfig(Record):
     """Side of a training crop in pixels."""
     flips: Literal["dihedral", "horizontal", "none"] = "dihedral"
     """Random flips of training crops: all eight with quarter turns, left-right only, or none."""
+    gpu_gigabytes: float = Field(default=2.0, ge=0)
+    """On a GPU: training images are kept there whole while they fit into this many gigabytes in all; crops of the
+    others come from the host, and are the same. 0 keeps none."""
     on_error: Literal["stop", "skip"] = "stop"
     """What to do with a file that cannot be used: stop and name it, or leave it out with a warning."""
     test_limit: int | None = Field(default=None, ge=1)

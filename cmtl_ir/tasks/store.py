@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class ImageStore:
     pack: Pack
     places: tuple[int, ...]
     """Where each image stands in the pack."""
+    copy: Tensor | None = None
+    """The pack's bytes on a GPU, where they are kept there; crops are then cut on it."""
 
     @classmethod
     def open(
@@ -79,13 +81,18 @@ class ImageStore:
 
     def choose(self, numbers: Sequence[int]) -> ImageStore:
         """The store of some of these images, in the order given."""
-        return ImageStore(self.pack, tuple(self.places[number] for number in numbers))
+        return replace(self, places=tuple(self.places[number] for number in numbers))
 
     def image(self, number: int) -> Pixels:  # [H, W, 3]
         """A read-only view of one image."""
         place = self.places[number]
         (height, width), start = self.pack.sizes[place].tolist(), self.pack.offsets[place]
         return self.pack.pixels[start : start + height * width * 3].reshape(height, width, 3)
+
+    @property
+    def flat(self) -> Tensor:
+        """The bytes that crops are cut from: on a GPU where they are kept there, else mapped from the file."""
+        return self.pack.flat if self.copy is None else self.copy
 
     def crops(self, numbers: Tensor, corners: Tensor, flips: Tensor, out: Tensor) -> None:
         """Fill out [B, 3, P, P] (uint8) with flipped crops of images [B] whose corners (y, x) are [B, 2]."""
@@ -94,7 +101,7 @@ class ImageStore:
         ):
             place = self.places[number]
             row = self._widths[place] * 3
-            copy_crop(self.pack.flat, self.pack.offsets[place] + top * row + left * 3, row, flip, slot)
+            copy_crop(self.flat, self.pack.offsets[place] + top * row + left * 3, row, flip, slot)
 
     @cached_property
     def _widths(self) -> list[int]:

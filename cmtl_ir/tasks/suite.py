@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from cmtl_ir.tasks.images import DataError, image_files
 from cmtl_ir.tasks.layouts import Role, clean_files, has_test, pairs_of, told_count
 from cmtl_ir.tasks.packing import OnError
 from cmtl_ir.tasks.pairs import open_pairs
+from cmtl_ir.tasks.resident import Residents
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.store import ImageStore
 from cmtl_ir.tasks.task import Splits, Store, Task
@@ -39,8 +41,11 @@ def build_tasks(
     if wrong:
         raise ValueError(f"task names match {TASK_NAME}; not so: {', '.join(wrong)}")
     opener = _Opener(data, cache)
+    common: dict[str, Any] = {"seed": seed, "device": device}
+    if device.type != "cpu":
+        common["residents"] = Residents(device, data.gpu_gigabytes * 1e9)
     return {
-        name: Task(name, opener.splits(task), task.degradation, data, seed=seed, device=device, repeats=task.repeats)
+        name: Task(name, opener.splits(task), task.degradation, data, repeats=task.repeats, **common)
         for name, task in tasks.items()
     }
 

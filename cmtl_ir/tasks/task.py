@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from cmtl_ir.tasks.config import DataConfig
 from cmtl_ir.tasks.crops import Cut, draw_cut, image_numbers, unit
 from cmtl_ir.tasks.degradation import Degradation
 from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.resident import Residents
 from cmtl_ir.tasks.store import ImageStore, PairStore, content_digest
 
 Store = ImageStore | PairStore
@@ -58,9 +60,10 @@ class Task:
         seed: int,
         device: torch.device,
         repeats: int = 1,
+        residents: Residents | None = None,
     ) -> None:
         self.name, self.splits, self.degradation, self.data = name, splits, degradation, data
-        self.seed, self.device, self.repeats = seed, device, repeats
+        self.seed, self.device, self.repeats, self._residents = seed, device, repeats, residents
         self._sizes = torch.from_numpy(splits.train.sizes)  # [N, 2]
         self._key = keyed.name_key(seed, "task", name)
         self._epoch_key = keyed.name_key(seed, "epochs", name)
@@ -124,12 +127,21 @@ class Task:
 
     def _crops(self, cut: Cut) -> list[Tensor]:
         """Clean crops [B, 3, P, P], or degraded and clean ones of a pair, flipped, on the device."""
-        store, patch = self.splits.train, self.data.patch
-        shape, pinned = (len(cut.flips), 3, patch, patch), self.device.type == "cuda"
-        planes = 2 if isinstance(store, PairStore) else 1
-        raw = [torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for _ in range(planes)]
+        store, patch = self._cut_from, self.data.patch
+        sides = (store.degraded, store.clean) if isinstance(store, PairStore) else (store,)
+        raw = [self._room((len(cut.flips), 3, patch, patch), side.flat.device) for side in sides]
         store.crops(cut.numbers, cut.corner, cut.flips, *raw)
         return [unit(one.to(self.device, non_blocking=True)) for one in raw]
+
+    @cached_property
+    def _cut_from(self) -> Store:
+        """The training images; from the first batch on the GPU, where they may be kept there."""
+        return self.splits.train if self._residents is None else self._residents.kept(self.splits.train)
+
+    def _room(self, shape: tuple[int, ...], place: torch.device) -> Tensor:
+        """Bytes for crops where they are cut; on the host pinned, if they have to go on to a GPU."""
+        pinned = place.type == "cpu" and self.device.type == "cuda"
+        return torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
 
     def _degrade(self, clean: Tensor, ids: Tensor, cut: Cut) -> Tensor:
         if self.degradation is None:
