@@ -15,7 +15,6 @@ from optuna.trial import TrialState
 
 from cmtl_ir.errors import UserError
 from cmtl_ir.search.queue import FREE, OWNER, PLACE, REASON, SUPERFLUOUS, Queue, TrialFailed, given_up
-from cmtl_ir.search.study import ByNumber
 
 PLACES = 8
 WORK = """
@@ -26,7 +25,8 @@ from pathlib import Path
 queue = open_queue(Path(sys.argv[1]), sys.argv[2])
 def objective(trial):
     x = trial.suggest_float("x", 0.0, 1.0)
-    time.sleep(0.25)
+    while not Path(sys.argv[1], "go").exists():
+        time.sleep(0.02)
     return [x]
 queue.work_off(objective)
 queue.leave()
@@ -74,6 +74,7 @@ def test_two_processes_one_killed_no_trial_lost_or_doubled(tmp_path: Path, kind:
     running = wait_until_at_work(study, owners=2)
     pid = int(running[0].user_attrs[OWNER].split("-")[-2])
     processes[pid].send_signal(signal.SIGKILL)
+    (tmp_path / "go").touch()
     assert all(process.wait(timeout=240) in (0, -9) for process in processes.values())
     assert places(study, TrialState.COMPLETE) == list(range(PLACES))
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
@@ -112,6 +113,8 @@ def test_a_dead_trial_of_a_sampler_that_has_tried_everything_is_taken_up(tmp_pat
         if trial.number == PLACES - 1:
             raise Killed
         return [float(value)]
+
+    from cmtl_ir.search.study import ByNumber  # not above: the processes that this file starts need none of it
 
     def exhaustive() -> Queue:
         study = open_study(tmp_path, "journal")

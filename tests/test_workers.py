@@ -253,7 +253,7 @@ def test_a_worker_whose_launcher_is_gone_saves_and_leaves(
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
