@@ -45,6 +45,29 @@ def conflict_table(study: Study) -> Table | None:
     return Table("conflict", "Gradient conflict between tasks", headings, rows, notes, words=2)
 
 
+def blocks_table(study: Study) -> Table | None:
+    """Strategy x block of parameters; None where no block was logged."""
+    found = of_blocks(study.frames.conflict_blocks)
+    rows = [
+        [Cell(label), Cell(block or "whole network"), *(number(value) for value in found.loc[label, block])]
+        for label in study.labels
+        for block in found.index.get_level_values("block").unique()
+        if (label, block) in found.index
+    ]
+    if not any(block for _, block in found.index):
+        return None
+    notes = ["Means over pairs of rows, logged steps and seeds; blocks are those of `conflict.blocks`."]
+    headings = ["strategy", "block", "cosine", "share < 0"]
+    return Table("conflict_blocks", "Gradient conflict within blocks", headings, rows, notes, words=2)
+
+
+def of_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """Index (label, block), an empty block first: mean cosine of the pairs, and the share of them below 0."""
+    own = frame[(frame["row_a"] != frame["row_b"]) & frame["cosine"].notna()]
+    by_block = own.assign(negative=own["cosine"] < 0).groupby(["label", "block"])
+    return by_block[["cosine", "negative"]].mean()
+
+
 def corrected_cell(found: Interval) -> Cell:
     """A cosine's interval ends at -1 and 1 whatever its estimate's sampling error."""
     if not math.isfinite(found.estimate):

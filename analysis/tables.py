@@ -9,6 +9,7 @@ from cmtl_ir.statistics import LEVEL, Interval
 
 from . import measures
 from .formats import NOTHING, Cell, Style, Table, number, with_ends, with_interval
+from .groups import group_table
 from .significance import MEAN, Verdict, why_untested
 from .study import Study
 
@@ -19,10 +20,11 @@ def all_tables(study: Study) -> list[Table]:
     if any(not one.test.reason for one in study.psnr_verdicts.values()):
         made.append(significance_table(study))
     made.append(cost_table(study))
-    from .conflict_table import conflict_table
+    grouped = group_table(study)
+    made += [grouped] if grouped is not None else []
+    from .conflict_table import blocks_table, conflict_table
 
-    conflict = conflict_table(study)
-    return [*made, conflict] if conflict else made
+    return [*made, *(table for table in (conflict_table(study), blocks_table(study)) if table is not None)]
 
 
 # --------------------------------------------------------------------------------------------------------- scores

@@ -123,10 +123,11 @@ def test_methods_bear_absent_tasks_and_a_single_row(names: Sequence[str], batch:
     """Three tasks share a batch of two, or of one for what keeps state: a step has fewer rows than there are tasks."""
     fields = {"manual": {"by_task": {"rain": 2.0}}}
     strategies = {name: {family: {"name": name, **fields.get(name, {})}} for family, name in METHODS if name in names}
-    made, device = tiny.experiment(strategies, training={"steps": 2, "batch": batch}), torch.device("cpu")
+    training = {"steps": 2, "batch": batch, "engine": "stream"}
+    made, device = tiny.experiment(strategies, training=training), torch.device("cpu")
     tasks = build_tasks(made.tasks, made.data, 0, device)
     for name, strategy in made.strategies.items():
-        learner, watcher = Learner(made, strategy, tasks, 0, device), tiny.Silent(2)
+        learner, watcher = Learner(made, strategy, tasks, 0, device), tiny.Silent()
         train(learner, watcher)
         assert {len(result.rows) for result in watcher.results} == {batch}, name
         assert all(torch.isfinite(value).all() for value in learner.model.state_dict().values()), name

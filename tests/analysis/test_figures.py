@@ -89,6 +89,20 @@ def test_windows_of_steps_can_be_chosen(trained: Path, tmp_path: Path) -> None:
     assert "<!-- step 0 -->" in text and "<!-- steps 4–8 -->" in text and "<!-- steps 0–" not in text
 
 
+def test_blocks_are_told_apart_from_the_whole_network() -> None:
+    """Two steps of one pair, and of it in a block; a row with itself is no pair."""
+    cosines = [("", 0.5), ("", -0.1), ("encoder", -0.4), ("encoder", -0.2)]
+    rows = [{"label": "joint", "block": block, "row_a": "a", "row_b": "b", "cosine": one} for block, one in cosines]
+    rows.append({"label": "joint", "block": "encoder", "row_a": "a", "row_b": "a", "cosine": 1.0})
+    found = conflict_table.of_blocks(pd.DataFrame(rows))
+    assert found.loc["joint", ""].tolist() == pytest.approx([0.2, 0.5])
+    assert found.loc["joint", "encoder"].tolist() == pytest.approx([-0.3, 1.0])
+
+
+def test_no_block_was_logged_so_there_is_no_table_of_blocks(study: Study) -> None:
+    assert conflict_table.blocks_table(study) is None and len(study.frames.conflict) > 0
+
+
 def test_the_corrected_cosine_pools_the_halves(study: Study) -> None:
     """Many steps of two rows whose halves agree: the ratio of sums, and its interval never leaves [-1, 1]."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """What every method costs at one size: a step as a ratio to the joint step, memory beyond the joint run's.
 
-    python -m tests.benchmarks.methods [--rounds 5] [--threads 2]
+    python -m tests.benchmarks.methods [--rounds 5] [--threads 2] [--cpu] [--families weighting surgery]
 
 K = 5 tasks, 75k parameters, 48x48, batch 10, through the training loop itself. Curricula and retentions are timed in
 their second stage, once there is something to remember; what happens between stages (importance, memories) is not
@@ -15,7 +15,7 @@ import contextlib
 import gc
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ SETTING: dict[str, Any] = {
     "patch": 48, "batch": 10, "tasks": 5,
 }  # fmt: skip
 TOTAL, STEPS = 40, 4  # steps of a run's schedule; how many are made of its second stage, or of its only one
+FAMILIES = ("weighting", "surgery", "curriculum", "retention")
 FIELDS: dict[str, dict[str, Any]] = {
     "manual": {"by_task": dict.fromkeys(TASKS, 1.0)},
     "freeze": {"patterns": ["intro*"]},
@@ -46,10 +47,10 @@ FIELDS: dict[str, dict[str, Any]] = {
 """Of methods that need a field, and of those whose work between stages would take long."""
 
 
-def strategies() -> dict[str, dict[str, Any]]:
+def strategies(families: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`family/name` -> strategy, joint training first."""
     found: dict[str, dict[str, Any]] = {"joint": {}}
-    for family in ("weighting", "surgery", "curriculum", "retention"):
+    for family in families:
         for name in registry.names(family):
             strategy: dict[str, Any] = {family: {"name": name, **FIELDS.get(name, {})}}
             if family == "retention":
@@ -61,8 +62,8 @@ def strategies() -> dict[str, dict[str, Any]]:
 class Stopwatch:
     """Seconds of the first steps of a run's second stage, or of its only one; then it stops the run."""
 
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.seconds = clock, list[float]()
         self.stages = self.steps = self.bytes = 0
         self.last = 0.0
 
@@ -71,15 +72,14 @@ class Stopwatch:
 
     def stage_started(self, learner: Learner, stage: Stage) -> None:
         self.stages, self.steps = self.stages + 1, stage.steps
-        self.seconds, self.last = [], time.perf_counter()
+        self.seconds, self.last = [], self.clock()
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
-        now = time.perf_counter()
-        self.seconds.append(now - self.last)
+        self.seconds.append(self.clock() - self.last)
         if len(self.seconds) == STEPS and (self.stages == 2 or self.steps == TOTAL):
             self.bytes = live_bytes()
             raise StopIteration
-        self.last = time.perf_counter()
+        self.last = self.clock()
 
     def stage_ended(self, learner: Learner, stage: Stage) -> None:
         pass
@@ -91,17 +91,17 @@ def live_bytes() -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-def measured(strategy: dict[str, Any]) -> tuple[float, int]:
+def measured(strategy: dict[str, Any], clock: Callable[[], float]) -> tuple[float, int]:
     """(median seconds of a step in the last stage, bytes beyond what was there before)."""
     gc.collect()
-    before, watch = live_bytes(), Stopwatch()
+    before, watch = live_bytes(), Stopwatch(clock)
     learner = learner_of(SETTING, strategy, TOTAL)
     with contextlib.suppress(StopIteration):
         train(learner, watch)
     return statistics.median(watch.seconds[1:]), watch.bytes - before
 
 
-def weighing(name: str, strategy: dict[str, Any]) -> float:
+def weighing(name: str, strategy: dict[str, Any], clock: Callable[[], float]) -> float:
     """Seconds that a weighting or a surgery takes for its weights alone, at K = 5."""
     family, _, _ = name.partition("/")
     learner = learner_of(SETTING, strategy, STEPS)
@@ -111,20 +111,19 @@ def weighing(name: str, strategy: dict[str, Any]) -> float:
     times = []
     for step in range(60):
         context = StepContext(step, "1", TASKS, (2,) * 5, 0)
-        start = time.perf_counter()
+        start = clock()
         part.scaled(losses, gramian, context) if family == "weighting" else part.weights(gramian, losses, context)
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times[10:])
 
 
-def table(names: Sequence[str], rounds: int) -> None:
+def table(made: dict[str, dict[str, Any]], rounds: int, clock: Callable[[], float]) -> None:
     """Print one line a method."""
-    made = {name: strategy for name, strategy in strategies().items() if name in names}
     results: dict[str, list[tuple[float, int]]] = {name: [] for name in made}
-    measured({})  # what is made once a process
+    measured({}, clock)  # what is made once a process
     for _ in range(rounds):
         for name, strategy in made.items():
-            results[name].append(measured(strategy))
+            results[name].append(measured(strategy, clock))
     joint = results["joint"]
     size = sum(p.numel() for p in learner_of(SETTING, {}, 1).model.parameters())
     base = statistics.median(seconds for seconds, _ in joint)
@@ -133,7 +132,7 @@ def table(names: Sequence[str], rounds: int) -> None:
     for name, runs in results.items():
         ratio = statistics.median(a / b for (a, _), (b, _) in zip(runs, joint, strict=True))
         extra = round((runs[0][1] - joint[0][1]) / 4 / size, 1) + 0.0  # no -0.0
-        own = f"{weighing(name, made[name]) / base:.2%}" if name.startswith(("weighting", "surgery")) else ""
+        own = f"{weighing(name, made[name], clock) / base:.2%}" if name.startswith(("weighting", "surgery")) else ""
         print(f"| {name} | {ratio:.2f} | {extra:.1f} P | {own} |")
 
 
@@ -142,11 +141,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds, for a machine that does other work besides")
+    parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES)
     parser.add_argument("--only", nargs="*", help="names as the table prints them; joint is always measured")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds} rounds\n")
-    table(list(strategies()) if options.only is None else ["joint", *options.only], options.rounds)
+    made = strategies(options.families)
+    wanted = made if options.only is None else ["joint", *options.only]
+    table(
+        {name: made[name] for name in wanted}, options.rounds, time.process_time if options.cpu else time.perf_counter
+    )
 
 
 if __name__ == "__main__":
