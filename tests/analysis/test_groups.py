@@ -1,0 +1,62 @@
+"""Claims about grouped strategies in a report: who shares a model, who finds it, what is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cmtl_ir.analysis import groups, tables
+from cmtl_ir.analysis.runs import Frames
+from cmtl_ir.analysis.study import Study
+
+from tests.analysis import forged
+
+FINAL = {(label, 0): {"noise": 26.0, "rain": 25.0} for label in ("joint", "grids", "told")}
+GROUPS = [{"tasks": ["noise", "rain"], "serves": ["noise"]}, {"tasks": ["rain"], "serves": ["rain"]}]
+ACCURACY = {"own": {"task": 0.75, "group": 0.8}, "mmd": {"task": 0.5, "group": 0.6}}
+
+
+def result(accuracy: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        "groups": GROUPS,
+        "accuracy": {**accuracy, "chance": {"task": 0.5, "group": 0.5}},
+        "psnr_oracle": {"noise": 27.0, "rain": 26.0},
+        "cost": {"models": 2, "router": 100, "stored": 2568, "run_per_image": 1334.0},
+    }
+    return {"psnr": {"noise": 26.0, "rain": 25.0}, "grouping": found, "parameters": 2568}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    results = {("grids", 0): result(ACCURACY), ("told", 0): result({})}
+    return Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL, results=results)))
+
+
+def test_a_line_a_grouped_run_and_none_for_others(study: Study) -> None:
+    table = groups.group_table(study)
+    assert table is not None and table in tables.all_tables(study)
+    grids, told = [[cell.text for cell in row] for row in table.rows]
+    assert grids == [
+        "grids",
+        "noise + (rain) | rain",
+        "0",
+        "0.75",
+        "0.80",
+        "0.50",
+        "25.50",
+        "26.50",
+        "2",
+        "2,568",
+        "1,334",
+    ]
+    assert told[3:5] == ["–", "–"]
+
+
+def test_without_groups_there_is_no_table(tmp_path: Path) -> None:
+    assert groups.group_table(Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL)))) is None
+
+
+def test_a_grouped_run_counts_all_that_it_stores(study: Study) -> None:
+    (row,) = [row for row in tables.cost_table(study).rows if row[0].text == "grids"]
+    assert row[2].value == 2568
