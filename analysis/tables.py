@@ -22,10 +22,9 @@ def all_tables(study: Study) -> list[Table]:
     made.append(cost_table(study))
     grouped = group_table(study)
     made += [grouped] if grouped is not None else []
-    from .conflict_table import conflict_table
+    from .conflict_table import blocks_table, conflict_table
 
-    conflict = conflict_table(study)
-    return [*made, conflict] if conflict else made
+    return [*made, *(table for table in (conflict_table(study), blocks_table(study)) if table is not None)]
 
 
 # --------------------------------------------------------------------------------------------------------- scores
