@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cmtl_ir.analysis import groups, tables
+from cmtl_ir.analysis import groups, report, tables
 from cmtl_ir.analysis.runs import Frames
 from cmtl_ir.analysis.study import Study
 
@@ -51,6 +51,12 @@ def test_a_line_a_grouped_run_and_none_for_others(study: Study) -> None:
         "1,334",
     ]
     assert told[3:5] == ["–", "–"]
+
+
+def test_every_table_is_on_the_page(study: Study) -> None:
+    made = tables.all_tables(study)
+    text = report.page(study, made, [])
+    assert [table.name for table in made if f'id="table-{table.name}"' not in text] == []
 
 
 def test_without_groups_there_is_no_table(tmp_path: Path) -> None:
