@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(FAMILIES), choices=list(FAMILIES), metavar="FAMILY")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    Tracking._store = Forgetful()  # type: ignore[assignment]
+    Tracking._store = Forgetful()  # type: ignore[method-assign]
     chance, failed, total = random.Random(options.seed), False, 0
     print("| family | steps of a run | kills | after so many steps of its process | runs finished | bits |")
     print("|---|--:|--:|---|--:|---|")
