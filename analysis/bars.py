@@ -13,6 +13,11 @@ from . import measures
 from .study import Study
 from .style import house, looks, marker, panels, save
 
+LEGEND = 13
+"""Strategies that stand below one another in a legend."""
+WIDE = 5
+"""Costs that differ more than so many times are drawn on a logarithmic scale."""
+
 
 def gain_bars(study: Study, path: Path) -> list[Path]:
     """A panel a task, a bar a strategy: final PSNR minus that of the degraded input in dB, with its 95 % t-interval."""
@@ -63,15 +68,22 @@ def pareto(study: Study, path: Path) -> list[Path]:
     if len(labels) < 2:
         return []
     points = {label: (1e3 * cost[label].estimate, quality[label].estimate) for label in labels}
+    columns = -(-len(labels) // LEGEND)
     with house() as plots:
-        figure, axis = plots.subplots(figsize=(5.2, 3.3), layout="constrained")
+        figure, axis = plots.subplots(figsize=(3.6 + 1.6 * columns, 3.3), layout="constrained")
         front = undominated(points)
         axis.plot(*zip(*(points[label] for label in front), strict=True), color="0.6", linewidth=1, zorder=1)
         for label in labels:
             _point(axis, study, label, quality[label])
         axis.set(xlabel="cost (ms per step)", ylabel="mean PSNR (dB)")
+        if points[front[0]][0] * WIDE < max(cost for cost, _ in points.values()):
+            axis.set(xscale="log", xlabel="cost (ms per step, logarithmic)")
+            axis.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
         axis.margins(0.12)
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", frameon=False)
+        handles = axis.get_legend_handles_labels()
+        figure.legend(*handles, loc="outside right center", frameon=False, ncols=columns)
         return save(figure, path)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from cmtl_ir.continual import NEVER, forgetting_curve
 from cmtl_ir.metrics import PSNR
 
+from .matrices import staged
 from .study import Study
 from .style import BANDS, house, legend_below, looks, marker, panels, save
 
@@ -39,7 +40,10 @@ def forgetting_curves(study: Study, path: Path) -> list[Path]:
     def zero(axis: Any, task: str) -> None:
         axis.axhline(0.0, color="0.4", linewidth=1, linestyle=":", label="as good as ever")
 
-    return _curves(study, forgetting_table(study), "forgotten (dB)", zero, path)
+    values = forgetting_table(study)
+    if values.groupby(["label", "task"]).size().max() == 1 and not staged(study):
+        return []  # one point each, and nobody has an earlier stage to forget
+    return _curves(study, values, "forgotten (dB)", zero, path)
 
 
 def table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
