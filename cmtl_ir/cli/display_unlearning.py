@@ -55,7 +55,8 @@ def measuring() -> Iterator[Callable[[str], None]]:
 def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) -> None:
     """The table in short, the words, the paths to look at; table.md has all columns."""
     retain = [f"harm {task}" for task in report.retain]
-    table = Table(title=f"{report.name}: forget {', '.join(report.forget)}", box=SIMPLE_HEAD)
+    title = f"{report.name}: forget {', '.join(report.forget)}"
+    table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for column in ("forget dB", "gap dB", *retain, "AUC", "relearn", "steps", "s"):
         table.add_column(column, justify="right")

@@ -22,6 +22,8 @@ COLLATERAL_DB = 0.1
 """A retained task that falls by more against the original was harmed."""
 OVER_DB = 1.0
 """Forgotten by so much more than the retrained model or the untouched image: a mark that something was removed."""
+RETURNING = 0.5
+"""Relearnt in fewer than this share of the retrained model's steps: it was hidden rather than forgotten."""
 RELEARN_STEPS = 100
 NO_REFERENCE = "no reference"
 
@@ -195,13 +197,14 @@ def figures(report: Report, one: Measured) -> dict[str, float]:
 
 
 def verdict(report: Report, label: str) -> list[str]:
-    """What must not be overlooked, from the means over seeds: over-forgotten, still known, harmed."""
+    """What must not be overlooked, from the means over seeds: over-forgotten, still known, soon back, harmed."""
     models = report.of(label)
     if models[0].is_original:
         return []
     forgotten = [words for task in report.forget for words in _forgetting(report, models, task)]
     harms = {task: mean_of([report.harm(one, task) for one in models]) for task in report.retain}
     harmed = [f"{task} {change:+.2f} dB" for task, change in harms.items() if change < -COLLATERAL_DB]
+    forgotten += _returning(report, models)
     return [*forgotten, *([f"collateral damage: {', '.join(harmed)} against the original"] if harmed else [])]
 
 
@@ -215,6 +218,19 @@ def _forgetting(report: Report, models: Sequence[Measured], task: str) -> list[s
     if gaps and mean_of(gaps) > OVER_DB:
         return [f"still known: {task} is {mean_of(gaps):.2f} dB above the retrained model"]
     return []
+
+
+def _returning(report: Report, models: Sequence[Measured]) -> list[str]:
+    """Where the task comes back much sooner than to the retrained model; a spent budget counts as that many steps."""
+    pairs = [(one.audit.relearning, other.audit.relearning) for one in models if (other := report.retrained(one.seed))]
+    known = [(own.steps, other.steps) for own, other in pairs if own is not None and other is not None]
+    if not known or len(known) < len(models) or any(own is None for own, _ in known):
+        return []
+    own = mean_of([own for own, _ in known if own is not None])
+    other = mean_of([report.budget if steps is None else steps for _, steps in known])
+    late = "more than " if any(steps is None for _, steps in known) else ""
+    said = f"comes back: relearnt in {own:.0f} steps, the retrained model in {late}{other:.0f}"
+    return [said] if own < RETURNING * other else []
 
 
 def notes(report: Report) -> list[str]:

@@ -76,6 +76,17 @@ def test_harm_and_gap_answer_two_questions() -> None:
     assert named["relearning_steps"] == 5 and named["membership_auc"] == 0.5 and "harm_db/haze" not in named
 
 
+@pytest.mark.parametrize(("steps", "said"), [(45, True), (55, False), (None, False)])
+def test_what_comes_back_much_sooner_than_to_the_retrained_model_was_only_hidden(steps: int | None, said: bool) -> None:
+    made = report()
+    never = Relearning([(0, 10.0), (100, 12.0)], 15.5)
+    made.models[1] = measured("retrain", 0, 12.0, 23.0, never)
+    back = never if steps is None else Relearning([(0, 12.0), (steps, 16.0)], 15.5)
+    made.models.append(measured("some", 0, 12.0, 22.0, back))
+    words = ["comes back: relearnt in 45 steps, the retrained model in more than 100"] if said else []
+    assert verdict(made, "some") == words and verdict(made, "retrain") == []
+
+
 def test_the_original_is_judged_by_nobody() -> None:
     assert verdict(report(), ORIGINAL) == []
 
