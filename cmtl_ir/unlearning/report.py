@@ -226,11 +226,11 @@ def _returning(report: Report, models: Sequence[Measured]) -> list[str]:
     known = [(own.steps, other.steps) for own, other in pairs if own is not None and other is not None]
     if not known or len(known) < len(models) or any(own is None for own, _ in known):
         return []
-    own = mean_of([own for own, _ in known if own is not None])
-    other = mean_of([report.budget if steps is None else steps for _, steps in known])
+    mine = mean_of([own for own, _ in known if own is not None])
+    theirs = mean_of([report.budget if steps is None else steps for _, steps in known])
     late = "more than " if any(steps is None for _, steps in known) else ""
-    said = f"comes back: relearnt in {own:.0f} steps, the retrained model in {late}{other:.0f}"
-    return [said] if own < RETURNING * other else []
+    said = f"comes back: relearnt in {mine:.0f} steps, the retrained model in {late}{theirs:.0f}"
+    return [said] if mine < RETURNING * theirs else []
 
 
 def notes(report: Report) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cmtl_ir import checkpoint
 from cmtl_ir.learner import Learner
-from cmtl_ir.probe import identity_losses
+from cmtl_ir.probe import identity_losses, probe_psnr
 from cmtl_ir.registry import load, names
 from cmtl_ir.step import StepResult
 from cmtl_ir.strategy import Batch, Retention
@@ -121,6 +121,16 @@ def test_the_two_sided_bound_stops_at_the_identity(able: Learner, joint: Origin)
 def test_without_a_bound_the_loss_rises_far_beyond_the_identity(able: Learner, joint: Origin) -> None:
     end, _ = ascended(able, joint, "none", steps=60)
     assert end > 1.3
+
+
+def test_a_stop_at_the_target_ends_the_stage_as_soon_as_the_probe_says_so(able: Learner, joint: Origin) -> None:
+    learner = cases.learner_of(plan(cases.job(joint, "ascent", steps=150, lr=1e-3, stop="target")))
+    learner.model.load_state_dict(able.model.state_dict())
+    begun = probe_psnr(learner, ["haze"])
+    train(learner, tiny.Silent())
+    target = retention_of(learner).state["target"]
+    assert target == probe_psnr(learner, ["haze"], nn.Identity()) < begun  # there is no retrained model
+    assert 0 < learner.step < 150 and learner.step % 10 == 0 and probe_psnr(learner, ["haze"]) <= target
 
 
 def test_ascent_of_0_steps_is_the_identity(joint: Origin) -> None:
