@@ -42,6 +42,19 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
+def test_the_pictures_of_the_readme_are_those_of_the_linked_report() -> None:
+    """One source: README shows files of docs/quickstart, whose report shows them too and names no machine's paths."""
+    home = ROOT / "docs" / "quickstart"
+    readme, report = (ROOT / "README.md").read_text(), (home / "report.md").read_text()
+    shown = re.findall(r"!\[[^]]*\]\(docs/quickstart/(figures/\w+\.png)\)", readme)
+    assert "(docs/quickstart/report.md)" in readme and len(shown) == readme.count("![") == 2
+    assert all(f"({file})" in report for file in shown)
+    drawn = re.findall(r"\]\((figures/[^)]+)\)", report)
+    assert drawn and all((home / file).is_file() for file in drawn)
+    for page in (report, (home / "report.html").read_text()):
+        assert re.search(r"/(?:tmp|home|root|Users)/", page) is None and "runs/quickstart" in page
+
+
 def test_every_name_in_the_guide_exists() -> None:
     from cmtl_ir.catalogue import all_names
 
