@@ -10,7 +10,7 @@ from typing import Any
 from cmtl_ir.config import Experiment, Strategy
 from cmtl_ir.tasks.task import Task
 
-MEANING = 2
+MEANING = 3
 """Raised when a change of the code changes what the same configuration computes."""
 
 

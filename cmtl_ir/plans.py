@@ -153,8 +153,8 @@ def claim_folder(experiment: Experiment, out: Path, fresh: bool = False) -> Path
     file = folder / "experiment.yaml"
     text = yaml.dump(experiment.resolved())
     if file.is_file() and not fresh:
-        before, now = yaml.read(file), yaml.parse(text)
-        other = [key for key in ("tasks", "data", "backbone", "training", "evaluation") if before[key] != now[key]]
+        before, now = _what_counts(yaml.read(file)), _what_counts(yaml.parse(text))
+        other = [key for key in before if before[key] != now[key]]
         if other:
             raise UserError(
                 f"{folder} holds another experiment of the name {experiment.name!r}: it differs in {', '.join(other)}. "
@@ -166,6 +166,12 @@ def claim_folder(experiment: Experiment, out: Path, fresh: bool = False) -> Path
     temporary.write_text(text)
     temporary.replace(file)  # whole, for others of this comparison read it now
     return folder
+
+
+def _what_counts(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """What two experiments that share a table must agree in; the memory that data may take changes no score."""
+    data = {key: value for key, value in resolved["data"].items() if key != "gpu_gigabytes"}
+    return {key: resolved[key] for key in ("tasks", "backbone", "training", "evaluation")} | {"data": data}
 
 
 def list_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

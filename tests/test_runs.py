@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from cmtl_ir import checkpoint, runs, yaml
+from cmtl_ir import checkpoint, plans, runs, yaml
 from cmtl_ir.errors import UserError
 from cmtl_ir.plans import Comparison
 from tests import tiny
@@ -94,6 +94,11 @@ def test_another_experiment_of_the_same_name_is_refused_with_the_way_out(unbroke
     other = tiny.experiment(STRATEGIES, training={"batch": 9})
     with pytest.raises(UserError, match=r"differs in training.*--set name=NEW"):
         runs.run(other, unbroken.folder.parent, "cpu")
+
+
+def test_a_folder_is_the_same_experiment_s_whatever_memory_its_data_may_take(unbroken: Comparison) -> None:
+    with_less = tiny.experiment(STRATEGIES, data={"gpu_gigabytes": 0.0})
+    assert plans.claim_folder(with_less, unbroken.folder.parent) == unbroken.folder
 
 
 def test_fresh_trains_again_and_keeps_the_earlier_run(tmp_path: Path) -> None:
