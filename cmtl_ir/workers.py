@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -220,8 +221,10 @@ class LocalProcess:
 
     def answer(self) -> dict[str, str] | None:
         """See Attempt."""
-        if self.process.poll() is None:
-            return None
+        return None if self.process.poll() is None else self._last_words
+
+    @functools.cached_property
+    def _last_words(self) -> dict[str, str]:
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()

@@ -344,3 +344,10 @@ def _kill_a_worker_of(folder: str) -> str:
 def test_a_cluster_that_is_not_there_is_an_answer(tmp_path: Path, ray: Any) -> None:
     with pytest.raises(UserError, match=r"no Ray cluster answers at 'localhost:1'.*--ray local"):
         runs.run(tiny.experiment(), tmp_path, "cpu", workers=2, ray="localhost:1")
+
+
+def test_an_ended_worker_gives_the_same_answer_as_often_as_it_is_asked(tmp_path: Path) -> None:
+    worker = LocalProcess(Job("nothing", {"kind": "none"}, tmp_path / "log.txt"), dict(os.environ))
+    worker.process.wait(120)
+    said = worker.answer()
+    assert said is not None and worker.answer() == said
