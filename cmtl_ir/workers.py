@@ -46,7 +46,10 @@ class Attempt(Protocol):
     """A job being done somewhere."""
 
     def answer(self) -> dict[str, str] | None:
-        """What it said at its end: state finished, stopped, failed or died, and a reason; None: it is still at it."""
+        """What it said at its end: state finished, stopped, failed or died, and a reason; None: it is still at it.
+
+        May be asked again after that, and says the same.
+        """
 
     def stop(self, at_once: bool = False) -> None:
         """Ask it to save and leave, or end it."""
