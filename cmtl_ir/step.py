@@ -6,17 +6,19 @@ Two ways to the same update, chosen by what the parts need: one joint backward o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cmtl_ir.ahead import Ahead
 from cmtl_ir.errors import UserError
 from cmtl_ir.gradients import RowGradients, refuse_coupling_over_ranks, sum_gradients
 from cmtl_ir.learner import Learner
 from cmtl_ir.optimization import sample_losses
+from cmtl_ir.rows import DataState
 from cmtl_ir.strategy import Batch, Row, StepContext
 
 TIERS = ("losses", "gramian", "rows")
@@ -69,19 +71,39 @@ class StepResult:
     blocks: dict[str, Tensor] = field(default_factory=dict)  # the gramian of some parameters only, by the block's name
 
 
-def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int]) -> Drawn:
-    """Draw `counts` samples of `rows`; rows without samples are left out."""
+@dataclass(frozen=True)
+class Chosen:
+    """Which samples a step takes, before they are drawn."""
+
+    rows: list[Row]  # present ones, in the order of Drawn
+    counts: list[int]  # on all ranks together
+    ids: list[Tensor]  # [counts] of each row, on all ranks together
+    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
+
+    def held(self) -> list[tuple[Row, Tensor]]:
+        """Each row with the ids that this process holds of it."""
+        return [(row, ids[slice(*own)]) for row, ids, own in zip(self.rows, self.ids, self.windows, strict=True)]
+
+
+def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:
+    """The next `counts` samples of `rows` by the counters of `data`; rows without samples are left out."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
-    present = [(rows[i], counts[i]) for i in order if counts[i] > 0]
-    if not present:
-        return Drawn([], [], [], torch.empty(0), torch.empty(0), [], [])
-    kept, numbers = [row for row, _ in present], [count for _, count in present]
+    kept = [rows[i] for i in order if counts[i] > 0]
+    numbers = [counts[i] for i in order if counts[i] > 0]
     windows = _windows(numbers, *learner.ranks.window(sum(numbers)))
-    ids = [learner.data.draw(row, count, learner.seed) for row, count in present]
-    batches = [_batch_of(learner, row, one[slice(*own)]) for row, one, own in zip(kept, ids, windows, strict=True)]
+    ids = [data.draw(row, count, learner.seed) for row, count in zip(kept, numbers, strict=True)]
+    return Chosen(kept, numbers, ids, windows)
+
+
+def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], ahead: Ahead | None = None) -> Drawn:
+    """Draw `counts` samples of `rows`; rows without samples are left out. `ahead`: may have drawn them already."""
+    chosen = choose(learner, learner.data, rows, counts)
+    if not chosen.rows:
+        return Drawn([], [], [], torch.empty(0), torch.empty(0), [], [])
+    batches = [_batch_of(learner, row, ids, (ahead or learner).batch) for row, ids in chosen.held()]
     degraded = torch.cat([batch.degraded for batch in batches])
-    tasks = torch.cat([learner.task_numbers(row.task, len(b.ids)) for row, b in zip(kept, batches, strict=True)])
-    return Drawn(kept, batches, numbers, degraded, tasks, ids, windows)
+    tasks = [learner.task_numbers(row.task, len(b.ids)) for row, b in zip(chosen.rows, batches, strict=True)]
+    return Drawn(chosen.rows, batches, chosen.counts, degraded, torch.cat(tasks), chosen.ids, chosen.windows)
 
 
 def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
@@ -93,11 +115,11 @@ def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, in
     return found
 
 
-def _batch_of(learner: Learner, row: Row, ids: Tensor) -> Batch:
+def _batch_of(learner: Learner, row: Row, ids: Tensor, samples: Callable[[str, Tensor, str | None], Batch]) -> Batch:
     if not len(ids):
         nothing = torch.empty(0, 3, learner.patch, learner.patch, device=learner.device)
         return Batch(row.task, ids, nothing, nothing)
-    batch = learner.batch(row.task, ids, row.images)
+    batch = samples(row.task, ids, row.images)
     return batch if row.view is None else row.view(batch)
 
 

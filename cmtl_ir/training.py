@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cmtl_ir.ahead import Ahead
 from cmtl_ir.gradients import RowGradients, choose_engine
 from cmtl_ir.learner import Learner
 from cmtl_ir.optimization import learning_rate
-from cmtl_ir.rows import apportion, stage_rows
-from cmtl_ir.step import Drawn, Stepper, StepResult, draw, narrowed, share_of_mean, tier_of
+from cmtl_ir.rows import DataState, apportion, stage_rows
+from cmtl_ir.step import Drawn, Stepper, StepResult, choose, draw, narrowed, share_of_mean, tier_of
 from cmtl_ir.strategy import Row, Stage, StepContext
 
 
@@ -64,24 +65,41 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     retention = learner.strategy.retention
     rows = stage_rows(stage, retention.rows(learner.seen(stage), learner) if retention is not None else [])
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
-    schedule = learner.training.schedule.of_stage(stage.cycles)
-    offset, length = stage.span or (0, stage.steps)
     learner.agree()
     watcher.stage_started(learner, stage)
     learner.model.train()
-    while learner.steps_left > 0:
-        counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
-        drawn = draw(learner, rows, learner.kept_counts(rows, counts))
-        context = context_of(learner, stage, drawn)
-        rate = stage.rate * learning_rate(learner.training.optimizer.lr, schedule, offset + learner.stage_step, length)
-        result = stepper.update(drawn, context, watcher.looks_at(learner.step))
-        learner.before = learner.copy_of_weights() if watcher.looks_at(learner.step + 1) else None
-        apply_update(learner, rate)
-        if drawn.stage_rows:
-            learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
-        learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
-        watcher.stepped(learner, result, rate)
+    with Ahead(learner.batch) as ahead:
+        while learner.steps_left > 0:
+            drawn = next_samples(learner, rows, ahead)
+            context, rate = context_of(learner, stage, drawn), rate_of(learner, stage)
+            result = stepper.update(drawn, context, watcher.looks_at(learner.step))
+            learner.before = learner.copy_of_weights() if watcher.looks_at(learner.step + 1) else None
+            apply_update(learner, rate)
+            if drawn.stage_rows:
+                learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
+            learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
+            watcher.stepped(learner, result, rate)
     learner.data.carry = {}
+
+
+def next_samples(learner: Learner, rows: list[Row], ahead: Ahead) -> Drawn:
+    """The samples of the step at hand; those of the one after it begin to be drawn."""
+    counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
+    ahead.arrive()
+    drawn = draw(learner, rows, learner.kept_counts(rows, counts), ahead)
+    if learner.steps_left > 1:
+        counts, _ = apportion(rows, learner.training.batch, learner.data.carry)
+        coming = DataState(dict(learner.data.counters))
+        held = choose(learner, coming, rows, learner.kept_counts(rows, counts)).held()
+        ahead.expect([(row.task, ids, row.images) for row, ids in held if len(ids)])
+    return drawn
+
+
+def rate_of(learner: Learner, stage: Stage) -> float:
+    """The learning rate of the step at hand."""
+    schedule = learner.training.schedule.of_stage(stage.cycles)
+    offset, length = stage.span or (0, stage.steps)
+    return stage.rate * learning_rate(learner.training.optimizer.lr, schedule, offset + learner.stage_step, length)
 
 
 def apply_update(learner: Learner, rate: float) -> None:

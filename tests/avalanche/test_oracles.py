@@ -15,8 +15,8 @@ from cmtl_ir.strategies.retention.ewc import EWC
 from cmtl_ir.strategies.retention.gem import GEM
 from torch import Tensor, nn
 
+from cmtl_ir import training
 from cmtl_ir.strategy import Batch, StepContext
-from cmtl_ir.training import train
 from tests import tiny
 from tests.retention.cases import Bare, stage, strategy
 
@@ -135,23 +135,20 @@ def test_with_mean_1_a_lambda_is_avalanche_s_times_the_mean_importance() -> None
 class Steps(tiny.Silent):
     """What each step drew and which gradient it left for the optimizer, handed to `compare`."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.drawn: list[Batch] = []
+        draw = training.draw
+
+        def noting(*arguments: Any) -> Any:
+            drawn = draw(*arguments)
+            self.drawn = list(drawn.batches)
+            return drawn
+
+        monkeypatch.setattr(training, "draw", noting)
 
     def stage_started(self, learner: Any, stage: Any) -> None:  # a fresh optimizer each
-        draw = type(learner).batch
-
-        def noting(task: str, ids: Tensor, images: str | None = None) -> Batch:
-            self.drawn.append(draw(learner, task, ids, images))
-            return self.drawn[-1]
-
-        learner.batch = noting
         learner.optimizer.register_step_pre_hook(lambda *_: self.compare(learner))
-        self.drawn.clear()
-
-    def stage_ended(self, learner: Any, stage: Any) -> None:
-        self.drawn.clear()
 
     def compare(self, learner: Any) -> None:
         raise NotImplementedError
@@ -160,13 +157,12 @@ class Steps(tiny.Silent):
 class Reprojected(Steps):
     """At every step of a run under our A-GEM: what Avalanche's plugin makes of the same two batches and weights."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # ours, Avalanche's, the plain gradient: [P] each
 
     def compare(self, learner: Any) -> None:
         now, *memory = self.drawn
-        self.drawn.clear()
         if not memory:
             return
         model = copy.deepcopy(learner.model).to(memory_format=torch.contiguous_format)
@@ -191,10 +187,10 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
 
 
-def test_agem_s_update_in_a_run_is_avalanche_s_from_the_same_memory_batch() -> None:
+def test_agem_s_update_in_a_run_is_avalanche_s_from_the_same_memory_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = tiny.learner(strategy("agem"), training={"optimizer": {"lr": 2e-2}, "clip": None}, conflict={"every": 0})
-    watcher = Reprojected()
-    train(learner, watcher)
+    watcher = Reprojected(monkeypatch)
+    training.train(learner, watcher)
     assert len(watcher.pairs) == 8  # the second and the third stage
     turned = 0
     for ours, theirs, plain in watcher.pairs:
@@ -206,15 +202,14 @@ def test_agem_s_update_in_a_run_is_avalanche_s_from_the_same_memory_batch() -> N
 class Hosted(Steps):
     """At every step of a run under a hosted plugin: the plain gradient, what the plugin left, and what it looked at."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
         self.seen: list[tuple[Tensor, Tensor, Tensor]] = []  # plain [P], left [P], of the memory [m, P]
 
     def compare(self, learner: Any) -> None:
         model = copy.deepcopy(learner.model)
         model.zero_grad()
         mean_loss(model(self.drawn[0].degraded), self.drawn[0].clean).backward()
-        self.drawn.clear()
         plugin = learner.strategy.retention._plugin
         memory = plugin.G if hasattr(plugin, "G") else plugin.reference_gradients[None]
         if memory.numel():
@@ -222,10 +217,12 @@ class Hosted(Steps):
 
 
 @pytest.mark.parametrize("label", ["GEMPlugin", "AGEMPlugin"])
-def test_a_hosted_projection_turns_the_step_s_own_gradient_and_only_where_it_must(label: str) -> None:
-    training = {"optimizer": {"lr": 2e-2}, "clip": None}
-    learner, watcher = tiny.learner(hosted(label), training=training, conflict={"every": 0}), Hosted()
-    train(learner, watcher)
+def test_a_hosted_projection_turns_the_step_s_own_gradient_and_only_where_it_must(
+    label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_steps = {"optimizer": {"lr": 2e-2}, "clip": None}
+    learner, watcher = tiny.learner(hosted(label), training=plain_steps, conflict={"every": 0}), Hosted(monkeypatch)
+    training.train(learner, watcher)
     assert len(watcher.seen) == 8  # the second and the third stage
     turned = 0
     for plain, left, memory in watcher.seen:
