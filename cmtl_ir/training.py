@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.ahead import Ahead
+from cmtl_ir.draws import Drawn, choose, draw
 from cmtl_ir.gradients import RowGradients, choose_engine
 from cmtl_ir.learner import Learner
 from cmtl_ir.optimization import learning_rate
 from cmtl_ir.rows import DataState, apportion, stage_rows
-from cmtl_ir.step import Drawn, Stepper, StepResult, choose, draw, narrowed, share_of_mean, tier_of
+from cmtl_ir.step import Stepper, StepResult, narrowed, share_of_mean, tier_of
 from cmtl_ir.strategy import Row, Stage, StepContext
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from cmtl_ir import config, registry
+from cmtl_ir.draws import draw
 from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.gradients import RowGradients
 from cmtl_ir.learner import Learner
-from cmtl_ir.step import NonFinite, Stepper, StepResult, draw
+from cmtl_ir.step import NonFinite, Stepper, StepResult
 from cmtl_ir.strategy import Batch, Row, Stage, StepContext, Surgery
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.training import train

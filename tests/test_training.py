@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from cmtl_ir.draws import draw
 from cmtl_ir.learner import Learner
-from cmtl_ir.step import coefficients, draw
+from cmtl_ir.step import coefficients
 from cmtl_ir.strategy import Row
 from cmtl_ir.training import train
 from tests import tiny

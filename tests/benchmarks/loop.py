@@ -1,19 +1,27 @@
 """Our loop against a bare PyTorch loop on the same model and batches, and a pcgrad step against a joint step.
 
-    python -m tests.benchmarks.loop
+    python -m tests.benchmarks.loop [--threads 2]
+
+ahead: the loop as it is, against itself with every step's samples drawn in that step. samples: what a step waits for
+them, as a share of it, drawn ahead and drawn in their step.
 
 Every pair is timed in turn, A B A B, in one process; the figures are medians and their ratio.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from cmtl_ir import training
+from cmtl_ir.ahead import Ahead
 from cmtl_ir.config import validate
 from cmtl_ir.learner import Learner, initial_model
 from cmtl_ir.tasks.suite import build_tasks
@@ -102,15 +110,59 @@ def ratio(first: Callable[[], None], second: Callable[[], None]) -> tuple[float,
     return statistics.median(b for _, b in pairs), statistics.median(a / b for a, b in pairs)
 
 
+def in_its_step(call: Callable[[], None]) -> Callable[[], None]:
+    """The call, drawing nothing ahead."""
+
+    def go() -> None:
+        with patch.object(Ahead, "expect", lambda self, wanted: None):
+            call()
+
+    return go
+
+
+@contextmanager
+def waiting() -> Iterator[list[float]]:
+    """While open: the seconds that steps spend to get their samples."""
+    seconds: list[float] = []
+    samples = training.next_samples
+
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        drawn = samples(*arguments)
+        seconds.append(time.perf_counter() - start)
+        return drawn
+
+    with patch.object(training, "next_samples", timed):
+        yield seconds
+
+
+def share_of_samples(call: Callable[[], None]) -> float:
+    """Median seconds that a step waits for its samples, as a share of the median step."""
+    call()
+    with waiting() as seconds:
+        start = time.perf_counter()
+        call()
+        whole = time.perf_counter() - start
+    return statistics.median(seconds) / (whole / len(seconds))
+
+
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    torch.set_num_threads(parser.parse_args().threads)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {ROUNDS} interleaved pairs")
-    print(f"{'setting':36} {'bare ms/step':>13} {'joint / bare':>13} {'pcgrad / joint':>15}")
+    columns = ("bare ms/step", "joint / bare", "pcgrad / joint", "ahead / not", "samples", "not ahead")
+    print(f"{'setting':36}", *(f"{column:>14}" for column in columns))
     for name, setting in SETTINGS.items():
         steps = setting["steps"]
-        seconds, loop = ratio(ours(setting, {}, steps), bare(setting, steps))
-        _, surgery = ratio(ours(setting, {"surgery": "pcgrad"}, steps), ours(setting, {}, steps))
-        print(f"{name:36} {1e3 * seconds / steps:13.1f} {loop:13.3f} {surgery:15.3f}")
+        joint = ours(setting, {}, steps)
+        seconds, loop = ratio(joint, bare(setting, steps))
+        _, surgery = ratio(ours(setting, {"surgery": "pcgrad"}, steps), joint)
+        _, ahead = ratio(joint, in_its_step(ours(setting, {}, steps)))
+        waits = [share_of_samples(call) for call in (joint, in_its_step(joint))]
+        figures = f"{1e3 * seconds / steps:14.1f} {loop:14.3f} {surgery:14.3f} {ahead:14.3f}"
+        print(f"{name:36} {figures} {waits[0]:14.1%} {waits[1]:14.1%}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import pytest
 import torch
 from cmtl_ir.strategies.retention.der import outputs_of
 
+from cmtl_ir.draws import draw
 from cmtl_ir.errors import ConfigError
 from cmtl_ir.learner import Learner
-from cmtl_ir.step import draw
 from cmtl_ir.strategy import Row
 from cmtl_ir.training import train
 from tests import tiny
