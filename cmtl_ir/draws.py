@@ -1,0 +1,89 @@
+"""Which samples a step takes of each row, and the step's samples themselves. Legend: N samples of H x W pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.ahead import Ahead
+from cmtl_ir.learner import Learner
+from cmtl_ir.rows import DataState
+from cmtl_ir.strategy import Batch, Row
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples of one step, row after row."""
+
+    rows: list[Row]  # present ones: loss rows first (stage, then protecting), projected rows last
+    batches: list[Batch]  # of each row what this process holds: all of it, or under torchrun its window
+    counts: list[int]  # on all ranks together
+    degraded: Tensor  # [N, 3, H, W], as held here
+    task_numbers: Tensor  # [N]
+    ids: list[Tensor]  # [counts] of each row, on all ranks together
+    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
+
+    @property
+    def entering(self) -> int:
+        """M: how many rows enter the loss."""
+        return sum(not row.projected for row in self.rows)
+
+    @property
+    def stage_rows(self) -> int:
+        """K: how many of them the weighting weighs."""
+        return sum(row.coefficient is None for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which samples a step takes, before they are drawn."""
+
+    rows: list[Row]  # present ones, in the order of Drawn
+    counts: list[int]  # on all ranks together
+    ids: list[Tensor]  # [counts] of each row, on all ranks together
+    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
+
+    def held(self) -> list[tuple[Row, Tensor]]:
+        """Each row with the ids that this process holds of it."""
+        return [(row, ids[slice(*own)]) for row, ids, own in zip(self.rows, self.ids, self.windows, strict=True)]
+
+
+def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:
+    """The next `counts` samples of `rows` by the counters of `data`; rows without samples are left out."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
+    kept = [rows[i] for i in order if counts[i] > 0]
+    numbers = [counts[i] for i in order if counts[i] > 0]
+    windows = _windows(numbers, *learner.ranks.window(sum(numbers)))
+    ids = [data.draw(row, count, learner.seed) for row, count in zip(kept, numbers, strict=True)]
+    return Chosen(kept, numbers, ids, windows)
+
+
+def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], ahead: Ahead | None = None) -> Drawn:
+    """Draw `counts` samples of `rows`; rows without samples are left out. `ahead`: may have drawn them already."""
+    chosen = choose(learner, learner.data, rows, counts)
+    if not chosen.rows:
+        return Drawn([], [], [], torch.empty(0), torch.empty(0), [], [])
+    batches = [_batch_of(learner, row, ids, (ahead or learner).batch) for row, ids in chosen.held()]
+    degraded = torch.cat([batch.degraded for batch in batches])
+    tasks = [learner.task_numbers(row.task, len(b.ids)) for row, b in zip(chosen.rows, batches, strict=True)]
+    return Drawn(chosen.rows, batches, chosen.counts, degraded, torch.cat(tasks), chosen.ids, chosen.windows)
+
+
+def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
+    """Of each row, (start, stop) of what lies in start .. stop of all samples, row after row."""
+    found, place = [], 0
+    for count in counts:
+        found.append((min(max(start - place, 0), count), min(max(stop - place, 0), count)))
+        place += count
+    return found
+
+
+def _batch_of(learner: Learner, row: Row, ids: Tensor, samples: Callable[[str, Tensor, str | None], Batch]) -> Batch:
+    if not len(ids):
+        nothing = torch.empty(0, 3, learner.patch, learner.patch, device=learner.device)
+        return Batch(row.task, ids, nothing, nothing)
+    batch = samples(row.task, ids, row.images)
+    return batch if row.view is None else row.view(batch)
