@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from cmtl_ir import mlflow_store
+from tests.tracking.cases import Server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,3 +26,21 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def global_generator_untouched() -> None:
     """No test may depend on torch's global generator."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database after MLflow's migrations: making one takes seconds, copying none."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow_store.connect(mlflow_store.sqlite_uri(file))
+    return file
+
+
+@pytest.fixture
+def server(empty_store: Path, tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "server").mkdir()
+    shutil.copy(empty_store, tmp_path / "server" / "mlflow.db")
+    server = Server(tmp_path / "server")
+    server.start()
+    yield server
+    server.stop()

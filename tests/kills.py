@@ -6,7 +6,7 @@ A run is started, killed when it has made a random number of steps (and, by chan
 an evaluation or of a checkpoint), and started again by the same call, until it is finished. Its weights, its metrics
 and its tables must then equal those of an unbroken run to the last bit. Processes are forked from this one, which has
 trained the unbroken run and so has imported everything, and their tracking store is one that forgets: what MLflow
-keeps of killed runs is claimed in test_tracking.py. Prints a table; exits with 1 where a bit differs.
+keeps of killed runs is claimed in tests/tracking. Prints a table; exits with 1 where a bit differs.
 """
 
 from __future__ import annotations

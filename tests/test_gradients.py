@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,11 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cmtl_ir.errors import ConfigError
-from cmtl_ir.gradients import CHUNK, Engine, RowGradients, choose_engine, gramian
-from cmtl_ir.strategy import Row, Stage
-from cmtl_ir.training import make_engine
+from cmtl_ir.gradients import Engine, RowGradients
 
-from . import tiny
 from .backbones.cases import CASES, Case, image
 from .gradient_networks import NETWORKS, UNSUITED
 
@@ -361,53 +357,3 @@ def test_batch_norm_without_statistics_couples_in_eval_mode_too() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).double().eval()
     with pytest.raises(ValueError, match="no running statistics"):
         Step(model, [1, 1]).rows("stream")
-
-
-# ------------------------------------------------------------------------------------------------------ Gramian
-
-
-@pytest.mark.parametrize("columns", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
-def test_a_gramian_is_the_product_in_float64(columns: int) -> None:
-    rows = torch.randn(4, columns)
-    assert_close(gramian(rows), rows.double() @ rows.double().T, rtol=1e-13, atol=1e-10)
-
-
-@pytest.mark.parametrize("scale", [1e-20, 1e-10, 1.0, 1e10, 1e20])
-def test_a_gramian_neither_overflows_nor_vanishes_in_float32(scale: float) -> None:
-    rows = torch.randn(3, 1000, generator=torch.Generator().manual_seed(1)) * scale
-    expected = (rows.double() / scale) @ (rows.double() / scale).T
-    assert_close(gramian(rows) / scale**2, expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("exponent", [-400, 0, 400])
-def test_rows_times_a_power_of_two_give_the_same_digits(exponent: int) -> None:
-    rows = torch.randn(3, 50, dtype=torch.float64)
-    digits = gramian(rows * 2.0**exponent) / 2.0**exponent / 2.0**exponent
-    assert torch.equal(digits, gramian(rows))
-
-
-def test_a_gramian_of_zeros_is_zero_and_of_infinities_is_not_finite() -> None:
-    assert torch.equal(gramian(torch.zeros(2, 9)), torch.zeros(2, 2, dtype=torch.float64))
-    assert not bool(torch.isfinite(gramian(torch.full((2, 9), math.inf, dtype=torch.float64))).any())
-
-
-# --------------------------------------------------------------------------------------------------- the choice
-
-
-@pytest.mark.parametrize(
-    ("samples", "patch", "expected"),
-    [(1, 48, "grouped"), (2, 64, "grouped"), (2, 128, "grouped"), (4, 128, "stream"), (2, 192, "stream")],
-)
-def test_the_choice_depends_on_the_pixels_of_a_row_alone(samples: int, patch: int, expected: Engine) -> None:
-    assert choose_engine(samples, patch) == expected
-
-
-@pytest.mark.parametrize(("patch", "expected"), [(16, "grouped"), (384, "stream")])
-def test_a_stage_takes_the_engine_of_the_rule_unless_a_field_names_one(patch: int, expected: Engine) -> None:
-    rows = [Row(task, task, 1 / 3) for task in ("noise", "rain", "haze")]
-    for field, taken in (("auto", expected), ("stream", "stream"), ("grouped", "grouped")):
-        learner = tiny.learner({"surgery": "pcgrad"}, training={"engine": field})
-        learner.patch = patch
-        learner.start_stage(Stage("all", {row.name: row.share for row in rows}, 3))
-        engine = make_engine(learner, rows, tiny.Silent())
-        assert engine is not None and engine.engine == taken and len(engine.buffer) == len(rows)

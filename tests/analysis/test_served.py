@@ -12,13 +12,13 @@ from cmtl_ir.analysis.runs import Frames
 from cmtl_ir import mlflow_store
 from cmtl_ir.tracking import Tracking
 from tests.analysis import forged
-from tests.test_tracking import Server, empty_store, server  # noqa: F401
+from tests.tracking.cases import Server
 
 FINAL = {(label, seed): {"noise": 26.0 + seed, "rain": 25.0} for label in ("joint", "pcgrad") for seed in (0, 1)}
 
 
 @pytest.mark.slow
-def test_a_report_is_read_from_a_server_and_logged_back_to_it(server: Server, tmp_path: Path) -> None:  # noqa: F811
+def test_a_report_is_read_from_a_server_and_logged_back_to_it(server: Server, tmp_path: Path) -> None:
     """Scores come as artifacts over HTTP; a run that is not finished is said to be so."""
     folder = forged.comparison(tmp_path / "runs", FINAL)
     here = Frames.of_folder(folder)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import pickle
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +16,9 @@ import pandas as pd
 import pytest
 
 from cmtl_ir import frames, mlflow_store, tracking
-from cmtl_ir.mlflow_store import EXPERIMENT, REPLACED
-from cmtl_ir.tracking import RunTracker, Tracking, TrackingError, deliver, read_runs
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database after MLflow's migrations: making one takes seconds, copying none."""
-    file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow_store.connect(mlflow_store.sqlite_uri(file))
-    return file
-
-
-@pytest.fixture
-def store(empty_store: Path, tmp_path: Path) -> Tracking:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    return Tracking(None, tmp_path)
-
-
-def run_of(store: Tracking, run_hash: str = "abc", **changes: Any) -> RunTracker:
-    fields: dict[str, Any] = {
-        "name": "joint-seed0",
-        "parent": "",
-        "comparison": "quick",
-        "label": "joint",
-        "params": {"lr": 1e-3, "surgery": None},
-        "folder": store.folder / "store" / run_hash,
-    }
-    return store.run(run_hash, **{**fields, "parent": store.parent("quick", {}, "a: 1\n"), **changes})
-
-
-def history(store: Tracking, run_id: str) -> dict[str, list[tuple[int, float]]]:
-    """Every point the store has, duplicates included."""
-    client = store._store.client
-    names = client.get_run(run_id).data.metrics
-    return {name: sorted((m.step, m.value) for m in client.get_metric_history(run_id, name)) for name in sorted(names)}
-
-
-def train(tracker: RunTracker, start: int, end: int) -> None:
-    for step in range(start + 1, end + 1):
-        tracker.log(step, {"loss/rain": 1.0 / step, "loss/haze": step / 3.0})
-
+from cmtl_ir.mlflow_store import REPLACED
+from cmtl_ir.tracking import Tracking, TrackingError, read_runs
+from tests.tracking.cases import history, run_of, train
 
 # -------------------------------------------------------------------------------------------- runs and parents
 
@@ -245,7 +202,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.test_tracking import Tracking, run_of, train
+from cmtl_ir.tracking import Tracking
+from tests.tracking.cases import run_of, train
 from cmtl_ir.delivery import Delivery
 store = Tracking(None, Path(sys.argv[1]))
 tracker = run_of(store, "killed")
@@ -264,7 +222,7 @@ tracker.finish()
 def test_kill_9_between_delivery_and_mark(store: Tracking) -> None:
     train(unbroken := run_of(store, "unbroken"), 0, 30)
     unbroken.finish()
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", KILLED, str(store.folder), str(root)], cwd=root, check=False)
     assert done.returncode == -signal.SIGKILL
     assert tracking.Delivery.read(store.folder / "store" / "killed").arrived == 0
@@ -275,162 +233,3 @@ def test_kill_9_between_delivery_and_mark(store: Tracking) -> None:
     assert resumed.finish()
     assert history(store, resumed.run_id) == history(store, unbroken.run_id)
     assert store._store.client.get_run(resumed.run_id).info.status == "FINISHED"
-
-
-# ------------------------------------------------------------------------------------------ making the store
-
-
-FOUR = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from tests.test_tracking import Tracking, run_of, train
-tracker = run_of(Tracking(None, Path(sys.argv[1])), "run" + sys.argv[2])
-train(tracker, 0, 50)
-assert tracker.finish()
-"""
-
-
-@pytest.mark.slow
-def test_four_processes_start_together_on_a_fresh_file(tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-c", FOUR, str(tmp_path)]
-    processes = [subprocess.Popen([*command, str(number), str(root)], cwd=root) for number in range(4)]
-    assert [process.wait() for process in processes] == [0, 0, 0, 0]
-    read = read_runs(tracking.local_uri(tmp_path), "quick")
-    assert sorted(read["runs"]["run"]) == ["run0", "run1", "run2", "run3"] and len(read["curves"]) == 4 * 100
-    assert read["runs"]["tags.mlflow.parentRunId"].nunique() == 1
-    client = mlflow_store.connect(tracking.local_uri(tmp_path))
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None and len(client.search_runs([experiment.experiment_id])) == 5
-
-
-def test_a_half_made_store_of_a_dead_process_is_made_again(tmp_path: Path) -> None:
-    (tmp_path / ".mlflow.db.making").write_bytes(b"half")
-    assert Tracking(None, tmp_path).parent("quick", {}, "")
-    assert not (tmp_path / ".mlflow.db.making").exists()
-
-
-def restamp(file: Path, version: str) -> str:
-    import sqlite3
-
-    with sqlite3.connect(file) as connection:
-        before = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
-        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
-    connection.close()
-    return before
-
-
-def test_an_older_store_is_backed_up_and_upgraded(store: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = store.folder / "mlflow.db"
-    newest = restamp(file, "75868b020152")
-    monkeypatch.setattr("mlflow.store.db.utils._upgrade_db", lambda engine: restamp(file, newest))
-    assert store.parent("quick", {}, "")
-    (backup,) = store.folder.glob("mlflow.db.before-*")
-    assert restamp(backup, newest) == "75868b020152"
-
-
-def test_a_newer_store_is_refused_and_left_as_it_is(store: Tracking) -> None:
-    restamp(store.folder / "mlflow.db", "ffffffffffff")
-    with pytest.raises(TrackingError, match="ffffffffffff"):
-        store.parent("quick", {}, "")
-    assert restamp(store.folder / "mlflow.db", "x") == "ffffffffffff"
-
-
-# ----------------------------------------------------------------------------------------------------- servers
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def test_a_store_that_is_away_at_the_start_is_an_answer(tmp_path: Path) -> None:
-    uri = f"http://user:secret@127.0.0.1:{free_port()}"
-    start = time.monotonic()
-    with pytest.raises(TrackingError) as caught:
-        Tracking(uri, tmp_path).parent("quick", {}, "")
-    assert time.monotonic() - start < 30
-    for said in ("http://user:***@127.0.0.1", "refused", "--offline", tracking.local_uri(tmp_path)):
-        assert said in str(caught.value)
-    assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "nonsense://x", "sqlite:////proc/none/x.db"])
-def test_an_unusable_uri_is_an_answer(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match="cannot be used"):
-        Tracking(uri, tmp_path).parent("quick", {}, "")
-
-
-class Server:
-    """`mlflow server` on loopback."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", mlflow_store.sqlite_uri(self.folder / "mlflow.db")]
-        command += ["--artifacts-destination", str(self.folder / "served")]
-        log = (self.folder / "server.log").open("ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
-        log.close()
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.3)
-        raise RuntimeError((self.folder / "server.log").read_text())
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-
-@pytest.fixture
-def server(empty_store: Path, tmp_path: Path) -> Iterator[Server]:
-    (tmp_path / "server").mkdir()
-    shutil.copy(empty_store, tmp_path / "server" / "mlflow.db")
-    server = Server(tmp_path / "server")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="process groups")
-def test_a_server_that_goes_away_and_comes_back(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = Tracking(server.uri, tmp_path / "out")
-    tracker = run_of(store)
-    train(tracker, 0, 10)
-    tracker.text("first", "first.txt")
-    tracker.deliver()
-    server.stop()
-    train(tracker, 10, 20)
-    tracker.text("second", "notes/second.txt")
-    assert not tracker.finish("FINISHED")
-    assert len(caplog.records) == 2 and "Training goes on" in caplog.text and "cmtl-ir sync" in caplog.text
-    server.start()
-    assert deliver(store.folder) == 1 and deliver(store.folder) == 0
-    train(reference := run_of(store, "reference"), 0, 20)
-    reference.finish()
-    assert history(store, tracker.run_id) == history(store, reference.run_id)
-    client = store._store.client
-    assert client.get_run(tracker.run_id).info.status == "FINISHED"
-    assert [file.path for file in client.list_artifacts(tracker.run_id)] == ["first.txt", "notes"]
-    caplog.set_level(logging.DEBUG, "cmtl_ir.tracking")
-    read = read_runs(server.uri, "quick")
-    assert "no bulk history" not in caplog.text
-    local = read_runs(mlflow_store.sqlite_uri(server.folder / "mlflow.db"), "quick")
-    pd.testing.assert_frame_equal(read["curves"], local["curves"])
-    assert len(read["curves"]) == 80 and set(read["runs"]["label"]) == {"joint"}
-    assert tracker._thread is None
