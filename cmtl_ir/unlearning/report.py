@@ -11,11 +11,10 @@ from typing import Any
 
 from cmtl_ir.unlearning import Rerun
 from cmtl_ir.unlearning.audit import Audit, Auditor
-from cmtl_ir.unlearning.ensembles import FromStage
 from cmtl_ir.unlearning.origin import Origin
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB
-from cmtl_ir.unlearning.requests import Done, Forgetting, mlflow_parent
-from cmtl_ir.unlearning.runs import Job, Without, reference_folder
+from cmtl_ir.unlearning.requests import Forgetting, mlflow_parent, results_listed
+from cmtl_ir.unlearning.runs import Job, reference_folder
 
 ORIGINAL, RETRAINED = "original", "retrained"
 COLLATERAL_DB = 0.1
@@ -138,36 +137,27 @@ class _Subject:
     label: str
     method: str
     folder: Path
-    done: Done | None = None
-    """How it was made; None: it was there before."""
+    cost: tuple[int, float] | None = None
+    """(steps, seconds) from the original to it; None: all that its own run took."""
 
 
 def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[_Subject]:
-    """The original, the reference, every result."""
-    done = [one for one in made.done if one.job.origin.hash == origin.hash]
-    found = [_Subject(ORIGINAL, ORIGINAL, origin.folder)]
-    if reference is not None and all(one.run.folder != reference for one in done):
-        found.append(_Subject(RETRAINED, "retrain", reference))
-    return found + [_Subject(one.job.label, one.job.method.called, one.run.folder, one) for one in done]
+    """The original, the reference, and every result of this request, by whichever command it was made."""
+    store = made.folder.parent / "store"
+    rows = [row for row in results_listed(made) if row["parent"] == origin.hash]
+    found = [_Subject(row["label"], row["method"], store / row["hash"], (row["steps"], row["seconds"])) for row in rows]
+    own = [one for one in found if one.folder == reference]
+    if reference is not None and not own:
+        own = [_Subject(RETRAINED, "retrain", reference)]
+    others = [one for one in found if one.folder != reference]
+    return [_Subject(ORIGINAL, ORIGINAL, origin.folder), *own, *others]
 
 
 def _measured(one: _Subject, auditor: Auditor) -> Measured:
     result = json.loads((one.folder / "result.json").read_text())
-    steps, seconds = cost(one.done) if one.done is not None else (result["steps"], result["seconds"])
+    steps, seconds = one.cost or (result["steps"], result["seconds"])
     audit = auditor.audit(one.folder)
     return Measured(one.label, one.method, auditor.origin.seed, one.folder, result, audit, steps, seconds)
-
-
-def cost(done: Done) -> tuple[int, float]:
-    """(steps, seconds) from the original to the result. What was taken over as it was costs nothing."""
-    asked = done.run.identity.get("unlearning", {})
-    touched = {one["run"] for one in asked.get("constituents", ()) if one["touched"]}
-    steps, seconds = 0, 0.0
-    for run in (planned.run for planned in done.runs):
-        if run is done.run or run.hash in touched:
-            ready = run.begin.step if isinstance(run.begin, Without | FromStage) else 0
-            steps, seconds = steps + run.result()["steps"] - ready, seconds + run.result()["seconds"]
-    return steps, seconds
 
 
 def _track(made: Forgetting, report: Report) -> None:

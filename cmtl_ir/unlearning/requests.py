@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cmtl_ir import yaml
 from cmtl_ir.config import Experiment
@@ -20,10 +22,10 @@ from cmtl_ir.registry import suggestion
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
 from cmtl_ir.unlearning.config import methods_from
-from cmtl_ir.unlearning.ensembles import plan_ensemble
+from cmtl_ir.unlearning.ensembles import FromStage, plan_ensemble
 from cmtl_ir.unlearning.groups import put_together, touched_members
 from cmtl_ir.unlearning.origin import Origin, check_request, find_origin, find_runs
-from cmtl_ir.unlearning.runs import Job, Planned, comparison_name, plan, refuse_impossible
+from cmtl_ir.unlearning.runs import Job, Planned, Without, comparison_name, job_name, plan, refuse_impossible
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,29 @@ def _shown(one: Planned, progress: Callable[[Run], Progress] | None) -> Progress
 def _note(folder: Path, done: Done) -> None:
     """The comparison's list of runs: what the report is made of, and what `RUN` may name."""
     job, run = done.job, done.run
+    steps, seconds = cost(done)
     row = {"label": job.label, "seed": run.seed, "hash": run.hash, "parent": job.origin.hash}
-    list_runs(folder, [row])
+    list_runs(folder, [row | {"method": job.method.called, "steps": steps, "seconds": seconds}])
+
+
+def cost(done: Done) -> tuple[int, float]:
+    """(steps, seconds) from the original to the result. What was taken over as it was costs nothing."""
+    asked = done.run.identity.get("unlearning", {})
+    touched = {one["run"] for one in asked.get("constituents", ()) if one["touched"]}
+    steps, seconds = 0, 0.0
+    for run in (planned.run for planned in done.runs):
+        if run is done.run or run.hash in touched:
+            ready = run.begin.step if isinstance(run.begin, Without | FromStage) else 0
+            steps, seconds = steps + run.result()["steps"] - ready, seconds + run.result()["seconds"]
+    return steps, seconds
+
+
+def results_listed(made: Forgetting) -> list[dict[str, Any]]:
+    """The finished results of a request, those of earlier commands too, but not where a newer attempt failed."""
+    file = made.folder / "runs.json"
+    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    failed = set(made.failures)
+    return [row for row in rows if "method" in row and job_name(row["label"], row["seed"]) not in failed]
 
 
 def mlflow_parent(made: Forgetting, job: Job) -> str:

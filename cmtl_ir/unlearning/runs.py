@@ -18,6 +18,11 @@ from cmtl_ir.unlearning import Program, Request, Rerun, Unlearner
 from cmtl_ir.unlearning.origin import Origin, stages_of
 
 
+def job_name(label: str, seed: int) -> str:
+    """What a method's work for one seed is called in messages."""
+    return f"{label}, seed {seed}"
+
+
 @dataclass(frozen=True)
 class Job:
     """What one method is to do for one seed."""
@@ -32,7 +37,7 @@ class Job:
     @property
     def name(self) -> str:
         """What it is called in messages."""
-        return f"{self.label}, seed {self.origin.seed}"
+        return job_name(self.label, self.origin.seed)
 
     @property
     def forgotten(self) -> tuple[str, ...]:

@@ -17,8 +17,7 @@ from cmtl_ir.finished import load_model
 from cmtl_ir.identity import hash_of
 from cmtl_ir.training import train
 from cmtl_ir.unlearning.origin import Origin, find_origin
-from cmtl_ir.unlearning.report import cost
-from cmtl_ir.unlearning.requests import Done, runs_of
+from cmtl_ir.unlearning.requests import Done, cost, runs_of
 from cmtl_ir.unlearning.runs import plan, reference_identity
 from tests import tiny
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +131,21 @@ def test_without_the_retrained_model_the_report_says_so_and_names_the_command(ou
 def test_the_retrained_model_is_found_again_by_its_hash(out: Path) -> None:
     made = forget(out, "tiny/joint", ["haze"], {"retrain": cases.method("retrain")})
     later = report_on(forget(out, "tiny/joint", ["haze"]), budget=0)
-    assert later.references == {0: made.done[0].run.hash} and later.labels == ["original", "retrained", "finetune"]
-    assert later.gap(later.of("retrained")[0], "haze") == 0.0
+    assert later.references == {0: made.done[0].run.hash} and later.labels == ["original", "retrain", "finetune"]
+    assert later.gap(later.of("retrain")[0], "haze") == 0.0
+
+
+def test_a_report_is_of_all_methods_that_answered_the_request_whenever_that_was(out: Path) -> None:
+    early = report_on(forget(out, "tiny/joint", ["haze"], {"first": FEW["finetune"]}), budget=0)
+    late = report_on(forget(out, "tiny/joint", ["haze"]), budget=0)
+    assert early.labels == ["original", "first"] and late.labels == ["original", "first", "finetune"]
+    assert late.of("first") == early.of("first") and late.of("first")[0].method == "finetune"
+
+
+def test_an_earlier_result_does_not_stand_in_for_a_method_that_failed_now(out: Path) -> None:
+    made = forget(out, "tiny/joint", ["haze"])
+    again = replace(made, done=[], failures={"finetune, seed 0": "NaN at step 1"})
+    assert report_on(again, budget=0).labels == ["original"]
 
 
 # ------------------------------------------------------------------------------------------------------------ chains
