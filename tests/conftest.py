@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,24 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def making(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None]]:
+    """MLflow's migrations take seconds: this process makes them once, and every further database is a copy.
+
+    Gives the true function, for tests that are about it; other processes make their own anyway.
+    """
+    true, first = mlflow_store._make_database, tmp_path_factory.mktemp("database") / "mlflow.db"
+
+    def copied(file: Path) -> None:
+        if not first.exists():
+            true(first)
+        shutil.copy(first, file)
+
+    mlflow_store._make_database = copied
+    yield true
+    mlflow_store._make_database = true
+
+
 @pytest.fixture(autouse=True)
 def global_generator_untouched() -> None:
     """No test may depend on torch's global generator."""
@@ -30,7 +48,7 @@ def global_generator_untouched() -> None:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database after MLflow's migrations: making one takes seconds, copying none."""
+    """A database after MLflow's migrations."""
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     mlflow_store.connect(mlflow_store.sqlite_uri(file))
     return file

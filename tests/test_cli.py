@@ -1,23 +1,36 @@
-"""The command line as a user meets it: real processes, exit codes, no traceback."""
+"""The command line as a user meets it: exit codes, what is said where, no traceback."""
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
-from skimage import data, io
+from skimage import data
+from skimage import io as images
 
 from cmtl_ir import runs, yaml
+from cmtl_ir.cli import main
 from tests import tiny
 
 
-def cmtl_ir(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cmtl_ir", *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300
-    )
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as a shell starts it."""
+    command = [sys.executable, "-m", "cmtl_ir", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def cmtl_ir(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported everything."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(SystemExit) as ended, redirect_stdout(out), redirect_stderr(err):
+        main([str(one) for one in arguments])
+    assert isinstance(ended.value.code, int)
+    return subprocess.CompletedProcess([], ended.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +58,7 @@ def test_help_loads_no_heavy_package() -> None:
 
 
 def test_a_mistake_ends_with_code_2_and_no_traceback(file: Path) -> None:
-    answer = cmtl_ir("run", file, "--set", "training.stesp=3", "--dry-run")
+    answer = process("run", file, "--set", "training.stesp=3", "--dry-run")
     assert answer.returncode == 2
     assert "training.stesp: unknown key; did you mean steps?" in answer.stderr and "Traceback" not in answer.stderr
 
@@ -64,7 +77,7 @@ def test_a_dry_run_finds_an_empty_folder(file: Path, tmp_path: Path) -> None:
 
 
 def test_running_again_skips_and_prints_the_table(file: Path, done: Path) -> None:
-    answer = cmtl_ir("run", file, "--out", done)
+    answer = process("run", file, "--out", done)
     assert answer.returncode == 0, answer.stderr
     assert "finished before: skipped" in answer.stdout and "joint" in answer.stdout
     assert (done / "tiny" / "forgetting.png").is_file() and (done / "tiny" / "restored.png").is_file()
@@ -72,10 +85,10 @@ def test_running_again_skips_and_prints_the_table(file: Path, done: Path) -> Non
 
 def test_restore_writes_images_and_never_overwrites_silently(done: Path, tmp_path: Path) -> None:
     (tmp_path / "in" / "deep er").mkdir(parents=True)
-    io.imsave(tmp_path / "in" / "deep er" / "a.png", data.astronaut()[:70, :50])
+    images.imsave(tmp_path / "in" / "deep er" / "a.png", data.astronaut()[:70, :50])
     first = cmtl_ir("restore", "tiny/joint", tmp_path / "in", tmp_path / "out", "--out", done)
     assert first.returncode == 0, first.stderr
-    assert io.imread(tmp_path / "out" / "deep er" / "a.png").shape == (70, 50, 3)
+    assert images.imread(tmp_path / "out" / "deep er" / "a.png").shape == (70, 50, 3)
     again = cmtl_ir("restore", "tiny/joint", tmp_path / "in", tmp_path / "out", "--out", done)
     assert again.returncode == 2 and "--overwrite" in again.stderr
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +47,10 @@ def test_four_processes_start_together_on_a_fresh_file(tmp_path: Path) -> None:
     assert experiment is not None and len(client.search_runs([experiment.experiment_id])) == 5
 
 
-def test_a_half_made_store_of_a_dead_process_is_made_again(tmp_path: Path) -> None:
+def test_a_half_made_store_of_a_dead_process_is_made_again(
+    making: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow_store, "_make_database", making)
     (tmp_path / ".mlflow.db.making").write_bytes(b"half")
     assert Tracking(None, tmp_path).parent("quick", {}, "")
     assert not (tmp_path / ".mlflow.db.making").exists()
