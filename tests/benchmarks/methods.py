@@ -77,6 +77,7 @@ class Stopwatch:
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
         self.seconds.append(self.clock() - self.last)
         if len(self.seconds) == STEPS and (self.stages == 2 or self.steps == TOTAL):
+            time.sleep(0.1)  # the next step's samples are drawn meanwhile: of every method all, not some
             self.bytes = live_bytes()
             raise StopIteration
         self.last = self.clock()
