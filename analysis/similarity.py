@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,11 @@ def _agreement_table(matrices: Mapping[str, Matrix]) -> str:
 def heatmaps(
     matrices: Mapping[str, Matrix], path: Path, groups: Mapping[str, Sequence[Group]] | None = None
 ) -> list[Path]:
-    """One panel a measure, dark where tasks are alike; the same order of tasks everywhere. Framed: tasks that the
-    measure would put into one group."""
+    """One panel a measure, dark where tasks are alike; the same order of tasks everywhere.
+
+    Framed in the row of a task: those that the measure would train with it."""
     with house() as plots:
-        side = 1.6 + 0.42 * max(len(one.tasks) for one in matrices.values())
+        side = _side(max(len(one.tasks) for one in matrices.values()))
         figure, axes = plots.subplots(
             1, len(matrices), figsize=((side + 0.9) * len(matrices), side), squeeze=False, layout="constrained"
         )
@@ -144,13 +146,19 @@ def _panel(figure: Any, axis: Any, matrix: Matrix) -> None:
 def _frame(axis: Any, tasks: Sequence[str], groups: Sequence[Group]) -> None:
     from matplotlib.patches import Rectangle
 
-    together = {(a, b) for group in groups for a in group.tasks for b in group.tasks if a != b}
+    together = {(a, b) for group in groups for a in group.serves for b in group.tasks if a != b}
     for row, column in ((tasks.index(a), tasks.index(b)) for a, b in together):
         corner = (column - 0.43, row - 0.43)
         axis.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, edgecolor="white", linewidth=2.6))
         axis.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, edgecolor="#D55E00", linewidth=1.3))
     if groups:
-        axis.set_xlabel(f"groups: {in_words(groups)}", fontsize=7, wrap=True)
+        across = int(12 * _side(len(tasks)))  # letters of this size in the width of a panel
+        axis.set_xlabel(textwrap.fill(f"groups: {in_words(groups)}", across), fontsize=7)
+
+
+def _side(tasks: int) -> float:
+    """Inches of a panel."""
+    return 1.6 + 0.42 * tasks
 
 
 def _annotate(axis: Any, values: Array, image: Any) -> None:
