@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cmtl_ir.ahead import Ahead
+from cmtl_ir.ahead import Ahead, has_room
 from cmtl_ir.draws import Drawn, choose, draw
 from cmtl_ir.gradients import RowGradients, choose_engine
 from cmtl_ir.learner import Learner
@@ -84,11 +84,11 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
 
 
 def next_samples(learner: Learner, rows: list[Row], ahead: Ahead) -> Drawn:
-    """The samples of the step at hand; those of the one after it begin to be drawn."""
+    """The samples of the step at hand; those of the one after it begin to be drawn where there is room for it."""
     counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
     ahead.arrive()
     drawn = draw(learner, rows, learner.kept_counts(rows, counts), ahead)
-    if learner.steps_left > 1:
+    if learner.steps_left > 1 and has_room(learner.device):
         counts, _ = apportion(rows, learner.training.batch, learner.data.carry)
         coming = DataState(dict(learner.data.counters))
         held = choose(learner, coming, rows, learner.kept_counts(rows, counts)).held()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from cmtl_ir.ahead import CORES, cores
 from cmtl_ir.errors import Interrupted
 from cmtl_ir.follow import Follower
 from cmtl_ir.plans import Prepared, Run
@@ -254,15 +255,12 @@ def _cause(code: int) -> str:
 def environment_of(slot: int, workers: int, gpus: Sequence[str]) -> dict[str, str]:
     """A worker's environment: its share of the cores, and its GPU in turn (more workers than GPUs share them)."""
     made = dict(os.environ)
-    made.setdefault("OMP_NUM_THREADS", str(max(1, cores() // workers)))
+    share = str(max(1, cores() // workers))
+    made[CORES] = share
+    made.setdefault("OMP_NUM_THREADS", share)
     if gpus:
         made["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return made
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

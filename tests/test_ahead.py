@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir.ahead import Ahead
+from cmtl_ir import training
+from cmtl_ir.ahead import CORES, Ahead, has_room
 from cmtl_ir.learner import Learner
 from cmtl_ir.strategy import Batch
 from cmtl_ir.training import train
@@ -23,6 +24,12 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "degradation_replay": {"curriculum": "sequential", "retention": "degradation_replay"},
     "distill": {"curriculum": "sequential", "retention": "distill"},
 }
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has."""
+    monkeypatch.setattr(training, "has_room", lambda device: True)
 
 
 class Threads(tiny.Silent):
@@ -100,3 +107,11 @@ def test_what_could_not_be_drawn_stops_the_step_that_needs_it_and_leaves_no_thre
     assert learner.step == len(watcher.results) == 5
     assert learner.data.counters["rain"] == 10
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("cores", "device", "room"), [(1, "cpu", False), (2, "cpu", True), (1, "cuda", True)])
+def test_there_is_room_where_training_leaves_a_core(
+    cores: int, device: str, room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CORES, str(cores * torch.get_num_threads()))
+    assert has_room(torch.device(device)) is room
