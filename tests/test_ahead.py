@@ -70,9 +70,8 @@ def test_all_but_a_stage_s_first_samples_are_drawn_beside_the_training_thread() 
     learner, watcher = tiny.learner(), Threads()
     watcher.watch(learner)
     train(learner, watcher)
-    assert [name.startswith("samples ahead") for name in watcher.names] == [False] * 3 + [
-        True
-    ] * 33  # 12 steps, 3 tasks
+    beside = [name.startswith("samples ahead") for name in watcher.names]
+    assert beside == [False] * 3 + [True] * 33  # 12 steps, 3 tasks
 
 
 def test_a_wrong_guess_is_drawn_again() -> None:

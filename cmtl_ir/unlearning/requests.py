@@ -250,8 +250,8 @@ def results_listed(made: Forgetting) -> list[dict[str, Any]]:
     """The finished results of a request, those of earlier commands too, but not where a newer attempt failed."""
     file = made.folder / "runs.json"
     rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
-    failed = set(made.failures)
-    return [row for row in rows if "method" in row and job_name(row["label"], row["seed"]) not in failed]
+    rows = [row for row in rows if "method" in row and job_name(row["label"], row["seed"]) not in made.failures]
+    return [row for row in rows if (made.folder.parent / "store" / row["hash"] / "result.json").is_file()]
 
 
 def mlflow_parent(made: Forgetting, job: Job) -> str:

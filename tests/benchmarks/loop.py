@@ -21,7 +21,6 @@ from unittest.mock import patch
 import torch
 
 from cmtl_ir import training
-from cmtl_ir.ahead import Ahead
 from cmtl_ir.config import validate
 from cmtl_ir.learner import Learner, initial_model
 from cmtl_ir.tasks.suite import build_tasks
@@ -110,11 +109,11 @@ def ratio(first: Callable[[], None], second: Callable[[], None]) -> tuple[float,
     return statistics.median(b for _, b in pairs), statistics.median(a / b for a, b in pairs)
 
 
-def in_its_step(call: Callable[[], None]) -> Callable[[], None]:
-    """The call, drawing nothing ahead."""
+def with_room(room: bool, call: Callable[[], None]) -> Callable[[], None]:
+    """The call, drawing ahead whether or not a core is free for it, or drawing every step's samples in that step."""
 
     def go() -> None:
-        with patch.object(Ahead, "expect", lambda self, wanted: None):
+        with patch.object(training, "has_room", lambda device: room):
             call()
 
     return go
@@ -146,16 +145,6 @@ def share_of_samples(call: Callable[[], None]) -> float:
     return statistics.median(seconds) / (whole / len(seconds))
 
 
-def always(call: Callable[[], None]) -> Callable[[], None]:
-    """The call, drawing ahead even where no core is free for it."""
-
-    def go() -> None:
-        with patch.object(training, "has_room", lambda device: True):
-            call()
-
-    return go
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -169,8 +158,8 @@ def main() -> None:
         joint = ours(setting, {}, steps)
         seconds, loop = ratio(joint, bare(setting, steps))
         _, surgery = ratio(ours(setting, {"surgery": "pcgrad"}, steps), joint)
-        _, ahead = ratio(always(joint), in_its_step(ours(setting, {}, steps)))
-        waits = [share_of_samples(call) for call in (always(joint), in_its_step(joint))]
+        _, ahead = ratio(with_room(True, joint), with_room(False, ours(setting, {}, steps)))
+        waits = [share_of_samples(call) for call in (with_room(True, joint), with_room(False, joint))]
         figures = f"{1e3 * seconds / steps:14.1f} {loop:14.3f} {surgery:14.3f} {ahead:14.3f}"
         print(f"{name:36} {figures} {waits[0]:14.1%} {waits[1]:14.1%}")
 
