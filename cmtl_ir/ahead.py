@@ -6,7 +6,6 @@ guess: a step takes it if its own draw names the same ids, and draws for itself 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -14,21 +13,12 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from cmtl_ir.cores import cores
 from cmtl_ir.strategy import Batch
 
 Wanted = tuple[str, Tensor, str | None]
 """A task, ids [B], and the task whose clean images are taken, if another's."""
 _Key = tuple[str, tuple[int, ...], str | None]
-
-
-CORES = "CMTL_IR_CORES"
-"""Environment variable: how many cores are this process's, where others work beside it."""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(os.environ.get(CORES, free))
 
 
 def has_room(device: torch.device) -> bool:

@@ -15,16 +15,17 @@ from cmtl_ir.strategy import Batch, Row
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The samples of one step, row after row."""
+class Chosen:
+    """Which samples a step takes, row after row."""
 
     rows: list[Row]  # present ones: loss rows first (stage, then protecting), projected rows last
-    batches: list[Batch]  # of each row what this process holds: all of it, or under torchrun its window
     counts: list[int]  # on all ranks together
-    degraded: Tensor  # [N, 3, H, W], as held here
-    task_numbers: Tensor  # [N]
     ids: list[Tensor]  # [counts] of each row, on all ranks together
     windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
+
+    def held(self) -> list[tuple[Row, Tensor]]:
+        """Each row with the ids that this process holds of it."""
+        return [(row, ids[slice(*own)]) for row, ids, own in zip(self.rows, self.ids, self.windows, strict=True)]
 
     @property
     def entering(self) -> int:
@@ -38,17 +39,12 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Which samples a step takes, before they are drawn."""
+class Drawn(Chosen):
+    """The samples of one step, too."""
 
-    rows: list[Row]  # present ones, in the order of Drawn
-    counts: list[int]  # on all ranks together
-    ids: list[Tensor]  # [counts] of each row, on all ranks together
-    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
-
-    def held(self) -> list[tuple[Row, Tensor]]:
-        """Each row with the ids that this process holds of it."""
-        return [(row, ids[slice(*own)]) for row, ids, own in zip(self.rows, self.ids, self.windows, strict=True)]
+    batches: list[Batch]  # of each row what this process holds: all of it, or under torchrun its window
+    degraded: Tensor  # [N, 3, H, W], as held here
+    task_numbers: Tensor  # [N]
 
 
 def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:
@@ -65,11 +61,11 @@ def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], ahead: Ah
     """Draw `counts` samples of `rows`; rows without samples are left out. `ahead`: may have drawn them already."""
     chosen = choose(learner, learner.data, rows, counts)
     if not chosen.rows:
-        return Drawn([], [], [], torch.empty(0), torch.empty(0), [], [])
+        return Drawn(**vars(chosen), batches=[], degraded=torch.empty(0), task_numbers=torch.empty(0))
     batches = [_batch_of(learner, row, ids, (ahead or learner).batch) for row, ids in chosen.held()]
     degraded = torch.cat([batch.degraded for batch in batches])
     tasks = [learner.task_numbers(row.task, len(b.ids)) for row, b in zip(chosen.rows, batches, strict=True)]
-    return Drawn(chosen.rows, batches, chosen.counts, degraded, torch.cat(tasks), chosen.ids, chosen.windows)
+    return Drawn(**vars(chosen), batches=batches, degraded=degraded, task_numbers=torch.cat(tasks))
 
 
 def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cmtl_ir.ahead import CORES, cores
+from cmtl_ir.cores import CORES, cores
 from cmtl_ir.errors import Interrupted
 from cmtl_ir.follow import Follower
 from cmtl_ir.plans import Prepared, Run

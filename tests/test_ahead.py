@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cmtl_ir import training
-from cmtl_ir.ahead import CORES, Ahead, has_room
+from cmtl_ir.ahead import Ahead, has_room
+from cmtl_ir.cores import CORES
 from cmtl_ir.learner import Learner
 from cmtl_ir.strategy import Batch
 from cmtl_ir.training import train
