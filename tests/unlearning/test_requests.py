@@ -15,6 +15,7 @@ from cmtl_ir.cli import main
 from cmtl_ir.errors import ConfigError, UserError
 from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import PARENT, connect
+from cmtl_ir.plans import set_aside
 from cmtl_ir.tracking import local_uri
 from cmtl_ir.unlearning.origin import Origin, find_origin
 from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
@@ -146,6 +147,12 @@ def test_an_earlier_result_does_not_stand_in_for_a_method_that_failed_now(out: P
     made = forget(out, "tiny/joint", ["haze"])
     again = replace(made, done=[], failures={"finetune, seed 0": "NaN at step 1"})
     assert report_on(again, budget=0).labels == ["original"]
+
+
+def test_a_result_that_was_set_aside_and_not_made_again_is_no_result(out: Path) -> None:
+    made = forget(out, "tiny/joint", ["haze"], {"first": cases.method("finetune", steps=3)})
+    set_aside(made.done[0].run.folder)
+    assert report_on(forget(out, "tiny/joint", ["haze"]), budget=0).labels == ["original", "finetune"]
 
 
 # ------------------------------------------------------------------------------------------------------------ chains
