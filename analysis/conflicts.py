@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .conflict_rates import conflict_rate, harm
 from .conflict_table import mean_cosines
 from .study import Study
 from .style import BANDS, house, legend_below, looks, panels, save
@@ -105,7 +106,10 @@ def conflict_curves(study: Study, path: Path) -> list[Path]:
     labels = conflicting(study)
     if not labels:
         return []
-    series = {"pairs with cosine < 0": conflict_rate(study.frames.conflict), "rows harmed by the step": harm(study)}
+    series = {
+        "pairs with cosine < 0": conflict_rate(study.frames.conflict),
+        "rows harmed by the step": harm(study.frames.conflict),
+    }
     look = looks(study.frames.labels)
     with house() as plots:
         figure, axes = panels(plots, len(series), width=4.2)
@@ -132,18 +136,3 @@ def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], wi
     axis.plot(smooth.index, smooth.mean(axis=1), label=label, linewidth=1.6, **look)
     if with_band and smooth.shape[1] > 1:
         axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look["color"], alpha=0.13, lw=0)
-
-
-def conflict_rate(frame: pd.DataFrame) -> pd.DataFrame:
-    """Index step, columns (label, seed): share of pairs with a cosine below 0; pairs with a zero row are left out."""
-    pairs = frame[(frame["row_a"] != frame["row_b"]) & frame["cosine"].notna()]
-    shares = (pairs["cosine"] < 0).groupby([pairs["label"], pairs["seed"], pairs["step"]], sort=False).mean()
-    return shares.unstack(["label", "seed"]).sort_index()
-
-
-def harm(study: Study) -> pd.DataFrame:
-    """Index step, columns (label, seed): share of rows whose next batch the last weight change made worse."""
-    frame = study.frames.conflict
-    own = frame[(frame["row_a"] == frame["row_b"]) & frame["displacement"].notna()]
-    shares = (own["displacement"] > 0).groupby([own["label"], own["seed"], own["step"]], sort=False).mean()
-    return shares.unstack(["label", "seed"]).sort_index()

@@ -18,6 +18,8 @@ from .runs import Frames
 from .study import Study
 
 Format = Literal["md", "html", "all"]
+LONG = 60
+"""Lines of a table beyond which report.md says only where it is; report.html scrolls it."""
 EMBEDDED = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
@@ -52,7 +54,7 @@ def write(
     _write_tables(made, folder / "tables")
     pages = []
     if kind in ("md", "all"):
-        pages.append(_written(folder / "report.md", _markdown(study, made, drawn)))
+        pages.append(_written(folder / "report.md", markdown(study, made, drawn)))
     if kind in ("html", "all"):
         pages.append(_written(folder / "report.html", page(study, made, drawn)))
     logged = ""
@@ -89,16 +91,23 @@ def _write_tables(made: Sequence[Table], folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- Markdown
 
 
-def _markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
+def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
     frames = study.frames
     parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in words.summary(study))]
     parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]
     parts += [f"> {sentence}" for sentence in study.missing]
-    parts += [formats.markdown(table) for table in made]
+    parts += [_short(table) for table in made]
     parts += [f"### {one.title}\n\n![{one.title}](figures/{one.name}.png)\n\n{one.caption}" for one in drawn]
     parts += [formats.markdown(runs_table(study))]
     parts += [f"### Experiment\n\n```yaml\n{yaml.dump(frames.experiment)}```"] if frames.experiment else []
     return _spaced(parts)
+
+
+def _short(table: Table) -> str:
+    """A table, or where it is if nobody would read so many lines in a row."""
+    if len(table.rows) <= LONG:
+        return formats.markdown(table)
+    return f"### {table.title}\n\n{len(table.rows)} lines: [tables/{table.name}.md](tables/{table.name}.md).\n"
 
 
 def _spaced(parts: Sequence[str]) -> str:

@@ -22,9 +22,11 @@ def all_tables(study: Study) -> list[Table]:
     made.append(cost_table(study))
     grouped = group_table(study)
     made += [grouped] if grouped is not None else []
+    from .conflict_rates import rates_table
     from .conflict_table import blocks_table, conflict_table
 
-    return [*made, *(table for table in (conflict_table(study), blocks_table(study)) if table is not None)]
+    conflict = (rates_table(study), conflict_table(study), blocks_table(study))
+    return [*made, *(table for table in conflict if table is not None)]
 
 
 # --------------------------------------------------------------------------------------------------------- scores

@@ -19,6 +19,8 @@ class DbMtl(Surgery):
     Rows are gradients of log losses, g / l, smoothed over steps and brought to the largest length among them.
     Departure: the mean, times the loss of that longest row, which undoes the logarithm's 1 / l: the learning rate
     keeps its meaning. As released, the running means start at 0, so at beta .9 the first update is a tenth as long.
+    Adam divides by the spread of what it is given, and running means spread less: it makes longer steps of them, on
+    top of its own momentum. Where training becomes unstable, lower beta or the learning rate.
     """
 
     needs: ClassVar[Tier] = "rows"

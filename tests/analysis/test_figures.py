@@ -7,7 +7,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import bars, conflict_table, conflicts, curves, figures, formats, matrices, strips, style, weights
+from cmtl_ir.analysis import (
+    bars,
+    conflict_rates,
+    conflict_table,
+    conflicts,
+    curves,
+    figures,
+    formats,
+    matrices,
+    strips,
+    style,
+    weights,
+)
 from cmtl_ir.analysis.runs import COLUMNS, Frames
 from cmtl_ir.analysis.study import Study
 
@@ -70,8 +82,22 @@ def test_a_task_is_not_forgotten_before_it_was_learnt(study: Study) -> None:
 def test_the_conflict_rate_is_the_share_of_pairs_with_opposed_gradients(study: Study, raw: pd.DataFrame) -> None:
     pairs = raw[raw.row_a != raw.row_b]
     expected = pairs.groupby("step").cosine.agg(lambda cosines: (cosines < 0).sum() / cosines.notna().sum())
-    shown = conflicts.conflict_rate(study.frames.conflict)["pcgrad"][0].dropna()
+    shown = conflict_rates.conflict_rate(study.frames.conflict)["pcgrad"][0].dropna()
     assert shown.to_dict() == pytest.approx(expected.to_dict())
+
+
+def test_a_strategy_s_rates_are_means_over_its_logged_steps(trained: Path, raw: pd.DataFrame) -> None:
+    frames = Frames.of_folder(trained)
+    frames.conflict_blocks = frames.conflict_blocks[frames.conflict_blocks["seed"] == 0]
+    table = conflict_rates.rates_table(Study.of(frames))
+    assert table is not None
+    found = next(row for row in table.rows if row[0].text == "pcgrad")
+    pairs, moved = raw[raw.row_a != raw.row_b].dropna(subset="cosine"), raw.dropna(subset="displacement")
+    moved = moved[moved.row_a == moved.row_b]
+    assert found[2].value == pytest.approx((pairs.cosine < 0).groupby(pairs.step).mean().mean())
+    assert found[3].value == pytest.approx((moved.displacement > 0).groupby(moved.step).mean().mean())
+    cosines = pairs.groupby(["row_a", "row_b"]).cosine.mean()
+    assert found[4].value == pytest.approx(cosines.min()) and " – ".join(cosines.idxmin()) in found[4].text
 
 
 def test_the_heat_map_shows_the_mean_of_a_window_symmetrically(study: Study, raw: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import measures, significance, tables
+from cmtl_ir.analysis import measures, report, significance, tables
 from cmtl_ir.analysis.formats import Cell, Table
 from cmtl_ir.analysis.runs import Frames
 from cmtl_ir.analysis.study import Study
@@ -200,3 +200,11 @@ def test_the_csv_holds_full_precision_and_the_ends(study: Study, raw: pd.DataFra
     assert float(rows["joint"]["noise"]) == pytest.approx(per_seed.mean(), rel=1e-14)
     low, high = stats.t.interval(0.95, 2, per_seed.mean(), stats.sem(per_seed))
     assert (float(rows["joint"]["noise low"]), float(rows["joint"]["noise high"])) == pytest.approx((low, high))
+
+
+def test_a_table_of_many_lines_is_named_in_the_text_and_written_whole(study: Study) -> None:
+    few = Table("few", "Few", ["strategy"], [[Cell("of few")]] * report.LONG)
+    many = Table("many", "Many", ["strategy"], [[Cell("of many")]] * (report.LONG + 1))
+    text = report.markdown(study, [few, many], [])
+    assert text.count("| of few |") == report.LONG and "of many" not in text
+    assert f"{report.LONG + 1} lines: [tables/many.md](tables/many.md)" in text
