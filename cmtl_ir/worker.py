@@ -48,7 +48,19 @@ def forget(job: Mapping[str, Any]) -> None:
     bring_to_its_end(job, runs_of, fulfil)
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any]], None]] = {"run": train_run, "search": take_trials, "unlearn": forget}
+def audit(job: Mapping[str, Any]) -> None:
+    """Measure what models still know of what they were made to forget."""
+    from cmtl_ir.unlearning.audits_apart import audit_all
+
+    audit_all(job)
+
+
+KINDS: dict[str, Callable[[Mapping[str, Any]], None]] = {
+    "run": train_run,
+    "search": take_trials,
+    "unlearn": forget,
+    "audit": audit,
+}
 
 
 def main() -> None:

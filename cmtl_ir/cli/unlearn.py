@@ -78,7 +78,7 @@ def unlearn(
         answer = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run, workers, ray)
     for made in answer.requests:
         with shown.measuring() as told:
-            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
+            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told, workers, ray)
         files = leave_report(report)
         made.tracking.publish(made.parent, files)
         shown.outcome(report, made.failures, files)

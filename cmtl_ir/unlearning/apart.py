@@ -15,7 +15,7 @@ from cmtl_ir.recorder import Progress
 from cmtl_ir.tracking import Tracking
 from cmtl_ir.unlearning import Rerun
 from cmtl_ir.unlearning.config import methods_from
-from cmtl_ir.unlearning.origin import origin_of
+from cmtl_ir.unlearning.origin import Origin, origin_of
 from cmtl_ir.unlearning.runs import Job, Planned
 
 RunsOf = Callable[[Job], list[Planned]]
@@ -55,14 +55,9 @@ def side_by_side(
 def _job_of(
     job: Job, run: Run, out: Path, device: str, tracking_uri: str | None, progress: Callable[[Run], Progress] | None
 ) -> workers.Job:
-    origin = job.origin
     payload = {
         "kind": "unlearn",
-        "folder": str(origin.folder.resolve()),
-        "file": str((out / origin.comparison / "experiment.yaml").resolve()),
-        "seed": origin.seed,
-        "called": origin.called,
-        "origin": origin.label,
+        "origin": described_origin(job.origin, out),
         "label": job.label,
         "method": described(job.method),
         "forget": list(job.forget),
@@ -78,12 +73,25 @@ def _job_of(
     return made
 
 
+def described_origin(origin: Origin, out: Path) -> dict[str, Any]:
+    """What another process needs to know of a run that is made to forget."""
+    return {
+        "folder": str(origin.folder.resolve()),
+        "file": str((out / origin.comparison / "experiment.yaml").resolve()),
+        "label": origin.label,
+        "seed": origin.seed,
+        "called": origin.called,
+    }
+
+
+def origin_described(one: Mapping[str, Any], out: Path, device: str) -> Origin:
+    """The inverse of `described_origin`."""
+    return origin_of(Path(one["folder"]), Path(one["file"]), one["label"], one["seed"], one["called"], out, device)
+
+
 def job_of(payload: Mapping[str, Any]) -> Job:
     """What `side_by_side` made the payload of."""
-    origin = origin_of(
-        Path(payload["folder"]), Path(payload["file"]), payload["origin"], payload["seed"], payload["called"],
-        Path(payload["out"]), payload["device"],
-    )  # fmt: skip
+    origin = origin_described(payload["origin"], Path(payload["out"]), payload["device"])
     method = methods_from({payload["label"]: payload["method"]}, [])[payload["label"]]
     return Job(origin, payload["label"], method, tuple(payload["forget"]), payload["use_retain"])
 

@@ -61,22 +61,34 @@ class Auditor:
 
     def audit(self, folder: Path) -> Audit:
         """The audit of a finished run; an earlier one under the same terms is read."""
-        file = self.home / f"{folder.name}.json"
-        terms = {
+        if (before := self.known(folder)) is not None:
+            return before
+        made, file = self._measured(folder), self._file(folder)
+        self.home.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".writing")
+        temporary.write_text(json.dumps({"terms": self._terms, "audit": asdict(made)}, indent=1))
+        temporary.replace(file)
+        return made
+
+    def known(self, folder: Path) -> Audit | None:
+        """The audit of a run as it was made before under the same terms."""
+        file = self._file(folder)
+        if file.is_file() and (before := json.loads(file.read_text()))["terms"] == self._terms:
+            return Audit.of(before["audit"])
+        return None
+
+    def _file(self, folder: Path) -> Path:
+        return self.home / f"{folder.name}.json"
+
+    @property
+    def _terms(self) -> dict[str, Any]:
+        return {
             "version": VERSION,
             "forget": list(self.forget),
             "origin": self.origin.hash,
             "reference": self.reference.name if self.reference else None,
             "budget": self.budget,
         }
-        if file.is_file() and (before := json.loads(file.read_text()))["terms"] == terms:
-            return Audit.of(before["audit"])
-        made = self._measured(folder)
-        self.home.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".writing")
-        temporary.write_text(json.dumps({"terms": terms, "audit": asdict(made)}, indent=1))
-        temporary.replace(file)
-        return made
 
     def _measured(self, folder: Path) -> Audit:
         learner, experiment = self._loaded(folder)

@@ -100,19 +100,36 @@ class Report:
         return untouched if other is None else min(untouched, other.result["psnr"][task])
 
 
-def report_on(made: Forgetting, budget: int = RELEARN_STEPS, told: Callable[[str], None] | None = None) -> Report:
+def report_on(
+    made: Forgetting,
+    budget: int = RELEARN_STEPS,
+    told: Callable[[str], None] | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+) -> Report:
     """Measure the original, the reference and every result; log the figures of each result to its tracked run.
 
-    `budget`: steps of relearning at most; 0: none. `told` hears what is being measured.
+    `budget`: steps of relearning at most; 0: none. `told` hears what is being measured. `workers`: models measured at
+    once, each in its own process, here or on a Ray cluster.
     """
     models, references = list[Measured](), dict[int, str | None]()
+    asked = list[tuple[Auditor, list[_Subject]]]()
     for origin in made.origins:
         reference = reference_folder(Job(origin, RETRAINED, Rerun(), made.forget))
         references[origin.seed] = reference.name if reference else None
         auditor = Auditor(origin, made.forget, reference, budget, made.folder / "audits")
-        for subject in _subjects(made, origin, reference):
+        asked.append((auditor, _subjects(made, origin, reference)))
+    if workers > 1 or ray is not None:
+        from cmtl_ir.unlearning.audits_apart import audit_side_by_side
+
+        if told is not None:
+            told(f"{sum(len(subjects) for _, subjects in asked)} models, {workers} at once")
+        folders = [(auditor, [one.folder for one in subjects]) for auditor, subjects in asked]
+        audit_side_by_side(folders, made.folder.parent, workers, ray)
+    for auditor, subjects in asked:
+        for subject in subjects:
             if told is not None:
-                told(f"{subject.label}, seed {origin.seed}")
+                told(f"{subject.label}, seed {auditor.origin.seed}")
             models.append(_measured(subject, auditor))
     order = {label: place for place, label in enumerate(dict.fromkeys(one.label for one in models))}
     models.sort(key=lambda one: order[one.label])

@@ -17,6 +17,7 @@ from cmtl_ir.journal import Delivery
 from cmtl_ir.mlflow_store import PARENT, connect
 from cmtl_ir.plans import set_aside
 from cmtl_ir.tracking import local_uri
+from cmtl_ir.unlearning.audit import Auditor
 from cmtl_ir.unlearning.origin import Origin, find_origin
 from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
 from cmtl_ir.unlearning.requests import Forgetting, prepare_jobs, unlearn
@@ -153,6 +154,16 @@ def test_a_result_that_was_set_aside_and_not_made_again_is_no_result(out: Path) 
     made = forget(out, "tiny/joint", ["haze"], {"first": cases.method("finetune", steps=3)})
     set_aside(made.done[0].run.folder)
     assert report_on(forget(out, "tiny/joint", ["haze"]), budget=0).labels == ["original", "finetune"]
+
+
+def test_models_measured_in_other_processes_are_measured_the_same(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = forget(out, "tiny/joint", ["haze"])
+    alone = report_on(made, budget=5)
+    shutil.rmtree(made.folder / "audits")
+    monkeypatch.setattr(Auditor, "_measured", lambda *_: pytest.fail("measured here"))
+    assert report_on(made, budget=5, workers=2).models == alone.models
+    assert len(list((made.folder / "audits").glob("log-*.txt"))) == 2
+    assert report_on(made, budget=5, workers=2).models == alone.models, "what is measured stays measured"
 
 
 # ------------------------------------------------------------------------------------------------------------ chains

@@ -1,0 +1,54 @@
+"""The audits of a report in processes of their own; the report finds them done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir import workers
+from cmtl_ir.unlearning.apart import described_origin, origin_described
+from cmtl_ir.unlearning.audit import Auditor
+
+
+def audit_side_by_side(asked: Sequence[tuple[Auditor, Sequence[Path]]], out: Path, slots: int, ray: str | None) -> None:
+    """Audit the models in these folders, `slots` at once. What fails is left to whoever asks for it next."""
+    todo = [(auditor, folder) for auditor, folders in asked for folder in folders if auditor.known(folder) is None]
+    lots = [lot for lot in (todo[number::slots] for number in range(slots)) if lot]
+    if not lots:
+        return
+    device = str(asked[0][0].device)
+    jobs = [_job_of(number, lot, out, device) for number, lot in enumerate(lots)]
+    with workers.starter(slots, device, ray) as start:
+        workers.work_off(jobs, slots, start)
+
+
+def _job_of(number: int, lot: Sequence[tuple[Auditor, Path]], out: Path, device: str) -> workers.Job:
+    auditors = list({id(auditor): auditor for auditor, _ in lot}.values())
+    payload = {
+        "kind": "audit",
+        "parts": [
+            {
+                "origin": described_origin(auditor.origin, out),
+                "forget": list(auditor.forget),
+                "reference": str(auditor.reference.resolve()) if auditor.reference else None,
+                "budget": auditor.budget,
+                "home": str(auditor.home.resolve()),
+                "folders": [str(folder.resolve()) for own, folder in lot if own is auditor],
+            }
+            for auditor in auditors
+        ],
+        "out": str(out.resolve()),
+        "device": device,
+    }
+    return workers.Job(f"audit {number + 1}", payload, auditors[0].home / f"log-{number + 1}.txt")
+
+
+def audit_all(payload: Mapping[str, Any]) -> None:
+    """What a worker does."""
+    for part in payload["parts"]:
+        origin = origin_described(part["origin"], Path(payload["out"]), payload["device"])
+        reference = Path(part["reference"]) if part["reference"] else None
+        auditor = Auditor(origin, part["forget"], reference, part["budget"], Path(part["home"]))
+        for folder in part["folders"]:
+            auditor.audit(Path(folder))
