@@ -18,13 +18,16 @@ from .style import house, legend_below, looks, marker, panels, save
 
 SHEET = 6
 """Images side by side."""
+LINE = 0.21
+"""Inches that a method's name takes."""
 
 
 def overview(report: Report, path: Path) -> list[Path]:
     """Forget against retained PSNR; harm of each retained task; relearning; steps. Means over seeds."""
     look = looks(report.labels)
     with house() as plots:
-        figure, axes = panels(plots, 4, width=3.6, height=3.1, columns=2)
+        height = max(3.1, 0.9 + LINE * len(report.labels))
+        figure, axes = panels(plots, 4, width=4.1, height=height, columns=2)
         _trade(axes[0], report, look)
         _harm(axes[1], report)
         _relearning(axes[2], report, look)
@@ -70,7 +73,7 @@ def _harm(axis: Any, report: Report) -> None:
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
     axis.set(xlabel="change against the original (dB)")
-    axis.set_title(f"retained tasks (dashed: {COLLATERAL_DB:g} dB of harm)")
+    axis.set_title(f"retained tasks (dashed: -{COLLATERAL_DB:g} dB)")
     axis.legend(frameon=False)
 
 
