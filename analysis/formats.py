@@ -49,7 +49,7 @@ def number(value: float | None, digits: int = 2, style: Style = "") -> Cell:
     """A number, or a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NOTHING
-    return Cell(f"{value:,.{digits}f}", float(value) if digits else int(value), style=style)
+    return Cell(f"{value:,.{digits}f}", float(value) if digits else round(value), style=style)
 
 
 def with_interval(found: Interval | None, digits: int = 2, style: Style = "") -> Cell:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import measures, report, significance, tables
+from cmtl_ir.analysis import formats, measures, report, significance, tables
 from cmtl_ir.analysis.formats import Cell, Table
 from cmtl_ir.analysis.runs import Frames
 from cmtl_ir.analysis.study import Study
@@ -208,3 +208,8 @@ def test_a_table_of_many_lines_is_named_in_the_text_and_written_whole(study: Stu
     text = report.markdown(study, [few, many], [])
     assert text.count("| of few |") == report.LONG and "of many" not in text
     assert f"{report.LONG + 1} lines: [tables/many.md](tables/many.md)" in text
+
+
+def test_a_whole_number_reads_the_same_in_the_text_and_in_the_csv() -> None:
+    cell = formats.number(66.7, 0)
+    assert (cell.text, cell.value) == ("67", 67)
