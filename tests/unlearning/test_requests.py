@@ -218,11 +218,11 @@ def test_an_ensemble_forgets_again_by_deleting_a_second_model_or_as_one_network(
 # --------------------------------------------------------------------------------------------------- the command
 
 
-def test_the_command_leaves_a_table_a_figure_words_and_images(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_leaves_a_table_a_figure_words_and_images(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["unlearn", "tiny/joint", "--forget", "haze", "--method", "finetune", "--steps", "2", "--relearn", "5"]
     with pytest.raises(SystemExit) as ended:
-        main([*asked, "--out", str(store)])
-    told, home = capsys.readouterr().out, store / "tiny.joint-without-haze"
+        main([*asked, "--out", str(out)])
+    told, home = capsys.readouterr().out, out / "tiny.joint-without-haze"
     assert ended.value.code == 0 and NO_REFERENCE in told and "look at:" in told
     sheets = {f"restored-{task}.png" for task in ("haze", "rain", "noise")}
     assert {"table.csv", "table.md", "table.tex", "verdict.md", "overview.png"} | sheets <= {
