@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,22 @@ from cmtl_ir.unlearning.audit import Auditor
 def audit_side_by_side(asked: Sequence[tuple[Auditor, Sequence[Path]]], out: Path, slots: int, ray: str | None) -> None:
     """Audit the models in these folders, `slots` at once. What fails is left to whoever asks for it next."""
     todo = [(auditor, folder) for auditor, folders in asked for folder in folders if auditor.known(folder) is None]
-    lots = [lot for lot in (todo[number::slots] for number in range(slots)) if lot]
-    if not lots:
+    if not todo:
         return
+    size = math.ceil(len(todo) / slots)  # neighbours together: what a seed's models share is made in few processes
     device = str(asked[0][0].device)
-    jobs = [_job_of(number, lot, out, device) for number, lot in enumerate(lots)]
+    jobs = [
+        _job_of(number, todo[start : start + size], out, device)
+        for number, start in enumerate(range(0, len(todo), size))
+    ]
     with workers.starter(slots, device, ray) as start:
         workers.work_off(jobs, slots, start)
 
 
 def _job_of(number: int, lot: Sequence[tuple[Auditor, Path]], out: Path, device: str) -> workers.Job:
-    auditors = list({id(auditor): auditor for auditor, _ in lot}.values())
+    folders = dict[Auditor, list[str]]()
+    for auditor, folder in lot:
+        folders.setdefault(auditor, []).append(str(folder.resolve()))
     payload = {
         "kind": "audit",
         "parts": [
@@ -34,14 +40,14 @@ def _job_of(number: int, lot: Sequence[tuple[Auditor, Path]], out: Path, device:
                 "reference": str(auditor.reference.resolve()) if auditor.reference else None,
                 "budget": auditor.budget,
                 "home": str(auditor.home.resolve()),
-                "folders": [str(folder.resolve()) for own, folder in lot if own is auditor],
+                "folders": own,
             }
-            for auditor in auditors
+            for auditor, own in folders.items()
         ],
         "out": str(out.resolve()),
         "device": device,
     }
-    return workers.Job(f"audit {number + 1}", payload, auditors[0].home / f"log-{number + 1}.txt")
+    return workers.Job(f"audit {number + 1}", payload, lot[0][0].home / f"log-{number + 1}.txt")
 
 
 def audit_all(payload: Mapping[str, Any]) -> None:
