@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from cmtl_ir.statistics import seed_interval
+from cmtl_ir.statistics import Interval
 
-from .conflict_table import pairs
-from .formats import Cell, Table, number, with_interval
+from .formats import Cell, Table, seeds_cell, with_interval
+from .measures import over_seeds
 from .study import Study
 
 if TYPE_CHECKING:
@@ -18,14 +17,18 @@ if TYPE_CHECKING:
 def rates_table(study: Study) -> Table | None:
     """A strategy a line; None where no conflict was logged for two rows at once."""
     frame = study.frames.conflict
-    rates, harmed = conflict_rate(frame), harm(frame)
-    rows = []
-    for label in study.labels:
-        if label in rates.columns.get_level_values("label"):
-            shares = [with_interval(seed_interval(_per_seed(one, label))) for one in (rates, harmed)]
-            rows.append(
-                [Cell(label), number(study.seeds[label], 0), *shares, _most_opposed(frame[frame["label"] == label])]
-            )
+    rates, harmed = (_over_seeds(shares) for shares in (conflict_rate(frame), harm(frame)))
+    rows = [
+        [
+            Cell(label),
+            seeds_cell(study.seeds[label]),
+            with_interval(rates[label]),
+            with_interval(harmed.get(label)),
+            _most_opposed(frame[frame["label"] == label]),
+        ]
+        for label in study.labels
+        if label in rates
+    ]
     if not rows:
         return None
     notes = [
@@ -52,14 +55,13 @@ def harm(frame: pd.DataFrame) -> pd.DataFrame:
     return shares.unstack(["label", "seed"]).sort_index()
 
 
-def _per_seed(shares: pd.DataFrame, label: str) -> list[float]:
-    own = shares.loc[:, shares.columns.get_level_values("label") == label]
-    return [float(value) for value in own.mean()]
+def _over_seeds(shares: pd.DataFrame) -> dict[str, Interval]:
+    return over_seeds(shares.mean().rename("share").reset_index(), "share", "label")
 
 
 def _most_opposed(frame: pd.DataFrame) -> Cell:
-    means = [
-        (float(frame[(frame["row_a"] == a) & (frame["row_b"] == b)]["cosine"].mean()), a, b) for a, b in pairs(frame)
-    ]
-    cosine, a, b = min(one for one in means if math.isfinite(one[0]))
-    return Cell(f"{a} – {b} ({cosine:.2f})", cosine)
+    own = frame[frame["row_a"] != frame["row_b"]]
+    cosines = own.groupby(["row_a", "row_b"])["cosine"].mean().dropna()
+    lowest = int(cosines.argmin())
+    a, b = cosines.index[lowest]
+    return Cell(f"{a} – {b} ({cosines.iloc[lowest]:.2f})", float(cosines.iloc[lowest]))

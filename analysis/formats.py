@@ -52,6 +52,11 @@ def number(value: float | None, digits: int = 2, style: Style = "") -> Cell:
     return Cell(f"{value:,.{digits}f}", float(value) if digits else round(value), style=style)
 
 
+def seeds_cell(count: int) -> Cell:
+    """How many seeds a line has; one alone is said in words."""
+    return Cell("1 (one seed)" if count == 1 else str(count), count)
+
+
 def with_interval(found: Interval | None, digits: int = 2, style: Style = "") -> Cell:
     """`28.31 ± 0.12`: mean and half-width of the 95 % interval; the mean alone where there is no interval."""
     if found is None or not math.isfinite(found.estimate):

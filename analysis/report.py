@@ -92,6 +92,7 @@ def _write_tables(made: Sequence[Table], folder: Path) -> None:
 
 
 def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
+    """The text of report.md; figures and long tables are linked, relative to its folder."""
     frames = study.frames
     parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in words.summary(study))]
     parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from cmtl_ir.statistics import LEVEL, Interval
 
 from . import measures
-from .formats import NOTHING, Cell, Style, Table, number, with_ends, with_interval
+from .formats import NOTHING, Cell, Style, Table, number, seeds_cell, with_ends, with_interval
 from .groups import group_table
 from .significance import MEAN, Verdict, why_untested
 from .study import Study
@@ -45,16 +45,12 @@ def score_table(study: Study, column: str) -> Table:
     for label in study.labels:
         shown = [with_interval(cells.get((label, task)), digits, _style(verdicts, label, task)) for task in tasks]
         shown.append(with_interval(averages.get(label), digits, _style(verdicts, label, MEAN)))
-        rows.append([Cell(label), _seeds(study, label), *shown])
+        rows.append([Cell(label), seeds_cell(study.seeds[label]), *shown])
     references = measures.reference_scores(study.frames, column)
     if references:
         rows.append(_reference_row(study, references, digits))
     notes = [*_refusal(study), *_score_notes(study, verdicts), *_reference_notes(study, references)]
     return Table(column, f"{unit} per task", ["strategy", "seeds", *tasks, "mean"], rows, notes)
-
-
-def _seeds(study: Study, label: str) -> Cell:
-    return Cell("1 (one seed)" if study.seeds[label] == 1 else str(study.seeds[label]), study.seeds[label])
 
 
 def _input_row(study: Study, column: str, digits: int) -> list[Cell]:
@@ -140,7 +136,7 @@ def measure_table(study: Study) -> Table:
     found = {name: measures.over_seeds(study.measures, name, "label") for name in measures.MEASURES}
     shown = [name for name in measures.MEASURES if found[name]]
     rows = [
-        [Cell(label), _seeds(study, label), *(with_interval(found[name].get(label)) for name in shown)]
+        [Cell(label), seeds_cell(study.seeds[label]), *(with_interval(found[name].get(label)) for name in shown)]
         for label in study.labels
     ]
     headings = ["strategy", "seeds", *(measures.MEASURES[name][0] for name in shown)]
@@ -167,7 +163,7 @@ def cost_table(study: Study) -> Table:
         relative = per_step[label].estimate / base.estimate if base and label in per_step else None
         cells = [number(own["parameters"].max(), 0), number(own["steps"].max(), 0), with_interval(milliseconds, 1)]
         memory = measures.over_seeds(own, "peak_memory_mb", "label").get(label)
-        rows.append([Cell(label), _seeds(study, label), *cells, number(relative), with_interval(memory, 0)])
+        rows.append([Cell(label), seeds_cell(study.seeds[label]), *cells, number(relative), with_interval(memory, 0)])
     headings = ["strategy", "seeds", "parameters", "steps", "ms per step", f"ms / {study.baseline}", "peak memory MB"]
     return Table("cost", "Cost of training", headings, rows, _cost_notes(study))
 
