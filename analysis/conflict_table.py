@@ -84,7 +84,7 @@ def pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def corrected(frame: pd.DataFrame, a: str, b: str) -> Interval:
-    """The noise-corrected cosine of two rows: mean over the seeds that could measure it (METHODS.md 7)."""
+    """The noise-corrected cosine of two rows: mean over the seeds that could measure it."""
     per_seed = [_of_seed(own, a, b) for _, own in frame.groupby("seed")]
     values = [one.estimate for one in per_seed if one.estimate == one.estimate]
     if len(per_seed) == 1:

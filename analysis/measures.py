@@ -1,4 +1,4 @@
-"""What each run scored and what it forgot, and how sure that is over seeds (METHODS.md 7)."""
+"""What each run scored and what it forgot, and how sure that is over seeds."""
 
 from __future__ import annotations
 

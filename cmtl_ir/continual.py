@@ -1,4 +1,4 @@
-"""What learning one task did to the others (METHODS.md 7): accuracy, transfer, forgetting, distance to references.
+"""What learning one task did to the others: accuracy, transfer, forgetting, distance to references.
 
 Everything starts from the matrix R: R[i, j] is the score of task j after stage i, NaN where it was not measured.
 One convention of sign: `forgetting_*` and `intransigence` > 0 are bad, everything called transfer or gain > 0 is good,

@@ -1,4 +1,4 @@
-"""PSNR and SSIM under named protocols (PROTOCOLS.md D.1): two numbers are comparable only under the same one.
+"""PSNR and SSIM under named protocols: two numbers are comparable only under the same one.
 
 They differ by more than most papers gain: Y instead of RGB is 2.4 to 5.2 dB, the SSIM window .03 at heavy noise.
 Everything runs on the device of the tensors, image by image in float64 (float32 on MPS, which has no float64).

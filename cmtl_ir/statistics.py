@@ -1,4 +1,4 @@
-"""How sure a number is, and when there is too little to say so (METHODS.md 7).
+"""How sure a number is, and when there is too little to say so.
 
 Over seeds: a t-interval (3 to 5 seeds; a percentile bootstrap would cover .75 to .85 of what it claims). Over images:
 BCa bootstrap, and a paired Wilcoxon test with Holm's correction. Over steps of a run, which are not independent: a

@@ -29,7 +29,7 @@ from cmtl_ir.metrics import (
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 TRUNC = Protocol("trunc", quantise="trunc")
-# PROTOCOLS.md D.3: metric, protocol, value at amplitude 6, value at amplitude 40
+# By an independent implementation: metric, protocol, value at amplitude 6, value at amplitude 40
 GOLDEN = [
     (psnr, "promptir", 37.354676, 20.998972),
     (psnr, "basicsr_rgb", 37.292564, 20.997473),
@@ -47,7 +47,7 @@ GOLDEN = [
 
 
 def u(count: int, key: str) -> np.ndarray:
-    """[count] numbers in [-1, 1] from a key alone (BACKBONES.md B.9)."""
+    """[count] numbers in [-1, 1] from a key alone: a rule that any implementation can repeat."""
     x = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & 0xFFFFFFFF
     for _ in range(2):
         x = ((x ^ (x >> np.uint64(16))) * np.uint64(0x45D9F3B)) & 0xFFFFFFFF
@@ -55,7 +55,7 @@ def u(count: int, key: str) -> np.ndarray:
 
 
 def golden_pair(amplitude: float) -> tuple[Tensor, Tensor]:
-    """Restored and clean [1, 3, 64, 80], float64 in [0, 1] (PROTOCOLS.md D.3)."""
+    """Restored and clean [1, 3, 64, 80], float64 in [0, 1]: what GOLDEN was measured on."""
     i, j, c = np.meshgrid(np.arange(64), np.arange(80), np.arange(3), indexing="ij")
     clean = (20 + 2 * i + 40 * ((i // 8 + j // 8) % 2) + j + 15 * c) % 256
     restored = np.clip(clean + amplitude * u(clean.size, "metric").reshape(clean.shape), 0, 255)

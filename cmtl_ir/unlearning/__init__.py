@@ -1,7 +1,7 @@
 """The contract of unlearning, in one line: (model, forget, retain, ...) -> model.
 
 An `Unlearner` is a short program of stages in the ordinary loop, whose rows are `forget:TASK`, `retain:TASK` and
-`adversarial:TASK` with the coefficients of METHODS.md 6, or an `edit` of the weights in a stage without steps. A
+`adversarial:TASK` with the coefficients of its method, or an `edit` of the weights in a stage without steps. A
 `Rerun` trains again without the forgotten tasks, an `Ensemble` deletes or remakes constituents: both are exact.
 Legend of shapes: B samples of a row, P trained parameters.
 """

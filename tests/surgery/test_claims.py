@@ -1,4 +1,4 @@
-"""Claims times input families: what METHODS.md promises of every surgery."""
+"""Claims times input families: what is promised of every surgery."""
 
 from __future__ import annotations
 
