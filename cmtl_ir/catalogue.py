@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from torch import nn
 
 from cmtl_ir import backbones, registry
 from cmtl_ir.config import PARTS, Experiment, shipped_experiments
@@ -28,6 +29,8 @@ class Description:
     cost: str
     where: str
     """Where the code stands."""
+    bibtex: str = ""
+    """What a part from outside this package asks to be cited for it."""
 
 
 def families() -> dict[str, list[str]]:
@@ -35,6 +38,13 @@ def families() -> dict[str, list[str]]:
     found = {family: registry.names(family) for family in registry.FAMILIES}
     found |= {"backbone": sorted(backbones.BACKBONES), "experiment": sorted(shipped_experiments())}
     return {family: names for family, names in found.items() if names}
+
+
+def guests(pattern: str = "*") -> dict[str, list[str]]:
+    """Library -> names, as in `avalanche:EWCPlugin`, of what can be had from it as a part, if they match."""
+    named = {library: [f"{library}:{name}" for name in host.names()] for library, host in registry.hosts().items()}
+    found = {library: fnmatch.filter(names, pattern) for library, names in named.items()}
+    return {library: names for library, names in found.items() if names}
 
 
 def all_names() -> list[str]:
@@ -66,17 +76,37 @@ def _class(family: str, name: str) -> type:
 
 
 def describe(name: str) -> Description:
-    """The description of a name or of `family/name`. Raises UserError with near names."""
+    """What a name means, `family/name`, `library:NAME` or `file.py:Class`. Raises UserError with near names."""
+    if ":" in name:
+        return _described(*_from_outside(name))
     wanted_family, _, bare = name.rpartition("/")
     for family, names in families().items():
         if family != "experiment" and wanted_family in ("", family) and bare in names:
-            cls = _class(family, bare)
-            record = signature_record(cls) if family == "backbone" else cls
-            cost = cls.cost if issubclass(cls, Part) else None
-            said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
-            where = inspect.getsourcefile(cls) or ""
-            return Description(family, bare, inspect.getdoc(cls) or "", _fields(record), said, where)
+            return _described(family, bare, _class(family, bare))
     raise UserError(f"nothing is called {name!r}; {registry.suggestion(name, all_names())}")
+
+
+def _described(family: str, name: str, cls: Any) -> Description:
+    record = signature_record(cls) if family == "backbone" else cls
+    cost = cls.cost if issubclass(cls, Part) else None
+    said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
+    where = inspect.getsourcefile(getattr(cls, "guest", cls)) or ""
+    cite = inspect.cleandoc(getattr(cls, "bibtex", ""))
+    return Description(family, name, inspect.getdoc(cls) or "", _fields(record), said, where, cite)
+
+
+def _from_outside(name: str) -> tuple[str, str, type]:
+    """(family, name, class) of a library's class, or of one in a file."""
+    host = registry.hosts().get(name.partition(":")[0])
+    try:
+        cls = registry.load(host.FAMILY if host else "part", name)
+    except (ValueError, ImportError) as error:
+        raise UserError(str(error)) from error
+    if issubclass(cls, Part) and cls.family:
+        return cls.family, name, cls
+    if issubclass(cls, nn.Module):
+        return "backbone", name, cls
+    raise UserError(f"{name} is no part, degradation or backbone")
 
 
 def _fields(record: Any) -> list[tuple[str, str, str, str]]:

@@ -13,6 +13,8 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+import sys
+import zlib
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -102,10 +104,7 @@ def _from_file(family: str, name: str) -> type:
     path = Path(file).expanduser()
     if not path.is_file():
         raise ValueError(f"{family} {name!r}: no file {path}")
-    spec = importlib.util.spec_from_file_location(f"cmtl_ir_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _module_of(path)
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -113,13 +112,33 @@ def _from_file(family: str, name: str) -> type:
     return found
 
 
+def _module_of(path: Path) -> ModuleType:
+    """The file as a module that is known to the interpreter: dataclasses in it, and `inspect`, look for it there."""
+    name = f"cmtl_ir_user_{path.stem}_{zlib.crc32(str(path.absolute()).encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def hosts() -> dict[str, Any]:
+    """Library -> the module of a package that makes parts of its classes.
+
+    Such a module has `FAMILY`, `names()`, and `host(family, name)`, which makes the class.
+    """
+    found = {}
+    for package in [point.value for point in _guests() if ":" not in point.value]:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            library = module.name.rpartition(".")[2]
+            if library not in FAMILIES and not library.startswith("_"):
+                found[library] = importlib.import_module(module.name)
+    return {library: module for library, module in found.items() if hasattr(module, "host")}
+
+
 def _from_library(family: str, library: str, foreign: str) -> type:
     """`torchjd:UPGrad`, `avalanche:EWCPlugin`: the package's module of that library makes the class."""
-    for point in _guests():
-        if ":" in point.value:
-            continue
-        module_name = f"{point.value}.{library}"
-        if importlib.util.find_spec(module_name) is not None:
-            hosted: Any = importlib.import_module(module_name)
-            return hosted.host(family, foreign)
-    raise UnknownName(f"unknown library {library!r} in {family} {library}:{foreign}; known: torchjd, avalanche")
+    if library not in hosts():
+        raise UnknownName(f"unknown library {library!r} in {family} {library}:{foreign}; known: {', '.join(hosts())}")
+    return hosts()[library].host(family, foreign)

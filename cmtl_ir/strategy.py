@@ -184,9 +184,8 @@ class Part(Record):
     """
 
     family: ClassVar[str] = ""
-    paper: ClassVar[str] = ""
-    """Reference with equation or algorithm number; defaults to the docstring's first sentence."""
     bibtex: ClassVar[str] = ""
+    """What to cite for a part from outside this package; those within have their entries in papers.bib."""
     cost: ClassVar[Cost] = Cost()
 
     _state: dict[str, Any] = PrivateAttr(default_factory=dict)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from cmtl_ir.registry import UnknownName, suggestion
 from cmtl_ir.strategy import Cost, StepContext, Surgery, Tier
 
+FAMILY = "surgery"
 ON_ROWS = ("ConFIG", "GradDrop", "TrimmedMean")  # need the matrix itself
 SUM_ROWS = ("PCGrad", "GradVac", "FairGrad", "ConFIG", "GradDrop")  # K equal rows g give K g: times 1/K here
 REMEMBER_NORMS = ("PCD",)
@@ -38,8 +39,8 @@ REFUSED = {
 
 def host(family: str, name: str) -> type[Surgery]:
     """The part that runs TorchJD's class `name`; raises ImportError with the pip line where TorchJD is missing."""
-    if family != "surgery":
-        raise UnknownName(f"torchjd:{name} is a surgery, not a {family}")
+    if family != FAMILY:
+        raise UnknownName(f"torchjd:{name} is a {FAMILY}, not a {family}")
     try:
         aggregation = importlib.import_module("torchjd.aggregation")
     except ImportError as error:
@@ -49,6 +50,14 @@ def host(family: str, name: str) -> type[Surgery]:
     if name not in guests(aggregation):
         raise UnknownName(f"unknown surgery 'torchjd:{name}': {suggestion(name, guests(aggregation))}")
     return _hosted(getattr(aggregation, name))
+
+
+def names() -> list[str]:
+    """What can be hosted; nothing where TorchJD is missing."""
+    try:
+        return guests(importlib.import_module("torchjd.aggregation"))
+    except ImportError:
+        return []
 
 
 def guests(aggregation: types.ModuleType) -> list[str]:

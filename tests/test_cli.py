@@ -13,9 +13,39 @@ import pytest
 from skimage import data
 from skimage import io as images
 
-from cmtl_ir import runs, yaml
+from cmtl_ir import catalogue, runs, yaml
 from cmtl_ir.cli import main
+from cmtl_ir.errors import UserError
 from tests import tiny
+
+OWN_PARTS = """\
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from cmtl_ir.strategy import Weighting
+
+
+@dataclass
+class Record:  # looks its own module up by name
+    power: float
+
+
+class HardFirst(Weighting):
+    \"\"\"Weights in proportion to a power of the loss.\"\"\"
+
+    bibtex = "@article{own, title = {Hard first}}"
+
+    power: float = 2.0
+    \"\"\"0 is equal weighting.\"\"\"
+
+
+class Net(nn.Module):
+    def __init__(self, *, width: int = 16) -> None:
+        super().__init__()
+"""
 
 
 def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -116,6 +146,29 @@ def test_describe_says_paper_fields_and_cost() -> None:
     assert "Liu" in answer.stdout and "cost:" in answer.stdout
     wrong = cmtl_ir("describe", "cagard")
     assert wrong.returncode == 2 and "cagrad" in wrong.stderr
+
+
+def test_describe_knows_classes_of_other_libraries_and_of_own_files(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN_PARTS)
+    guest = catalogue.describe("torchjd:UPGrad")
+    assert guest.family == "surgery" and "projector" in [field for field, *_ in guest.fields]
+    assert guest.where.endswith("_upgrad.py"), "the guest's own code, not what hosts it"
+    mine = catalogue.describe(f"{own}:HardFirst")
+    assert mine.family == "weighting" and "of the loss" in mine.text and mine.where == str(own)
+    assert ("power", "float", "2.0", "0 is equal weighting.") in mine.fields
+    assert catalogue.describe(f"{own}:Net").family == "backbone"
+    for wrong, said in ((f"{own}:Record", "is no part"), (f"{own}:Hard", "HardFirst"), ("torchjd:UPgrad", "UPGrad")):
+        with pytest.raises(UserError, match=said):
+            catalogue.describe(wrong)
+    answer = cmtl_ir("describe", f"{own}:HardFirst", "--bibtex")
+    assert answer.stdout.startswith("@article{own,") and "@software{cmtl_ir," in answer.stdout
+
+
+def test_list_names_what_other_libraries_lend() -> None:
+    answer = cmtl_ir("list", "*:*")
+    assert "avalanche:EWCPlugin" in answer.stdout and "torchjd:UPGrad" in answer.stdout
+    assert "nothing matches" in cmtl_ir("list", "no*:*").stdout
 
 
 def test_the_schema_accepts_the_shipped_experiments_and_knows_every_part() -> None:

@@ -117,6 +117,30 @@ def test_the_strategy_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert weights.argmax() == 1 and weights.sum() == pytest.approx(1.0)
 
 
+def test_the_sequences_shown_are_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart.yaml").write_text(config.shipped_experiments()["quickstart"].read_text())
+    Path("sequence.yaml").write_text(blocks("sequence.md", "yaml")[0])
+    shown = list(config.load("sequence.yaml").strategies)
+    assert shown == ["joint", "sequential", "reviewed", "replayed", "held", "guest"]
+
+
+def test_the_way_to_avalanche_and_back_works_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("sequence.md", "python")[0], "sequence.md", "exec"), {})
+    assert list(config.load("stream.yaml").tasks) == ["noise", "rain", "haze"]
+    assert len(list(Path("images/haze/train/input").iterdir())) == 8
+
+
+def test_the_names_of_methods_on_the_page_of_sequences_are_all_there_are() -> None:
+    from cmtl_ir.catalogue import families
+
+    text = (ROOT / "docs" / "sequence.md").read_text()
+    for family, begin in (("curriculum", "- **Curricula**"), ("retention", "- **Retention**")):
+        item = text[text.index(begin) :].partition("\n- ")[0].partition(".\n")[0]
+        assert set(re.findall(r"`(\w+)`", item)) == set(families()[family])
+
+
 def test_the_frames_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.analysis import forged
 

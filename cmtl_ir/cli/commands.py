@@ -90,12 +90,17 @@ def list_(
     from cmtl_ir import catalogue
     from cmtl_ir.cli import display
 
-    display.catalogue(catalogue.matching(pattern), pattern)
+    display.catalogue(catalogue.matching(pattern), catalogue.guests(pattern), pattern)
 
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="Name of a part, degradation or backbone.", autocompletion=part_names)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A part, degradation or backbone: NAME, library:NAME, or file.py:Class.", autocompletion=part_names
+        ),
+    ],
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print what to cite for it instead.")] = False,
 ) -> None:
     """Say what a name means: paper, equation, fields with defaults, cost."""
@@ -104,7 +109,7 @@ def describe(
 
     found = catalogue.describe(name)
     if bibtex:
-        print(citations.bibtex(found.family, found.name))
+        print("\n\n".join(filter(None, [found.bibtex, citations.bibtex(found.family, found.name)])))
     else:
         display.description(found)
 

@@ -159,15 +159,17 @@ def dry_run(prepared: Prepared) -> None:
     say(f"about {guess.bytes_on_disk / 1e6:.0f} MB on disk ({free / 1e9:.0f} GB free). Nothing was trained.")
 
 
-def catalogue(found: dict[str, dict[str, str]], pattern: str) -> None:
-    """Names by family, with the first sentence of each."""
-    if not found:
+def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pattern: str) -> None:
+    """Names by family, with the first sentence of each; then the names of what other libraries lend."""
+    if not found and not guests:
         say(f"nothing matches {pattern!r}")
     for family, names in found.items():
         table = Table(title=family, title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, line in names.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
+    for library, names in guests.items():
+        say(f"from {library}: {', '.join(names)}")
 
 
 def description(what: Description) -> None:

@@ -4,7 +4,7 @@ And the other way: `to_avalanche` makes a scenario of our tasks, on which any st
 `from_avalanche` makes tasks of a scenario. Avalanche is imported when one of the three is called, and not before.
 """
 
-from ._plugins import host
+from ._plugins import FAMILY, host, names
 from ._scenarios import from_avalanche, to_avalanche
 
-__all__ = ["from_avalanche", "host", "to_avalanche"]
+__all__ = ["FAMILY", "from_avalanche", "host", "names", "to_avalanche"]

@@ -26,6 +26,7 @@ from ._library import library
 from ._run import keyed_generators, strategy_of
 from ._samples import dataset_of, sample_named
 
+FAMILY = "retention"
 KEPT: dict[str, tuple[str, ...]] = {
     "EWCPlugin": ("saved_params", "importances"),
     "MASPlugin": ("params", "importance"),
@@ -53,10 +54,15 @@ REFUSED = {
 }
 
 
+def names() -> list[str]:
+    """What can be hosted, whether Avalanche is there or not."""
+    return sorted(KEPT)
+
+
 def host(family: str, name: str) -> type[Retention]:
     """The retention that runs Avalanche's plugin `name`; raises UnknownName with the reason why not."""
-    if family != "retention":
-        raise UnknownName(f"avalanche:{name} is a retention, not a {family}")
+    if family != FAMILY:
+        raise UnknownName(f"avalanche:{name} is a {FAMILY}, not a {family}")
     if name in REFUSED:
         raise UnknownName(f"avalanche:{name} cannot be hosted: {REFUSED[name]}")
     if name not in KEPT:
