@@ -34,7 +34,7 @@ def _rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for task, psnr in result["psnr"].items():
             row |= {f"psnr/{task}": psnr, f"ssim/{task}": result["ssim"][task]}
         row["psnr/mean"] = sum(result["psnr"].values()) / len(result["psnr"])
-        row["forgetting_db/mean"] = sum(result["forgetting_db"].values()) / len(result["psnr"])
+        row["forgetting_db/mean"] = result["continual"]["mean_forgetting_db"]
         row |= {"steps": result["steps"], "parameters": result["parameters"]}
         rows.append(row)
     return rows
@@ -58,9 +58,7 @@ def _markdown(path: Path, results: list[dict[str, Any]]) -> Path:
     first = results[0]
     lines.append(_line("(degraded input)", "", first["psnr_input"], first["ssim_input"], None))
     lines += [
-        _line(
-            one["label"], one["seed"], one["psnr"], one["ssim"], sum(one["forgetting_db"].values()) / len(one["psnr"])
-        )
+        _line(one["label"], one["seed"], one["psnr"], one["ssim"], one["continual"]["mean_forgetting_db"])
         for one in results
     ]
     path.write_text("PSNR dB / SSIM\n\n" + "\n".join(lines) + "\n")

@@ -135,7 +135,6 @@ def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Ev
         "psnr_input": identity,
         "ssim_input": task_means(recorder.scores, "ssim_input"),
         "continual": summary(recorder.curve, learner.finished),
-        "forgetting_db": recorder.forgetting(),
         "val": recorder.curve[-1].get("val"),
         "curve": recorder.curve,
         "steps": learner.step,

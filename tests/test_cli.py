@@ -8,15 +8,21 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from rich.console import Console
 from skimage import data
 from skimage import io as images
 
 from cmtl_ir import catalogue, runs, yaml
-from cmtl_ir.cli import main
+from cmtl_ir.cli import display, main
 from cmtl_ir.errors import UserError
 from tests import tiny
+
+if TYPE_CHECKING:
+    from cmtl_ir.plans import Comparison
 
 OWN_PARTS = """\
 from __future__ import annotations
@@ -139,6 +145,27 @@ def test_evaluate_reproduces_the_scores_of_the_run(done: Path, tmp_path: Path) -
     assert answer.returncode == 0, answer.stderr
     (folder,) = (one.parent for one in done.glob("store/*/per_image.csv"))
     assert (tmp_path / "scores.csv").read_text() == (folder / "per_image.csv").read_text()
+
+
+@pytest.mark.parametrize("width", [20, 60, 120])
+def test_no_number_of_the_table_of_a_comparison_is_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However narrow the screen, and whatever a log file is taken for."""
+    screen = io.StringIO()
+    monkeypatch.setattr(display, "console", Console(file=screen, width=width, highlight=False))
+    tasks = [f"task{number}" for number in range(11)]
+    scores = {task: 20.01 + number for number, task in enumerate(tasks)}
+    means = {"psnr": scores, "psnr_input": scores, "ssim": scores, "ssim_input": scores}
+    ends = {"continual": {"mean_forgetting_db": 4.32}, "seconds": 1234.0, "hash": "", "seed": 1}
+    made = SimpleNamespace(
+        experiment=SimpleNamespace(name="wide", tasks=tasks, seeds=[0, 1], evaluation=SimpleNamespace(protocol="mio")),
+        results=lambda: [{"label": "a_strategy_of_some_name", **means, **ends}],
+        tracking=SimpleNamespace(uri="sqlite:///x"),
+        failures={},
+    )
+    display.comparison(cast("Comparison", made), [])
+    (row,) = [line for line in screen.getvalue().splitlines() if "a_strategy_of_some_name" in line]
+    found = row.split()
+    assert found[1:] == ["1", *(f"{score:.2f}" for score in scores.values()), "25.01", "4.32", "1234"]
 
 
 def test_describe_says_paper_fields_and_cost() -> None:

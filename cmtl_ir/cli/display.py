@@ -23,11 +23,21 @@ from cmtl_ir.perceptual import PERCEPTUAL
 from cmtl_ir.plans import Comparison, Prepared, Run
 
 console = Console(highlight=False)
+UNBOUNDED = 10_000
+"""Characters a line, of no screen."""
 
 
 def say(text: str) -> None:
     """One line."""
     console.print(escape(text), soft_wrap=True)
+
+
+def show(table: Table) -> None:
+    """A table of numbers. One that is too wide for the screen, or for a file, runs over its edge: no number is cut."""
+    least = console.measure(table, options=console.options.update(width=UNBOUNDED)).minimum
+    if least > console.width:
+        table.width = least
+    console.print(table, crop=False)
 
 
 class LiveRuns:
@@ -97,23 +107,25 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
     results, tasks = made.results(), list(made.experiment.tasks)
     with_ssim = console.width >= 40 + 13 * len(tasks)  # the files have both
     what = "PSNR dB/SSIM" if with_ssim else "PSNR dB"
-    table = Table(
-        title=f"{made.experiment.name}: {what}, protocol {made.experiment.evaluation.protocol}", box=SIMPLE_HEAD
-    )
-    table.add_column("strategy", no_wrap=True)
-    for column in (*tasks, "mean", "forgets", "s"):
+    title = f"{made.experiment.name}: {what}, protocol {made.experiment.evaluation.protocol}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    table.add_column("strategy")
+    seeds = ["seed"] if len(made.experiment.seeds) > 1 else []
+    for column in (*seeds, *tasks, "mean", "forgets", "s"):
         table.add_column(column, justify="right", no_wrap=True)
     if results:
         first = results[0]
         cells = _cells(first, tasks, "_input", with_ssim)
-        table.add_row("(input)", *cells, f"{_mean(first['psnr_input']):.2f}", "", "", style="dim")
+        table.add_row("(input)", *("" for _ in seeds), *cells, f"{_mean(first['psnr_input']):.2f}", style="dim")
     for result in results:
-        seed = f" (seed {result['seed']})" if len(made.experiment.seeds) > 1 else ""
-        means = [f"{_mean(result[key]):.2f}" for key in ("psnr", "forgetting_db")]
+        forgotten = result["continual"]["mean_forgetting_db"]
+        ends = [f"{_mean(result['psnr']):.2f}", "" if forgotten is None else f"{forgotten:.2f}"]
         cells = _cells(result, tasks, "", with_ssim)
-        table.add_row(escape(result["label"] + seed), *cells, *means, f"{result['seconds']:.0f}")
-    console.print(table)
-    say("forgets: best PSNR at an earlier evaluation minus the last, in dB, mean over tasks; s: seconds")
+        which = [escape(result["label"]), *(str(result[seed]) for seed in seeds)]
+        table.add_row(*which, *cells, *ends, f"{result['seconds']:.0f}")
+    show(table)
+    say("forgets: best PSNR after an earlier stage minus the last, in dB, mean over the tasks learnt before the last")
+    say("stage, none where there is one stage; s: seconds")
     for line in (line for result in results for line in report_lines(result)):
         say(line)
     for name, reason in made.failures.items():
@@ -203,7 +215,7 @@ def scores(rows: list[dict[str, Any]], protocol: str, file: Path | None) -> None
         count = str(sum(row["task"] == task for row in rows))
         cells = [f"{means[c][task]:.2f}" if "psnr" in c else f"{means[c][task]:.4f}" for c in columns]
         table.add_row(task, count, *cells)
-    console.print(table)
+    show(table)
     if file is not None:
         with file.open("w", newline="") as opened:
             writer = csv.DictWriter(opened, list(rows[0]))
@@ -229,7 +241,7 @@ def similarity(matrices: Mapping[str, Matrix], notes: Sequence[str], files: Sequ
             table.add_column(str(number + 1), justify="right", no_wrap=True)
         for number, (task, row) in enumerate(zip(one.tasks, one.values / unit, strict=True)):
             table.add_row(f"{number + 1} {task}", *(_short(value) for value in row))
-        console.print(table)
+        show(table)
     for line in [*notes, "look at:", *(f"  {file}" for file in files)]:
         say(line)
 

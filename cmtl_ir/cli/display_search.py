@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
-from cmtl_ir.cli.display import RunBar, console, say
+from cmtl_ir.cli.display import RunBar, console, say, show
 from cmtl_ir.plans import Run
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import given_up
@@ -78,7 +78,7 @@ def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:
     for trial in ranked[:SHOWN]:
         setting = "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
         table.add_row(str(trial.number), *(f"{value:.4g}" for value in trial.values), escape(setting))
-    console.print(table)
+    show(table)
     for objective, named in importances(plan, study).items():
         shares = ", ".join(f"{name} {share:.2f}" for name, share in named.items())
         say(f"what {objective} depends on: {shares}")

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from cmtl_ir.cli.display import console, say
+from cmtl_ir.cli.display import console, say, show
 from cmtl_ir.plans import Run
 from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
 from cmtl_ir.unlearning.requests import runs_of
@@ -62,7 +62,7 @@ def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) 
         table.add_column(column, justify="right")
     for label in report.labels:
         table.add_row(escape(label), *_cells(report, label))
-    console.print(table)
+    show(table)
     for label in report.labels:
         for words in verdict(report, label):
             say(f"{label}: {words}")

@@ -65,7 +65,7 @@ def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, 
 def _like_any_run(
     run: Run, model: GroupedModel, point: dict[str, Any], results: Rows, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What every result.json has. Forgetting is that of the group's run which serves the task."""
+    """What every result.json has."""
     serving = {task: results[model.serving(task)] for task in model.tasks}
     stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
     val, steps_alone = None, [one.get("step_seconds") for one in results]
@@ -79,7 +79,6 @@ def _like_any_run(
         "psnr_input": task_means(rows, "psnr_input"),
         "ssim_input": task_means(rows, "ssim_input"),
         "continual": summary([point], (stage,)),
-        "forgetting_db": {task: one["forgetting_db"][task] for task, one in serving.items()},
         "val": val,
         "curve": [point],
         "steps": point["step"],
