@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 WINDOWS = 3
 ONE_BLOCK = 6
 """Strategies below one another; more stand in two blocks side by side."""
+CELL, LARGEST, NAMES = 0.42, 3.0, 0.7
+"""Inches: a cell of few rows, a panel of many, and names below a panel."""
+FONT, READABLE = 24, 5
+"""Points of a number in a cell of an inch, and the least that is printed."""
 SMOOTH = 5
 """Logged steps that a running mean takes: one step's cosines are mostly noise."""
 
@@ -39,20 +43,23 @@ def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
     if not labels:
         return []
     windows = study.conflict_at or _windows(sorted(frame["step"].unique()))
-    names = _names(study, frame[frame["label"].isin(labels)])
+    names = {label: _names(study, frame[frame["label"] == label]) for label in labels}
+    are_alike = all(own == names[labels[0]] for own in names.values())
     blocks = 1 if len(labels) <= ONE_BLOCK else 2
-    lines, side = -(-len(labels) // blocks), 0.3 + 0.42 * (len(names) - 1)
+    lines, side = -(-len(labels) // blocks), min(0.3 + CELL * (max(map(len, names.values())) - 1), LARGEST)
+    height = side + (0.0 if are_alike else NAMES)
     width = blocks * (side * len(windows) + 1.4)
     with house() as plots:
         figure, axes = plots.subplots(
-            lines, blocks * len(windows), figsize=(width + 0.9, side * lines + 1.0), squeeze=False,
+            lines, blocks * len(windows), figsize=(width + 0.9, height * lines + 1.0), squeeze=False,
             layout="constrained",
         )  # fmt: skip
         for place, label in enumerate(labels):
             block, line = divmod(place, lines)
             own = axes[line, block * len(windows) : (block + 1) * len(windows)]
-            is_last = line == lines - 1 or place == len(labels) - 1
-            _line(own, frame[frame["label"] == label], windows, names, label, line == 0, is_last)
+            has_names = line == lines - 1 or place == len(labels) - 1 or not are_alike
+            own_frame = frame[frame["label"] == label]
+            _line(own, own_frame, windows, names[label], label, is_first=line == 0, has_names=has_names, side=side)
         for spare in axes[len(labels) - lines * (blocks - 1) :, (blocks - 1) * len(windows) :].flat:
             spare.set_visible(False)
         scale = figure.colorbar(axes[0, 0].images[0], ax=axes, label="cosine", aspect=30, shrink=0.7)
@@ -67,14 +74,15 @@ def _names(study: Study, frame: pd.DataFrame) -> list[str]:
 
 
 def _line(
-    axes: Any, frame: pd.DataFrame, windows: Sequence[tuple[int, int]], names: list[str], label: str, is_first: bool,
-    is_last: bool,
+    axes: Any, frame: pd.DataFrame, windows: Sequence[tuple[int, int]], names: list[str], label: str, *,
+    is_first: bool, has_names: bool, side: float,
 ) -> None:  # fmt: skip
+    font = min(8, int(FONT * side / (len(names) - 1)))
     for axis, (first, last) in zip(axes, windows, strict=True):
-        _heat(axis, mean_cosines(frame[frame["step"].between(first, last)]).reindex(names, columns=names))
+        _heat(axis, mean_cosines(frame[frame["step"].between(first, last)]).reindex(names, columns=names), font)
         if is_first:
             axis.set_title(f"step {first}" if first == last else f"steps {first}–{last}", fontsize=9)
-        if is_last:
+        if has_names:
             axis.set_xticks(range(len(names) - 1), names[:-1], rotation=40, ha="right", rotation_mode="anchor")
     axes[0].set_yticks(range(len(names) - 1), names[1:])
     axes[0].set_ylabel(label, fontsize=9, weight="bold")
@@ -85,17 +93,17 @@ def _windows(steps: Sequence[int]) -> list[tuple[int, int]]:
     return [(int(part[0]), int(part[-1])) for part in parts]
 
 
-def _heat(axis: Any, cosines: pd.DataFrame) -> None:
-    """The lower triangle: a pair is shown once."""
+def _heat(axis: Any, cosines: pd.DataFrame, font: int) -> None:
+    """The lower triangle: a pair is shown once, with its number where a number can be read."""
     values = cosines.to_numpy(dtype=float)[1:, :-1]
     values = np.where(np.tri(len(values), dtype=bool), values, np.nan)
     axis.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
     for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
+        if np.isfinite(value) and font >= READABLE:
             shown = f"{round(float(value), 2) + 0.0:.2f}"  # no -0.00
             colour = "white" if abs(value) > 0.6 else "black"
             weight = "bold" if shown.startswith("-") else "normal"
-            axis.text(column, row, shown, ha="center", va="center", fontsize=8, color=colour, weight=weight)
+            axis.text(column, row, shown, ha="center", va="center", fontsize=font, color=colour, weight=weight)
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)

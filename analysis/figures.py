@@ -43,8 +43,8 @@ DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
     ),
     "matrices": (
         "Every task after every stage (R)",
-        "PSNR in dB, mean over seeds: a row is what the model could do when that stage ended. Framed: the stage that "
-        "first trained the task. A column that darkens downwards was forgotten.",
+        "PSNR in dB, mean over the seeds that had the same stages: a row is what the model could do when that stage "
+        "ended. Framed: the stage that first trained the task. A column that darkens downwards was forgotten.",
         matrices.matrix_heatmaps,
     ),
     "restored": (

@@ -59,7 +59,8 @@ def _below_input(study: Study) -> str:
     if not worse:
         return ""
     who = "Every strategy" if len(worse) == len(study.labels) else ", ".join(worse)
-    return f"{who} ends below the degraded input on average: leaving the images alone scores higher."
+    end = "end" if 1 < len(worse) < len(study.labels) else "ends"
+    return f"{who} {end} below the degraded input on average: leaving the images alone scores higher."
 
 
 def _significant(study: Study) -> list[str]:

@@ -22,6 +22,7 @@ from cmtl_ir.analysis import (
 )
 from cmtl_ir.analysis.runs import COLUMNS, Frames
 from cmtl_ir.analysis.study import Study
+from skimage import io as images
 
 from cmtl_ir import yaml
 from cmtl_ir.statistics import ratio_of_sums
@@ -158,6 +159,29 @@ def test_every_figure_is_drawn_in_three_formats_with_a_caption(study: Study, tmp
         assert all(file.stat().st_size > 1000 for file in one.files)
     again = matrices.matrix_heatmaps(study, tmp_path / "again")
     assert [file.read_bytes() for file in again] == [file.read_bytes() for file in made[3].files]
+
+
+def test_seeds_are_averaged_in_a_matrix_only_where_they_went_through_the_same_stages() -> None:
+    rows = [
+        {"label": "random", "seed": seed, "stage": stage, "stage_name": name, "task": task, "psnr": 20.0 + seed}
+        for seed, order in enumerate([("noise", "rain"), ("rain", "noise"), ("noise", "rain")])
+        for stage, name in enumerate(order)
+        for task in ("noise", "rain")
+    ]
+    frame = pd.DataFrame(rows)
+    found = matrices.same_stages(frame, "random")
+    assert list(found) == ["random, seed 0, 2", "random, seed 1"]
+    assert sorted(set(found["random, seed 0, 2"]["seed"])) == [0, 2]
+    assert list(matrices.same_stages(frame[frame["seed"] != 1], "random")) == ["random"]
+
+
+def test_many_matrices_stand_below_one_another(tmp_path: Path) -> None:
+    finals = {(f"sequential{number}", 0): {"noise": 20.0, "rain": 30.0} for number in range(12)}
+    stages = {label: [{"noise": 28.0, "rain": 19.0}, {"noise": 20.0, "rain": 30.0}] for label, _ in finals}
+    study = Study.of(Frames.of_folder(forged.comparison(tmp_path, finals, stages=stages)))
+    drawn = matrices.matrix_heatmaps(study, tmp_path / "matrices")[0]
+    height, width = images.imread(drawn).shape[:2]
+    assert width < 150 * 16 and height > 150 * 3
 
 
 def test_a_strategy_keeps_its_look_whatever_else_is_finished(study: Study) -> None:
