@@ -180,8 +180,8 @@ def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pa
         for name, line in names.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
-    for library, names in guests.items():
-        say(f"from {library}: {', '.join(names)}")
+    for library, lent in guests.items():
+        say(f"from {library}: {', '.join(lent)}")
 
 
 def description(what: Description) -> None:
