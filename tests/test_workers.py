@@ -65,6 +65,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SECONDS", 0.001)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C as in a terminal: what a script starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def scripted(endings: dict[str, list[dict[str, str]]]) -> tuple[Callable[[Job, int], Attempt], list[tuple[str, int]]]:
     begun: list[tuple[str, int]] = []
 
@@ -118,7 +126,7 @@ def test_no_more_than_the_slots_are_at_work_and_twins_never_at_once(quick: None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, number: int) -> None:
+def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, heard: None, number: int) -> None:
     attempts: list[Scripted] = []
 
     class Endless(Scripted):
