@@ -272,6 +272,7 @@ def test_ctrl_c_stops_all_workers_with_a_checkpoint(
     processes: dict[str, list[subprocess.Popen[str]]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    heard: None,
 ) -> None:
     class Impatient(Killer):
         def kill(self) -> None:
@@ -279,10 +280,8 @@ def test_ctrl_c_stops_all_workers_with_a_checkpoint(
 
     monkeypatch.setattr(display, "live", lambda: contextlib.nullcontext(Impatient("pcgrad", processes)))
     file = file_of(tmp_path, {**STRATEGIES, "third": {"weighting": "art"}}, training={"steps": 5000})
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
     with pytest.raises(SystemExit) as ended:
         cli.commands.main(["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"])
-    signal.signal(signal.SIGINT, heard)
     said = " ".join(capsys.readouterr().err.split())
     assert ended.value.code == 130 and "stopped with 2 at work and 1 waiting" in said
     assert "the same command goes on" in said and sorted(processes) == ["joint, seed 0", "pcgrad, seed 0"]
