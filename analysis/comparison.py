@@ -6,12 +6,12 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir.plans import Comparison
+from cmtl_ir.runs.plan import Comparison
 
-from .curves import forgetting_curves
-from .runs import Frames
-from .strips import restored_strips
-from .study import Study
+from .data.frames import Frames
+from .data.study import Study
+from .figures.curves import forgetting_curves
+from .figures.strips import restored_strips
 
 
 def leave_figures_and_tables(comparison: Comparison) -> list[Path]:

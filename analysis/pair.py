@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir.errors import UserError
+from cmtl_ir.base.errors import UserError
 
-from . import fairness, measures, significance, sources
-from .runs import Frames
-from .significance import Verdict
-from .sources import Source
+from .data import fairness, measures, significance, sources
+from .data.frames import Frames
+from .data.significance import Verdict
+from .data.sources import Source
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cmtl_ir import __version__, yaml
-from cmtl_ir.errors import UserError
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.version import __version__
 
-from . import fairness, figures, formats, sources, tables, words
-from .figures import Figure
-from .formats import Cell, Table, number
-from .runs import Frames
-from .study import Study
+from . import summary as words
+from .data import fairness, sources
+from .data.frames import Frames
+from .data.study import Study
+from .figures import captions
+from .figures.captions import Figure
+from .tables import formats, scores
+from .tables.formats import Cell, Table, number
 
 Format = Literal["md", "html", "all"]
 LONG = 60
@@ -49,8 +53,8 @@ def write(
     Raises UserError where no run is finished or the baseline is unknown.
     """
     study = Study.of(frames, baseline, conflict_at)
-    drawn = figures.draw(study, folder / "figures")
-    made = tables.all_tables(study)
+    drawn = captions.draw(study, folder / "figures")
+    made = scores.all_tables(study)
     _write_tables(made, folder / "tables")
     pages = []
     if kind in ("md", "all"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import OKABE_ITO, house, panels, save
+from .figures.style import OKABE_ITO, house, panels, save
 
 Row = Mapping[str, Any]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cmtl_ir.grouping import Group, Matrix
+from cmtl_ir.strategy.grouping import Group, Matrix
 
-from .style import house, save
+from .figures.style import house, save
 
 Array = NDArray[np.float64]
 

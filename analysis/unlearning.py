@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from cmtl_ir.statistics import Interval, seed_interval
+from cmtl_ir.measures.statistics import Interval, seed_interval
 from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, notes, verdict
 
-from .formats import Cell, Table, comma_separated, latex, markdown, number, with_ends, with_interval
-from .unlearning_figures import overview, side_by_side
+from .figures.unlearning import overview, side_by_side
+from .tables.formats import Cell, Table, comma_separated, latex, markdown, number, with_ends, with_interval
 
 Value = Callable[[Measured], float | None]
 

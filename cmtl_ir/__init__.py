@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cmtl_ir.base.version import __version__
 
 if TYPE_CHECKING:
-    from cmtl_ir.config import load
-    from cmtl_ir.registry import register
-    from cmtl_ir.restoration import evaluate, restore
-    from cmtl_ir.runs import run
+    from cmtl_ir.config.reading import load
+    from cmtl_ir.inference.restoration import evaluate, restore
+    from cmtl_ir.runs.comparison import run
+    from cmtl_ir.strategy.registry import register
 
 _HOMES = {
-    "load": "cmtl_ir.config",
-    "run": "cmtl_ir.runs",
-    "restore": "cmtl_ir.restoration",
-    "evaluate": "cmtl_ir.restoration",
-    "register": "cmtl_ir.registry",
+    "load": "cmtl_ir.config.reading",
+    "run": "cmtl_ir.runs.comparison",
+    "restore": "cmtl_ir.inference.restoration",
+    "evaluate": "cmtl_ir.inference.restoration",
+    "register": "cmtl_ir.strategy.registry",
 }
 __all__ = ["__version__", "evaluate", "load", "register", "restore", "run"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmtl_ir import mlflow_store
+from cmtl_ir.tracking import mlflow_store
 from tests.tracking.cases import Server
 
 

@@ -33,14 +33,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a forked process would wait for threads t
 
 import torch
 
-from cmtl_ir import runs
-from cmtl_ir.learner import Learner
-from cmtl_ir.recorder import Recorder
+from cmtl_ir.config.unlearning import methods_from
+from cmtl_ir.runs import comparison as runs
+from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.search.config import Plan, SearchConfig
-from cmtl_ir.search.studies import search
-from cmtl_ir.step import StepResult
-from cmtl_ir.tracking import Tracking
-from cmtl_ir.unlearning.config import methods_from
+from cmtl_ir.search.trials import search
+from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.step import StepResult
 from cmtl_ir.unlearning.requests import unlearn
 from tests import tiny
 from tests.unlearning.cases import FEW

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir import training
-from cmtl_ir.ahead import Ahead, has_room
-from cmtl_ir.cores import CORES
-from cmtl_ir.learner import Learner
-from cmtl_ir.strategy import Batch
-from cmtl_ir.training import train
+from cmtl_ir.base.environment import CORES
+from cmtl_ir.strategy.data import Batch
+from cmtl_ir.training import loop
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.samples import Ahead, has_room
 from tests import tiny
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine has."""
-    monkeypatch.setattr(training, "has_room", lambda device: True)
+    monkeypatch.setattr(loop, "has_room", lambda device: True)
 
 
 class Threads(tiny.Silent):

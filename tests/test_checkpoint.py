@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir import checkpoint
-from cmtl_ir.checkpoint import CheckpointError
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.checkpoint import CheckpointError
+from cmtl_ir.training import optimization
 
 # ------------------------------------------------------------------------------------------------ round trips
 
@@ -150,12 +151,12 @@ def test_training_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
     unbroken, resumed = network(), network()
     optimizer = OPTIMIZERS[name](unbroken.parameters())
     steps(unbroken, optimizer, range(5))
-    tree = {"model": unbroken.state_dict(), "optimizer": checkpoint.optimizer_tree(optimizer)}
+    tree = {"model": unbroken.state_dict(), "optimizer": optimization.optimizer_tree(optimizer)}
     loaded = round_trip(tmp_path, tree)
     steps(unbroken, optimizer, range(5, 9))
     resumed.load_state_dict(loaded["model"])
     again = OPTIMIZERS[name](resumed.parameters())
-    checkpoint.load_optimizer(again, loaded["optimizer"])
+    optimization.load_optimizer(again, loaded["optimizer"])
     before = str(loaded["optimizer"])
     steps(resumed, again, range(5, 9))
     assert same(dict(unbroken.state_dict()), dict(resumed.state_dict()))

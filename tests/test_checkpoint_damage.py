@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from cmtl_ir import checkpoint
-from cmtl_ir.checkpoint import CheckpointError, DamagedCheckpoint
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.checkpoint import CheckpointError, DamagedCheckpoint
 
 
 def flip(path: Path) -> None:

@@ -7,8 +7,8 @@ import unicodedata
 
 import pytest
 
-from cmtl_ir import catalogue, citations
 from cmtl_ir.cli import main
+from cmtl_ir.config import catalogue, citations
 
 ENTRIES = [(entry, name) for entry, names in citations.entries() for name in names]
 ORIGINAL = {

@@ -16,13 +16,15 @@ from rich.console import Console
 from skimage import data
 from skimage import io as images
 
-from cmtl_ir import catalogue, runs, yaml
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import display, main
-from cmtl_ir.errors import UserError
+from cmtl_ir.config import catalogue
+from cmtl_ir.runs import comparison
 from tests import tiny
 
 if TYPE_CHECKING:
-    from cmtl_ir.plans import Comparison
+    from cmtl_ir.runs.plan import Comparison
 
 OWN_PARTS = """\
 from __future__ import annotations
@@ -73,7 +75,7 @@ def cmtl_ir(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished comparison of one strategy."""
     out = tmp_path_factory.mktemp("cli") / "runs"
-    runs.run(tiny.experiment(), out, "cpu")
+    comparison.run(tiny.experiment(), out, "cpu")
     return out
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from cmtl_ir import config, yaml
-from cmtl_ir.errors import ConfigError
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.config import reading
 from tests import tiny
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -42,9 +43,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_named_with_its_path_and_the_way_out(mistake: str) -> None:
     change, words = MISTAKES[mistake]
-    raw = config.merged({**tiny.RAW, "strategies": {"joint": {}}}, change)
+    raw = reading.merged({**tiny.RAW, "strategies": {"joint": {}}}, change)
     with pytest.raises(ConfigError) as error:
-        config.validate(raw, "file.yaml")
+        reading.validate(raw, "file.yaml")
     assert str(error.value).startswith("file.yaml:")
     for word in words:
         assert word in str(error.value)
@@ -53,7 +54,7 @@ def test_a_mistake_is_named_with_its_path_and_the_way_out(mistake: str) -> None:
 def test_all_mistakes_come_at_once() -> None:
     raw = {**tiny.RAW, "trainin": 1, "strategies": {"a": {"surgery": "pcgrd"}}, "backbone": {"name": "nafnet", "w": 1}}
     with pytest.raises(ConfigError) as error:
-        config.validate(raw, "file.yaml")
+        reading.validate(raw, "file.yaml")
     assert len(str(error.value).splitlines()) == 4
 
 
@@ -72,27 +73,27 @@ def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text("name: a\ntasks: {}\nname: b\n")
     with pytest.raises(ConfigError, match=r"twice\.yaml: line 3: the key 'name' is given twice"):
-        config.load(file)
+        reading.load(file)
 
 
 def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text("name: a\ntasks: [1, 2\n")
     with pytest.raises(ConfigError, match=r"broken\.yaml: line \d"):
-        config.load(file)
+        reading.load(file)
 
 
 def test_a_missing_file_offers_the_shipped_experiment() -> None:
     with pytest.raises(ConfigError, match="cmtl-ir run quickstart"):
-        config.load("quickstart.yaml")
+        reading.load("quickstart.yaml")
     with pytest.raises(ConfigError, match="did you mean quickstart"):
-        config.load("quickstrat")
+        reading.load("quickstrat")
 
 
 def test_extends_merges_deeply_and_null_removes(tmp_path: Path) -> None:
     file = tmp_path / "child.yaml"
     file.write_text("extends: quickstart\nname: child\ntraining: {steps: 7}\ntasks: {haze: null}\n")
-    child, parent = config.load(file), config.load("quickstart")
+    child, parent = reading.load(file), reading.load("quickstart")
     assert child.training.steps == 7 and child.training.batch == parent.training.batch
     assert list(child.tasks) == ["noise", "rain"] and list(child.strategies) == list(parent.strategies)
 
@@ -101,26 +102,26 @@ def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "loop.yaml"
     file.write_text("extends: loop.yaml\n")
     with pytest.raises(ConfigError, match="extends itself"):
-        config.load(file)
+        reading.load(file)
 
 
 def test_overrides_reach_any_key_and_are_checked_like_the_file() -> None:
-    made = config.load("quickstart", ["training.optimizer.lr=1e-5", "strategies.joint.surgery=pcgrad", "seeds=[3, 4]"])
+    made = reading.load("quickstart", ["training.optimizer.lr=1e-5", "strategies.joint.surgery=pcgrad", "seeds=[3, 4]"])
     assert made.training.optimizer.lr == 1e-5 and made.seeds == [3, 4]
     assert made.strategies["joint"].surgery is not None
     with pytest.raises(ConfigError, match=r"training\.step: unknown key"):
-        config.load("quickstart", ["training.step=3"])
+        reading.load("quickstart", ["training.step=3"])
     with pytest.raises(ConfigError, match="expected path=value"):
-        config.load("quickstart", ["training.steps"])
+        reading.load("quickstart", ["training.steps"])
 
 
-@pytest.mark.parametrize("name", sorted(config.shipped_experiments()))
+@pytest.mark.parametrize("name", sorted(reading.shipped_experiments()))
 def test_a_resolved_experiment_reads_back_as_itself(name: str) -> None:
-    raw = config.read_raw(config.shipped_experiments()[name])
+    raw = reading.read_raw(reading.shipped_experiments()[name])
     if {"search", "unlearning"} & set(raw):
         pytest.skip("read by its own command")
-    made = config.load(name)
-    again = config.validate(yaml.parse(yaml.dump(made.resolved())), "again")
+    made = reading.load(name)
+    again = reading.validate(yaml.parse(yaml.dump(made.resolved())), "again")
     assert again.resolved() == made.resolved()
 
 

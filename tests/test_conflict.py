@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmtl_ir import conflict
-from cmtl_ir.conflict import ConflictLog, corrected_cosine, crossed_products, pooled_cosine
 from cmtl_ir.grouping.probe import read_conflict
+from cmtl_ir.measures import conflict
+from cmtl_ir.measures.conflict import ConflictLog, corrected_cosine, crossed_products, pooled_cosine
 
 PAIR = np.array([[3.0, 0.0], [-3.0, 4.0]])  # norms 3 and 5, product -9
 HALVES = [(0, 2), (0, 2), (1, 2), (1, 2)]  # two rows of four samples, each in two halves

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from cmtl_ir.continual import (
+from cmtl_ir.measures.continual import (
     NEVER,
     StageScores,
     average,
@@ -26,8 +26,8 @@ from cmtl_ir.continual import (
     summary,
     worst_task,
 )
-from cmtl_ir.metrics import PSNR, Metric
-from cmtl_ir.strategy import Stage
+from cmtl_ir.measures.metrics import PSNR, Metric
+from cmtl_ir.strategy.data import Stage
 
 LPIPS = Metric("lpips", "", higher_is_better=False)
 NAN = np.nan

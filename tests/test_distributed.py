@@ -16,10 +16,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from cmtl_ir import runs, yaml
-from cmtl_ir.config import merged
-from cmtl_ir.learner import initial_model
-from cmtl_ir.plans import Comparison
+from cmtl_ir.backbones.building import initial_model
+from cmtl_ir.base import yaml
+from cmtl_ir.config.reading import merged
+from cmtl_ir.runs import comparison as runs
+from cmtl_ir.runs.plan import Comparison
 from tests import tiny
 
 STRATEGIES: dict[str, Any] = {

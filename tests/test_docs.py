@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cmtl_ir import config, yaml
+from cmtl_ir.base import yaml
 from cmtl_ir.cli import main
+from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +57,7 @@ def test_the_pictures_of_the_readme_are_those_of_the_linked_report() -> None:
 
 
 def test_every_name_in_the_guide_exists() -> None:
-    from cmtl_ir.catalogue import all_names
+    from cmtl_ir.config.catalogue import all_names
 
     text = (ROOT / "docs" / "which-strategy.md").read_text()
     fields = {"groups: each", "Δ single-task"}
@@ -78,7 +79,7 @@ def test_the_guide_s_figures_stand_under_the_commands_that_measured_them() -> No
 
 def test_the_search_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("quickstart.yaml").write_text(config.shipped_experiments()["quickstart"].read_text())
+    Path("quickstart.yaml").write_text(reading.shipped_experiments()["quickstart"].read_text())
     Path("my_search.yaml").write_text(blocks("search.md", "yaml")[0])
     (plan,) = search_config.load("my_search.yaml", [], None)
     assert plan.name == "my_search"
@@ -99,16 +100,16 @@ def test_the_job_script_shown_queues_itself_again_when_it_was_stopped(tmp_path: 
 
 def test_the_experiment_on_own_data_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    shown = config.validate(yaml.parse(blocks("data.md", "yaml")[0]), "data.md")
+    shown = reading.validate(yaml.parse(blocks("data.md", "yaml")[0]), "data.md")
     assert set(shown.tasks) == {"noise", "derain"}
 
 
 def test_the_strategy_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("quickstart.yaml").write_text(config.shipped_experiments()["quickstart"].read_text())
+    Path("quickstart.yaml").write_text(reading.shipped_experiments()["quickstart"].read_text())
     Path("hardest.py").write_text(blocks("strategy.md", "python")[0])
     Path("mine.yaml").write_text(blocks("strategy.md", "yaml")[0])
-    shown = config.load("mine.yaml")
+    shown = reading.load("mine.yaml")
     import torch
 
     weighting = shown.strategies["hardest"].weighting
@@ -119,21 +120,21 @@ def test_the_strategy_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_sequences_shown_are_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("quickstart.yaml").write_text(config.shipped_experiments()["quickstart"].read_text())
+    Path("quickstart.yaml").write_text(reading.shipped_experiments()["quickstart"].read_text())
     Path("sequence.yaml").write_text(blocks("sequence.md", "yaml")[0])
-    shown = list(config.load("sequence.yaml").strategies)
+    shown = list(reading.load("sequence.yaml").strategies)
     assert shown == ["joint", "sequential", "reviewed", "replayed", "held", "guest"]
 
 
 def test_the_way_to_avalanche_and_back_works_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks("sequence.md", "python")[0], "sequence.md", "exec"), {})
-    assert list(config.load("stream.yaml").tasks) == ["noise", "rain", "haze"]
+    assert list(reading.load("stream.yaml").tasks) == ["noise", "rain", "haze"]
     assert len(list(Path("images/haze/train/input").iterdir())) == 8
 
 
 def test_the_names_of_methods_on_the_page_of_sequences_are_all_there_are() -> None:
-    from cmtl_ir.catalogue import families
+    from cmtl_ir.config.catalogue import families
 
     text = (ROOT / "docs" / "sequence.md").read_text()
     for family, begin in (("curriculum", "- **Curricula**"), ("retention", "- **Retention**")):

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.gradients import Engine, RowGradients
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.gradients.rows import Engine, RowGradients
 
 from .backbones.cases import CASES, Case, image
 from .gradient_networks import NETWORKS, UNSUITED

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cmtl_ir.gradients import CHUNK, Engine, choose_engine, gramian
-from cmtl_ir.strategy import Row, Stage
-from cmtl_ir.training import make_engine
+from cmtl_ir.gradients.rows import CHUNK, Engine, choose_engine, gramian
+from cmtl_ir.strategy.data import Row, Stage
+from cmtl_ir.training.loop import make_engine
 
 from . import tiny
 

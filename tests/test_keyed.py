@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from cmtl_ir import keyed
+from cmtl_ir.base import keyed
 
 
 def keys(count: int, name: str = "rain") -> torch.Tensor:

@@ -14,7 +14,7 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from cmtl_ir.metrics import (
+from cmtl_ir.measures.metrics import (
     METRICS,
     PROTOCOLS,
     PSNR,

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir import cli, yaml
-from cmtl_ir.errors import UserError
-from cmtl_ir.perceptual import PERCEPTUAL, perceptual
-from cmtl_ir.registry import UnknownName
+from cmtl_ir import cli
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UnknownName, UserError
+from cmtl_ir.measures.perceptual import PERCEPTUAL, perceptual
 from tests import tiny
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cmtl_ir import backbones, cli
-from cmtl_ir.profile import LiveTensors, multiply_adds, profile
+from cmtl_ir.inference.profile import LiveTensors, multiply_adds, profile
 
 CPU = torch.device("cpu")
 SIDE = 32

@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from skimage import data, io
 from torch import nn
 
-from cmtl_ir import backbones, cli, evaluate, restore, yaml
+from cmtl_ir import backbones, cli, evaluate, restore
 from cmtl_ir.backbones._weights import WeightsError
-from cmtl_ir.errors import ConfigError, UserError
-from cmtl_ir.published import published
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError, UserError
+from cmtl_ir.inference.published import published
 from tests import tiny
 
 FIELDS = ["width=4", "encoder=[1]", "decoder=[1]"]

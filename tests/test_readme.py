@@ -10,10 +10,11 @@ import pytest
 import torch
 from skimage import data, io
 
-from cmtl_ir import config, yaml
-from cmtl_ir.learner import Learner
+from cmtl_ir.base import yaml
+from cmtl_ir.config import reading
 from cmtl_ir.tasks.suite import build_tasks
-from cmtl_ir.training import train
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from tests import tiny
 from tests.tasks.files import folder_of
 
@@ -25,7 +26,7 @@ YAML = [text for kind, text in BLOCKS if kind == "yaml"]
 
 def test_the_experiment_shown_is_the_quickstart() -> None:
     shown = yaml.parse(YAML[0])
-    assert config.validate(shown, "README").resolved() == config.load("quickstart").resolved()
+    assert reading.validate(shown, "README").resolved() == reading.load("quickstart").resolved()
 
 
 def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +53,7 @@ def test_methods_of_ones_own_train(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def learnt(raw: dict[str, Any]) -> Learner:
     """What an experiment trains, whose weights have moved."""
-    experiment = config.validate({**raw, "training": {"steps": 2, "batch": 3}}, "README")
+    experiment = reading.validate({**raw, "training": {"steps": 2, "batch": 3}}, "README")
     tasks = build_tasks(experiment.tasks, experiment.data, 0, torch.device("cpu"))
     learner = Learner(experiment, experiment.strategies["joint"], tasks, 0, torch.device("cpu"))
     before = tiny.weights(learner)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cmtl_ir.rows import DataState, apportion, stage_rows
-from cmtl_ir.strategy import Row, Stage
+from cmtl_ir.strategy.data import Row, Stage
+from cmtl_ir.training.shares import DataState, apportion, stage_rows
 
 
 def drawn_over(rows: list[Row], batch: int, steps: int) -> dict[str, list[int]]:

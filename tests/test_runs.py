@@ -15,9 +15,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from cmtl_ir import checkpoint, plans, runs, yaml
-from cmtl_ir.errors import UserError
-from cmtl_ir.plans import Comparison
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.runs import comparison as runs
+from cmtl_ir.runs.plan import Comparison
+from cmtl_ir.store import checkpoint, listing
 from tests import tiny
 
 STRATEGIES = {
@@ -98,7 +100,7 @@ def test_another_experiment_of_the_same_name_is_refused_with_the_way_out(unbroke
 
 def test_a_folder_is_the_same_experiment_s_whatever_memory_its_data_may_take(unbroken: Comparison) -> None:
     with_less = tiny.experiment(STRATEGIES, data={"gpu_gigabytes": 0.0})
-    assert plans.claim_folder(with_less, unbroken.folder.parent) == unbroken.folder
+    assert listing.claim_folder(with_less.resolved(), unbroken.folder.parent) == unbroken.folder
 
 
 def test_fresh_trains_again_and_keeps_the_earlier_run(tmp_path: Path) -> None:

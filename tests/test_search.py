@@ -9,15 +9,18 @@ from typing import Any, cast
 import numpy as np
 import optuna
 import pytest
-from cmtl_ir.analysis.search import best_so_far, undominated
 from optuna.distributions import FloatDistribution
 
-from cmtl_ir import cli, config, runs, yaml
-from cmtl_ir.errors import Pruned
+from cmtl_ir import cli
+from cmtl_ir.analysis.search import best_so_far, undominated
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import Pruned
+from cmtl_ir.config import reading
+from cmtl_ir.runs import comparison as runs
 from cmtl_ir.search.config import Plan, SearchConfig
 from cmtl_ir.search.report import importances
 from cmtl_ir.search.scores import Report
-from cmtl_ir.tracking import local_uri, read_runs
+from cmtl_ir.tracking.store import local_uri, read_runs
 from tests import tiny
 
 SPACE = {"strategy.weighting": {"choice": ["equal", "dwa"]}, "training.batch": {"choice": [4, 6]}}
@@ -82,7 +85,7 @@ def test_the_same_command_again_trains_nothing(done: Path) -> None:
 
 def test_run_takes_the_winner_and_has_nothing_left_to_train(done: Path) -> None:
     before = stamps(done.parent)
-    winner = config.load(str(done / "winner.yaml"))
+    winner = reading.load(str(done / "winner.yaml"))
     comparison = runs.run(winner, done.parent, "cpu")
     assert not comparison.failures and stamps(done.parent) == before
     best = max(rows(done / "trials.csv"), key=lambda trial: float(trial["mean_psnr"]))

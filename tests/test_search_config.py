@@ -8,8 +8,9 @@ from typing import Any
 import optuna
 import pytest
 
-from cmtl_ir import config, yaml
-from cmtl_ir.errors import ConfigError
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.space import assigned, parameter_of
@@ -24,7 +25,7 @@ def plans(tmp_path: Path, search: Any, *overrides: str, **raw: Any) -> list[Plan
     return search_config.load(str(file), overrides)
 
 
-@pytest.mark.parametrize("name", [n for n in config.shipped_experiments() if n.startswith("searches/")])
+@pytest.mark.parametrize("name", [n for n in reading.shipped_experiments() if n.startswith("searches/")])
 def test_every_shipped_search_is_valid_to_its_last_choice(name: str) -> None:
     assert search_config.load(name)
 
@@ -62,7 +63,7 @@ def test_mistakes_are_answered_with_their_path(tmp_path: Path, search: dict[str,
 
 def test_run_and_search_know_each_others_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a search: `cmtl-ir search searches/art`"):
-        config.load("searches/art")
+        reading.load("searches/art")
     with pytest.raises(ConfigError, match="has no search: block; `cmtl-ir run quickstart`"):
         search_config.load("quickstart")
 

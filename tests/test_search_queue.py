@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from cmtl_ir.errors import UserError
+from cmtl_ir.base.errors import UserError
 from cmtl_ir.search.queue import FREE, OWNER, PLACE, REASON, SUPERFLUOUS, Queue, TrialFailed, given_up
 
 PLACES = 8
@@ -114,7 +114,7 @@ def test_a_dead_trial_of_a_sampler_that_has_tried_everything_is_taken_up(tmp_pat
             raise Killed
         return [float(value)]
 
-    from cmtl_ir.search.study import ByNumber  # not above: the processes that this file starts need none of it
+    from cmtl_ir.search.optuna_study import ByNumber  # not above: the processes that this file starts need none of it
 
     def exhaustive() -> Queue:
         study = open_study(tmp_path, "journal")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmtl_ir import statistics
-from cmtl_ir.statistics import (
+from cmtl_ir.measures import statistics
+from cmtl_ir.measures.statistics import (
     Interval,
     compare_images,
     holm,

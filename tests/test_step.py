@@ -13,15 +13,17 @@ from pydantic import PrivateAttr
 from torch import Tensor
 from torch.testing import assert_close
 
-from cmtl_ir import config, registry
-from cmtl_ir.draws import draw
-from cmtl_ir.errors import ConfigError, UserError
-from cmtl_ir.gradients import RowGradients
-from cmtl_ir.learner import Learner
-from cmtl_ir.step import NonFinite, Stepper, StepResult
-from cmtl_ir.strategy import Batch, Row, Stage, StepContext, Surgery
+from cmtl_ir.base.errors import ConfigError, UserError
+from cmtl_ir.config import reading
+from cmtl_ir.gradients.rows import RowGradients
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.data import Batch, Row, Stage, StepContext
+from cmtl_ir.strategy.parts import Surgery
 from cmtl_ir.tasks.suite import build_tasks
-from cmtl_ir.training import train
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.samples import draw
+from cmtl_ir.training.step import NonFinite, Stepper, StepResult
 from tests import tiny
 
 TASKS = ("noise", "rain", "haze")
@@ -179,7 +181,7 @@ def test_fields_that_ask_for_nothing_are_not_written() -> None:
     """So a run made before they existed keeps its identity, and its folder."""
     plain, asked = tiny.experiment(), tiny.experiment(training={"micro_batch": 2, "shared": ["intro*"]})
     assert not {"micro_batch", "shared"} & set(plain.resolved()["training"])
-    assert config.validate(asked.resolved(), "again").training == asked.training
+    assert reading.validate(asked.resolved(), "again").training == asked.training
 
 
 def test_the_blocks_of_a_logged_step_sum_to_the_whole() -> None:
@@ -205,11 +207,11 @@ def test_the_blocks_of_a_logged_step_sum_to_the_whole() -> None:
 def test_a_weighting_that_changes_lengths_alone_is_said(
     surgery: Any, is_said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from cmtl_ir import yaml
+    from cmtl_ir.base import yaml
 
     parts = {"surgery": surgery} if surgery else {}
     raw = {**tiny.RAW, "strategies": {"plain": parts, "both": {"weighting": "equal", **parts}}}
     (tmp_path / "one.yaml").write_text(yaml.dump(raw))
-    config.load(tmp_path / "one.yaml")
+    reading.load(tmp_path / "one.yaml")
     said = [record.getMessage() for record in caplog.records if "length of its steps" in record.getMessage()]
     assert len(said) == is_said and all(text.startswith("strategies.both") for text in said)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmtl_ir.draws import draw
-from cmtl_ir.learner import Learner
-from cmtl_ir.step import coefficients
-from cmtl_ir.strategy import Row
-from cmtl_ir.training import train
+from cmtl_ir.strategy.data import Row
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.samples import draw
+from cmtl_ir.training.step import coefficients
 from tests import tiny
 
 ORTHOGONAL = """
@@ -84,7 +84,7 @@ def test_pcgrad_on_orthogonal_gradients_is_joint_training(tmp_path: Path) -> Non
 
 
 def _train_raw(raw: dict) -> dict[str, torch.Tensor]:
-    from cmtl_ir.config import validate
+    from cmtl_ir.config.reading import validate
     from cmtl_ir.tasks.suite import build_tasks
 
     made, device = validate(raw, "orthogonal"), torch.device("cpu")

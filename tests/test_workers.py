@@ -17,16 +17,22 @@ from typing import Any
 import pytest
 import torch
 
-from cmtl_ir import cli, runs, workers, yaml
-from cmtl_ir.checkpoint import newest_step
+from cmtl_ir import cli
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import Interrupted, UserError
 from cmtl_ir.cli import display
-from cmtl_ir.config import merged
-from cmtl_ir.errors import Interrupted, UserError
-from cmtl_ir.plans import Comparison, Run
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.config.reading import merged
+from cmtl_ir.processes import job as processes_job
+from cmtl_ir.processes import pool
+from cmtl_ir.processes.job import Attempt, Job, LocalProcess, environment_of
+from cmtl_ir.processes.pool import RESTARTS, work_off
+from cmtl_ir.runs import comparison, several
+from cmtl_ir.runs.plan import Comparison
+from cmtl_ir.store.checkpoint import newest_step
+from cmtl_ir.store.run import Run
+from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.unlearning.origin import find_origin
 from cmtl_ir.unlearning.requests import Asked, fulfil_all
-from cmtl_ir.workers import RESTARTS, Attempt, Job, LocalProcess, environment_of, work_off
 from tests import tiny
 from tests.test_runs import final_weights, journal
 from tests.unlearning import cases
@@ -62,7 +68,7 @@ def job(name: str, alone: str = "") -> Job:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "SECONDS", 0.001)
+    monkeypatch.setattr(pool, "SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -148,12 +154,12 @@ def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, heard: Non
 
 def test_workers_share_cores_and_take_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(pool, "cores", lambda: 8)
     made = [environment_of(slot, 3, ["0", "5"]) for slot in range(3)]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in made] == ["0", "5", "0"]
     assert {one["OMP_NUM_THREADS"] for one in made} == {"2"}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 7")
-    assert workers.visible_gpus() == ["3", "7"]
+    assert processes_job.visible_gpus() == ["3", "7"]
 
 
 # ------------------------------------------------------------------------------- real processes, real signals
@@ -195,7 +201,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[subpro
             super().__init__(one, environment)
             started.setdefault(one.name, []).append(self.process)
 
-    monkeypatch.setattr(workers, "LocalProcess", Known)
+    monkeypatch.setattr(job, "LocalProcess", Known)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield started
     assert all(process.poll() is not None for listed in started.values() for process in listed)
@@ -204,7 +210,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[subpro
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     with one_thread():
-        return runs.run(tiny.experiment(STRATEGIES, **OVER), tmp_path_factory.mktemp("serial"), "cpu")
+        return comparison.run(tiny.experiment(STRATEGIES, **OVER), tmp_path_factory.mktemp("serial"), "cpu")
 
 
 @contextmanager
@@ -238,7 +244,7 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
     assert codes == {"joint, seed 0": [-signal.SIGKILL, 0], "pcgrad, seed 0": [0], "wild, seed 0": [0]}
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"failed: wild, seed 0: step \d+: the loss or gradient of .+ is not a finite number", said), said
-    trained = runs.prepare(tiny.experiment(STRATEGIES, **OVER), tmp_path, "cpu").runs
+    trained = comparison.prepare(tiny.experiment(STRATEGIES, **OVER), tmp_path, "cpu").runs
     done = replace(serial, runs=trained)
     one, two = final_weights(serial), final_weights(done)
     assert all(tiny.same(one[label], two[label]) for label in STRATEGIES)
@@ -248,9 +254,9 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
 def test_a_worker_whose_launcher_is_gone_saves_and_leaves(
     tmp_path: Path, processes: dict[str, list[subprocess.Popen[str]]]
 ) -> None:
-    prepared = runs.prepare(tiny.experiment(training={"steps": 5000}, evaluation={"every": 0}), tmp_path, "cpu")
-    one = workers._job_of(prepared.runs[0], prepared, Tracking(None, tmp_path), "", None)
-    attempt = workers.LocalProcess(one, environment_of(0, 1, []))
+    prepared = comparison.prepare(tiny.experiment(training={"steps": 5000}, evaluation={"every": 0}), tmp_path, "cpu")
+    one = several._job_of(prepared.runs[0], prepared, Tracking(None, tmp_path), "", None)
+    attempt = job.LocalProcess(one, environment_of(0, 1, []))
     home = prepared.runs[0].folder
     until(lambda: (home / "metrics.jsonl").is_file() and (home / "metrics.jsonl").stat().st_size > 0)
     attempt.process.stdin.close()  # what the system does when the launcher dies
@@ -294,10 +300,10 @@ def test_the_groups_of_a_grouped_run_are_trained_side_by_side(
 ) -> None:
     groups = {"name": "manual", "groups": [["noise", "haze"], ["rain"]], "routing": "oracle"}
     made = tiny.experiment({"told": {"grouping": groups}}, **tiny.merged(OVER, {"training": {"steps": 6}}))
-    done = runs.run(made, tmp_path, "cpu", workers=2)
+    done = comparison.run(made, tmp_path, "cpu", workers=2)
     assert not done.failures and sorted(processes) == ["told/noise+haze, seed 0", "told/rain, seed 0"]
     with one_thread():
-        alone = runs.run(made, tmp_path / "alone", "cpu")
+        alone = comparison.run(made, tmp_path / "alone", "cpu")
     one, two = ([folder / "weights.safetensors" for folder in each.runs[0].folders[1:]] for each in (alone, done))
     assert len(one) == 2 and [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
 
@@ -331,7 +337,7 @@ def test_a_worker_killed_on_ray_is_retried_to_the_same_bits(serial: Comparison, 
                 killed.append(_kill_a_worker_of(str(tmp_path)))
 
     made = tiny.experiment(STRATEGIES, **OVER)
-    done = runs.run(made, tmp_path, "cpu", progress=lambda run: Bar(), workers=2, ray="local")
+    done = comparison.run(made, tmp_path, "cpu", progress=lambda run: Bar(), workers=2, ray="local")
     assert killed and not done.failures
     logs = [(run.folder / "log.txt").read_text().count("--- ") for run in done.runs]
     assert sorted(logs) == [1, 2], "one job was started twice"
@@ -340,9 +346,9 @@ def test_a_worker_killed_on_ray_is_retried_to_the_same_bits(serial: Comparison, 
 
 
 def _kill_a_worker_of(folder: str) -> str:
-    """SIGKILL one process of `cmtl_ir.worker` whose log is in this folder."""
+    """SIGKILL one process of `cmtl_ir.processes.worker` whose log is in this folder."""
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and b"cmtl_ir.worker" in (entry / "cmdline").read_bytes():
+        if entry.name.isdigit() and b"cmtl_ir.processes.worker" in (entry / "cmdline").read_bytes():
             log = os.readlink(entry / "fd" / "2")
             if log.startswith(folder):
                 os.kill(int(entry.name), signal.SIGKILL)
@@ -352,11 +358,11 @@ def _kill_a_worker_of(folder: str) -> str:
 
 def test_a_cluster_that_is_not_there_is_an_answer(tmp_path: Path, ray: Any) -> None:
     with pytest.raises(UserError, match=r"no Ray cluster answers at 'localhost:1'.*--ray local"):
-        runs.run(tiny.experiment(), tmp_path, "cpu", workers=2, ray="localhost:1")
+        comparison.run(tiny.experiment(), tmp_path, "cpu", workers=2, ray="localhost:1")
 
 
 def test_an_ended_worker_gives_the_same_answer_as_often_as_it_is_asked(tmp_path: Path) -> None:
-    worker = LocalProcess(Job("nothing", {"kind": "none"}, tmp_path / "log.txt"), dict(os.environ))
+    worker = LocalProcess(Job("nothing", {"call": "cmtl_ir.nothing:none"}, tmp_path / "log.txt"), dict(os.environ))
     worker.process.wait(120)
     said = worker.answer()
     assert said is not None and worker.answer() == said

@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from cmtl_ir.config import Experiment, merged, validate
-from cmtl_ir.learner import Learner
-from cmtl_ir.step import StepResult
-from cmtl_ir.strategy import Stage
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.reading import merged, validate
+from cmtl_ir.strategy.data import Stage
 from cmtl_ir.tasks.suite import build_tasks
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.step import StepResult
 
 RAW: dict[str, Any] = {
     "name": "tiny",

@@ -14,7 +14,8 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from cmtl_ir import registry
+from cmtl_ir.base import errors
+from cmtl_ir.strategy import registry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +58,7 @@ def backbone_class(name: str) -> type[nn.Module]:
         return getattr(importlib.import_module(module), class_name)
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return point.load()
-    raise registry.UnknownName(f"unknown backbone {name!r}: {registry.suggestion(name, names())}")
+    raise errors.UnknownName(f"unknown backbone {name!r}: {errors.suggestion(name, names())}")
 
 
 def build(name: str, **fields: Any) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.errors import ConfigError
+from cmtl_ir.base.errors import ConfigError
 
 PROBED = 64
 """Height of the zeros that show which blocks give feature maps [B, C, H, W]; they are twice as wide."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
+from cmtl_ir.base import keyed
 
 
 def pad_to(x: Tensor, multiple: int, mode: str, smallest: int = 0) -> Tensor:  # [B, C, H, W]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cmtl_ir.errors import UserError
+from cmtl_ir.base.errors import UserError
 
 # Averaged weights first: where a file holds both, they are the ones that the paper scores.
 WRAPPERS = ("params_ema", "params", "state_dict")

@@ -30,6 +30,7 @@ from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
 from cmtl_ir.cli.unlearn import unlearn
+from cmtl_ir.config import reading
 
 app = typer.Typer(
     name="cmtl-ir",
@@ -61,12 +62,14 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
-    from cmtl_ir import config, distributed, plans, runs
+    from cmtl_ir.base import ranks as distributed
     from cmtl_ir.cli import display
+    from cmtl_ir.runs import comparison as runs
+    from cmtl_ir.runs import plan
 
-    experiment = plans.narrowed_to(config.load(file, set_), strategy, seed, steps)
+    experiment = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps)
     if dry_run:
-        display.dry_run(plans.prepare(experiment, out, device))
+        display.dry_run(plan.prepare(experiment, out, device))
         return
     with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
@@ -87,8 +90,8 @@ def list_(
     pattern: Annotated[str, typer.Argument(help="Shell pattern, as in 'pc*'.")] = "*",
 ) -> None:
     """List strategies' parts, degradations, backbones and shipped experiments."""
-    from cmtl_ir import catalogue
     from cmtl_ir.cli import display
+    from cmtl_ir.config import catalogue
 
     display.catalogue(catalogue.matching(pattern), catalogue.guests(pattern), pattern)
 
@@ -104,8 +107,8 @@ def describe(
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print what to cite for it instead.")] = False,
 ) -> None:
     """Say what a name means: paper, equation, fields with defaults, cost."""
-    from cmtl_ir import catalogue, citations
     from cmtl_ir.cli import display
+    from cmtl_ir.config import catalogue, citations
 
     found = catalogue.describe(name)
     if bibtex:
@@ -119,7 +122,7 @@ def schema() -> None:
     """Print the JSON schema of experiment files, for editors that complete YAML."""
     import json
 
-    from cmtl_ir.catalogue import json_schema
+    from cmtl_ir.config.catalogue import json_schema
 
     print(json.dumps(json_schema(), indent=1))
 
@@ -140,19 +143,20 @@ def evaluate(
 ) -> None:
     """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
     (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
-    from cmtl_ir import config, finished, restoration
+    from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display
-    from cmtl_ir.errors import UserError
+    from cmtl_ir.inference import restoration
+    from cmtl_ir.store import lookup
 
     if weights is not None:
         if run or not file:
             raise UserError("--weights needs the experiment whose test sets to score, --file, and takes no run")
         fields = [one for one in set_ if one.startswith("backbone.")]
         used: Any = checkpoint_of(weights, backbone, fields)
-        experiment = config.load(file, [one for one in set_ if one not in fields])
+        experiment = reading.load(file, [one for one in set_ if one not in fields])
     else:
-        used = finished.find_run(run, out)
-        experiment = config.load(file or str(finished.experiment_of(used, out)), set_)
+        used = lookup.find_run(run, out)
+        experiment = reading.load(file or str(lookup.experiment_of(used, out)), set_)
     rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric)
     display.scores(rows, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
@@ -172,13 +176,12 @@ def similarity(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Say how alike an experiment's tasks are: degradation distance, task affinity, gradient cosine, side by side."""
-    from cmtl_ir import config
     from cmtl_ir.analysis.similarity import leave_similarity
     from cmtl_ir.cli import display
     from cmtl_ir.grouping.similarity import similarity
 
     measures = measure or ["grids", "tag", "conflict"]
-    found = similarity(config.load(file, set_), measures, out, device, seed, share, tracking_uri)
+    found = similarity(reading.load(file, set_), measures, out, device, seed, share, tracking_uri)
     files = leave_similarity(found.matrices, found.folder, found.notes, found.groups)
     display.similarity(found.matrices, found.notes, files)
 
@@ -203,9 +206,9 @@ def restore(
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
     """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME)."""
-    from cmtl_ir import restoration
+    from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display
-    from cmtl_ir.errors import UserError
+    from cmtl_ir.inference import restoration
 
     expected = 3 if weights is None else 2
     if len(places) != expected:
@@ -223,7 +226,7 @@ def restore(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: errors that are answers end with exit code 2 (130 when interrupted), without a traceback."""
-    from cmtl_ir.errors import Interrupted, UserError
+    from cmtl_ir.base.errors import Interrupted, UserError
 
     try:
         return app(args=arguments)

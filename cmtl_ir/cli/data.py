@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cmtl_ir.config import reading
+
 data = typer.Typer(help="Data sets: which are known, are they complete, decode them once.", no_args_is_help=True)
 
 File = Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")]
@@ -19,10 +21,9 @@ def list_(
     """List the data sets that `dataset: NAME` knows: kind, published counts, source, terms. Nothing is downloaded."""
     import fnmatch
 
+    from cmtl_ir.base.errors import UserError, suggestion
     from cmtl_ir.cli import display_data
-    from cmtl_ir.errors import UserError
-    from cmtl_ir.registry import suggestion
-    from cmtl_ir.tasks.layout_table import LAYOUTS
+    from cmtl_ir.tasks.datasets.table import LAYOUTS
 
     found = [row for name, row in LAYOUTS.items() if fnmatch.fnmatch(name, pattern)]
     if not found:
@@ -37,11 +38,10 @@ def verify(
     limit: Annotated[int, typer.Option(help="Show so many problems of each split; 0: all.", min=0)] = 20,
 ) -> None:
     """Read every image that an experiment names: published counts, unpaired and unreadable files, by name."""
-    from cmtl_ir import config
     from cmtl_ir.cli import display_data
     from cmtl_ir.tasks.verification import verify as look
 
-    experiment = config.load(file, set_)
+    experiment = reading.load(file, set_)
     if not display_data.findings(look(experiment.tasks, experiment.data), limit):
         raise typer.Exit(1)
 
@@ -54,12 +54,11 @@ def check(
     """Name every test image that an experiment also learns from or selects on, re-encoded copies too; then exit 1."""
     import torch
 
-    from cmtl_ir import config
     from cmtl_ir.cli import display_data
     from cmtl_ir.tasks.leaks import leaks
     from cmtl_ir.tasks.suite import build_tasks
 
-    experiment = config.load(file, set_)
+    experiment = reading.load(file, set_)
     tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], torch.device("cpu"))
     if not display_data.leaks(leaks(tasks), tasks):
         raise typer.Exit(1)
@@ -73,9 +72,8 @@ def pack(
     """Decode every image that an experiment names into the cache now, so that no run has to."""
     import torch
 
-    from cmtl_ir import config
     from cmtl_ir.cli import display_data
     from cmtl_ir.tasks.suite import build_tasks
 
-    experiment = config.load(file, set_)
+    experiment = reading.load(file, set_)
     display_data.packed(build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], torch.device("cpu")))

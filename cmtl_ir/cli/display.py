@@ -15,12 +15,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from cmtl_ir.catalogue import Description
-from cmtl_ir.evaluation import task_means
-from cmtl_ir.grouping import Matrix
+from cmtl_ir.config.catalogue import Description
 from cmtl_ir.grouping.words import announcement, report_lines, routing_lines
-from cmtl_ir.perceptual import PERCEPTUAL
-from cmtl_ir.plans import Comparison, Prepared, Run
+from cmtl_ir.measures.evaluation import task_means
+from cmtl_ir.measures.perceptual import PERCEPTUAL
+from cmtl_ir.runs.plan import Comparison, Prepared
+from cmtl_ir.store.run import Run
+from cmtl_ir.strategy.grouping import Matrix
 
 console = Console(highlight=False)
 UNBOUNDED = 10_000
@@ -148,7 +149,7 @@ def _mean(values: dict[str, float]) -> float:
 
 def dry_run(prepared: Prepared) -> None:
     """Which runs there are, what would happen to each, and what it would take."""
-    from cmtl_ir.estimate import estimate
+    from cmtl_ir.runs.estimate import estimate
 
     training = prepared.experiment.training
     table = Table(title=f"{prepared.experiment.name}: {len(prepared.runs)} runs of {training.steps} steps")

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmtl_ir.tasks.cache import default_cache
-from cmtl_ir.tasks.layout_record import Layout
+from cmtl_ir.tasks.datasets.record import Layout
+from cmtl_ir.tasks.images.cache import default_cache
 
 if TYPE_CHECKING:  # `data list` needs no torch
     from cmtl_ir.tasks.leaks import Leak

@@ -12,9 +12,9 @@ from rich.table import Table
 from cmtl_ir.cli.display import console, say
 
 if TYPE_CHECKING:
+    from cmtl_ir.analysis.data.significance import Verdict
     from cmtl_ir.analysis.pair import Pair
     from cmtl_ir.analysis.report import Report
-    from cmtl_ir.analysis.significance import Verdict
 
 
 def report(made: Report) -> None:

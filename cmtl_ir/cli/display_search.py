@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from cmtl_ir.cli.display import RunBar, console, say, show
-from cmtl_ir.plans import Run
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import given_up
 from cmtl_ir.search.report import best_trials, importances
+from cmtl_ir.store.run import Run
 
 SHOWN = 10
 """Rows of the table of trials."""

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say, show
-from cmtl_ir.plans import Run
+from cmtl_ir.store.run import Run
+from cmtl_ir.unlearning.planning import Job
 from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
 from cmtl_ir.unlearning.requests import runs_of
-from cmtl_ir.unlearning.runs import Job
 
 
 def plans(requests: Sequence[Sequence[Job]]) -> None:

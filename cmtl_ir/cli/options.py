@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:  # `--help` loads nothing heavy
-    from cmtl_ir.published import Published
+    from cmtl_ir.inference.published import Published
 
 
 def experiments(incomplete: str) -> list[str]:
-    from cmtl_ir.config import shipped_experiments
+    from cmtl_ir.config.reading import shipped_experiments
 
     return [name for name in shipped_experiments() if name.startswith(incomplete)]
 
 
 def part_names(incomplete: str) -> list[str]:
-    from cmtl_ir.catalogue import all_names
+    from cmtl_ir.config.catalogue import all_names
 
     return [name for name in all_names() if name.startswith(incomplete)]
 
@@ -32,8 +32,8 @@ def backbone_names(incomplete: str) -> list[str]:
 def checkpoint_of(file: Path, backbone: str, fields: list[str]) -> Published:
     """What --weights and --backbone name, its fields given as FIELD=VALUE or backbone.FIELD=VALUE."""
     from cmtl_ir.backbones import names
-    from cmtl_ir.errors import UserError
-    from cmtl_ir.published import published
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.inference.published import published
 
     if not backbone:
         raise UserError(f"--weights {file}: say with --backbone whose they are: {', '.join(names())}")

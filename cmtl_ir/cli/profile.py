@@ -11,7 +11,7 @@ import typer
 from cmtl_ir.cli.options import Device, backbone_names
 
 if TYPE_CHECKING:
-    from cmtl_ir.profile import Profile
+    from cmtl_ir.inference.profile import Profile
 
 COLUMNS = ("backbone", "parameters", "multiply-adds", "ms/image", "peak MB")
 
@@ -27,10 +27,10 @@ def profile(
 ) -> None:
     """Measure what backbones cost: parameters, multiply-adds, milliseconds and memory for one image."""
     from cmtl_ir import backbones
-    from cmtl_ir.errors import UserError
-    from cmtl_ir.learner import pick_device
-    from cmtl_ir.profile import profile as measured
-    from cmtl_ir.published import backbone_of
+    from cmtl_ir.backbones.building import pick_device
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.inference.profile import profile as measured
+    from cmtl_ir.inference.published import backbone_of
 
     names, chosen = backbone or backbones.names(), pick_device(device)
     if set_ and len(names) != 1:

@@ -40,9 +40,9 @@ def report(
 ) -> None:
     """Write the report of a comparison: a page, tables and figures; also into its tracking store."""
     from cmtl_ir.analysis import report as pages
-    from cmtl_ir.analysis import runs
+    from cmtl_ir.analysis.data import frames as runs
     from cmtl_ir.cli import display_report
-    from cmtl_ir.mlflow_store import sqlite_uri
+    from cmtl_ir.tracking.mlflow_store import sqlite_uri
 
     frames = runs.opened(experiment, out, tracking_uri)
     home = Path(frames.source.where) if tracking_uri is None else out / frames.name
@@ -61,9 +61,9 @@ def compare(
     out: Out = Path("runs"),
 ) -> None:
     """Set two runs side by side: every task, how sure the difference is, and what they were made of."""
-    from cmtl_ir import finished
     from cmtl_ir.analysis import pair
     from cmtl_ir.cli import display_report
+    from cmtl_ir.store import lookup
 
-    folders = [finished.find_run(name, out) for name in (one, other)]
+    folders = [lookup.find_run(name, out) for name in (one, other)]
     display_report.compared(pair.compared(folders[0], folders[1], (one, other)))

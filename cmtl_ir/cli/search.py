@@ -23,15 +23,15 @@ def search(
     dry_run: DryRun = False,
 ) -> None:
     """Search good settings with Optuna; the same command goes on with a study, or joins one that is at work."""
-    from cmtl_ir import distributed
     from cmtl_ir.analysis.search import leave_search_figures
+    from cmtl_ir.base import ranks
     from cmtl_ir.cli import display_search
     from cmtl_ir.search import config as search_config
     from cmtl_ir.search.report import importances, trial_rows
-    from cmtl_ir.search.studies import parent_of, prepare
-    from cmtl_ir.search.studies import search as bring_to_its_end
+    from cmtl_ir.search.trials import parent_of, prepare
+    from cmtl_ir.search.trials import search as bring_to_its_end
 
-    distributed.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
+    ranks.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
     plans, failed = search_config.load(file, set_, trials), 0
     for plan in plans:
         if dry_run:
@@ -58,7 +58,7 @@ def sync(
 ) -> None:
     """Deliver to the tracking store what could not be delivered while it was away."""
     from cmtl_ir.cli import display
-    from cmtl_ir.sync import sync as deliver_all
+    from cmtl_ir.tracking.sync import sync as deliver_all
 
     done = deliver_all(folder, tracking_uri)
     display.say(f"{done.delivered} run{'s' if done.delivered != 1 else ''} brought up to date")

@@ -19,13 +19,14 @@ from cmtl_ir.cli.options import (
     Workers,
     experiments,
 )
+from cmtl_ir.config import reading
 
 if TYPE_CHECKING:
     from cmtl_ir.unlearning.requests import Asked
 
 
 def unlearning_names(incomplete: str) -> list[str]:
-    from cmtl_ir.registry import names
+    from cmtl_ir.strategy.registry import names
 
     return [name for name in names("unlearning") if name.startswith(incomplete)]
 
@@ -98,8 +99,7 @@ def _asked(
     device: str,
 ) -> tuple[list[Path], list[str], list[Asked]]:
     """Runs, tasks, requests. With --forget a run is meant, without it an experiment file."""
-    from cmtl_ir import config
-    from cmtl_ir.errors import UserError
+    from cmtl_ir.base.errors import UserError
     from cmtl_ir.unlearning.origin import find_runs
     from cmtl_ir.unlearning.requests import chosen_of, counted, finished_runs, methods_named, requests
 
@@ -108,9 +108,9 @@ def _asked(
             raise UserError("--set changes an experiment file; a finished run is what it was trained as")
         folders, methods = find_runs(what, out), methods_named(method or ["instance_wise"])
     else:
-        if not what.endswith((".yaml", ".yml")) and what not in config.shipped_experiments():
+        if not what.endswith((".yaml", ".yml")) and what not in reading.shipped_experiments():
             raise UserError(f"--forget TASK: say which task the run {what!r} is to forget, or name an experiment file")
-        experiment = config.load(what, set_)
+        experiment = reading.load(what, set_)
         folders = finished_runs(experiment, what, out, device)
         assert experiment.unlearning is not None
         methods, forget = chosen_of(experiment.unlearning.methods, method), experiment.unlearning.forget

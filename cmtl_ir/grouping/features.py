@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
-from cmtl_ir.gradients import gramian
-from cmtl_ir.grouping import Features
-from cmtl_ir.tasks.crops import unit
-from cmtl_ir.tasks.store import PairStore
+from cmtl_ir.base import keyed
+from cmtl_ir.gradients.rows import gramian
+from cmtl_ir.strategy.grouping import Features
+from cmtl_ir.tasks.images.crops import unit
+from cmtl_ir.tasks.images.store import PairStore
 from cmtl_ir.tasks.task import Task
 
 MEMORY = 512_000_000

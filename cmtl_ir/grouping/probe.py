@@ -12,16 +12,18 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock
 
-from cmtl_ir.config import Strategy, neutral
-from cmtl_ir.conflict import ConflictLog, PairRecord
-from cmtl_ir.finished import load_model
-from cmtl_ir.grouping import Array, Features, Grouping, proxy_steps
-from cmtl_ir.grouping.crew import Crew
+from cmtl_ir.config.experiment import Strategy
+from cmtl_ir.config.reading import neutral
 from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
-from cmtl_ir.grouping.look import LookAheadWatcher
-from cmtl_ir.learner import Learner
-from cmtl_ir.plans import Prepared, Run
-from cmtl_ir.training import train
+from cmtl_ir.grouping.look_ahead import LookAheadWatcher
+from cmtl_ir.grouping.members import Crew
+from cmtl_ir.measures.conflict import ConflictLog, PairRecord
+from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store.run import Run
+from cmtl_ir.strategy.grouping import Array, Features, Grouping, proxy_steps
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 
 T = TypeVar("T")
 LEAST_LOOKS = 4

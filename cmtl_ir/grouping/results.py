@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir.continual import summary
-from cmtl_ir.environment import environment
-from cmtl_ir.evaluation import Evaluator, task_means
-from cmtl_ir.finished import GROUPS
-from cmtl_ir.grouping.evaluation import grouped_scores, routing_report
+from cmtl_ir.base.environment import environment
 from cmtl_ir.grouping.router import GroupedModel
-from cmtl_ir.plans import Prepared, Run
-from cmtl_ir.strategy import Stage
-from cmtl_ir.tracking import RunTracker
+from cmtl_ir.grouping.scores import grouped_scores, routing_report
+from cmtl_ir.measures.continual import summary
+from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.store.lookup import GROUPS
+from cmtl_ir.store.run import Run
+from cmtl_ir.strategy.data import Stage
+from cmtl_ir.tracking.store import RunTracker
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -24,7 +25,7 @@ def leave_results(
     run: Run, prepared: Prepared, model: GroupedModel, members: Sequence[Run], tracker: RunTracker, seconds: float
 ) -> None:
     """Score the models, and write scores, restored samples and result.json. `seconds`: of everything in this call."""
-    from cmtl_ir.results import write_curve, write_per_image
+    from cmtl_ir.runs.results import write_curve, write_per_image
 
     evaluation, tasks = prepared.experiment.evaluation, prepared.tasks[run.seed]
     evaluator = Evaluator(tasks, evaluation.protocol, evaluation.tile, prepared.device)
@@ -105,7 +106,7 @@ def _cost(model: GroupedModel, results: Rows, rows: Rows) -> dict[str, Any]:
 
 def _restored(run: Run, model: GroupedModel, evaluator: Evaluator) -> list[Path]:
     """restored/TASK.{input,restored,clean}.png as any run leaves them, routed as the run routes."""
-    from cmtl_ir.results import write_image
+    from cmtl_ir.tasks.images.encode import write_image
 
     home = run.folder / "restored"
     home.mkdir(exist_ok=True)

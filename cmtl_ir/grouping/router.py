@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.errors import UserError
-from cmtl_ir.evaluation import restore_tiled
-from cmtl_ir.finished import GROUPS, load_model
-from cmtl_ir.grouping import Features, Grouping
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.problems import Problem
 from cmtl_ir.grouping.features import image_patches, load_features, measured
-from cmtl_ir.parts import Problem, part_from
+from cmtl_ir.measures.evaluation import restore_tiled
+from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store.lookup import GROUPS
+from cmtl_ir.strategy.grouping import Features, Grouping
+from cmtl_ir.strategy.making import part_from
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmtl_ir import execution, plans, yaml
-from cmtl_ir.config import Experiment, neutral
-from cmtl_ir.errors import UserError
-from cmtl_ir.grouping import Group, Grouping, Matrix, ordered
-from cmtl_ir.grouping.crew import Crew
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.problems import Problem
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.reading import neutral
+from cmtl_ir.grouping.members import Crew
 from cmtl_ir.grouping.probe import RunProbe
-from cmtl_ir.parts import Problem, part_from
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.runs import execution, plan
+from cmtl_ir.strategy.grouping import Group, Grouping, Matrix, ordered
+from cmtl_ir.strategy.making import part_from
+from cmtl_ir.tracking.store import Tracking
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def similarity(
     chosen = experiment.seeds[0] if seed is None else seed
     parts = {name: configured(experiment, name, share) for name in measures}
     plain = experiment.model_copy(update={"strategies": {"similarity": neutral()}, "seeds": [chosen]})
-    prepared = plans.prepare(plain, Path(out), device)
+    prepared = plan.prepare(plain, Path(out), device)
     tracking = Tracking(tracking_uri, prepared.out)
     parent = tracking.parent(f"{experiment.name}.probes", {}, yaml.dump(experiment.resolved()))
     crew = Crew(prepared, tracking, parent, "similarity", chosen, execution.execute)

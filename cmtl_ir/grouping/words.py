@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cmtl_ir.config import Experiment, Strategy
+from cmtl_ir.config.experiment import Experiment, Strategy
 
 
 def announcement(label: str, strategy: Strategy, experiment: Experiment) -> str:

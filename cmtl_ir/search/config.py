@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cmtl_ir import config, yaml
-from cmtl_ir.config import Experiment
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.parts import Problem, problems_of
-from cmtl_ir.records import Record
-from cmtl_ir.registry import suggestion
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError, suggestion
+from cmtl_ir.base.problems import Problem, problems_of
+from cmtl_ir.base.record import Record
+from cmtl_ir.config import reading
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.search.space import Choice, Parameter, Trial, assigned, parameter_of
 
 Direction = Literal["maximize", "minimize"]
@@ -130,7 +130,7 @@ class Plan:
         for path, value in values.items():
             raw = assigned(raw, path.split("."), value)
         strategy = raw.pop("strategy")
-        return config.validate({**raw, "name": name or self.name, "strategies": {label: strategy}}, self.name)
+        return reading.validate({**raw, "name": name or self.name, "strategies": {label: strategy}}, self.name)
 
     def check(self) -> Experiment:
         """Try both ends of every range and every choice before anything is trained; the first setting."""
@@ -157,8 +157,8 @@ class Plan:
 
 def load(file: str, overrides: Sequence[str] = (), trials: int | None = None) -> list[Plan]:
     """The studies of a search file, checked. Raises ConfigError."""
-    path = config.find(file)
-    raw = config.with_overrides(config.read_raw(path), overrides)
+    path = reading.find(file)
+    raw = reading.with_overrides(reading.read_raw(path), overrides)
     block = raw.pop("search", None)
     if block is None:
         raise ConfigError(f"{path}: has no search: block; `cmtl-ir run {file}` trains its strategies")

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from cmtl_ir.errors import UserError
+from cmtl_ir.base.errors import UserError
 
 PLACE, OWNER, REASON, FREE = "place", "owner", "reason", "not_counted"
 """User attributes of a trial: its place; its process; why it failed for good; it ended, but was not at fault."""

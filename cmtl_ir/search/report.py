@@ -12,7 +12,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from cmtl_ir import yaml
+from cmtl_ir.base import yaml
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import FREE, REASON
 

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import Trial
 
-from cmtl_ir.errors import Pruned
+from cmtl_ir.base.errors import Pruned
 from cmtl_ir.search.config import Plan
 
 

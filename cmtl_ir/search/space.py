@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cmtl_ir.parts import Problem
-from cmtl_ir.registry import suggestion
+from cmtl_ir.base.errors import suggestion
+from cmtl_ir.base.problems import Problem
 
 KINDS = ("float", "int", "choice")
 Label = str | int | float | bool | None

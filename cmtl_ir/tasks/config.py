@@ -16,9 +16,10 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from cmtl_ir import registry
-from cmtl_ir.records import Record
-from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.base import errors
+from cmtl_ir.base.record import Record
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.tasks.sources import PairsConfig, Source, SplitConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -141,7 +142,7 @@ def _as_problem(one: Any, known: list[str]) -> InitErrorDetails:
 
 
 def _unknown_key(location: tuple[int | str, ...], given: Any, known: list[str]) -> InitErrorDetails:
-    return _problem(location, f"unknown key; {registry.suggestion(str(location[-1]), known)}", given)
+    return _problem(location, f"unknown key; {errors.suggestion(str(location[-1]), known)}", given)
 
 
 def _problem(location: tuple[int | str, ...], message: str, given: Any) -> InitErrorDetails:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.images.decode import DataError
 
 
 @dataclass(frozen=True)

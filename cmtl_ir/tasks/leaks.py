@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmtl_ir.tasks.store import ImageStore, PairStore, Pixels
+from cmtl_ir.tasks.images.store import ImageStore, PairStore, Pixels
 from cmtl_ir.tasks.task import Store, Task
 
 SIDE = 16

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from cmtl_ir.records import Record
-from cmtl_ir.tasks.layout_table import find_layout
+from cmtl_ir.base.record import Record
+from cmtl_ir.tasks.datasets.table import find_layout
 
 
 class DatasetSource(Record):

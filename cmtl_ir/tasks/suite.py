@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from cmtl_ir import keyed
+from cmtl_ir.base import keyed
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
+from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, told_count
 from cmtl_ir.tasks.embedded import embedded_files
-from cmtl_ir.tasks.images import DataError, image_files
-from cmtl_ir.tasks.layouts import Role, clean_files, has_test, pairs_of, told_count
-from cmtl_ir.tasks.packing import OnError
-from cmtl_ir.tasks.pairs import open_pairs
-from cmtl_ir.tasks.resident import Residents
+from cmtl_ir.tasks.images.decode import DataError, image_files
+from cmtl_ir.tasks.images.pack import OnError
+from cmtl_ir.tasks.images.pairs import open_pairs
+from cmtl_ir.tasks.images.resident import Residents
+from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
-from cmtl_ir.tasks.store import ImageStore
 from cmtl_ir.tasks.task import Splits, Store, Task
 
 TASK_NAME = r"[a-z][a-z0-9_]*"

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmtl_ir import keyed
-from cmtl_ir.strategy import Batch
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import Batch
+from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.tasks.config import DataConfig
-from cmtl_ir.tasks.crops import Cut, draw_cut, image_numbers, unit
-from cmtl_ir.tasks.degradation import Degradation
-from cmtl_ir.tasks.images import DataError
-from cmtl_ir.tasks.resident import Residents
-from cmtl_ir.tasks.store import ImageStore, PairStore, content_digest
+from cmtl_ir.tasks.images.crops import Cut, draw_cut, image_numbers, unit
+from cmtl_ir.tasks.images.decode import DataError
+from cmtl_ir.tasks.images.resident import Residents
+from cmtl_ir.tasks.images.store import ImageStore, PairStore, content_digest
 
 Store = ImageStore | PairStore
 

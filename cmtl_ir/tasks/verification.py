@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
-from cmtl_ir.tasks.images import DataError, ImageError, decode, image_files
-from cmtl_ir.tasks.layout_table import find_layout
-from cmtl_ir.tasks.layouts import Role, has_test, pairs_of, split_of
-from cmtl_ir.tasks.pairs import Matching, match
+from cmtl_ir.tasks.datasets.named import Role, has_test, pairs_of, split_of
+from cmtl_ir.tasks.datasets.table import find_layout
+from cmtl_ir.tasks.images.decode import DataError, ImageError, decode, image_files
+from cmtl_ir.tasks.images.pairs import Matching, match
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.suite import source_files
 

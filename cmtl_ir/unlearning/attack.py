@@ -10,11 +10,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cmtl_ir import keyed
-from cmtl_ir.evaluation import final_output
-from cmtl_ir.learner import Learner
-from cmtl_ir.probe import PROBE, PROBE_CROPS, identity_losses
-from cmtl_ir.statistics import LEVEL, Interval
+from cmtl_ir.base import keyed
+from cmtl_ir.measures.statistics import LEVEL, Interval
+from cmtl_ir.strategy.output import final_output
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.unlearning.probe import PROBE, PROBE_CROPS, identity_losses
 
 CANDIDATES = 256
 """Members, and as many others, of each forgotten task."""

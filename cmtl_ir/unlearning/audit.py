@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmtl_ir import checkpoint
-from cmtl_ir.config import Experiment, neutral
-from cmtl_ir.errors import UserError
-from cmtl_ir.evaluation import Evaluator
-from cmtl_ir.learner import Learner
-from cmtl_ir.probe import probe_psnr
-from cmtl_ir.statistics import Interval
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.reading import neutral
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.statistics import Interval
+from cmtl_ir.store import checkpoint
+from cmtl_ir.training.learner import Learner
 from cmtl_ir.unlearning.attack import membership
 from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.probe import probe_psnr
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB, Relearning, relearning
 
 VERSION = 1

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir import checkpoint
-from cmtl_ir.config import neutral
-from cmtl_ir.errors import UserError
-from cmtl_ir.identity import hash_of, identity_of
-from cmtl_ir.learner import Learner
-from cmtl_ir.plans import Run
-from cmtl_ir.recorder import Recorder
-from cmtl_ir.strategy import Curriculum
-from cmtl_ir.unlearning import Constituent, Ensemble, Program, Request
-from cmtl_ir.unlearning.runs import Job, Planned, experiment_for, identity_for, named, planned, tags_of
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.reading import neutral
+from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import Run, hash_of
+from cmtl_ir.strategy.parts import Curriculum
+from cmtl_ir.strategy.unlearning import Constituent, Ensemble, Program, Request
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.unlearning.planning import Job, Planned, experiment_for, identity_for, named, planned, tags_of
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir import checkpoint, config, finished, yaml
-from cmtl_ir.config import Experiment, Strategy
-from cmtl_ir.errors import UserError
-from cmtl_ir.identity import hash_of
-from cmtl_ir.plans import Prepared, prepare
-from cmtl_ir.registry import suggestion
-from cmtl_ir.strategy import Stage
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError, suggestion
+from cmtl_ir.config import reading
+from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.runs.plan import Prepared, prepare
+from cmtl_ir.store import checkpoint, lookup
+from cmtl_ir.store.run import hash_of
+from cmtl_ir.strategy.data import Stage
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def stages_of(tree: Mapping[str, Any]) -> list[Stage]:
 def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
     """The finished run of that name. Raises UserError: no such run, not finished, or its data have changed."""
     folder = finished_run(str(run), out)
-    file = finished.experiment_of(folder, out)
+    file = lookup.experiment_of(folder, out)
     label, seed = listed(file.parent / "runs.json", folder.name)
     return origin_of(folder, file, label, seed, f"{file.parent.name}/{label}", out, device)
 
@@ -130,7 +131,7 @@ def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
 def finished_run(name: str, out: Path) -> Path:
     """The folder of the finished run of that name. Raises UserError, also where it was only begun."""
     try:
-        folder = finished.find_run(name, out)
+        folder = lookup.find_run(name, out)
         if (folder / "result.json").is_file():
             return folder
     except UserError as error:
@@ -182,7 +183,7 @@ def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) 
     raw |= {"strategies": {label: parts}, "seeds": [seed], "training": identity["training"], "unlearning": None}
     raw["conflict"] = {"every": identity["conflict"]}
     raw["tasks"] = {task: fields for task, fields in raw["tasks"].items() if task in identity["tasks"]}
-    return config.validate({key: value for key, value in raw.items() if value is not None}, str(file))
+    return reading.validate({key: value for key, value in raw.items() if value is not None}, str(file))
 
 
 def never_had(run: str, task: str, kept: Sequence[str]) -> UserError:

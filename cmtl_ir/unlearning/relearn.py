@@ -10,14 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.config import Experiment, TrainingConfig, merged, neutral
-from cmtl_ir.learner import Learner
-from cmtl_ir.probe import probe_psnr
-from cmtl_ir.step import StepResult
-from cmtl_ir.strategy import Row, Stage
+from cmtl_ir.config.experiment import Experiment, TrainingConfig
+from cmtl_ir.config.reading import merged, neutral
+from cmtl_ir.strategy.data import Row, Stage
+from cmtl_ir.strategy.unlearning import Descent, Program, Request
 from cmtl_ir.tasks.task import Task
-from cmtl_ir.training import train
-from cmtl_ir.unlearning import Descent, Program, Request
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.step import StepResult
+from cmtl_ir.unlearning.probe import probe_psnr
 
 TOLERANCE_DB = 0.5
 """Relearnt: within this of the original."""

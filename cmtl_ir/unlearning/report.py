@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir.unlearning import Rerun
+from cmtl_ir.strategy.unlearning import Rerun
 from cmtl_ir.unlearning.audit import Audit, Auditor
 from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.planning import Job, reference_folder
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB
 from cmtl_ir.unlearning.requests import Forgetting, mlflow_parent, results_listed
-from cmtl_ir.unlearning.runs import Job, reference_folder
 
 ORIGINAL, RETRAINED = "original", "retrained"
 COLLATERAL_DB = 0.1
@@ -120,7 +120,7 @@ def report_on(
         auditor = Auditor(origin, made.forget, reference, budget, made.folder / "audits")
         asked.append((auditor, _subjects(made, origin, reference)))
     if workers > 1 or ray is not None:
-        from cmtl_ir.unlearning.audits_apart import audit_side_by_side
+        from cmtl_ir.unlearning.audit_jobs import audit_side_by_side
 
         if told is not None:
             told(f"{sum(len(subjects) for _, subjects in asked)} models, {workers} at once")

@@ -8,24 +8,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir import yaml
-from cmtl_ir.config import Experiment
-from cmtl_ir.errors import ConfigError, TrainingError, UserError
-from cmtl_ir.execution import execute
-from cmtl_ir.finished import is_grouped
-from cmtl_ir.journal import Delivery
-from cmtl_ir.mlflow_store import shown
-from cmtl_ir.parts import Problem
-from cmtl_ir.plans import Run, claim_folder, list_runs, prepare, set_aside
-from cmtl_ir.recorder import Progress
-from cmtl_ir.registry import suggestion
-from cmtl_ir.tracking import Tracking
-from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
-from cmtl_ir.unlearning.config import methods_from
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError, TrainingError, UserError, suggestion
+from cmtl_ir.base.problems import Problem
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.unlearning import methods_from
+from cmtl_ir.runs.execution import execute
+from cmtl_ir.runs.plan import prepare
+from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.store.listing import claim_folder, list_runs, set_aside
+from cmtl_ir.store.lookup import is_grouped
+from cmtl_ir.store.run import Run
+from cmtl_ir.strategy.unlearning import Ensemble, Rerun, Unlearner
+from cmtl_ir.tracking.journal import Delivery
+from cmtl_ir.tracking.mlflow_store import shown
+from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.unlearning.ensembles import FromStage, plan_ensemble
-from cmtl_ir.unlearning.groups import put_together, touched_members
+from cmtl_ir.unlearning.grouped_runs import put_together, touched_members
+from cmtl_ir.unlearning.jobs import job_of, side_by_side
 from cmtl_ir.unlearning.origin import Origin, check_request, find_origin, find_runs
-from cmtl_ir.unlearning.runs import Job, Planned, Without, comparison_name, job_name, plan, refuse_impossible
+from cmtl_ir.unlearning.planning import Job, Planned, Without, comparison_name, job_name, plan, refuse_impossible
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,6 @@ def fulfil_all(
     for one in asked:
         failures: dict[str, str] = {}
         if apart:
-            from cmtl_ir.unlearning.apart import side_by_side
-
             failures = side_by_side(one.jobs, runs_of, out, fresh, tracking_uri, progress, workers, ray)
         made.append(fulfil(one.origins, one.jobs, out, fresh and not apart, tracking_uri, progress, failures))
     grouped = list[Path]()
@@ -204,7 +204,7 @@ def fulfil(
     forget, first = jobs[0].forget, origins[0]
     name = comparison_name(first, forget)
     experiment = first.experiment.model_copy(update={"name": name, "seeds": [one.seed for one in origins]})
-    folder, tracking = claim_folder(experiment, out), Tracking(tracking_uri, out)
+    folder, tracking = claim_folder(experiment.resolved(), out), Tracking(tracking_uri, out)
     parent = tracking.parent(name, {}, yaml.dump(experiment.resolved()))
     made = Forgetting(name, folder, forget, list(origins), [], tracking, parent, dict(failures or {}))
     for job in (one for one in jobs if one.name not in made.failures):
@@ -287,3 +287,13 @@ def chosen_of(methods: Mapping[str, Unlearner], chosen: Sequence[str]) -> dict[s
         if label not in methods:
             raise UserError(f"--method {label!r}: {suggestion(label, list(methods))}")
     return {label: method for label, method in methods.items() if label in chosen or not chosen}
+
+
+def forget(payload: Mapping[str, Any]) -> None:
+    """Make a finished run forget by one method: the job of a worker. Raise TrainingError where the method failed."""
+    job = job_of(payload)
+    if (found := runs_of(job)[-1].run.hash) != payload["hash"]:
+        raise RuntimeError(f"the job is of run {payload['hash']}, but here its data and method make it {found}")
+    made = fulfil([job.origin], [job], Path(payload["out"]), tracking_uri=payload["tracking_uri"], wait=True)
+    for reason in made.failures.values():
+        raise TrainingError(reason)

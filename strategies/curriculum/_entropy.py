@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from cmtl_ir.strategy import Learner
+from cmtl_ir.strategy.data import Learner
 
 LOOKED_AT_ONCE = 50  # pairs held in memory
 

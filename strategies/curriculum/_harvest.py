@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmtl_ir.strategy import Learner
+from cmtl_ir.strategy.data import Learner
 
 PIECES = 64  # batches noted before they are joined
 LOOKED_AT_ONCE = 64

@@ -9,9 +9,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.keyed import name_key
-from cmtl_ir.strategy import Curriculum, History, Stage
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.base.keyed import name_key
+from cmtl_ir.strategy.data import History, Stage
+from cmtl_ir.strategy.parts import Curriculum
 
 from ._entropy import entropy_difference
 

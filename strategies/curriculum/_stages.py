@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.strategy import Stage
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.strategy.data import Stage
 
 
 def split(steps: int, parts: Sequence[int]) -> list[int]:

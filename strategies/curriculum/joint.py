@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Curriculum, History, Stage
+from cmtl_ir.strategy.data import History, Stage
+from cmtl_ir.strategy.parts import Curriculum
+from cmtl_ir.strategy.registry import register
 
 from ._stages import shares, uniform
 

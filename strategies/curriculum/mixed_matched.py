@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import History, Stage
+from cmtl_ir.strategy.data import History, Stage
+from cmtl_ir.strategy.registry import register
 
 from ._stages import exposures, shares
 from .cumulative import Cumulative

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Batch, Cost, History, Stage
+from cmtl_ir.strategy.data import Batch, History, Stage
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
 from . import _harvest
 from ._order import Order, OrderedCurriculum

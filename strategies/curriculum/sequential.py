@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import History, Stage
+from cmtl_ir.strategy.data import History, Stage
+from cmtl_ir.strategy.registry import register
 
 from ._order import OrderedCurriculum
 from ._stages import split

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.registry import register, suggestion
-from cmtl_ir.strategy import Curriculum, History, Stage
+from cmtl_ir.base.errors import ConfigError, suggestion
+from cmtl_ir.strategy.data import History, Stage
+from cmtl_ir.strategy.parts import Curriculum
+from cmtl_ir.strategy.registry import register
 
 
 @register

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmtl_ir.grouping import Features
-from cmtl_ir.keyed import bits, keys_of, name_key
+from cmtl_ir.base.keyed import bits, keys_of, name_key
+from cmtl_ir.strategy.grouping import Features
 
 from ._ggd import GGD, distance, fit, of_sigma
 

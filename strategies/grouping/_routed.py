@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from cmtl_ir.errors import UserError
-from cmtl_ir.grouping import Features, Grouping
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.strategy.grouping import Features, Grouping
 
 from ._representation import Kind, channel_distances, refitted_distances
 

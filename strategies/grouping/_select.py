@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmtl_ir.grouping import Group
+from cmtl_ir.strategy.grouping import Group
 
 Array = NDArray[np.float64]
 EXACT = 12

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from cmtl_ir.grouping import Group, Matrix, Probe
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost
+from cmtl_ir.strategy.grouping import Group, Matrix, Probe
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
 from ._linkage import complete_linkage
 from ._routed import RoutedGrouping, refuse_count

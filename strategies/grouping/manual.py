@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from cmtl_ir.errors import UserError
-from cmtl_ir.grouping import Group, Probe
-from cmtl_ir.registry import register
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.strategy.grouping import Group, Probe
+from cmtl_ir.strategy.registry import register
 
 from ._routed import RoutedGrouping
 

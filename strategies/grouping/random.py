@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import field_serializer, field_validator, model_validator
 
-from cmtl_ir.config import described
-from cmtl_ir.errors import UserError
-from cmtl_ir.grouping import Group, Grouping, Probe
-from cmtl_ir.keyed import name_key
-from cmtl_ir.parts import Problem, part_from
-from cmtl_ir.registry import register
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.keyed import name_key
+from cmtl_ir.base.problems import Problem
+from cmtl_ir.strategy.grouping import Group, Grouping, Probe
+from cmtl_ir.strategy.making import described, part_from
+from cmtl_ir.strategy.registry import register
 
 from ._routed import RoutedGrouping
 

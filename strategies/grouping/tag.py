@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cmtl_ir.grouping import Group, Matrix, Probe
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost
+from cmtl_ir.strategy.grouping import Group, Matrix, Probe
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
 from ._routed import RoutedGrouping, refuse_count
 from ._select import choose

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir import keyed
-from cmtl_ir.strategy import Batch, Cost, Learner, Retention, Row, Stage
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import Batch, Learner, Row, Stage
+from cmtl_ir.strategy.parts import Cost, Retention
+
+from ..shared.tasks import old_tasks
 
 Capacity = int | Literal["all"]
 Policy = Literal["balanced", "balanced_up", "reservoir"]
-
-
-def own_tasks(stage: Stage) -> list[str]:
-    """Tasks that a stage trains from their own streams: `review:rain` draws old samples and does not count."""
-    return [name for name, share in stage.mixture.items() if share > 0 and name not in stage.memory and ":" not in name]
-
-
-def old_tasks(seen: Sequence[str], stage: Stage) -> list[str]:
-    """Those of the tasks seen in earlier stages that this stage does not train itself."""
-    return [task for task in seen if task not in own_tasks(stage)]
 
 
 class Memory:

@@ -7,8 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, Learner, Row, Stage, StepContext, Tier
+from cmtl_ir.strategy.data import Learner, Row, Stage, StepContext
+from cmtl_ir.strategy.parts import Cost, Tier
+from cmtl_ir.strategy.registry import register
 
 from ._memory import Remembering
 

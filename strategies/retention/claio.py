@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cmtl_ir.registry import register
+from cmtl_ir.strategy.registry import register
 
 from ._memory import Policy
 from .distill import Distill

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Retention, Row, Stage
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.parts import Retention
+from cmtl_ir.strategy.registry import register
 
-from ._memory import old_tasks, own_tasks
+from ..shared.tasks import old_tasks, own_tasks
 
 
 @register

@@ -9,12 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Batch, Cost, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
-from ._anchor import device_of, moved
+from ..shared.teacher import answer
+from ..shared.weights import device_of, moved
 from ._memory import Remembering
-from ._teacher import answer
 
 LOOKED_AT_ONCE = 16  # samples a forward pass at the end of a stage
 

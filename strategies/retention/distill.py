@@ -7,11 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
-from ._memory import Remembering, own_tasks
-from ._teacher import distillation, network_of, weights_now
+from ..shared.tasks import own_tasks
+from ..shared.teacher import distillation, network_of, weights_now
+from ._memory import Remembering
 
 
 @register

@@ -7,9 +7,10 @@ from fnmatch import fnmatch
 from pydantic import Field, PrivateAttr
 from torch import nn
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.registry import register, suggestion
-from cmtl_ir.strategy import Learner, Retention, Row, Stage
+from cmtl_ir.base.errors import ConfigError, suggestion
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.parts import Retention
+from cmtl_ir.strategy.registry import register
 
 
 @register

@@ -9,11 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.gradients import gramian
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, Learner, Row, Stage, StepContext, Tier
+from cmtl_ir.gradients.rows import gramian
+from cmtl_ir.strategy.data import Learner, Row, Stage, StepContext
+from cmtl_ir.strategy.parts import Cost, Tier
+from cmtl_ir.strategy.registry import register
 
-from ..surgery._gramian import Array, cosines, factor, nnls, norms
+from ..shared.gramian import Array, cosines, factor, nnls, norms
 from ._memory import Remembering
 
 

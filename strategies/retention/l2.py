@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Stage
+from cmtl_ir.strategy.data import Learner, Stage
+from cmtl_ir.strategy.registry import register
 
-from ._anchor import Anchored, weights_of
+from ..shared.weights import weights_of
+from ._anchor import Anchored
 
 
 @register

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
-from ._memory import own_tasks
+from ..shared.tasks import own_tasks
 from .distill import Distill
 
 

@@ -6,11 +6,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.evaluation import final_output
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Batch, Learner, Stage
+from cmtl_ir.strategy.data import Batch, Learner, Stage
+from cmtl_ir.strategy.output import final_output
+from cmtl_ir.strategy.registry import register
 
-from ._anchor import Anchored, importance, mean_one
+from ..shared.weights import mean_one
+from ._anchor import Anchored, importance
 
 
 @register

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
-from ._teacher import distillation, network_of, weights_now
+from ..shared.teacher import distillation, network_of, weights_now
 from .degradation_replay import DegradationReplay
 
 

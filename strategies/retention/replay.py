@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.registry import register
 
-from ._memory import Remembering, own_tasks
+from ..shared.tasks import own_tasks
+from ._memory import Remembering
 
 
 @register

@@ -8,10 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, Learner, Stage
+from cmtl_ir.strategy.data import Learner, Stage
+from cmtl_ir.strategy.parts import Cost
+from cmtl_ir.strategy.registry import register
 
-from ._anchor import Anchored, weights_of
+from ..shared.weights import weights_of
+from ._anchor import Anchored
 
 
 @register

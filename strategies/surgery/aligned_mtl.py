@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import RANK_CUTOFF, Array, GramianSurgery
+from ..shared.gramian import RANK_CUTOFF, Array, GramianSurgery
 
 
 @register

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import Array, GramianSurgery, min_norm_point, rows_as_columns
+from ..shared.gramian import Array, GramianSurgery, min_norm_point, rows_as_columns
 
 VANISHED = 1e-12
 """Squared length, as a share of trace G, below which a mixture of rows counts as zero."""

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, StepContext, Surgery, Tier
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Cost, Surgery, Tier
+from cmtl_ir.strategy.registry import register
 
 
 @register

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import Array, GramianSurgery, cosines, factor, min_norm_point, norms
+from ..shared.gramian import Array, GramianSurgery, cosines, factor, min_norm_point, norms
 
 STATIONARY = 1e-5
 """Squared distance of 0 from the hull of the unit rows below which there is no usable solution."""

@@ -8,9 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir import keyed
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Cost, StepContext, Surgery, Tier
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Cost, Surgery, Tier
+from cmtl_ir.strategy.registry import register
 
 CHUNK = 1 << 15
 """Coordinates at a time; the draws of a chunk are keyed by its number, so this is part of the method."""

@@ -7,10 +7,10 @@ import math
 import numpy as np
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import RANK_CUTOFF, Array, GramianSurgery, norms
+from ..shared.gramian import RANK_CUTOFF, Array, GramianSurgery, norms
 
 HIGHEST_TARGET = 0.99
 """Clamp of the target similarity; towards 1 the added weight has no bound (measured: ||v|| about 5e5)."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import Array, GramianSurgery, min_norm_point, rows_as_columns
+from ..shared.gramian import Array, GramianSurgery, min_norm_point, rows_as_columns
 
 
 @register

@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import Array, GramianSurgery
+from ..shared.gramian import Array, GramianSurgery
 from .fairgrad import alpha_fair
 
 

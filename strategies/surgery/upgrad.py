@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.registry import register
 
-from ._gramian import Array, GramianSurgery, project_on_dual_cone
+from ..shared.gramian import Array, GramianSurgery, project_on_dual_cone
 
 
 @register

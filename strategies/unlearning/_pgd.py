@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
-from cmtl_ir.evaluation import final_output
-from cmtl_ir.strategy import Batch, Learner
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import Batch, Learner
+from cmtl_ir.strategy.output import final_output
 
-from ..retention._teacher import answer
+from ..shared.teacher import answer
 
 
 def lengths(images: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from cmtl_ir.probe import identity_losses, probe_psnr, target_psnr
-from cmtl_ir.strategy import Batch, Learner, Row, RowLoss
-from cmtl_ir.unlearning import Descent
+from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss
+from cmtl_ir.strategy.unlearning import Descent
+from cmtl_ir.unlearning.probe import identity_losses, probe_psnr, target_psnr
 
-from ..retention._teacher import answer, network_of, weights_now
+from ..shared.teacher import answer, network_of, weights_now
 
 Bound = Literal["two_sided", "hinge", "none"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.strategy import Batch, Learner
+from cmtl_ir.strategy.data import Batch, Learner
 
-from ..retention._anchor import moved, trained, weights_of
+from ..shared.weights import moved, trained, weights_of
 
 __all__ = ["gradients", "importance", "loss_of", "moved", "pull_back", "trained", "weights_of", "write"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.registry import register
 
 from ._rows import Targeted
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Row, Stage
-from cmtl_ir.unlearning import Descent
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Descent
 
 
 @register

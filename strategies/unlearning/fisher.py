@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from cmtl_ir import keyed
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner
-from cmtl_ir.unlearning import Unlearner
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import Learner
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Unlearner
 
 from ._weights import importance, loss_of, weights_of, write
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Row, Stage
-from cmtl_ir.unlearning import Descent
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Descent
 
 from ._rows import own_input, towards
 

@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.gradients import CHUNK, gramian
-from cmtl_ir.probe import probe_psnr, target_psnr
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner
-from cmtl_ir.unlearning import Unlearner
+from cmtl_ir.gradients.rows import CHUNK, gramian
+from cmtl_ir.strategy.data import Learner
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Unlearner
+from cmtl_ir.unlearning.probe import probe_psnr, target_psnr
 
 from ._weights import gradients, loss_of, weights_of, write
 

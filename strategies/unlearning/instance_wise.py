@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cmtl_ir.evaluation import final_output
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Batch, Learner, Row, Stage
+from cmtl_ir.strategy.data import Batch, Learner, Row, Stage
+from cmtl_ir.strategy.output import final_output
+from cmtl_ir.strategy.registry import register
 
 from ._pgd import adversarial
 from ._rows import KeepsOriginal, Targeted, towards

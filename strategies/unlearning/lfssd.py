@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cmtl_ir.evaluation import final_output
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Batch, Learner
+from cmtl_ir.strategy.data import Batch, Learner
+from cmtl_ir.strategy.output import final_output
+from cmtl_ir.strategy.registry import register
 
 from ._dampen import Dampening
 from ._weights import importance

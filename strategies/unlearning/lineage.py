@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Stage
-from cmtl_ir.unlearning import Rerun
+from cmtl_ir.strategy.data import Stage
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Rerun
 
 
 @register

@@ -8,10 +8,11 @@ import torch
 from pydantic import Field, field_serializer, field_validator
 from torch import Tensor, nn
 
-from cmtl_ir.parts import Problem, part_from
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Row, Stage
-from cmtl_ir.unlearning import Ensemble, Request, Rerun, Unlearner
+from cmtl_ir.base.problems import Problem
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.making import part_from
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Ensemble, Request, Rerun, Unlearner
 
 from ._weights import gradients, loss_of, moved, weights_of, write
 

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.probe import untouched
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Batch, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.unlearning.probe import untouched
 
 from ._rows import KeepsOriginal, towards
 

@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from cmtl_ir import keyed
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Curriculum, History, Stage
-from cmtl_ir.unlearning import Constituent, Ensemble
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import History, Stage
+from cmtl_ir.strategy.parts import Curriculum
+from cmtl_ir.strategy.registry import register
+from cmtl_ir.strategy.unlearning import Constituent, Ensemble
 
 Ids = dict[str, list[int]]
 

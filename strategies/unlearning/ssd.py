@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner
+from cmtl_ir.strategy.data import Learner
+from cmtl_ir.strategy.registry import register
 
 from ._dampen import Dampening
 from ._weights import importance, loss_of

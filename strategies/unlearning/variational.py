@@ -7,8 +7,8 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.registry import register
 
 from ._rows import Targeted
 from ._weights import importance, loss_of, moved, pull_back, weights_of

@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext, Weighting
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Weighting
+from cmtl_ir.strategy.registry import register
 
 from ._named import SMALLEST_LOSS, bounded, gather, scatter
 

@@ -8,8 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext, Weighting
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Weighting
+from cmtl_ir.strategy.registry import register
 
 from . import _window
 from ._named import bounded

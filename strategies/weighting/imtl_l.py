@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from cmtl_ir.registry import register
+from cmtl_ir.strategy.registry import register
 
 from .uncertainty import Uncertainty
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
-from cmtl_ir.registry import register
-from cmtl_ir.strategy import StepContext, Weighting
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Weighting
+from cmtl_ir.strategy.registry import register
 
 from ._named import beside
 

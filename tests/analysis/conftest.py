@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmtl_ir import runs
+from cmtl_ir.runs import comparison
 from tests import tiny
 
 STRATEGIES = {
@@ -21,6 +21,6 @@ STRATEGIES = {
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished comparison, OUT/tiny, of two seeds."""
     out = tmp_path_factory.mktemp("trained") / "runs"
-    made = runs.run(tiny.experiment(STRATEGIES, seeds=[0, 1]), out, "cpu")
+    made = comparison.run(tiny.experiment(STRATEGIES, seeds=[0, 1]), out, "cpu")
     assert not made.failures
     return made.folder

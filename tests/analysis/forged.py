@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cmtl_ir import yaml
-from cmtl_ir.config import merged
+from cmtl_ir.base import yaml
+from cmtl_ir.config.reading import merged
 
 TASKS = ("noise", "rain")
 IDENTITY: dict[str, Any] = {

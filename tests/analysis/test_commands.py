@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import sources
-from cmtl_ir.analysis.runs import COLUMNS, Frames, opened
 
-from cmtl_ir import mlflow_store, tracking
+from cmtl_ir.analysis.data import sources
+from cmtl_ir.analysis.data.frames import COLUMNS, Frames, opened
+from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import main
-from cmtl_ir.errors import UserError
+from cmtl_ir.tracking import mlflow_store, store
 from tests.analysis import forged
 from tests.benchmarks.frames import fill, statements
 
@@ -71,13 +71,13 @@ def test_many_runs_are_read_with_as_many_statements_as_few(tmp_path: Path) -> No
     """60 runs or 2 out of 300: a round trip a run would show."""
     database = tmp_path / "mlflow.db"
     uri = mlflow_store.sqlite_uri(database)
-    tracking.Tracking(uri, tmp_path).parent("mine", {}, "name: mine")
+    store.Tracking(uri, tmp_path).parent("mine", {}, "name: mine")
     experiment = mlflow_store.connect(uri).get_experiment_by_name(mlflow_store.EXPERIMENT)
     fill(database, int(experiment.experiment_id), runs=300, compared=60, points=2)
     counts = {}
     for comparison, runs in (("mine", 60), ("other5", 2)):
         with statements() as sent:
-            read = tracking.read_runs(uri, comparison)
+            read = store.read_runs(uri, comparison)
         assert len(read["runs"]) == runs == read["curves"]["run"].nunique()
         counts[comparison] = len(sent)
     assert counts["mine"] == counts["other5"] > 0
@@ -93,7 +93,7 @@ def test_a_store_whose_artifacts_are_gone_says_so(trained: Path, tmp_path: Path)
     shutil.copy(trained.parent / "mlflow.db", tmp_path / "mlflow.db")
     (tmp_path / "mlartifacts").mkdir()
     frames = Frames.of_store(mlflow_store.sqlite_uri(tmp_path / "mlflow.db"), "tiny")
-    from cmtl_ir.analysis.study import Study
+    from cmtl_ir.analysis.data.study import Study
 
     with pytest.raises(UserError, match=r"no run has scores\. Finished, but the scores of each image cannot be read"):
         Study.of(frames)
@@ -120,8 +120,9 @@ def test_compare_sets_two_runs_side_by_side(
 
 
 def test_compare_tests_two_runs_over_images(tmp_path: Path) -> None:
-    from cmtl_ir.analysis.pair import compared
     from scipy import stats
+
+    from cmtl_ir.analysis.pair import compared
 
     final = {("joint", 0): {"noise": 26.0, "rain": 25.0}, ("joint", 1): {"noise": 27.0, "rain": 25.0}}
     folder = forged.comparison(tmp_path, final, images=24)

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cmtl_ir.analysis import tables, words
-from cmtl_ir.analysis.runs import Frames
-from cmtl_ir.analysis.study import Study
 
-from cmtl_ir import yaml
-from cmtl_ir.config import with_overrides
-from cmtl_ir.errors import UserError
+from cmtl_ir.analysis import summary
+from cmtl_ir.analysis.data.frames import Frames
+from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.tables import scores
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.reading import with_overrides
 from tests.analysis import forged
 
 FINAL = {(label, seed): {"noise": 26.0 + seed, "rain": 25.0} for label in ("joint", "pcgrad") for seed in (0, 1)}
@@ -40,8 +41,8 @@ def test_runs_that_differ_in_more_than_the_strategy_are_not_ranked(what: str, tm
     assert study.ranking == [] and study.psnr_verdicts == {}
     (reason,) = study.reasons
     assert reason.startswith(why) and "pcgrad (seed 1)" in reason, reason
-    assert words.summary(study)[0].startswith("Not ranked")
-    table = tables.score_table(study, "psnr")
+    assert summary.summary(study)[0].startswith("Not ranked")
+    table = scores.score_table(study, "psnr")
     assert all(cell.style == "" for row in table.rows for cell in row) and "Not ranked" in table.notes[0]
 
 
@@ -61,7 +62,7 @@ def test_a_reference_of_fewer_steps_does_not_forbid_ranking(tmp_path: Path) -> N
     strategies = {"alone": forged.strategy("single", task="noise")}
     study = study_of(forged.comparison(tmp_path, final, strategies=strategies, results={("alone", 0): {"steps": 20}}))
     assert study.reasons == [] and study.labels == ["joint", "pcgrad"]
-    notes = tables.score_table(study, "psnr").notes
+    notes = scores.score_table(study, "psnr").notes
     assert any("trained 20 steps on it alone" in note for note in notes)
 
 
@@ -70,7 +71,7 @@ def test_a_strategy_with_a_seed_missing_is_shown_but_not_ranked(tmp_path: Path) 
     folder = forged.comparison(tmp_path, final, unfinished=[("dwa", 1)])
     study = study_of(folder)
     assert "dwa" in study.labels and "dwa" not in study.ranking
-    told_first, told_then = words.summary(study)[:2]
+    told_first, told_then = summary.summary(study)[:2]
     assert told_first == "5 of 6 runs have scores; the others are named below."
     assert "Not all seeds are finished, so not ranked: dwa" in told_then
     (told, _) = study.missing
@@ -80,9 +81,9 @@ def test_a_strategy_with_a_seed_missing_is_shown_but_not_ranked(tmp_path: Path) 
 
 def test_a_winner_needs_a_second_whole_strategy(tmp_path: Path) -> None:
     one = forged.comparison(tmp_path / "one", FINAL, unfinished=[("joint", 1)])
-    assert words.summary(study_of(one))[1].startswith("pcgrad reaches a mean PSNR of 25.75 ±")
+    assert summary.summary(study_of(one))[1].startswith("pcgrad reaches a mean PSNR of 25.75 ±")
     none = forged.comparison(tmp_path / "none", FINAL, unfinished=[("joint", 1), ("pcgrad", 0)])
-    assert words.summary(study_of(none))[1].startswith("Not ranked: no strategy has finished all its seeds")
+    assert summary.summary(study_of(none))[1].startswith("Not ranked: no strategy has finished all its seeds")
 
 
 def test_a_missing_reference_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
@@ -114,10 +115,10 @@ def test_a_baseline_without_a_finished_run_is_said_to_have_none(tmp_path: Path) 
 
 def test_one_seed_is_marked_as_one_seed(tmp_path: Path) -> None:
     study = study_of(forged.comparison(tmp_path, {k: v for k, v in FINAL.items() if k[1] == 0}))
-    table = tables.score_table(study, "psnr")
+    table = scores.score_table(study, "psnr")
     assert [row[1].text for row in table.rows] == ["–", "1 (one seed)", "1 (one seed)"]
     assert any(note.startswith("One seed: no interval") for note in table.notes)
-    assert "One seed: another seed may order the strategies otherwise." in words.summary(study)
+    assert "One seed: another seed may order the strategies otherwise." in summary.summary(study)
 
 
 def test_strategies_that_scored_the_same_everywhere_are_called_one_method(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_strategies_that_scored_the_same_everywhere_are_called_one_method(tmp_pa
     assert source is not None and target is not None
     target.write_text(source.read_text())
     assert any(
-        one.startswith("joint and pcgrad scored the same on every image") for one in words.summary(study_of(folder))
+        one.startswith("joint and pcgrad scored the same on every image") for one in summary.summary(study_of(folder))
     )
 
 
@@ -144,5 +145,5 @@ def test_a_later_call_that_named_only_some_seeds_does_not_shrink_the_command(tmp
 
 def test_a_table_of_tests_that_could_not_be_made_is_left_out(tmp_path: Path) -> None:
     few, enough = (study_of(forged.comparison(tmp_path / str(n), FINAL, images=n)) for n in (2, 8))
-    assert "significance" not in [table.name for table in tables.all_tables(few)]
-    assert "significance" in [table.name for table in tables.all_tables(enough)]
+    assert "significance" not in [table.name for table in scores.all_tables(few)]
+    assert "significance" in [table.name for table in scores.all_tables(enough)]

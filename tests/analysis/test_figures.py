@@ -7,25 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import (
-    bars,
-    conflict_rates,
-    conflict_table,
-    conflicts,
-    curves,
-    figures,
-    formats,
-    matrices,
-    strips,
-    style,
-    weights,
-)
-from cmtl_ir.analysis.runs import COLUMNS, Frames
-from cmtl_ir.analysis.study import Study
 from skimage import io as images
 
-from cmtl_ir import yaml
-from cmtl_ir.statistics import ratio_of_sums
+from cmtl_ir.analysis.data.frames import COLUMNS, Frames
+from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.figures import bars, captions, curves, matrices, strips, style, weights
+from cmtl_ir.analysis.figures import conflict as conflict_figures
+from cmtl_ir.analysis.tables import conflict as conflict_table
+from cmtl_ir.analysis.tables import formats
+from cmtl_ir.base import yaml
+from cmtl_ir.measures.statistics import ratio_of_sums
 from tests.analysis import forged
 
 
@@ -83,14 +74,14 @@ def test_a_task_is_not_forgotten_before_it_was_learnt(study: Study) -> None:
 def test_the_conflict_rate_is_the_share_of_pairs_with_opposed_gradients(study: Study, raw: pd.DataFrame) -> None:
     pairs = raw[raw.row_a != raw.row_b]
     expected = pairs.groupby("step").cosine.agg(lambda cosines: (cosines < 0).sum() / cosines.notna().sum())
-    shown = conflict_rates.conflict_rate(study.frames.conflict)["pcgrad"][0].dropna()
+    shown = conflict_table.conflict_rate(study.frames.conflict)["pcgrad"][0].dropna()
     assert shown.to_dict() == pytest.approx(expected.to_dict())
 
 
 def test_a_strategy_s_rates_are_means_over_its_logged_steps(trained: Path, raw: pd.DataFrame) -> None:
     frames = Frames.of_folder(trained)
     frames.conflict_blocks = frames.conflict_blocks[frames.conflict_blocks["seed"] == 0]
-    table = conflict_rates.rates_table(Study.of(frames))
+    table = conflict_table.rates_table(Study.of(frames))
     assert table is not None
     found = next(row for row in table.rows if row[0].text == "pcgrad")
     pairs, moved = raw[raw.row_a != raw.row_b].dropna(subset="cosine"), raw.dropna(subset="displacement")
@@ -112,7 +103,7 @@ def test_the_heat_map_shows_the_mean_of_a_window_symmetrically(study: Study, raw
 
 def test_windows_of_steps_can_be_chosen(trained: Path, tmp_path: Path) -> None:
     study = Study.of(Frames.of_folder(trained), conflict_at=[(0, 0), (4, 8)])
-    text = conflicts.conflict_heatmaps(study, tmp_path / "conflict")[2].read_text()
+    text = conflict_figures.conflict_heatmaps(study, tmp_path / "conflict")[2].read_text()
     assert "<!-- step 0 -->" in text and "<!-- steps 4–8 -->" in text and "<!-- steps 0–" not in text
 
 
@@ -152,8 +143,8 @@ def test_the_corrected_cosine_pools_the_halves(study: Study) -> None:
 
 
 def test_every_figure_is_drawn_in_three_formats_with_a_caption(study: Study, tmp_path: Path) -> None:
-    made = figures.draw(study, tmp_path)
-    assert [one.name for one in made] == list(figures.DRAWN)
+    made = captions.draw(study, tmp_path)
+    assert [one.name for one in made] == list(captions.DRAWN)
     for one in made:
         assert one.caption.endswith(".") and {file.suffix for file in one.files} == {".png", ".pdf", ".svg"}
         assert all(file.stat().st_size > 1000 for file in one.files)
@@ -193,7 +184,7 @@ def test_a_strategy_keeps_its_look_whatever_else_is_finished(study: Study) -> No
 
 def test_figures_without_data_are_left_out(tmp_path: Path) -> None:
     study = Study.of(Frames.of_folder(forged.comparison(tmp_path, {("joint", 0): {"noise": 27.0, "rain": 25.0}})))
-    drawn = [one.name for one in figures.draw(study, tmp_path / "figures")]
+    drawn = [one.name for one in captions.draw(study, tmp_path / "figures")]
     assert drawn == ["curves", "gains"]  # one evaluation: nothing can have been forgotten
 
 
@@ -236,12 +227,11 @@ def test_tables_are_written_for_latex_and_markdown() -> None:
 
 def test_the_figures_of_the_run_command_are_those_of_the_report(trained: Path, study: Study, tmp_path: Path) -> None:
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
-
-    from cmtl_ir import runs
+    from cmtl_ir.runs import comparison
     from tests import tiny
     from tests.analysis.conftest import STRATEGIES
 
-    made = runs.run(tiny.experiment(STRATEGIES, seeds=[0, 1]), trained.parent, "cpu")  # all finished
+    made = comparison.run(tiny.experiment(STRATEGIES, seeds=[0, 1]), trained.parent, "cpu")  # all finished
     files = leave_figures_and_tables(made)
     assert {file.name for file in files} >= {"table.csv", "table.md", "forgetting.png", "restored.png"}
     drawn = curves.forgetting_curves(study, tmp_path / "forgetting")

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cmtl_ir.analysis import groups, report, tables
-from cmtl_ir.analysis.runs import Frames
-from cmtl_ir.analysis.study import Study
 
+from cmtl_ir.analysis import report
+from cmtl_ir.analysis.data.frames import Frames
+from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.tables import grouping, scores
 from tests.analysis import forged
 
 FINAL = {(label, 0): {"noise": 26.0, "rain": 25.0} for label in ("joint", "grids", "told")}
@@ -34,8 +35,8 @@ def study(tmp_path: Path) -> Study:
 
 
 def test_a_line_a_grouped_run_and_none_for_others(study: Study) -> None:
-    table = groups.group_table(study)
-    assert table is not None and table in tables.all_tables(study)
+    table = grouping.group_table(study)
+    assert table is not None and table in scores.all_tables(study)
     grids, told = [[cell.text for cell in row] for row in table.rows]
     assert grids == [
         "grids",
@@ -54,15 +55,15 @@ def test_a_line_a_grouped_run_and_none_for_others(study: Study) -> None:
 
 
 def test_every_table_is_on_the_page(study: Study) -> None:
-    made = tables.all_tables(study)
+    made = scores.all_tables(study)
     text = report.page(study, made, [])
     assert [table.name for table in made if f'id="table-{table.name}"' not in text] == []
 
 
 def test_without_groups_there_is_no_table(tmp_path: Path) -> None:
-    assert groups.group_table(Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL)))) is None
+    assert grouping.group_table(Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL)))) is None
 
 
 def test_a_grouped_run_counts_all_that_it_stores(study: Study) -> None:
-    (row,) = [row for row in tables.cost_table(study).rows if row[0].text == "grids"]
+    (row,) = [row for row in scores.cost_table(study).rows if row[0].text == "grids"]
     assert row[2].value == 2568

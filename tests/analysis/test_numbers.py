@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import formats, measures, report, significance, tables
-from cmtl_ir.analysis.formats import Cell, Table
-from cmtl_ir.analysis.runs import Frames
-from cmtl_ir.analysis.study import Study
 from scipy import stats
 
+from cmtl_ir.analysis import report
+from cmtl_ir.analysis.data import measures, significance
+from cmtl_ir.analysis.data.frames import Frames
+from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.tables import formats, scores
+from cmtl_ir.analysis.tables.formats import Cell, Table
 from tests.analysis import forged
 
 FINAL = {
@@ -74,18 +76,18 @@ def same_interval(shown: Cell, sample: pd.Series) -> None:
 def test_a_score_is_the_mean_over_images_then_the_t_interval_over_seeds(
     study: Study, raw: pd.DataFrame, label: str, task: str
 ) -> None:
-    shown = cell(tables.score_table(study, "psnr"), label, task)
+    shown = cell(scores.score_table(study, "psnr"), label, task)
     same_interval(shown, raw[(raw.label == label) & (raw.task == task)].groupby("seed").psnr.mean())
 
 
 @pytest.mark.parametrize("label", ["joint", "sequential"])
 def test_the_mean_over_tasks_weighs_every_task_the_same(study: Study, raw: pd.DataFrame, label: str) -> None:
     per_seed = raw[raw.label == label].pivot_table(index="seed", columns="task", values="psnr").mean(axis=1)
-    same_interval(cell(tables.score_table(study, "psnr"), label, "mean"), per_seed)
+    same_interval(cell(scores.score_table(study, "psnr"), label, "mean"), per_seed)
 
 
 def test_the_input_and_the_references_have_their_rows(study: Study, raw: pd.DataFrame) -> None:
-    table = tables.score_table(study, "psnr")
+    table = scores.score_table(study, "psnr")
     assert cell(table, "(degraded input)", "rain").value == pytest.approx(raw[raw.task == "rain"].psnr_input.mean())
     same_interval(
         cell(table, "(single-task runs)", "noise"),
@@ -96,7 +98,7 @@ def test_the_input_and_the_references_have_their_rows(study: Study, raw: pd.Data
 
 
 def test_ssim_has_four_digits(study: Study, raw: pd.DataFrame) -> None:
-    shown = cell(tables.score_table(study, "ssim"), "joint", "noise")
+    shown = cell(scores.score_table(study, "ssim"), "joint", "noise")
     per_seed = raw[(raw.label == "joint") & (raw.task == "noise")].groupby("seed").ssim.mean()
     assert shown.value == pytest.approx(per_seed.mean()) and shown.text.startswith(f"{per_seed.mean():.4f} ± ")
 
@@ -124,7 +126,7 @@ def test_the_harm_rate_is_counted_on_images(study: Study, raw: pd.DataFrame) -> 
 def test_a_seed_without_its_reference_has_no_difference_to_it(study: Study) -> None:
     found = measures.of_runs(study.frames).set_index(["label", "seed"])
     assert np.isnan(found.loc[("joint", 1), "delta_db"]) and not np.isnan(found.loc[("joint", 0), "delta_db"])
-    shown = cell(tables.measure_table(study), "joint", "Δ single-task")
+    shown = cell(scores.measure_table(study), "joint", "Δ single-task")
     assert shown.value == pytest.approx(found.loc[("joint", 0), "delta_db"]) and shown.low is None
 
 
@@ -150,7 +152,7 @@ def test_significance_is_scipys_wilcoxon_on_images_with_holm(study: Study, raw: 
 
 
 def test_bold_stands_only_where_the_difference_is_significant(study: Study) -> None:
-    table = tables.score_table(study, "psnr")
+    table = scores.score_table(study, "psnr")
     assert cell(table, "sequential", "noise").style == "worse" and cell(table, "sequential", "rain").style == "better"
     assert all(one.style == "" for row in table.rows if row[0].text != "sequential" for one in row)
 
@@ -166,7 +168,7 @@ def test_seven_images_cannot_carry_three_comparisons_of_one_strategy_but_not_of_
     found = Study.of(Frames.of_folder(both)).psnr_verdicts
     assert len(found) == 6 and all("too few to test" in verdict.test.reason for verdict in found.values())
     assert all(
-        row.style == "" for line in tables.score_table(Study.of(Frames.of_folder(both)), "psnr").rows for row in line
+        row.style == "" for line in scores.score_table(Study.of(Frames.of_folder(both)), "psnr").rows for row in line
     )
 
 
@@ -182,7 +184,7 @@ def test_the_cost_is_seconds_by_steps(tmp_path: Path) -> None:
     }
     final = {("joint", 0): {"noise": 27.0, "rain": 25.0}, ("slow", 0): {"noise": 27.0, "rain": 25.0}}
     study = Study.of(Frames.of_folder(forged.comparison(tmp_path, final, results=results)))
-    table = tables.cost_table(study)
+    table = scores.cost_table(study)
     assert cell(table, "joint", "ms per step").value == pytest.approx(1e3 * 3.0 / 60)
     assert cell(table, "slow", "ms per step").value == pytest.approx(1e3 * 6.0 / 60)
     assert cell(table, "slow", "ms / joint").value == pytest.approx(2.0)
@@ -191,9 +193,9 @@ def test_the_cost_is_seconds_by_steps(tmp_path: Path) -> None:
 
 
 def test_the_csv_holds_full_precision_and_the_ends(study: Study, raw: pd.DataFrame, tmp_path: Path) -> None:
-    from cmtl_ir.analysis.formats import comma_separated
+    from cmtl_ir.analysis.tables.formats import comma_separated
 
-    (tmp_path / "psnr.csv").write_text(comma_separated(tables.score_table(study, "psnr")))
+    (tmp_path / "psnr.csv").write_text(comma_separated(scores.score_table(study, "psnr")))
     with (tmp_path / "psnr.csv").open() as file:
         rows = {row["strategy"]: row for row in csv.DictReader(file)}
     per_seed = raw[(raw.label == "joint") & (raw.task == "noise")].groupby("seed").psnr.mean()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cmtl_ir.analysis import report
-from cmtl_ir.analysis.runs import Frames
 
+from cmtl_ir.analysis import report
+from cmtl_ir.analysis.data.frames import Frames
 from tests.analysis import forged
 from tests.analysis.browser import Browser, chromium
 

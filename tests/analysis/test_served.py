@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import sources
-from cmtl_ir.analysis.runs import Frames
 
-from cmtl_ir import mlflow_store
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.analysis.data import sources
+from cmtl_ir.analysis.data.frames import Frames
+from cmtl_ir.tracking import mlflow_store
+from cmtl_ir.tracking.store import Tracking
 from tests.analysis import forged
 from tests.tracking.cases import Server
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cmtl_ir.analysis import similarity
 from scipy import stats
 
-from cmtl_ir.grouping import Group, Matrix
+from cmtl_ir.analysis import similarity
+from cmtl_ir.strategy.grouping import Group, Matrix
 
 TASKS = ("noise", "rain", "haze", "blur")
 COSINES = np.array([[1.0, 0.6, -0.2, np.nan], [0.6, 1.0, 0.1, 0.3], [-0.2, 0.1, 1.0, 0.4], [np.nan, 0.3, 0.4, 1.0]])

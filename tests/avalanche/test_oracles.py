@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from cmtl_ir.strategies.avalanche._library import library
-from cmtl_ir.strategies.avalanche._samples import Samples, labelled
-from cmtl_ir.strategies.retention.ewc import EWC
-from cmtl_ir.strategies.retention.gem import GEM
 from torch import Tensor, nn
 
-from cmtl_ir import training
-from cmtl_ir.strategy import Batch, StepContext
+from cmtl_ir.strategies.guests.avalanche._library import library
+from cmtl_ir.strategies.guests.avalanche._samples import Samples, labelled
+from cmtl_ir.strategies.retention.ewc import EWC
+from cmtl_ir.strategies.retention.gem import GEM
+from cmtl_ir.strategy.data import Batch, StepContext
+from cmtl_ir.training import loop
 from tests import tiny
 from tests.retention.cases import Bare, stage, strategy
 
@@ -138,14 +138,14 @@ class Steps(tiny.Silent):
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         self.drawn: list[Batch] = []
-        draw = training.draw
+        draw = loop.draw
 
         def noting(*arguments: Any) -> Any:
             drawn = draw(*arguments)
             self.drawn = list(drawn.batches)
             return drawn
 
-        monkeypatch.setattr(training, "draw", noting)
+        monkeypatch.setattr(loop, "draw", noting)
 
     def stage_started(self, learner: Any, stage: Any) -> None:  # a fresh optimizer each
         learner.optimizer.register_step_pre_hook(lambda *_: self.compare(learner))
@@ -190,7 +190,7 @@ def flat(model: nn.Module) -> Tensor:
 def test_agem_s_update_in_a_run_is_avalanche_s_from_the_same_memory_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = tiny.learner(strategy("agem"), training={"optimizer": {"lr": 2e-2}, "clip": None}, conflict={"every": 0})
     watcher = Reprojected(monkeypatch)
-    training.train(learner, watcher)
+    loop.train(learner, watcher)
     assert len(watcher.pairs) == 8  # the second and the third stage
     turned = 0
     for ours, theirs, plain in watcher.pairs:
@@ -222,7 +222,7 @@ def test_a_hosted_projection_turns_the_step_s_own_gradient_and_only_where_it_mus
 ) -> None:
     plain_steps = {"optimizer": {"lr": 2e-2}, "clip": None}
     learner, watcher = tiny.learner(hosted(label), training=plain_steps, conflict={"every": 0}), Hosted(monkeypatch)
-    training.train(learner, watcher)
+    loop.train(learner, watcher)
     assert len(watcher.seen) == 8  # the second and the third stage
     turned = 0
     for plain, left, memory in watcher.seen:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from cmtl_ir.strategies.avalanche._library import library
-from cmtl_ir.strategies.avalanche._plugins import KEPT, REFUSED
 
-from cmtl_ir import registry
-from cmtl_ir.errors import ConfigError
+from cmtl_ir.base import errors
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.strategies.guests.avalanche._library import library
+from cmtl_ir.strategies.guests.avalanche._plugins import KEPT, REFUSED
+from cmtl_ir.strategy import registry
 from tests import tiny
 from tests.retention.cases import trained
 from tests.retention.test_resume import assert_same_tree, whole_and_resumed
@@ -79,9 +80,9 @@ def test_what_cannot_work_is_refused_by_name_with_the_reason(name: str, reason: 
 
 
 def test_a_name_that_is_no_plugin_and_a_family_that_is_no_retention_are_refused() -> None:
-    with pytest.raises(registry.UnknownName, match="did you mean EWCPlugin"):
+    with pytest.raises(errors.UnknownName, match="did you mean EWCPlugin"):
         registry.load("retention", "avalanche:EWCPlugn")
-    with pytest.raises(registry.UnknownName, match="is a retention, not a surgery"):
+    with pytest.raises(errors.UnknownName, match="is a retention, not a surgery"):
         registry.load("surgery", "avalanche:GEMPlugin")
 
 

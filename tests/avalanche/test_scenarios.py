@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cmtl_ir.strategies.avalanche import from_avalanche, to_avalanche
-from cmtl_ir.strategies.avalanche._library import library
-from cmtl_ir.strategies.avalanche._samples import labelled
 from torch import nn
 
 from cmtl_ir import backbones
-from cmtl_ir.config import validate
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.learner import Learner
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.config.reading import validate
+from cmtl_ir.strategies.guests.avalanche import from_avalanche, to_avalanche
+from cmtl_ir.strategies.guests.avalanche._library import library
+from cmtl_ir.strategies.guests.avalanche._samples import labelled
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
-from cmtl_ir.training import train
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 SAMPLES = 8

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones._layers import DropPath, image_keys
-from cmtl_ir.gradients import Engine, RowGradients
+from cmtl_ir.gradients.rows import Engine, RowGradients
 
 from .cases import CASES, Case, image, task_numbers
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cmtl_ir import backbones
-from cmtl_ir.profile import unused_of
+from cmtl_ir.inference.profile import unused_of
 
 
 def meta(name: str, **fields: Any) -> Any:

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from skimage import data
 from torch import Tensor
 
-from cmtl_ir import registry
-from cmtl_ir.keyed import keys_of
+from cmtl_ir.base.keyed import keys_of
+from cmtl_ir.strategy import registry
 
 COLUMNS = ("draw 0", "draw 1", "severity 1", "severity 3", "severity 5")
 

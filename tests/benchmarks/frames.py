@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cmtl_ir.analysis.runs import Frames
-
-from cmtl_ir import mlflow_store, tracking
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.analysis.data.frames import Frames
+from cmtl_ir.tracking import mlflow_store, store
+from cmtl_ir.tracking.store import Tracking
 
 METRICS = [f"{kind}/{task}" for kind in ("loss", "weight", "psnr") for task in ("noise", "rain", "haze")] + ["lr"]
 
@@ -58,7 +57,7 @@ def main() -> None:
         fill(database, int(experiment.experiment_id), given.runs, given.compared, given.points)
         print(f"{given.runs:,} runs, {database.stat().st_size / 1e6:,.0f} MB")
         with statements() as sent, timed() as took:
-            read = tracking.read_runs(uri, "mine")
+            read = store.read_runs(uri, "mine")
         print(
             f"read_runs: {len(read['runs']):,} runs, {len(read['curves']):,} points: {took()}, {len(sent)} statements"
         )

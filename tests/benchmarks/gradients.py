@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.backbones import build
-from cmtl_ir.gradients import RowGradients, choose_engine
+from cmtl_ir.gradients.rows import RowGradients, choose_engine
 
 SMALL = {"width": 16, "encoder": [1, 1, 1], "middle": 3, "decoder": [1, 1, 1]}
 MIDDLE = {"width": 16, "encoder": [1, 1, 1, 28], "middle": 1, "decoder": [1, 1, 1, 1]}

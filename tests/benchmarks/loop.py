@@ -20,11 +20,12 @@ from unittest.mock import patch
 
 import torch
 
-from cmtl_ir import training
-from cmtl_ir.config import validate
-from cmtl_ir.learner import Learner, initial_model
+from cmtl_ir.backbones.building import initial_model
+from cmtl_ir.config.reading import validate
 from cmtl_ir.tasks.suite import build_tasks
-from cmtl_ir.training import train
+from cmtl_ir.training import loop as training
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from tests.tiny import Silent
 
 SETTINGS: dict[str, dict[str, Any]] = {

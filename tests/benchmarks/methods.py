@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from cmtl_ir import registry
-from cmtl_ir.learner import Learner
-from cmtl_ir.step import StepResult
-from cmtl_ir.strategy import Stage, StepContext
-from cmtl_ir.training import train
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.data import Stage, StepContext
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.step import StepResult
 
 from .loop import learner_of
 

@@ -21,17 +21,20 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from cmtl_ir.config import reading
+
 os.environ["OMP_NUM_THREADS"] = "1"  # or a step's CPU time would be spread over threads that nobody asks
 
 import torch
 
-from cmtl_ir import checkpoint, config, plans, runs
-from cmtl_ir.config import Experiment
-from cmtl_ir.delivery import RunTracker
-from cmtl_ir.learner import Learner
-from cmtl_ir.recorder import Recorder
-from cmtl_ir.step import StepResult
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.runs import comparison, plan
+from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.store import checkpoint
+from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.tracking.tracker import RunTracker
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.step import StepResult
 
 
 class Meter:
@@ -104,7 +107,7 @@ def measured_run(experiment: Experiment, out: Path) -> tuple[float, Meter, Steps
         ):
             watched.enter_context(one)
         start = time.process_time()
-        runs.run(experiment, out, "cpu")
+        comparison.run(experiment, out, "cpu")
         total = time.process_time() - start
     return total - sum(meter.seconds["once"]), meter, steps
 
@@ -117,7 +120,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=900)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    made = plans.narrowed_to(config.load(options.experiment), [options.strategy], [0], options.steps)
+    made = plan.narrowed_to(reading.load(options.experiment), [options.strategy], [0], options.steps)
     with tempfile.TemporaryDirectory() as folder:
         total, meter, steps = measured_run(made, Path(folder))
     shares = {name: sum(meter.seconds.get(name, [])) for name in ("checkpoints", "tracking", "conflict")}

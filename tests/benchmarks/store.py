@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
-from cmtl_ir.tasks.images import decode, image_files
-from cmtl_ir.tasks.store import ImageStore
+from cmtl_ir.tasks.images.decode import decode, image_files
+from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.suite import build_tasks
 
 BATCH = 32

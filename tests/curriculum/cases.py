@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.strategy import Batch, Curriculum, History, Stage
+from cmtl_ir.strategy.data import Batch, History, Stage
+from cmtl_ir.strategy.parts import Curriculum
 
 MIOIR = ("sr", "blur", "noise", "jpeg", "rain", "haze", "dark")
 

@@ -6,15 +6,15 @@ import copy
 from typing import Any
 
 import pytest
+
 from cmtl_ir.strategies.curriculum._stages import exposures
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 from cmtl_ir.strategies.curriculum.joint import Joint
 from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
-
-from cmtl_ir.learner import Learner
-from cmtl_ir.rows import DataState
-from cmtl_ir.strategy import Stage
-from cmtl_ir.training import train
+from cmtl_ir.strategy.data import Stage
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.shares import DataState
 from tests import tiny
 
 from .cases import MIOIR, Still, walk

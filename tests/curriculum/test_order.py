@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
+
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.base.keyed import name_key
 from cmtl_ir.strategies.curriculum._entropy import luminance_entropy
 from cmtl_ir.strategies.curriculum._order import affinity_order
 from cmtl_ir.strategies.curriculum.sequential import Sequential
-from pydantic import ValidationError
-
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.keyed import name_key
 from tests import tiny
 
 from .cases import MIOIR, Still, history, walk

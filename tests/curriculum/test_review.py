@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from cmtl_ir.store import checkpoint
 from cmtl_ir.strategies.curriculum.review import Review
 from cmtl_ir.strategies.curriculum.sequential import Sequential
-
-from cmtl_ir import checkpoint
-from cmtl_ir.strategy import Batch, Stage
-from cmtl_ir.training import train
+from cmtl_ir.strategy.data import Batch, Stage
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 from .cases import Still, history, walk

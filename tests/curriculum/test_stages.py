@@ -6,6 +6,9 @@ import copy
 from collections.abc import Callable
 
 import pytest
+from pydantic import ValidationError
+
+from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 from cmtl_ir.strategies.curriculum.interleaved import Interleaved
 from cmtl_ir.strategies.curriculum.joint import Joint
@@ -13,12 +16,9 @@ from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
 from cmtl_ir.strategies.curriculum.review import Review
 from cmtl_ir.strategies.curriculum.sequential import Sequential
 from cmtl_ir.strategies.curriculum.single import Single
-from pydantic import ValidationError
-
-from cmtl_ir import registry
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.strategy import Curriculum
-from cmtl_ir.training import train
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.parts import Curriculum
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 from .cases import MIOIR, history, walk

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from cmtl_ir.grouping import Array, Features, Group, Grouping
+from cmtl_ir.strategy.grouping import Array, Features, Group, Grouping
 
 
 class MadeUpProbe:

@@ -6,8 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from cmtl_ir.strategies.grouping._ggd import GGD, distance, divergence, fit, of_sigma
 from scipy import integrate, special
+
+from cmtl_ir.strategies.grouping._ggd import GGD, distance, divergence, fit, of_sigma
 
 SHAPES = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 6.0)
 SCALES = (0.01, 1.0, 30.0)

@@ -15,9 +15,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from cmtl_ir import checkpoint, runs, yaml
-from cmtl_ir.errors import UserError
-from cmtl_ir.plans import Comparison, Run
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.runs import comparison as runs
+from cmtl_ir.runs.plan import Comparison
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import Run
 from tests import tiny
 
 SMALL: dict[str, Any] = {"share": 1.0, "patches": 24, "size": 32, "query": 6}

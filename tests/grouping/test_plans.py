@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmtl_ir import registry
-from cmtl_ir.errors import UserError
-from cmtl_ir.grouping import Features, Group, Grouping, ordered, proxy_steps, shared_steps
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.grouping import Features, Group, Grouping, ordered, proxy_steps, shared_steps
 from tests.grouping.synthetic import MadeUpProbe, as_sets, features
 
 TASKS = ("noise", "rain", "haze", "dark", "snow", "jpeg")

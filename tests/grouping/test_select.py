@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from cmtl_ir.strategies.grouping._select import EXACT, choose, group_scores
 
 TASKONOMY = ("ss", "depth", "norm", "key", "edge2d")

@@ -1,4 +1,4 @@
-"""Experiments whose run hashes are frozen: the shipped ones, those of the documentation, and one per registered part."""
+"""Experiments whose run hashes are frozen: the shipped ones, those of the documentation, one per registered part."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
-from cmtl_ir import config, registry, yaml
-from cmtl_ir.config import Experiment
-from cmtl_ir.errors import UserError
-from cmtl_ir.identity import hash_of, identity_of
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config import reading
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.store.run import hash_of
+from cmtl_ir.strategy import making, registry
 from cmtl_ir.tasks.suite import build_tasks
 from tests import tiny
 
@@ -24,10 +27,10 @@ EMBEDDED = ("quickstart", "multitask", "settings/setting1-mini")
 
 def shipped() -> Iterator[tuple[str, Experiment]]:
     """Every shipped experiment, of a search the experiment that it stands on."""
-    for name, path in config.shipped_experiments().items():
-        raw = config.read_raw(path)
+    for name, path in reading.shipped_experiments().items():
+        raw = reading.read_raw(path)
         raw.pop("search", None)
-        yield name, config.validate(raw, name)
+        yield name, reading.validate(raw, name)
 
 
 def documented() -> Iterator[tuple[str, Experiment]]:
@@ -37,7 +40,7 @@ def documented() -> Iterator[tuple[str, Experiment]]:
             raw = yaml.parse(block)
             if not isinstance(raw, Mapping) or not {"name", "tasks", "strategies"} <= set(raw):
                 continue
-            yield f"{page.name}#{number}", config.validate({k: v for k, v in raw.items() if k != "search"}, page.name)
+            yield f"{page.name}#{number}", reading.validate({k: v for k, v in raw.items() if k != "search"}, page.name)
 
 
 def one_part_each() -> Iterator[tuple[str, Experiment]]:
@@ -48,8 +51,11 @@ def one_part_each() -> Iterator[tuple[str, Experiment]]:
                 yield f"{family}/{name}", tiny.experiment({"one": {family: name}})
             except UserError:
                 continue  # a part with required fields
-    yield "whole", tiny.experiment(
-        {"one": {"curriculum": "review", "surgery": {"name": "cagrad", "c": 0.2}, "retention": "distill"}}
+    yield (
+        "whole",
+        tiny.experiment(
+            {"one": {"curriculum": "review", "surgery": {"name": "cagrad", "c": 0.2}, "retention": "distill"}}
+        ),
     )
     for loss in ("l1", "charbonnier", "psnr"):
         yield f"loss/{loss}", tiny.experiment(training={"loss": loss})
@@ -57,7 +63,9 @@ def one_part_each() -> Iterator[tuple[str, Experiment]]:
 
 def without_data(experiment: Experiment) -> dict[str, Any]:
     """Tasks that stand for data which are not there."""
-    return {name: SimpleNamespace(digest=name, test_digest=f"{name}-test", val_digest=None) for name in experiment.tasks}
+    return {
+        name: SimpleNamespace(digest=name, test_digest=f"{name}-test", val_digest=None) for name in experiment.tasks
+    }
 
 
 def hashes() -> dict[str, str]:
@@ -73,7 +81,7 @@ def hashes() -> dict[str, str]:
     for name in registry.names("unlearning"):
         method = registry.load("unlearning", name)()
         method.call_it(name)
-        found[f"unlearning {name}"] = hash_of(config.described(method) or {})
+        found[f"unlearning {name}"] = hash_of(making.described(method) or {})
     return found
 
 

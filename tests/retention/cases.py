@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.learner import Learner
-from cmtl_ir.strategy import Batch, Stage
-from cmtl_ir.training import train
+from cmtl_ir.strategy.data import Batch, Stage
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.training import train
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 from .cases import strategy

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from cmtl_ir import backbones, runs
+from cmtl_ir import backbones
 from cmtl_ir.backbones._adapted import Adapted, AdaptedBlock, Mixture
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.finished import load_model
-from cmtl_ir.learner import Learner
-from cmtl_ir.training import train
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.runs import comparison as runs
+from cmtl_ir.runs.trained import load_model
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from tests import tiny
 from tests.backbones.cases import CASES
 

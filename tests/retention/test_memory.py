@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 import torch
-from cmtl_ir.strategies.retention._memory import Memory, old_tasks, own_tasks
+
+from cmtl_ir.strategies.retention._memory import Memory
+from cmtl_ir.strategies.shared.tasks import old_tasks, own_tasks
 
 from .cases import stage
 

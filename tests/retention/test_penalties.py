@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from cmtl_ir.strategies.retention.ewc import EWC
 from cmtl_ir.strategies.retention.l2 import L2
 from cmtl_ir.strategies.retention.mas import MAS
 from cmtl_ir.strategies.retention.si import SI
-
-from cmtl_ir.learner import Learner
-from cmtl_ir.step import StepResult
-from cmtl_ir.training import train
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.step import StepResult
 from tests import tiny
 
 from .cases import PENALTIES, SHORT, Affine, Bare, sequential, stage, strategy, trained
@@ -152,7 +152,7 @@ def test_l2_is_the_squared_distance() -> None:
 
 
 def test_review_rows_are_not_measured_and_a_stage_of_reviews_measures_what_it_reviews() -> None:
-    from cmtl_ir.strategies.retention._anchor import fixed_crops
+    from cmtl_ir.strategies.shared.weights import fixed_crops
 
     mixed = fixed_crops(stage("haze", review_of_rain=[3, 4]), 3)
     assert [(task, ids.tolist()) for task, ids in mixed] == [("haze", [0]), ("haze", [1]), ("haze", [2])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from cmtl_ir.strategies.retention.agem import AGEM
 from cmtl_ir.strategies.retention.gem import GEM, least_weights
-
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
 
 from .cases import strategy, trained
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmtl_ir import checkpoint, registry
-from cmtl_ir.training import train
+from cmtl_ir.store import checkpoint
+from cmtl_ir.strategy import registry
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 from .cases import SMALL, strategy

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cmtl_ir.strategies.retention.der import outputs_of
 
-from cmtl_ir.draws import draw
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.learner import Learner
-from cmtl_ir.strategy import Row
-from cmtl_ir.training import train
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.strategies.retention.der import outputs_of
+from cmtl_ir.strategy.data import Row
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.samples import draw
 from tests import tiny
 
 from .cases import ROWS, SHORT, part, sequential, stage, strategy, trained

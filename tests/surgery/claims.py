@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from cmtl_ir.strategy import StepContext, Surgery
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Surgery
 
 from .families import NAMES
 

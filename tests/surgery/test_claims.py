@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir import registry
-from cmtl_ir.strategy import Surgery
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.parts import Surgery
 
 from . import claims
 from .families import DEFICIENT, EVERYTHING, FULL_RANK, NON_ZERO, SCALES, SHAPES, ZERO, equal_rows, normal

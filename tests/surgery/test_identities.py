@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cmtl_ir.strategies.surgery.aligned_mtl import balance
 from torch import Tensor
 from torch.testing import assert_close
+
+from cmtl_ir.strategies.surgery.aligned_mtl import balance
 
 from . import claims
 from .families import DEFICIENT, EASY, FULL_RANK, NON_ZERO, STATIONARY, UNEVEN, equal_rows, normal, orthogonal

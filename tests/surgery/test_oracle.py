@@ -9,11 +9,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cmtl_ir.strategies.surgery.graddrop import CHUNK
 from torch import Tensor
 from torch.testing import assert_close
 
-from cmtl_ir import keyed, registry
+from cmtl_ir.base import keyed
+from cmtl_ir.strategies.surgery.graddrop import CHUNK
+from cmtl_ir.strategy import registry
 
 from . import claims
 from .families import DEFICIENT, FULL_RANK, NAMES, STATIONARY, normal

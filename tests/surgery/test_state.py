@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir import registry
-from cmtl_ir.strategy import Surgery
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.parts import Surgery
 
 from . import claims
 from .families import NAMES, normal

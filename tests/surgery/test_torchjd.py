@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from cmtl_ir.strategies import torchjd as hosting
 from torch.testing import assert_close
 
-from cmtl_ir import registry
+from cmtl_ir.base import errors
+from cmtl_ir.strategies.guests import torchjd as hosting
+from cmtl_ir.strategy import registry
 
 from . import claims
 from .families import NAMES, equal_rows, normal, zeros
@@ -99,11 +100,11 @@ def test_state_starts_anew_when_other_rows_are_present() -> None:
 
 
 def test_unknown_and_refused_names_say_what_to_do() -> None:
-    with pytest.raises(registry.UnknownName, match=r"did you mean .*UPGrad"):
+    with pytest.raises(errors.UnknownName, match=r"did you mean .*UPGrad"):
         registry.load("surgery", "torchjd:Upgrad")
-    with pytest.raises(registry.UnknownName, match="use nash_mtl"):
+    with pytest.raises(errors.UnknownName, match="use nash_mtl"):
         registry.load("surgery", "torchjd:NashMTL")
-    with pytest.raises(registry.UnknownName, match="not a weighting"):
+    with pytest.raises(errors.UnknownName, match="not a weighting"):
         registry.load("weighting", "torchjd:UPGrad")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir import registry
+from cmtl_ir.strategy import registry
 
 from . import claims
 

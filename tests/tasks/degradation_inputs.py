@@ -6,7 +6,7 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from cmtl_ir.keyed import keys_of
+from cmtl_ir.base.keyed import keys_of
 
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor]
 """Clean, keys, origin, size: what a degradation is called with."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmtl_ir import keyed
-from cmtl_ir.strategy import Batch
+from cmtl_ir.base import keyed
+from cmtl_ir.strategy.data import Batch
+from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
-from cmtl_ir.tasks.degradation import Degradation
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from tests.tasks.files import write

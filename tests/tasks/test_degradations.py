@@ -10,8 +10,8 @@ import torch
 from skimage import data
 from torch import Tensor
 
-from cmtl_ir import registry
-from cmtl_ir.keyed import keys_of
+from cmtl_ir.base.keyed import keys_of
+from cmtl_ir.strategy import registry
 
 NAMES = registry.names("degradation")
 SAME_IN_EVERY_CROP = ("haze", "rain_streaks", "rain_veil", "snow", "inpainting_mask")

@@ -10,7 +10,7 @@ import torch
 from scipy.io import savemat
 from scipy.ndimage import convolve as scipy_convolve
 
-from cmtl_ir.keyed import keys_of
+from cmtl_ir.base.keyed import keys_of
 from cmtl_ir.tasks.degradations._filters import convolve
 from cmtl_ir.tasks.degradations.defocus_blur import DefocusBlur
 from cmtl_ir.tasks.degradations.gaussian_blur import GaussianBlur

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmtl_ir.keyed import keys_of
+from cmtl_ir.base.keyed import keys_of
 from cmtl_ir.tasks.degradations.composition import Composition
 from cmtl_ir.tasks.degradations.gaussian_blur import GaussianBlur
 from cmtl_ir.tasks.degradations.haze import Haze

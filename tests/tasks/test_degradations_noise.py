@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmtl_ir.keyed import keys_of
+from cmtl_ir.base.keyed import keys_of
 from cmtl_ir.tasks.degradations._photons import poisson
 from cmtl_ir.tasks.degradations.gaussian_noise import GaussianNoise
 from cmtl_ir.tasks.degradations.impulse_noise import ImpulseNoise

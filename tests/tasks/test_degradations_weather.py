@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir.keyed import keys_of, substream
+from cmtl_ir.base.keyed import keys_of, substream
 from cmtl_ir.tasks.degradations.haze import Haze
 from cmtl_ir.tasks.degradations.inpainting_mask import InpaintingMask
 from cmtl_ir.tasks.degradations.low_light import LowLight
 from cmtl_ir.tasks.degradations.rain_streaks import RainStreaks
 from cmtl_ir.tasks.degradations.rain_veil import RainVeil
-from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.images.decode import DataError
 from tests.tasks.degradation_inputs import KEYS, PHOTO, grey, photo
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmtl_ir.errors import UserError
+from cmtl_ir.base.errors import UserError
 from cmtl_ir.tasks.embedded import PHOTOGRAPHS, embedded_files
-from cmtl_ir.tasks.images import DataError, ImageError, decode, image_files
+from cmtl_ir.tasks.images.decode import DataError, ImageError, decode, image_files
 from tests.tasks.files import folder_of, pattern, png16, truncate, write
 
 

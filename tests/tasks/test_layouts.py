@@ -12,11 +12,11 @@ import torch
 from pydantic import ValidationError
 
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
-from cmtl_ir.tasks.images import DataError
-from cmtl_ir.tasks.layout_record import Form, place
-from cmtl_ir.tasks.layout_table import LAYOUTS
-from cmtl_ir.tasks.layouts import Role, pairs_of
-from cmtl_ir.tasks.pairs import open_pairs
+from cmtl_ir.tasks.datasets.named import Role, pairs_of
+from cmtl_ir.tasks.datasets.record import Form, place
+from cmtl_ir.tasks.datasets.table import LAYOUTS
+from cmtl_ir.tasks.images.decode import DataError
+from cmtl_ir.tasks.images.pairs import open_pairs
 from cmtl_ir.tasks.sources import PairsConfig
 from cmtl_ir.tasks.suite import build_tasks, open_source
 from cmtl_ir.tasks.task import Task

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cmtl_ir import cli, config, yaml
-from cmtl_ir.tasks.layout_table import LAYOUTS
+from cmtl_ir import cli
+from cmtl_ir.base import yaml
+from cmtl_ir.config import reading
+from cmtl_ir.tasks.datasets.table import LAYOUTS
 from cmtl_ir.tasks.verification import Finding, verify
 from tests.tasks.files import folder_of, pattern, truncate, write
 from tests.tasks.trees import tree
@@ -17,7 +19,7 @@ from tests.tasks.trees import tree
 
 def found_of(task: dict[str, Any], **data: Any) -> dict[str, Finding]:
     raw = {"name": "v", "tasks": {"rain": task}, "data": {"patch": 16, **data}}
-    experiment = config.validate(raw, "v")
+    experiment = reading.validate(raw, "v")
     return {one.where: one for one in verify(experiment.tasks, experiment.data)}
 
 

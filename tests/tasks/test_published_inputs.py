@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.evaluation import Evaluator, task_means
-from cmtl_ir.metrics import Protocol, psnr
+from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.measures.metrics import Protocol, psnr
+from cmtl_ir.tasks.datasets.named import pairs_of
 from cmtl_ir.tasks.degradations.gaussian_noise import GaussianNoise
-from cmtl_ir.tasks.images import decode, image_files
-from cmtl_ir.tasks.layouts import pairs_of
-from cmtl_ir.tasks.pairs import open_pairs
+from cmtl_ir.tasks.images.decode import decode, image_files
+from cmtl_ir.tasks.images.pairs import open_pairs
 from cmtl_ir.tasks.sources import PairsConfig
 from tests.tasks.degradation_inputs import photo
 from tests.tasks.tasks import CPU, built

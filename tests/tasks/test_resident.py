@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmtl_ir.tasks.pairs import open_pairs
-from cmtl_ir.tasks.resident import Residents
+from cmtl_ir.tasks.images.pairs import open_pairs
+from cmtl_ir.tasks.images.resident import Residents
+from cmtl_ir.tasks.images.store import ImageStore, PairStore
 from cmtl_ir.tasks.sources import PairsConfig
-from cmtl_ir.tasks.store import ImageStore, PairStore
 from cmtl_ir.tasks.task import Task
 from tests.tasks.files import folder_of
 from tests.tasks.tasks import CPU, IDS, equal, task_of

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 
-from cmtl_ir import cli, config
-from cmtl_ir.learner import Learner
-from cmtl_ir.metrics import PROTOCOLS
-from cmtl_ir.tasks.layout_table import LAYOUTS
+from cmtl_ir import cli
+from cmtl_ir.config import experiment as config
+from cmtl_ir.config import reading
+from cmtl_ir.measures.metrics import PROTOCOLS
+from cmtl_ir.strategies.curriculum.cumulative import Cumulative
+from cmtl_ir.tasks.datasets.table import LAYOUTS
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.verification import Finding, verify
-from cmtl_ir.training import train
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from tests import tiny
 from tests.curriculum.cases import walk
 from tests.tasks.trees import tree
@@ -54,7 +56,7 @@ SETTINGS = sorted(PLACES)
 
 
 def setting(name: str, *overrides: str) -> config.Experiment:
-    return config.load(f"settings/{name}", overrides)
+    return reading.load(f"settings/{name}", overrides)
 
 
 @pytest.fixture(scope="module")

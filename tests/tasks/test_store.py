@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from cmtl_ir.tasks import packing
-from cmtl_ir.tasks.images import ImageError, decode
-from cmtl_ir.tasks.store import ImageStore
+from cmtl_ir.tasks.images import pack
+from cmtl_ir.tasks.images.decode import ImageError, decode
+from cmtl_ir.tasks.images.store import ImageStore
 from tests.tasks.files import folder_of, pattern, truncate, write
 
 NAMES = ["a.png", "b with spaces.png", "deep/c.png"]
@@ -30,7 +30,7 @@ def cache(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files in the order in which they are decoded."""
     seen: list[str] = []
-    monkeypatch.setattr(packing, "decode", lambda path: (seen.append(path.name), decode(path))[1])
+    monkeypatch.setattr(pack, "decode", lambda path: (seen.append(path.name), decode(path))[1])
     return seen
 
 
@@ -108,7 +108,7 @@ def test_an_interrupted_build_leaves_the_old_pack(folder: Path, cache: Path, mon
     def interrupt(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packing, "decode", interrupt)
+    monkeypatch.setattr(pack, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ImageStore.open(folder, cache)
     assert next(cache.rglob("index.json")).read_text() == index

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmtl_ir.tasks import packing
-from cmtl_ir.tasks.cache import default_cache
-from cmtl_ir.tasks.images import DataError, decode
-from cmtl_ir.tasks.packing import open_pack
-from cmtl_ir.tasks.store import ImageStore
+from cmtl_ir.tasks.images import pack
+from cmtl_ir.tasks.images.cache import default_cache
+from cmtl_ir.tasks.images.decode import DataError, decode
+from cmtl_ir.tasks.images.pack import open_pack
+from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.suite import open_source
 from tests.tasks.files import folder_of, pattern
 
@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files in the order in which they are decoded."""
     seen: list[str] = []
-    monkeypatch.setattr(packing, "decode", lambda path: (seen.append(path.name), decode(path))[1])
+    monkeypatch.setattr(pack, "decode", lambda path: (seen.append(path.name), decode(path))[1])
     return seen
 
 
@@ -56,7 +56,7 @@ def test_a_pack_is_read_where_nothing_may_be_written(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ImageStore.open(folder, cache)
-    monkeypatch.setattr(packing, "writable", lambda folder: pytest.fail("asked to write"))
+    monkeypatch.setattr(pack, "writable", lambda folder: pytest.fail("asked to write"))
     assert len(ImageStore.open(folder, cache)) == 3 and not caplog.text
 
 
@@ -64,7 +64,7 @@ def test_a_full_disk_names_the_way_out(folder: Path, cache: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(packing, "_write_pixels", full)
+    monkeypatch.setattr(pack, "_write_pixels", full)
     with pytest.raises(DataError, match=r"No space left on device.*CMTL_IR_CACHE"):
         ImageStore.open(folder, cache)
 
@@ -110,7 +110,7 @@ def test_a_bar_appears_only_when_it_takes_long(
     assert capsys.readouterr() == ("", "")
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the captured stream for a terminal
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(packing, "PATIENCE", -1.0)
+    monkeypatch.setattr(pack, "PATIENCE", -1.0)
     ImageStore.open(folder, cache / "slow")
     out, shown = capsys.readouterr()
     assert out == "" and "decoding 3 images" in shown
@@ -125,7 +125,7 @@ def test_files_that_change_during_the_reading_are_an_error(
         os.utime(path, ns=(0, next(ticks)))
         return decode(path)
 
-    monkeypatch.setattr(packing, "decode", touching)
+    monkeypatch.setattr(pack, "decode", touching)
     with pytest.raises(DataError, match="change while they are being read"):
         open_pack("key", {"a.png": folder / "a.png"}, cache)
 

@@ -13,8 +13,8 @@ from PIL import Image
 from cmtl_ir.cli import main
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.embedded import embedded_files
+from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.leaks import leaks, shared_images
-from cmtl_ir.tasks.store import ImageStore
 from cmtl_ir.tasks.suite import build_tasks, open_source
 
 DRESSES: dict[str, Callable[[Image.Image], Image.Image]] = {

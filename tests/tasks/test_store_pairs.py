@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from cmtl_ir.tasks.images import DataError
-from cmtl_ir.tasks.pairs import open_pairs
+from cmtl_ir.tasks.images.decode import DataError
+from cmtl_ir.tasks.images.pairs import open_pairs
+from cmtl_ir.tasks.images.store import PairStore
 from cmtl_ir.tasks.sources import PairsConfig
-from cmtl_ir.tasks.store import PairStore
 from tests.tasks.files import folder_of, pattern, truncate, write
 
 

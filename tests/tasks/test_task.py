@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir.strategy import Batch
+from cmtl_ir.strategy.data import Batch
 from tests.tasks.files import folder_of
 from tests.tasks.tasks import IDS, built, equal, task_of
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmtl_ir.tasks.crops import image_numbers
+from cmtl_ir.tasks.images.crops import image_numbers
 from tests.tasks.files import folder_of, pattern, write
 from tests.tasks.tasks import built, positioned_task, task_of
 

@@ -10,7 +10,7 @@ import torch
 
 from cmtl_ir.tasks.config import DataConfig
 from cmtl_ir.tasks.embedded import embedded_files
-from cmtl_ir.tasks.images import DataError, decode
+from cmtl_ir.tasks.images.decode import DataError, decode
 from tests.tasks.files import pattern, write
 from tests.tasks.tasks import IDS, Position, built, equal, positioned_task, task_of
 

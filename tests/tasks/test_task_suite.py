@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
-from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.images.decode import DataError
 from cmtl_ir.tasks.suite import build_tasks, hold_out
 from cmtl_ir.tasks.task import Task
 from tests.tasks.files import folder_of, pattern, write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cmtl_ir.tasks.layout_record import Form
+from cmtl_ir.tasks.datasets.record import Form
 from tests.tasks.files import pattern, write
 
 

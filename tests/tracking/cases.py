@@ -13,8 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir import mlflow_store
-from cmtl_ir.tracking import RunTracker, Tracking
+from cmtl_ir.tracking import mlflow_store
+from cmtl_ir.tracking.store import RunTracker, Tracking
 
 
 def run_of(store: Tracking, run_hash: str = "abc", **changes: Any) -> RunTracker:

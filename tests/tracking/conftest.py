@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.tracking.store import Tracking
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cmtl_ir import delivery, journal
-from cmtl_ir.delivery import RunTracker
-from cmtl_ir.journal import Delivery, Point, TrackingError
+from cmtl_ir.tracking import journal
+from cmtl_ir.tracking import tracker as delivery
+from cmtl_ir.tracking.journal import Delivery, Point, TrackingError
+from cmtl_ir.tracking.tracker import RunTracker
 from tests.tracking.cases import entries
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmtl_ir.journal import Journal, check_name, cleaned
+from cmtl_ir.tracking.journal import Journal, check_name, cleaned
 from tests.tracking.cases import entries
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cmtl_ir import mlflow_store, tracking
-from cmtl_ir.mlflow_store import EXPERIMENT
-from cmtl_ir.tracking import Tracking, TrackingError, deliver, read_runs
+from cmtl_ir.tracking import mlflow_store
+from cmtl_ir.tracking import store as tracking
+from cmtl_ir.tracking.mlflow_store import EXPERIMENT
+from cmtl_ir.tracking.store import Tracking, TrackingError, deliver, read_runs
 from tests.tracking.cases import Server, free_port, history, run_of, train
 
 # ------------------------------------------------------------------------------------------ making the store

@@ -15,9 +15,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cmtl_ir import frames, mlflow_store, tracking
-from cmtl_ir.mlflow_store import REPLACED
-from cmtl_ir.tracking import Tracking, TrackingError, read_runs
+from cmtl_ir.tracking import frames, mlflow_store
+from cmtl_ir.tracking import store as tracking
+from cmtl_ir.tracking.mlflow_store import REPLACED
+from cmtl_ir.tracking.store import Tracking, TrackingError, read_runs
 from tests.tracking.cases import history, run_of, train
 
 # -------------------------------------------------------------------------------------------- runs and parents

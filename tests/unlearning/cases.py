@@ -9,20 +9,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cmtl_ir import checkpoint
-from cmtl_ir.errors import ConfigError
-from cmtl_ir.execution import execute
-from cmtl_ir.learner import Learner
-from cmtl_ir.parts import Problem
-from cmtl_ir.plans import Run
-from cmtl_ir.recorder import Recorder
-from cmtl_ir.tracking import Tracking
-from cmtl_ir.training import Watcher, train
-from cmtl_ir.unlearning import Unlearner
-from cmtl_ir.unlearning.config import methods_from
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.base.problems import Problem
+from cmtl_ir.config.unlearning import methods_from
+from cmtl_ir.runs.execution import execute
+from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import Run
+from cmtl_ir.strategy.unlearning import Unlearner
+from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import Watcher, train
 from cmtl_ir.unlearning.origin import Origin
+from cmtl_ir.unlearning.planning import Job, Planned, plan
 from cmtl_ir.unlearning.requests import runs_of
-from cmtl_ir.unlearning.runs import Job, Planned, plan
 from tests import tiny
 
 FEW: dict[str, dict[str, Any]] = {

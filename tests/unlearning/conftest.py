@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmtl_ir import runs
+from cmtl_ir.runs import comparison
 from cmtl_ir.unlearning.origin import Origin, find_origin
 from tests import tiny
 
@@ -15,7 +15,7 @@ from tests import tiny
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with finished runs: joint and sequential."""
     out = tmp_path_factory.mktemp("unlearning") / "runs"
-    made = runs.run(tiny.experiment({"joint": {}, "sequential": {"curriculum": "sequential"}}), out, "cpu")
+    made = comparison.run(tiny.experiment({"joint": {}, "sequential": {"curriculum": "sequential"}}), out, "cpu")
     assert not made.failures
     return out
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from cmtl_ir.strategies.unlearning.sisa import Slices
 from torch import Tensor
 
-from cmtl_ir import checkpoint
-from cmtl_ir.errors import UserError
-from cmtl_ir.finished import load_model
-from cmtl_ir.identity import hash_of
-from cmtl_ir.training import train
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import hash_of
+from cmtl_ir.strategies.unlearning.sisa import Slices
+from cmtl_ir.training.loop import train
 from cmtl_ir.unlearning.origin import Origin, find_origin
+from cmtl_ir.unlearning.planning import plan, reference_identity
 from cmtl_ir.unlearning.requests import Done, cost, runs_of
-from cmtl_ir.unlearning.runs import plan, reference_identity
 from tests import tiny
 
 from . import cases

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cmtl_ir import runs
-from cmtl_ir.errors import UserError
-from cmtl_ir.finished import find_run
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.runs import comparison
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.unlearning.requests import Answer, unlearn
 from tests import tiny
 
@@ -27,7 +27,7 @@ FEW = {"finetune": cases.method("finetune", steps=2), "retrain": cases.method("r
 def out(store: Path) -> Path:
     """A folder with two finished grouped runs."""
     quiet: dict[str, Any] = {"name": "groups", "evaluation": {"every": 0}, "conflict": {"every": 0}}
-    assert not runs.run(tiny.experiment(GROUPED, **quiet), store, "cpu").failures
+    assert not comparison.run(tiny.experiment(GROUPED, **quiet), store, "cpu").failures
     return store
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from cmtl_ir.config import neutral
-from cmtl_ir.learner import Learner
-from cmtl_ir.probe import probe_psnr
-from cmtl_ir.strategy import Stage
-from cmtl_ir.training import train
-from cmtl_ir.unlearning import Program
+from cmtl_ir.config.reading import neutral
+from cmtl_ir.strategy.data import Stage
+from cmtl_ir.strategy.unlearning import Program
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
 from cmtl_ir.unlearning.attack import FEWEST, membership, separation
+from cmtl_ir.unlearning.probe import probe_psnr
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB, Relearning, relearning
 from tests import tiny
 

@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from cmtl_ir.store import checkpoint
 from cmtl_ir.strategies.unlearning._dampen import dampened
 from cmtl_ir.strategies.unlearning._pgd import adversarial, lengths, start, within
 from cmtl_ir.strategies.unlearning._rows import own_input, towards
 from cmtl_ir.strategies.unlearning.influence import solve
 from cmtl_ir.strategies.unlearning.scrub import Scrub, away
-from torch import Tensor, nn
-
-from cmtl_ir import checkpoint
-from cmtl_ir.learner import Learner
-from cmtl_ir.probe import identity_losses, probe_psnr
-from cmtl_ir.registry import load, names
-from cmtl_ir.step import StepResult
-from cmtl_ir.strategy import Batch, Retention
-from cmtl_ir.training import train
-from cmtl_ir.unlearning import Ensemble, Rerun, Unlearner
+from cmtl_ir.strategy.data import Batch
+from cmtl_ir.strategy.parts import Retention
+from cmtl_ir.strategy.registry import load, names
+from cmtl_ir.strategy.unlearning import Ensemble, Rerun, Unlearner
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from cmtl_ir.training.step import StepResult
 from cmtl_ir.unlearning.origin import Origin
-from cmtl_ir.unlearning.runs import plan
+from cmtl_ir.unlearning.planning import plan
+from cmtl_ir.unlearning.probe import identity_losses, probe_psnr
 from tests import tiny
 
 from . import cases

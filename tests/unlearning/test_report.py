@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cmtl_ir.analysis.unlearning import forgetting_table, in_words
 
-from cmtl_ir.statistics import Interval
+from cmtl_ir.analysis.unlearning import forgetting_table, in_words
+from cmtl_ir.measures.statistics import Interval
 from cmtl_ir.unlearning.audit import Audit
 from cmtl_ir.unlearning.relearn import Relearning
 from cmtl_ir.unlearning.report import ORIGINAL, Measured, Report, figures, verdict

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from cmtl_ir import checkpoint
+from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.cli import main
-from cmtl_ir.errors import ConfigError, UserError
-from cmtl_ir.journal import Delivery
-from cmtl_ir.mlflow_store import PARENT, connect
-from cmtl_ir.plans import set_aside
-from cmtl_ir.tracking import local_uri
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.listing import set_aside
+from cmtl_ir.tracking.journal import Delivery
+from cmtl_ir.tracking.mlflow_store import PARENT, connect
+from cmtl_ir.tracking.store import local_uri
 from cmtl_ir.unlearning.audit import Auditor
 from cmtl_ir.unlearning.origin import Origin, find_origin
+from cmtl_ir.unlearning.planning import reference_folder, reference_identity
 from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
 from cmtl_ir.unlearning.requests import Forgetting, prepare_jobs, unlearn
-from cmtl_ir.unlearning.runs import reference_folder, reference_identity
 from tests import tiny
 
 from . import cases

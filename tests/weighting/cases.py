@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from cmtl_ir.strategies.weighting.art import Art
 from cmtl_ir.strategies.weighting.dwa import Dwa
 from cmtl_ir.strategies.weighting.equal import Equal
@@ -20,9 +22,8 @@ from cmtl_ir.strategies.weighting.proportional import Proportional
 from cmtl_ir.strategies.weighting.rlw import Rlw
 from cmtl_ir.strategies.weighting.stch import Stch
 from cmtl_ir.strategies.weighting.uncertainty import Uncertainty
-from torch import Tensor
-
-from cmtl_ir.strategy import StepContext, Weighting
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Weighting
 
 NAMES = ("haze", "rain", "snow", "review:noise")
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from cmtl_ir.strategies.weighting.art import Art
 
 from .cases import Drive

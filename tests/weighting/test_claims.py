@@ -6,9 +6,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cmtl_ir import registry
-from cmtl_ir.strategy import StepContext, Weighting
-from cmtl_ir.training import train
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Weighting
+from cmtl_ir.training.loop import train
 from tests import tiny
 
 from .cases import (

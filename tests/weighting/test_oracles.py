@@ -6,14 +6,15 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from cmtl_ir.strategies.weighting.famo import Famo
 from cmtl_ir.strategies.weighting.geometric import Geometric
 from cmtl_ir.strategies.weighting.gradnorm import Gradnorm
 from cmtl_ir.strategies.weighting.imtl_l import ImtlL
 from cmtl_ir.strategies.weighting.uncertainty import Uncertainty
-from torch import Tensor
-
-from cmtl_ir.strategy import StepContext, Weighting
+from cmtl_ir.strategy.data import StepContext
+from cmtl_ir.strategy.parts import Weighting
 
 from .cases import NAMES, Drive, typical
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmtl_ir import checkpoint
+from cmtl_ir.store import checkpoint
 
 from .cases import (
     METHODS,

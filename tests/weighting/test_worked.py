@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+
+from cmtl_ir.base.keyed import name_key, normal
 from cmtl_ir.strategies.weighting.dwa import Dwa
 from cmtl_ir.strategies.weighting.equal import Equal
 from cmtl_ir.strategies.weighting.geometric import Geometric
@@ -16,9 +18,7 @@ from cmtl_ir.strategies.weighting.proportional import Proportional
 from cmtl_ir.strategies.weighting.rlw import Rlw
 from cmtl_ir.strategies.weighting.stch import Stch
 from cmtl_ir.strategies.weighting.uncertainty import Uncertainty
-
-from cmtl_ir.keyed import name_key, normal
-from cmtl_ir.strategy import StepContext
+from cmtl_ir.strategy.data import StepContext
 
 from .cases import Drive
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cmtl_ir.keyed import uniform
+from cmtl_ir.base.keyed import uniform
 from cmtl_ir.tasks.degradations._fields import lattice, positions
 
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from cmtl_ir.keyed import GOLDEN, mix, substream, uniform, uniform_between
+from cmtl_ir.base.keyed import GOLDEN, mix, substream, uniform, uniform_between
 
 
 def positions(origin: Tensor, axis: int, length: int) -> Tensor:

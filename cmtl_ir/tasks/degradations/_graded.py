@@ -12,8 +12,8 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from cmtl_ir.keyed import integers, substream, uniform_between
-from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.base.keyed import integers, substream, uniform_between
+from cmtl_ir.strategy.degradation import Degradation
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cmtl_ir.keyed import normal, substream, uniform
+from cmtl_ir.base.keyed import normal, substream, uniform
 from cmtl_ir.tasks.degradations._graded import spread
 
 FEW = 4.0

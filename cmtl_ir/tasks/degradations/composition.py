@@ -10,11 +10,12 @@ import torch
 from pydantic import WithJsonSchema, field_validator
 from torch import Tensor
 
-from cmtl_ir import registry
-from cmtl_ir.keyed import substream, uniform
-from cmtl_ir.parts import Problem, part_from
-from cmtl_ir.registry import register
-from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.base.keyed import substream, uniform
+from cmtl_ir.base.problems import Problem
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.degradation import Degradation
+from cmtl_ir.strategy.making import part_from
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._graded import Graded
 
 PartFields = Annotated[

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cmtl_ir.registry import register
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import convolve, grid_of, normalised
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cmtl_ir.keyed import choice, substream
-from cmtl_ir.registry import register
-from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.base.keyed import choice, substream
+from cmtl_ir.strategy.degradation import Degradation
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import gathered, to_grid
 from cmtl_ir.tasks.degradations._graded import Graded, spread
 

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from cmtl_ir.keyed import choice, normal, substream
-from cmtl_ir.registry import register
-from cmtl_ir.tasks.degradation import Degradation
+from cmtl_ir.base.keyed import choice, normal, substream
+from cmtl_ir.strategy.degradation import Degradation
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._graded import Graded, spread
 
 

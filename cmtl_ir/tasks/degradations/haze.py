@@ -11,11 +11,11 @@ import torch
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
-from cmtl_ir.keyed import integers, substream, uniform_between
-from cmtl_ir.registry import register
+from cmtl_ir.base.keyed import integers, substream, uniform_between
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions, smooth, stretched
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
-from cmtl_ir.tasks.images import DataError
+from cmtl_ir.tasks.images.decode import DataError
 
 
 @register

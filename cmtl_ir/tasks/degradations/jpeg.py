@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cmtl_ir.registry import register
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
 
 BLOCK = 16

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cmtl_ir.registry import register
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import gathered, to_grid
 from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
 from cmtl_ir.tasks.degradations.jpeg import Jpeg

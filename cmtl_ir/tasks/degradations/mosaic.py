@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from cmtl_ir.keyed import integers, normal, substream
-from cmtl_ir.registry import register
+from cmtl_ir.base.keyed import integers, normal, substream
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions
 from cmtl_ir.tasks.degradations._filters import padded
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread

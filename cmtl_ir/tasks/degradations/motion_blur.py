@@ -12,8 +12,8 @@ import torch
 from scipy.io import loadmat
 from torch import Tensor
 
-from cmtl_ir.keyed import integers, substream, uniform
-from cmtl_ir.registry import register
+from cmtl_ir.base.keyed import integers, substream, uniform
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import convolve, grid_of, normalised
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cmtl_ir.keyed import substream
-from cmtl_ir.registry import register
+from cmtl_ir.base.keyed import substream
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._graded import Graded
 from cmtl_ir.tasks.degradations.haze import Haze
 from cmtl_ir.tasks.degradations.rain_streaks import RainStreaks

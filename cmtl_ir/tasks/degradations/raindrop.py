@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cmtl_ir.keyed import substream
-from cmtl_ir.registry import register
+from cmtl_ir.base.keyed import substream
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import near_cells
 from cmtl_ir.tasks.degradations._fields import positions
 from cmtl_ir.tasks.degradations._filters import padded

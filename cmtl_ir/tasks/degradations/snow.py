@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cmtl_ir.keyed import substream
-from cmtl_ir.registry import register
+from cmtl_ir.base.keyed import substream
+from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import Cell, near_cells
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
 

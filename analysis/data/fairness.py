@@ -1,0 +1,173 @@
+"""What may be compared with what, and what is missing: said with its reason and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .frames import Frames
+from .sources import NOT_STARTED, Member
+
+SAME = ("tasks", "tests", "protocol", "steps", "training", "backbone", "patch", "flips", "meaning")
+WORDS = {
+    "tasks": "training data",
+    "tests": "test data",
+    "protocol": "metric protocol",
+    "training": "training",
+    "backbone": "backbone",
+    "patch": "patch size",
+    "flips": "flips",
+    "meaning": "version of what a configuration computes",
+    "steps": "optimizer steps",
+}
+TOLERATED = {"engine", "compile", "precision"}
+"""Training fields that may differ: they change rounding, not the method."""
+
+
+def reference_task(frames: Frames, member: Member) -> str | None:
+    """The task of a single-task run: a reference, not a competitor; None for every other run."""
+    identity = frames.configs.get(member.run, {}).get("identity", {})
+    strategy = identity.get("strategy") or frames.experiment.get("strategies", {}).get(member.label, {})
+    curriculum = strategy.get("curriculum")
+    is_single = isinstance(curriculum, dict) and curriculum.get("name") == "single"
+    return curriculum["task"] if is_single else None
+
+
+def competitors(frames: Frames) -> list[str]:
+    """The strategies that have at least one finished run and are no single-task reference."""
+    labels = dict.fromkeys(one.label for one in frames.finished if reference_task(frames, one) is None)
+    return [label for label in frames.labels if label in labels]
+
+
+def single_runs(frames: Frames) -> dict[str, dict[int, Member]]:
+    """Task -> seed -> its finished single-task run."""
+    found: dict[str, dict[int, Member]] = {task: {} for task in frames.tasks}
+    for member in frames.finished:
+        task = reference_task(frames, member)
+        if task in found:
+            found[task][member.seed] = member
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- not comparable
+
+
+def reasons_not_to_rank(frames: Frames) -> list[str]:
+    """Why the finished runs may not be ranked against each other; empty if they may."""
+    named = {(one.label, one.seed): _meaning(frames, one) for one in frames.finished}
+    return differences(named)
+
+
+def differences(named: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
+    """One sentence for each thing that must be equal and is not; `named`: (label, seed) -> what a run is made of."""
+    found: list[str] = []
+    for key in SAME:
+        values = {name: meaning[key] for name, meaning in named.items() if meaning.get(key) not in (None, {})}
+        if len({_text(value) for value in values.values()}) <= 1:
+            continue
+        if key in ("tasks", "tests"):
+            found += _differing_data(key, values)
+        elif isinstance(next(iter(values.values())), Mapping):
+            found += _differing_fields(key, values)
+        else:
+            found.append(f"{WORDS[key]} differ: {_who(values)}")
+    return found
+
+
+def _differing_data(key: str, values: Mapping[tuple[str, int], Mapping[str, str]]) -> Iterable[str]:
+    for task in dict.fromkeys(task for digests in values.values() for task in digests):
+        digests = {name: one.get(task, "not there") for name, one in values.items()}
+        if len(set(digests.values())) > 1:
+            short = {name: digest[:8] if digest != "not there" else digest for name, digest in digests.items()}
+            yield f"{WORDS[key]} of {task} differ (digests): {_who(short)}"
+
+
+def _differing_fields(key: str, values: Mapping[tuple[str, int], Mapping[str, Any]]) -> Iterable[str]:
+    for field in dict.fromkeys(field for one in values.values() for field in one):
+        fields = {name: one.get(field) for name, one in values.items()}
+        if field not in TOLERATED and len({_text(value) for value in fields.values()}) > 1:
+            yield f"{key}.{field} differs: {_who(fields)}"
+
+
+def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
+    """What must be equal for two runs to be comparable. The steps are those really done."""
+    known = {key: identity.get(key) for key in SAME if key != "steps"}
+    training = {key: value for key, value in (known["training"] or {}).items() if key != "steps"}
+    return {**known, "training": training, "steps": steps}
+
+
+def _meaning(frames: Frames, member: Member) -> dict[str, Any]:
+    steps = frames.steps.get(member.run)
+    is_reference = reference_task(frames, member) is not None  # its budget is a convention that the tables state
+    return meaning_of(frames.configs[member.run].get("identity", {}), None if is_reference else steps)
+
+
+def _who(values: Mapping[tuple[str, int], Any]) -> str:
+    """`joint and 2 others 12, pcgrad seed 1 30`: who has which value."""
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for name, value in values.items():
+        groups.setdefault(_text(value), []).append(name)
+    return "; ".join(f"{_names(names)}: {value}" for value, names in groups.items())
+
+
+def _names(names: list[tuple[str, int]], most: int = 3) -> str:
+    labels: dict[str, list[int]] = {}
+    for label, seed in names:
+        labels.setdefault(label, []).append(seed)
+    shown = [f"{label} (seed {', '.join(map(str, seeds))})" for label, seeds in labels.items()]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+# ------------------------------------------------------------------------------------------------ what is missing
+
+
+def missing(frames: Frames) -> list[str]:
+    """Unfinished runs and missing references, each with the command that makes them."""
+    return [*_unfinished(frames), *_missing_references(frames)]
+
+
+def _unfinished(frames: Frames) -> list[str]:
+    lacking = [one for one in frames.members if not one.finished]
+    lost = [one for one in frames.members if one.finished and one not in frames.finished]
+    told = []
+    if lacking:
+        by_status: dict[str, list[tuple[str, int]]] = {}
+        for one in lacking:
+            by_status.setdefault(one.status, []).append((one.label, one.seed))
+        listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
+        goes_on = "" if set(by_status) == {NOT_STARTED} else " and goes on where runs were stopped"
+        told.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{goes_on}.")
+        strategies = frames.experiment.get("strategies", {})
+        unknown = [one.label for one in lacking if strategies and one.label not in strategies]
+        if unknown:  # a later call named only some strategies
+            told.append(
+                f"{', '.join(dict.fromkeys(unknown))}: no longer in the experiment.yaml of {frames.source.where}, so "
+                "give the first command again, with the experiment's own file."
+            )
+    if lost:
+        names = _names([(one.label, one.seed) for one in lost], most=12)
+        told.append(f"Finished, but the scores of each image cannot be read in {frames.source.where}: {names}.")
+    return told
+
+
+def _missing_references(frames: Frames) -> list[str]:
+    """Single-task runs that intransigence and the difference to single-task training need."""
+    seeds = sorted({one.seed for one in frames.finished if reference_task(frames, one) is None})
+    have = single_runs(frames)
+    lacking = {task: [seed for seed in seeds if seed not in have[task]] for task in frames.tasks}
+    lacking = {task: listed for task, listed in lacking.items() if listed}
+    if not lacking:
+        return []
+    sets = " ".join(
+        f"--set 'strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}'" for task in lacking
+    )
+    named = ", ".join(f"{task} (seed {', '.join(map(str, listed))})" for task, listed in lacking.items())
+    return [
+        f"No single-task reference for {named}: intransigence and the difference to single-task training are left out "
+        f"there. `{frames.source.command} {sets}` makes them."
+    ]

@@ -1,0 +1,280 @@
+"""A comparison as tidy pandas frames, each column of which `COLUMNS` explains. Read lazily: a frame costs when used."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config import reading
+from cmtl_ir.measures.continual import NEVER
+
+from . import sources
+from .sources import Member, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN = {"run": "hash of the run", "label": "strategy's name in the experiment", "seed": "seed of the run"}
+COLUMNS: dict[str, dict[str, str]] = {
+    "runs": {
+        **RUN,
+        "status": "finished | unfinished | not started",
+        "curriculum": "name of the curriculum part",
+        "parts": "the parts that are not neutral, as in `surgery=pcgrad`",
+        "steps": "optimizer steps done; NaN until finished",
+    },
+    "cost": {
+        **RUN,
+        "steps": "optimizer steps done",
+        "seconds": "wall time of training in s; evaluations and checkpoints included unless `timed` says steps",
+        "timed": "run: seconds are the whole run's | steps: seconds are those of the optimizer steps alone",
+        "seconds_per_step": "seconds / steps",
+        "parameters": "number of trained parameters",
+        "peak_memory_mb": "most memory that the device held during training, in MB (1e6 bytes); NaN: not recorded",
+        "device": "what it was computed on",
+    },
+    "curves": {
+        **RUN,
+        "step": "optimizer steps done at this evaluation",
+        "stage_end": "name of the stage that ended here, or empty",
+        "task": "task whose test images were scored",
+        "psnr": "mean over the test images in dB",
+        "ssim": "mean over the test images",
+    },
+    "matrices": {
+        **RUN,
+        "stage": "number of the stage, from 0: the row of R",
+        "stage_name": "its name",
+        "step": "optimizer steps done at its end",
+        "task": "the column of R",
+        "psnr": "R[stage, task] in dB",
+        "ssim": "the same for SSIM",
+        "own_stage": "number of the stage that first trained the task; -1: none did",
+    },
+    "images": {
+        **RUN,
+        "task": "task",
+        "variant": "setting of the degradation, as a noise level, or empty",
+        "image": "name of the test image",
+        "psnr": "of the restored image in dB",
+        "ssim": "of the restored image",
+        "psnr_input": "of the degraded image in dB",
+        "ssim_input": "of the degraded image",
+    },
+    "conflict": {
+        **RUN,
+        "step": "optimizer steps done before the logged one",
+        "row_a": "first row of the pair (row_a <= row_b)",
+        "row_b": "second row; the same as row_a: the row's own norm and signal",
+        "product": "<g_a, g_b>",
+        "crossed": "the same between halves on different samples; of a row with itself its signal; NaN: one sample",
+        "cosine": "product / (|g_a| |g_b|)",
+        "magnitude_similarity": "2 |g_a| |g_b| / (|g_a|^2 + |g_b|^2)",
+        "curvature_bound": "(1 - cosine^2) |g_a - g_b|^2 / |g_a + g_b|^2",
+        "displacement": "of a row with itself: <last weight change, g_a>; > 0 is harm",
+        "block": "of parameters (conflict.blocks of the experiment), or empty: the whole network",
+    },
+    "logged": {
+        **RUN,
+        "metric": "loss/ROW, weight/ROW, surgery/ROW, lr, psnr/TASK, conflict/..., ...",
+        "step": "optimizer steps done",
+        "value": "value",
+    },
+}
+TEXT = {
+    "run", "label", "status", "curriculum", "parts", "timed", "device", "stage_end", "task", "stage_name", "variant",
+    "image", "row_a", "row_b", "block", "metric",
+}  # fmt: skip
+WHOLE = {"seed", "step", "stage", "own_stage"}
+
+
+class Frames:
+    """All frames of one comparison."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.name, self.experiment = source, source.name, source.experiment
+        self.members = source.members
+
+    @classmethod
+    def of_folder(cls, folder: str | Path) -> Frames:
+        """Of OUT/NAME, as `cmtl-ir run` leaves it. Raises UserError."""
+        return cls(sources.of_folder(Path(folder)))
+
+    @classmethod
+    def of_store(cls, uri: str, comparison: str) -> Frames:
+        """Of a comparison in a tracking store. Raises UserError."""
+        return cls(sources.of_store(uri, comparison))
+
+    @cached_property
+    def finished(self) -> tuple[Member, ...]:
+        """The runs that have scores which can be read."""
+        return tuple(one for one in self.members if one.finished and one.file("per_image.csv") is not None)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Every strategy's name, finished or not, in the order of the experiment."""
+        return list(dict.fromkeys(member.label for member in self.members))
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Task names in the order of the experiment, else of the scores."""
+        return list(self.experiment.get("tasks", {})) or list(dict.fromkeys(self.images["task"]))
+
+    @cached_property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Run -> its result.json; empty where a store does not hold it."""
+        files = {member.run: member.file("result.json") for member in self.finished}
+        return {run: json.loads(file.read_text()) if file else {} for run, file in files.items()}
+
+    @cached_property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Run -> config.yaml: `identity` and `environment` of every finished run."""
+        files = {member.run: member.file("config.yaml") for member in self.finished}
+        return {run: dict(yaml.read(file)) if file else {} for run, file in files.items()}
+
+    # --------------------------------------------------------------------------------------------- the frames
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row a run, unfinished ones too."""
+        rows = []
+        for member in self.members:
+            strategy = self.configs.get(member.run, {}).get("identity", {}).get("strategy")
+            strategy = strategy or self.experiment.get("strategies", {}).get(member.label, {})
+            known = {"curriculum": (strategy.get("curriculum") or {}).get("name", ""), "parts": _parts(strategy)}
+            rows.append({**_run(member), "status": member.status, **known, "steps": self.steps.get(member.run)})
+        return _frame("runs", rows)
+
+    @cached_property
+    def cost(self) -> pd.DataFrame:
+        """One row a finished run."""
+        rows = []
+        for member in self.finished:
+            result, steps = self.results[member.run], self.steps.get(member.run)
+            alone = result.get("step_seconds")  # of the optimizer steps, where the engine tells them apart
+            seconds = result.get("seconds") if alone is None else alone
+            peak = result.get("peak_memory_bytes")
+            environment = result.get("environment") or self.configs[member.run].get("environment", {})
+            rows.append({
+                **_run(member), "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
+                "seconds_per_step": seconds / steps if seconds and steps else None,
+                "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
+                "device": environment.get("device", ""),
+            })  # fmt: skip
+        return _frame("cost", rows)
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row an evaluation and task, of finished runs."""
+        return _frame("curves", self._files("curve.csv"))
+
+    @cached_property
+    def matrices(self) -> pd.DataFrame:
+        """One row a stage and task: the evaluations at stage ends, numbered."""
+        frame = self.curves[self.curves["stage_end"] != ""].rename(columns={"stage_end": "stage_name"})
+        frame["stage"] = frame.groupby("run")["step"].rank("dense").astype(int) - 1
+        own = {run: self._own_stages(run) for run in frame["run"].unique()}
+        frame["own_stage"] = [own[run].get(task, NEVER) for run, task in zip(frame["run"], frame["task"], strict=True)]
+        return frame[list(COLUMNS["matrices"])].reset_index(drop=True)
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """One row a test image, variant and task, of finished runs."""
+        return _frame("images", self._files("per_image.csv"))
+
+    @cached_property
+    def conflict(self) -> pd.DataFrame:
+        """One row a pair of rows and logged step, of finished runs; over the whole network."""
+        return self.conflict_blocks[self.conflict_blocks["block"] == ""].reset_index(drop=True)
+
+    @cached_property
+    def conflict_blocks(self) -> pd.DataFrame:
+        """The same, and what was logged of single blocks of parameters."""
+        return _frame("conflict", self._files("conflict.csv"))
+
+    @cached_property
+    def logged(self) -> pd.DataFrame:
+        """Everything that was logged, of unfinished runs too."""
+        import pandas as pd
+
+        names = pd.DataFrame([_run(member) for member in self.members], columns=list(RUN))
+        return self.source.logged().merge(names, on="run")[list(COLUMNS["logged"])]
+
+    def _files(self, name: str) -> Iterable[dict[str, Any]]:
+        for member in self.finished:
+            file = member.file(name)
+            if file is not None:
+                with file.open(newline="") as opened:
+                    head = _run(member)
+                    yield from ({**head, **row} for row in csv.DictReader(opened))
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Finished run -> optimizer steps that it really took."""
+        known = {run: result["steps"] for run, result in self.results.items() if "steps" in result}
+        return {**{str(run): int(step) for run, step in self.curves.groupby("run")["step"].max().items()}, **known}
+
+    def _own_stages(self, run: str) -> dict[str, int]:
+        """Task -> the stage that first trained it: recorded, or, in a store, the first whose losses name it."""
+        if "continual" in self.results.get(run, {}):
+            return dict(self.results[run]["continual"]["own_stage"])
+        ends = sorted(self.curves[(self.curves["run"] == run) & (self.curves["stage_end"] != "")]["step"].unique())
+        losses = self.logged[(self.logged["run"] == run) & self.logged["metric"].str.startswith("loss/")]
+        own: dict[str, int] = {}
+        for metric, step in losses.groupby("metric")["step"].min().items():
+            task = str(metric).removeprefix("loss/").rpartition(".")[2]  # of review.rain the task is rain
+            stage = sum(end < step for end in ends)
+            own[task] = min(stage, own.get(task, stage))
+        return own
+
+
+def _run(member: Member) -> dict[str, Any]:
+    return {"run": member.run, "label": member.label, "seed": member.seed}
+
+
+def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS[name]))
+    for column in frame:
+        if column in TEXT:
+            frame[column] = frame[column].fillna("").astype(str)
+        else:
+            frame[column] = pd.to_numeric(frame[column]).astype("int64" if column in WHOLE else "float64")
+    return frame
+
+
+def _parts(strategy: dict[str, Any]) -> str:
+    neutral = {"curriculum": "joint", "weighting": "proportional"}
+    named = {family: part["name"] if isinstance(part, dict) else part for family, part in strategy.items() if part}
+    return ", ".join(f"{family}={name}" for family, name in named.items() if neutral.get(family) != name)
+
+
+def opened(where: str, out: str | Path = "runs", uri: str | None = None) -> Frames:
+    """The comparison of a folder, of an experiment file or of a name; `uri`: read from that tracking store instead.
+
+    Raises UserError naming the command that makes what is missing.
+    """
+
+    folder = Path(where)
+    if uri is None and (folder / "runs.json").is_file():
+        return Frames.of_folder(folder)
+    if uri is None and (Path(out) / where / "runs.json").is_file():
+        return Frames.of_folder(Path(out) / where)
+    is_file = folder.suffix in (".yaml", ".yml") or where in reading.shipped_experiments()
+    name = reading.load(where).name if is_file else folder.name
+    if uri is not None:
+        return Frames.of_store(uri, name)
+    if not (Path(out) / name / "runs.json").is_file():
+        known = ", ".join(sorted(file.parent.name for file in Path(out).glob("*/runs.json"))) or "none yet"
+        raise UserError(
+            f"no comparison {where!r} in {out} (there: {known}); "
+            f"`cmtl-ir run {where if is_file else 'EXPERIMENT'} --out {out}` makes it"
+        )
+    return Frames.of_folder(Path(out) / name)

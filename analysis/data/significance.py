@@ -1,0 +1,96 @@
+"""Which differences between strategies the test images can carry: paired Wilcoxon tests with Holm's correction.
+
+The unit is the image: its score is the mean over seeds and over the variants of the degradation (noise levels), for
+these are no independent images. All comparisons of one table are corrected together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cmtl_ir.measures.statistics import Comparison, Interval, compare_images, holm, image_interval
+
+from ..tables.formats import Style
+from .fairness import competitors
+from .frames import Frames
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEAN = "mean"
+"""The column of the mean over tasks; tested where all tasks have the same test images."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One strategy against the baseline on one task."""
+
+    test: Comparison
+    difference: Interval
+    """Mean over images of strategy - baseline, with a BCa bootstrap interval where there are 20 images or more."""
+
+    @property
+    def style(self) -> Style:
+        """better or worse where that is significant, else empty."""
+        if not self.test.significant:
+            return ""
+        return "better" if self.difference.estimate > 0 else "worse"
+
+
+def why_untested(verdicts: Iterable[Verdict]) -> str:
+    """The reason of the comparison with most images; others, as of runs that scored the same, have less to go on."""
+    return max((one.test for one in verdicts if one.test.reason), key=lambda test: test.n).reason
+
+
+def default_baseline(frames: Frames) -> str:
+    """`joint` where it competes, else the first strategy."""
+    labels = competitors(frames)
+    return "joint" if "joint" in labels else labels[0]
+
+
+def per_image(frames: Frames, column: str = "psnr") -> pd.DataFrame:
+    """label, seed, task, image and the score: the mean over the degradation's variants."""
+    return frames.images.groupby(["label", "seed", "task", "image"], sort=False)[column].mean().reset_index()
+
+
+def verdicts(frames: Frames, baseline: str, column: str = "psnr") -> dict[tuple[str, str], Verdict]:
+    """(strategy, task) -> its comparison with the baseline, over the seeds that both finished."""
+    table = per_image(frames, column)
+    pairs = {
+        (label, task): pair
+        for label in competitors(frames)
+        if label != baseline
+        for task, pair in paired(table, label, baseline).items()
+    }
+    return decided(pairs)
+
+
+def decided(pairs: Mapping[tuple[str, str], pd.DataFrame]) -> dict[tuple[str, str], Verdict]:
+    """The verdicts on frames of columns `ours` and `theirs`, one row an image; all are one family of tests."""
+    total = len(pairs)
+    tests = {key: compare_images(pair["theirs"], {"": pair["ours"]}, total)[""] for key, pair in pairs.items()}
+    corrected = holm([test.p for test in tests.values()])
+    return {
+        key: Verdict(replace(test, p_holm=float(p)), image_interval(pairs[key]["ours"] - pairs[key]["theirs"]))
+        for (key, test), p in zip(tests.items(), corrected, strict=True)
+    }
+
+
+def paired(table: pd.DataFrame, label: str, baseline: str) -> dict[str, pd.DataFrame]:
+    """Task -> frame of columns ours, theirs by image; the mean over tasks too where the images are the same."""
+    import pandas as pd
+
+    sides = {name: table[table["label"] == which] for name, which in (("ours", label), ("theirs", baseline))}
+    common = set(sides["ours"]["seed"]) & set(sides["theirs"]["seed"])
+    column = table.columns[-1]
+    means = [
+        side[side["seed"].isin(common)].groupby(["task", "image"], sort=False)[column].mean().rename(name)
+        for name, side in sides.items()
+    ]
+    both = pd.concat(means, axis=1, join="inner")
+    found = {str(task): pair.droplevel("task") for task, pair in both.groupby("task", sort=False)}
+    if len(found) > 1 and len({frozenset(pair.index) for pair in found.values()}) == 1:
+        found[MEAN] = both.groupby("image", sort=False).mean()
+    return found

@@ -1,0 +1,212 @@
+"""Where the files of a comparison's runs are: in folders, or in a tracking store (also one copied from elsewhere)."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.tracking import mlflow_store
+from cmtl_ir.tracking import store as tracking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINISHED = "finished"
+NOT_STARTED = "not started"
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a comparison; `file` finds what it left, or None."""
+
+    run: str
+    label: str
+    seed: int
+    status: str
+    file: Callable[[str], Path | None]
+
+    @property
+    def finished(self) -> bool:
+        """True once it has its scores."""
+        return self.status == FINISHED
+
+
+@dataclass(frozen=True)
+class Source:
+    """A comparison as it was found."""
+
+    name: str
+    where: str
+    """A folder or a URI, to show."""
+    members: tuple[Member, ...]
+    """In the order of the experiment's strategies and seeds."""
+    experiment: dict[str, Any]
+    """The resolved YAML; empty where it was not kept."""
+    command: str
+    """What runs the experiment (again): finished runs are skipped."""
+    logged: Callable[[], pd.DataFrame]
+    """run, metric, step, value of everything that was logged."""
+
+
+# ------------------------------------------------------------------------------------------------------ folders
+
+
+def of_folder(folder: Path) -> Source:
+    """The comparison in OUT/NAME, whose runs are in OUT/store. Raises UserError."""
+    folder = Path(folder)
+    listed = folder / "runs.json"
+    if not listed.is_file():
+        raise UserError(
+            f"{folder} holds no comparison (no runs.json): `cmtl-ir run EXPERIMENT --out {folder.parent}` makes one"
+        )
+    store = folder.parent / "store"
+    rows = json.loads(listed.read_text())
+    members = tuple(member(row["label"], int(row["seed"]), store / row["hash"]) for row in rows)
+    file = folder / "experiment.yaml"
+    content = dict(yaml.read(file)) if file.is_file() else {}
+    command = f"cmtl-ir run {file} --out {folder.parent}"
+    seeds = sorted({one.seed for one in members} | set(content.get("seeds", [])))
+    if content and seeds != sorted(content["seeds"]):  # a later call named only some of them
+        content["seeds"] = seeds
+        command += f" --set 'seeds={seeds}'"
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members))
+
+
+def member(label: str, seed: int, home: Path) -> Member:
+    """The run in a folder; its name is the folder's."""
+    begun = (home / "metrics.jsonl").is_file()
+    status = FINISHED if (home / "result.json").is_file() else UNFINISHED if begun else NOT_STARTED
+
+    def file(name: str) -> Path | None:
+        return home / name if (home / name).is_file() else None
+
+    return Member(home.name, label, seed, status, file)
+
+
+def journals(members: tuple[Member, ...]) -> pd.DataFrame:
+    """run, metric, step, value of everything that these runs logged, finished or not."""
+    import pandas as pd
+
+    points = []
+    for member in members:
+        journal = member.file("metrics.jsonl")
+        for line in journal.read_text().splitlines() if journal else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # a kill tore the last line
+                continue
+            points += [(member.run, name, entry["step"], value) for name, value in entry["metrics"].items()]
+    frame = pd.DataFrame(points, columns=["run", "metric", "step", "value"])
+    return frame.astype({"run": "str", "metric": "str", "step": "int64", "value": "float64"})
+
+
+# ------------------------------------------------------------------------------------------------------- stores
+
+
+def of_store(uri: str, comparison: str) -> Source:
+    """The comparison of that name in a tracking store. Raises UserError listing the names there are."""
+    read = tracking.read_runs(uri, comparison)
+    client = mlflow_store.connect(uri)
+    artifacts = _Artifacts(client, uri)
+    if read["runs"].empty:
+        known = ", ".join(artifacts.comparisons()) or "none"
+        raise UserError(f"the store {mlflow_store.shown(uri)} has no comparison {comparison!r}; it has: {known}")
+    text = artifacts.file(artifacts.parent(comparison), "experiment.yaml")
+    content = dict(yaml.read(text)) if text else {}
+    members = _ordered([_tracked(row, artifacts) for row in read["runs"].to_dict("records")], content)
+    command = f"cmtl-ir run EXPERIMENT.yaml --tracking-uri {mlflow_store.shown(uri)}"
+    return Source(comparison, mlflow_store.shown(uri), members, content, command, lambda: read["curves"])
+
+
+def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
+    status = FINISHED if row["status"] == "FINISHED" else UNFINISHED
+    run_id = row["run_id"]
+    seed = int(row.get("params.seed", 0))
+    return Member(row["run"], row["label"], seed, status, lambda name: artifacts.file(run_id, name))
+
+
+def _ordered(members: list[Member], experiment: dict[str, Any]) -> tuple[Member, ...]:
+    """In the order of the experiment; what it planned and the store lacks is `not started`."""
+    planned = [(label, seed) for label in experiment.get("strategies", {}) for seed in experiment.get("seeds", [])]
+    by_name = {(one.label, one.seed): one for one in sorted(members, key=lambda one: (one.label, one.seed))}
+    missing = {name: Member("", *name, NOT_STARTED, lambda _: None) for name in planned if name not in by_name}
+    order = {name: place for place, name in enumerate(planned)}
+    names = sorted({**by_name, **missing}, key=lambda name: order.get(name, len(order)))
+    return tuple((by_name | missing)[name] for name in names)
+
+
+class _Artifacts:
+    """The files of tracked runs: read where they lie if this machine sees them, else downloaded once."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self.client = client
+        self._home = tempfile.TemporaryDirectory(prefix="cmtl-ir-report-")  # gone with the last reference
+        self.experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
+        location = self.experiment.artifact_location if self.experiment else ""
+        self.root = _local_root(location, uri)
+        self.moved = self.root is not None and self.root != _local_root(location, "")
+
+    def file(self, run_id: str, name: str) -> Path | None:
+        if not run_id:
+            return None
+        if self.root is not None:
+            path = self.root / run_id / "artifacts" / name
+            return path if path.is_file() else None
+        path = Path(self._home.name) / run_id / name
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.client.download_artifacts(run_id, name, str(Path(self._home.name) / run_id))
+            except Exception:  # MLflow raises whatever its storage raises; the file is not there
+                return None
+        return path if path.is_file() else None
+
+    def parent(self, comparison: str) -> str:
+        """Id of the run that stands for the comparison; empty where there is none."""
+        text = f"tags.`{mlflow_store.COMPARISON}` = '{comparison}'"
+        found = self.client.search_runs([self.experiment.experiment_id], text, max_results=1)
+        return found[0].info.run_id if found else ""
+
+    def comparisons(self) -> list[str]:
+        if self.experiment is None:
+            return []
+        text = f"tags.`{mlflow_store.COMPARISON}` LIKE '%'"
+        found = self.client.search_runs([self.experiment.experiment_id], text, max_results=1000)
+        return sorted({run.data.tags[mlflow_store.COMPARISON] for run in found})
+
+
+def _local_root(location: str, uri: str) -> Path | None:
+    """The folder that holds all artifacts; of a copied store the copy beside its database, not the original."""
+    database = mlflow_store.sqlite_file(uri)
+    parsed = urlparse(location)
+    if parsed.scheme not in ("", "file"):
+        return None
+    root = Path(unquote(parsed.path))
+    beside = database.parent / "mlartifacts" if database else root
+    return beside if beside.is_dir() or not root.is_dir() else root
+
+
+def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
+    """Add files (folder -> files) to the artifacts of a comparison's parent run; says where, or why not."""
+    try:
+        client = mlflow_store.connect(uri)
+        artifacts = _Artifacts(client, uri)
+        run_id = artifacts.parent(comparison) if artifacts.experiment else ""
+        if not run_id:
+            return f"not logged: {mlflow_store.shown(uri)} does not know the comparison {comparison!r}"
+        if artifacts.moved or (artifacts.root is not None and not (artifacts.root / run_id).is_dir()):
+            return f"not logged: {mlflow_store.shown(uri)} is a copy, whose artifacts belong elsewhere"
+        for folder, listed in files.items():
+            for file in listed:
+                client.log_artifact(run_id, str(file), folder)
+    except Exception as error:  # a report is made all the same
+        return f"not logged: {mlflow_store.shown(uri)} cannot be used ({type(error).__name__})"
+    return f"logged to {mlflow_store.shown(uri)}, run {run_id}"

@@ -1,0 +1,85 @@
+"""R-matrix heat-maps: the score of every task after every stage, one panel a strategy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.study import Study
+from .style import house, panels, save
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDEST = 14.5
+"""Inches of panels side by side; more strategies stand below one another."""
+
+
+def staged(study: Study) -> list[str]:
+    """The strategies that train in more than one stage."""
+    counts = study.frames.matrices.groupby("label")["stage"].nunique()
+    return [label for label in study.labels if counts.get(label, 0) > 1]
+
+
+def same_stages(frame: pd.DataFrame, label: str) -> dict[str, pd.DataFrame]:
+    """Title -> matrices of the seeds that went through the same stages: an order may be another one for every seed."""
+    own = frame[frame["label"] == label]
+    seeds_of: dict[tuple[str, ...], list[Any]] = {}
+    for seed, one in own.drop_duplicates(["seed", "stage"]).sort_values("stage").groupby("seed"):
+        seeds_of.setdefault(tuple(one["stage_name"]), []).append(seed)
+    if len(seeds_of) == 1:
+        return {label: own}
+    return {f"{label}, seed {', '.join(map(str, seeds))}": own[own["seed"].isin(seeds)] for seeds in seeds_of.values()}
+
+
+def matrix_heatmaps(study: Study, path: Path) -> list[Path]:
+    """R in dB (mean over seeds); colour is the gain over the degraded input, a frame marks a task's own stage."""
+    found = {title: own for label in staged(study) for title, own in same_stages(study.frames.matrices, label).items()}
+    if not found:
+        return []
+    tasks = study.frames.tasks
+    floor = study.scores.drop_duplicates("task").set_index("task")["psnr_input"][tasks].to_numpy()
+    tables = {
+        title: own.pivot_table(index="stage", columns="task", values="psnr")[tasks] for title, own in found.items()
+    }
+    gains = np.concatenate([table.to_numpy() - floor for table in tables.values()])
+    limits = {"vmin": float(gains.min()), "vmax": float(gains.max()), "cmap": "cividis"}
+    with house() as plots:
+        width = 1.1 + 0.72 * len(tasks)
+        height = 0.9 + 0.42 * max(len(table) for table in tables.values())
+        figure, axes = panels(plots, len(found), width, height, columns=max(1, int(WIDEST / width)))
+        for axis, (title, own) in zip(axes, found.items(), strict=True):
+            scores = tables[title].to_numpy()
+            image = axis.imshow(scores - floor, aspect="auto", **limits)
+            _annotate(axis, scores, scores - floor, limits)
+            _name(axis, title, own, tasks)
+        figure.colorbar(
+            image, ax=axes, label="gain over input (dB)", shrink=min(0.9, 3.0 / figure.get_size_inches()[1])
+        )
+        return save(figure, path)
+
+
+def _annotate(axis: Any, scores: np.ndarray, gains: np.ndarray, limits: dict[str, Any]) -> None:
+    middle = (limits["vmin"] + limits["vmax"]) / 2
+    for (row, column), score in np.ndenumerate(scores):
+        colour = "black" if gains[row, column] > middle else "white"
+        axis.text(column, row, f"{score:.1f}", ha="center", va="center", fontsize=9, color=colour)
+
+
+def _name(axis: Any, title: str, own: Any, tasks: list[str]) -> None:
+    from matplotlib.patches import Rectangle
+
+    stages = own.drop_duplicates("stage").sort_values("stage")["stage_name"]
+    names = [f"{number + 1}: {name}" if len(name) < 16 else f"stage {number + 1}" for number, name in enumerate(stages)]
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xticks(range(len(tasks)), tasks)
+    axis.set(title=title, xlabel="scored on")
+    axis.tick_params(length=0)
+    for column, task in enumerate(tasks):
+        row = int(own[own["task"] == task]["own_stage"].iloc[0])
+        if row >= 0:
+            corner = (column - 0.46, row - 0.45)
+            axis.add_patch(Rectangle(corner, 0.92, 0.9, fill=False, edgecolor="white", linewidth=3))
+            axis.add_patch(Rectangle(corner, 0.92, 0.9, fill=False, edgecolor="#D55E00", linewidth=1.5))

@@ -1,0 +1,135 @@
+"""Figures of a request to forget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cmtl_ir.measures.statistics import seed_interval
+from cmtl_ir.unlearning.report import COLLATERAL_DB, Measured, Report
+
+from .strips import most_telling
+from .style import house, legend_below, looks, marker, panels, save
+
+SHEET = 6
+"""Images side by side."""
+LINE = 0.21
+"""Inches that a method's name takes."""
+
+
+def overview(report: Report, path: Path) -> list[Path]:
+    """Forget against retained PSNR; harm of each retained task; relearning; steps. Means over seeds."""
+    look = looks(report.labels)
+    with house() as plots:
+        height = max(3.1, 0.9 + LINE * len(report.labels))
+        figure, axes = panels(plots, 4, width=4.1, height=height, columns=2)
+        _trade(axes[0], report, look)
+        _harm(axes[1], report)
+        _relearning(axes[2], report, look)
+        _cost(axes[3], report)
+        legend_below(figure, axes[0])
+        return save(figure, path)
+
+
+def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
+    """A point a method, a cross for the retrained model: what counts is to be near it."""
+    for label in report.labels:
+        models = report.of(label)
+        forget, retain = (_psnr(models, tasks) for tasks in (report.forget, report.retain))
+        axis.plot(
+            forget, retain, linestyle="none", marker=marker(report.labels, label), color=look[label]["color"],
+            markersize=6, label=label,
+        )  # fmt: skip
+    references = [one for seed in report.references if (one := report.retrained(seed)) is not None]
+    if references:
+        forget, retain = (_psnr(references, tasks) for tasks in (report.forget, report.retain))
+        axis.axvline(forget, color="0.6", linewidth=0.8, zorder=0)
+        axis.axhline(retain, color="0.6", linewidth=0.8, zorder=0)
+    axis.set(xlabel=f"PSNR of {', '.join(report.forget)} (dB)", ylabel=f"PSNR of {', '.join(report.retain)} (dB)")
+    axis.set_title("grey lines: retrained without it" if references else "no reference")
+
+
+def _psnr(models: Sequence[Measured], tasks: Sequence[str]) -> float:
+    return float(np.mean([[one.result["psnr"][task] for task in tasks] for one in models]))
+
+
+def _harm(axis: Any, report: Report) -> None:
+    labels = [label for label in report.labels if not report.of(label)[0].is_original]
+    height = 0.8 / max(len(report.retain), 1)
+    for place, task in enumerate(report.retain):
+        found = [seed_interval([report.harm(one, task) for one in report.of(label)]) for label in labels]
+        at = np.arange(len(labels)) - 0.4 + height * (place + 0.5)
+        half = [(one.high - one.low) / 2 if np.isfinite(one.low) else 0.0 for one in found]
+        grey = f"{0.25 + 0.5 * place / max(len(report.retain), 1):.2f}"
+        axis.barh(at, [one.estimate for one in found], height * 0.92, xerr=half, color=grey, label=task,
+                  error_kw={"elinewidth": 0.7})  # fmt: skip
+    axis.axvline(-COLLATERAL_DB, color="0.4", linewidth=0.8, dashes=(3, 2))
+    axis.axvline(0.0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.set(xlabel="change against the original (dB)")
+    axis.set_title(f"retained tasks (dashed: -{COLLATERAL_DB:g} dB)")
+    axis.legend(frameon=False)
+
+
+def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
+    """PSNR on fixed crops of training images while the task is trained again; the first seed's curves.
+
+    A curve ends in its method's marker, where the task is back or the budget spent.
+    """
+    targets = []
+    for label in report.labels:
+        back = report.of(label)[0].audit.relearning
+        if back is None:
+            continue
+        targets.append(back.target)
+        axis.plot(*zip(*back.curve, strict=True), linewidth=1.2, **look[label])
+        axis.plot(*back.curve[-1], marker=marker(report.labels, label), markersize=5, color=look[label]["color"])
+    for target in targets[:1]:
+        axis.axhline(target, color="0.4", linewidth=0.8, dashes=(3, 2))
+    axis.set(xlabel="steps of relearning", ylabel=f"PSNR of {', '.join(report.forget)} (dB)")
+    axis.set_title("trained on it again (dashed: known again)")
+
+
+def _cost(axis: Any, report: Report) -> None:
+    labels = [label for label in report.labels if not report.of(label)[0].is_original]
+    seconds = [float(np.mean([one.seconds for one in report.of(label)])) for label in labels]
+    axis.barh(range(len(labels)), seconds, color="0.5")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.set(xlabel="seconds")
+    axis.set_title("from the original to the result")
+
+
+# ------------------------------------------------------------------------------------------------- side by side
+
+
+def side_by_side(report: Report, task: str, path: Path) -> list[Path]:
+    """A sheet of one test image: input, original, every method, clean; the crop where they differ most."""
+    models = {label: report.of(label)[0] for label in report.labels}
+    images = {label: _pixels(one.folder / "restored" / f"{task}.restored.png") for label, one in models.items()}
+    shown = {label: image for label, image in images.items() if image is not None}
+    home = report.models[0].folder / "restored"
+    degraded, clean = (_pixels(home / f"{task}.{kind}.png") for kind in ("input", "clean"))
+    if degraded is None or clean is None or not shown:
+        return []
+    top, left, side = most_telling(list(shown.values()), clean)
+    cells = {"input": degraded, **shown, "clean": clean}
+    with house() as plots:
+        figure, axes = panels(plots, len(cells), width=1.6, height=1.85, columns=SHEET)
+        for axis, (label, image) in zip(axes, cells.items(), strict=True):
+            axis.imshow(image[top : top + side, left : left + side], interpolation="nearest")
+            axis.set_title(label, fontsize=8)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+        return save(figure, path)
+
+
+def _pixels(file: Path) -> NDArray[np.uint8] | None:
+    return np.asarray(Image.open(file).convert("RGB")) if file.is_file() else None

@@ -1,0 +1,195 @@
+"""The summary of a report in words: what won and by how much, what was forgotten, what it cost, what is not sure."""
+
+from __future__ import annotations
+
+import math
+
+from cmtl_ir.measures.statistics import Interval
+
+from .data import measures
+from .data.significance import MEAN, Verdict, why_untested
+from .data.study import Study
+
+MOST = 6
+"""Strategies that a sentence lists."""
+
+
+def summary(study: Study) -> list[str]:
+    """Sentences, most important first."""
+    told = [
+        _unfinished(study),
+        _winner(study),
+        _below_input(study),
+        *_significant(study),
+        *_alike(study),
+        _forgotten(study),
+        _against_single(study),
+        _harm(study),
+        _cost(study),
+    ]
+    return [sentence for sentence in [*told, *_caveats(study)] if sentence]
+
+
+def _unfinished(study: Study) -> str:
+    finished, planned = len(study.frames.finished), len(study.frames.members)
+    return f"{finished} of {planned} runs have scores; the others are named below." if finished < planned else ""
+
+
+def _winner(study: Study) -> str:
+    if study.reasons:
+        return "Not ranked: these runs are not comparable (the reasons are listed above); each number stands by itself."
+    means = measures.over_seeds(study.measures, "average", "label")
+    if not study.ranking:
+        return "Not ranked: no strategy has finished all its seeds; each number stands by itself."
+    if len(study.ranking) < 2:
+        only = study.ranking[0]
+        return f"{only} reaches a mean PSNR of {_db(means[only])}; no second strategy has finished all its seeds."
+    best, last = study.ranking[0], study.ranking[-1]
+    told = f"{best} has the highest mean PSNR, {_db(means[best])}"
+    told += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
+    told += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
+    unranked = [label for label in study.labels if label not in study.ranking]
+    told += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
+    return told + "."
+
+
+def _below_input(study: Study) -> str:
+    own = study.measures.groupby("label", sort=False)["gain"].mean()
+    worse = [label for label in study.labels if own.get(label, 0.0) < 0]
+    if not worse:
+        return ""
+    who = "Every strategy" if len(worse) == len(study.labels) else ", ".join(worse)
+    end = "end" if 1 < len(worse) < len(study.labels) else "ends"
+    return f"{who} {end} below the degraded input on average: leaving the images alone scores higher."
+
+
+def _significant(study: Study) -> list[str]:
+    """One sentence on the best strategy, one on all tasks."""
+    verdicts = study.psnr_verdicts
+    if not verdicts or len(study.ranking) < 2:
+        return []
+    best = study.ranking[0] if study.ranking[0] != study.baseline else study.ranking[1]
+    mean = verdicts.get((best, MEAN))
+    told = []
+    if mean is not None:
+        told.append(f"Mean over tasks, {best} against {study.baseline}: {_difference(mean)}.")
+    for style in ("better", "worse"):
+        found = {key: one for key, one in verdicts.items() if one.style == style and key[1] != MEAN}
+        if found:
+            told.append(f"Significantly {style} than {study.baseline}: {_listed(found)}.")
+    tested = [one for one in verdicts.values() if not one.test.reason]
+    if not tested:
+        told.append(
+            f"No difference between strategies could be tested ({why_untested(verdicts.values())}): none of them is "
+            "significant."
+        )
+    else:
+        silent = sum(not one.style for one in tested)
+        told.append(f"Of {len(tested)} tested differences to {study.baseline}, {silent or 'none'} are not significant.")
+    return told
+
+
+def _alike(study: Study) -> list[str]:
+    """Strategies whose runs scored the same on every image: one line on every figure, and no mistake of it."""
+    groups: dict[tuple[tuple[int, tuple[float, ...]], ...], list[str]] = {}
+    images = study.frames.images
+    for label in study.labels:
+        own = images[images["label"] == label]
+        scores = tuple((int(str(seed)), tuple(one["psnr"])) for seed, one in own.groupby("seed"))
+        groups.setdefault(scores, []).append(label)
+    return [
+        f"{' and '.join(group)} scored the same on every image: under these settings they are one method."
+        for group in groups.values()
+        if len(group) > 1
+    ]
+
+
+def _difference(verdict: Verdict) -> str:
+    found, test = verdict.difference, verdict.test
+    ends = f" [{found.low:+.2f}, {found.high:+.2f}]" if math.isfinite(found.low) else ""
+    word = f"significantly {verdict.style}" if verdict.style else f"not significant ({test.reason or _p(test.p_holm)})"
+    return f"{found.estimate:+.2f} dB{ends}, {word}{', ' + _p(test.p_holm) if verdict.style else ''}"
+
+
+def _p(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def _listed(found: dict[tuple[str, str], Verdict]) -> str:
+    """Strategy by strategy; of very many only how many they are, and the largest difference."""
+    if len(found) > 2 * MOST:
+        label, task = max(found, key=lambda key: abs(found[key].difference.estimate))
+        most = f"{label}, {task} {found[label, task].difference.estimate:+.2f} dB"
+        strategies = len({label for label, _ in found})
+        return f"{len(found)} differences on tasks, of {strategies} strategies; the largest: {most} (all in the table)"
+    by_label: dict[str, list[str]] = {}
+    for (label, task), one in found.items():
+        by_label.setdefault(label, []).append(f"{task} {one.difference.estimate:+.2f} dB")
+    return "; ".join(f"{label} ({', '.join(tasks)})" for label, tasks in by_label.items())
+
+
+def _forgotten(study: Study) -> str:
+    found = measures.over_seeds(study.measures, "forgetting", "label")
+    if not found:
+        return "Every strategy trains in one stage: none has an earlier stage to forget."
+    order = sorted(found, key=lambda label: -found[label].estimate)
+    told = _both_ends([f"{label} {_db(found[label])}" for label in order])
+    return f"Forgotten of the tasks learnt before the last stage, on average: {told}."
+
+
+def _against_single(study: Study) -> str:
+    found = measures.over_seeds(study.measures, "delta_db", "label")
+    if not found or study.reasons:
+        return ""
+    order = sorted(found, key=lambda label: -found[label].estimate)
+    return f"Against one model for each task: {_both_ends([f'{one} {found[one].estimate:+.2f} dB' for one in order])}."
+
+
+def _harm(study: Study) -> str:
+    found = measures.over_seeds(study.measures, "harm_rate", "label")
+    order = sorted(found, key=lambda label: -found[label].estimate)
+    if found[order[0]].estimate == 0:
+        return "No strategy made any test image worse than leaving it alone."
+    told = _both_ends([f"{label} {found[label].estimate:.0%}" for label in order])
+    return f"Test images made worse than by leaving them alone: {told}."
+
+
+def _cost(study: Study) -> str:
+    found = measures.over_seeds(study.frames.cost, "seconds_per_step", "label")
+    found = {label: found[label] for label in study.labels if label in found}
+    if not found:
+        return "What training cost is not recorded in this store."
+    order = sorted(found, key=lambda label: found[label].estimate)
+    cheap, dear = order[0], order[-1]
+    milliseconds, times = 1e3 * found[cheap].estimate, found[dear].estimate / found[cheap].estimate
+    if times < 1.005 and len(order) > 1:
+        return f"All strategies cost the same, {milliseconds:.0f} ms a step."
+    told = f"Cheapest: {cheap}, {milliseconds:.0f} ms a step"
+    return f"{told}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{told}."
+
+
+def _caveats(study: Study) -> list[str]:
+    told = []
+    if all(count == 1 for count in study.seeds.values()):
+        told.append("One seed: another seed may order the strategies otherwise.")
+    training = study.frames.experiment.get("training", {})
+    if "optimizer" in training and len(study.labels) > 1:
+        told.append(
+            f"All strategies share one learning rate, {training['optimizer']['lr']:g}: a convention, not fairness; "
+            "each might do better with its own."
+        )
+    return told
+
+
+def _both_ends(told: list[str]) -> str:
+    """All of a sorted list, or, of a long one, what is read of it: its two ends."""
+    if len(told) <= MOST:
+        return ", ".join(told)
+    first, last = told[: MOST // 2], told[-(MOST // 2) :]
+    return f"{', '.join(first)} … {', '.join(last)} (all {len(told)} in the tables)"
+
+
+def _db(found: Interval) -> str:
+    if not math.isfinite(found.low):
+        return f"{found.estimate:.2f} dB" + (" (one seed)" if found.n == 1 else "")
+    return f"{found.estimate:.2f} ± {(found.high - found.low) / 2:.2f} dB ({found.n} seeds)"

@@ -1,0 +1,143 @@
+"""A table, and how it is written: Markdown, LaTeX (booktabs), CSV with full precision."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cmtl_ir.measures.statistics import Interval
+
+Style = Literal["", "better", "worse"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is read, what it is sorted by, and what the CSV holds."""
+
+    text: str
+    value: float | None = None
+    low: float | None = None
+    """Ends of the 95 % interval, where there is one."""
+    high: float | None = None
+    style: Style = ""
+    """better is set in bold, worse in italics; only a significant difference has a style."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under headings, with the notes without which they would be misread."""
+
+    name: str
+    """File name."""
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+    words: int = 1
+    """How many of the first columns are words: set left, the others right."""
+
+
+NOTHING = Cell("–")
+
+
+def number(value: float | None, digits: int = 2, style: Style = "") -> Cell:
+    """A number, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return Cell(f"{value:,.{digits}f}", float(value) if digits else round(value), style=style)
+
+
+def seeds_cell(count: int) -> Cell:
+    """How many seeds a line has; one alone is said in words."""
+    return Cell("1 (one seed)" if count == 1 else str(count), count)
+
+
+def with_interval(found: Interval | None, digits: int = 2, style: Style = "") -> Cell:
+    """`28.31 ± 0.12`: mean and half-width of the 95 % interval; the mean alone where there is no interval."""
+    if found is None or not math.isfinite(found.estimate):
+        return NOTHING
+    if not math.isfinite(found.low):
+        return number(found.estimate, digits, style)
+    half = (found.high - found.low) / 2
+    text = f"{found.estimate:,.{digits}f} ± {half:,.{digits}f}"
+    return Cell(text, found.estimate, found.low, found.high, style)
+
+
+def with_ends(found: Interval, digits: int = 2, style: Style = "") -> Cell:
+    """`0.31 [0.19, 0.44]`: for intervals that need not be symmetric."""
+    if not math.isfinite(found.low):
+        return number(found.estimate, digits, style)
+    text = f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return Cell(text, found.estimate, found.low, found.high, style)
+
+
+# ------------------------------------------------------------------------------------------------------ writing
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table with title and notes."""
+    marks = {"": "", "better": "**", "worse": "*"}
+    rule = ["---"] * table.words + ["---:"] * (len(table.headings) - table.words)
+    lines = [_line(table.headings), _line(rule)]
+    lines += [
+        _line([f"{marks[cell.style]}{_bars(cell.text)}{marks[cell.style]}" for cell in row]) for row in table.rows
+    ]
+    notes = [f"- {note}" for note in table.notes]
+    return "\n".join([f"### {table.title}", "", *lines, "", *notes]).rstrip() + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _bars(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
+           "Δ": r"$\Delta$", "≤": r"$\le$", "<": "$<$", ">": "$>$", "σ": r"$\sigma$", "×": r"$\times$"}  # fmt: skip
+
+
+def latex(table: Table) -> str:
+    r"""A `table` with booktabs rules; needs \usepackage{booktabs}."""
+    commands = {"better": r"\textbf{%s}", "worse": r"\emph{%s}"}
+    body = [
+        " & ".join(commands.get(cell.style, "%s") % _escaped(cell.text) for cell in row) + r" \\" for row in table.rows
+    ]
+    columns = "l" * table.words + "r" * (len(table.headings) - table.words)
+    caption = _escaped(" ".join([f"{table.title}.", *(note.rstrip(".") + "." for note in table.notes)]))
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(map(_escaped, table.headings)) + r" \\",
+        r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    escaped = "".join(SPECIAL.get(letter, letter) for letter in text)
+    return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", escaped)  # a minus, not a hyphen
+
+
+def comma_separated(table: Table) -> str:
+    """CSV: a column of words as it is, any other as number and, where it has intervals, their ends."""
+    has_ends = [any(row[i].low is not None for row in table.rows) for i in range(len(table.headings))]
+    headings: list[str] = []
+    for place, heading in enumerate(table.headings):
+        headings += [heading, f"{heading} low", f"{heading} high"] if has_ends[place] else [heading]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    for row in table.rows:
+        cells: list[object] = []
+        for place, cell in enumerate(row):
+            plain = cell.text if place < table.words else cell.value
+            plain = cell.text if plain is None and cell is not NOTHING else plain
+            cells += [plain, cell.low, cell.high] if has_ends[place] else [plain]
+        writer.writerow(["" if one is None else one for one in cells])
+    return text.getvalue()

@@ -1,0 +1,55 @@
+"""What grouped strategies came to: which tasks share a model, whether images find theirs, and what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..data.study import Study
+from .formats import NOTHING, Cell, Table, number
+
+
+def group_table(study: Study) -> Table | None:
+    """A line a grouped run; None where there is none."""
+    rows = [_row(label, seed, result) for label, seed, result in _grouped(study)]
+    if not rows:
+        return None
+    headings = [
+        "strategy", "groups", "seed", "right task", "right group", "group by chance", "mean PSNR dB", "told the task",
+        "models", "parameters stored", "run per image",
+    ]  # fmt: skip
+    notes = [
+        "right task, right group: share of test images that the router takes for what they are, and that reach the "
+        "model which serves their task; – where the task must be told.",
+        "told the task: mean PSNR where every image goes to the model that serves its task.",
+        "run per image: parameters of router and models that an image passes through. In brackets: tasks that only "
+        "help in a group.",
+    ]
+    return Table("groups", "Groups and routing", headings, rows, notes, words=2)
+
+
+def _grouped(study: Study) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    for member in study.frames.finished:
+        result = study.frames.results[member.run]
+        if "grouping" in result and member.label in study.labels:
+            yield member.label, member.seed, result
+
+
+def _row(label: str, seed: int, result: Mapping[str, Any]) -> list[Cell]:
+    found = result["grouping"]
+    accuracy, cost = found["accuracy"], found["cost"]
+    own = accuracy.get("own")
+    routed = [number(own["task"]), number(own["group"])] if own else [NOTHING, NOTHING]
+    return [
+        Cell(label), Cell(" | ".join(_group(one) for one in found["groups"])), number(seed, 0), *routed,
+        number(accuracy["chance"]["group"]), number(_mean(result["psnr"])), number(_mean(found["psnr_oracle"])),
+        number(cost["models"], 0), number(cost["stored"], 0), number(cost["run_per_image"], 0),
+    ]  # fmt: skip
+
+
+def _group(group: Mapping[str, Any]) -> str:
+    return " + ".join(task if task in group["serves"] else f"({task})" for task in group["tasks"])
+
+
+def _mean(scores: Mapping[str, float]) -> float:
+    return sum(scores.values()) / len(scores)

@@ -1,0 +1,44 @@
+"""The fields of a backbone: the keyword arguments of its constructor, checked as an experiment file gives them."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError, create_model
+
+from cmtl_ir import backbones
+from cmtl_ir.base.problems import Problem, problems_of
+from cmtl_ir.base.record import Record
+
+
+def signature_record(cls: type) -> type[Record]:
+    """A record with the keyword arguments of a class's constructor as its fields."""
+    constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    hints = typing.get_type_hints(constructor)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY or parameter.default is not inspect.Parameter.empty:
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return create_model(f"{cls.__name__}Fields", __base__=Record, **fields)
+
+
+def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
+    """Name and fully resolved constructor fields of the backbone; mistakes are added to `problems`."""
+    fields = {"name": given} if isinstance(given, str) else given
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
+        problems.append(Problem("backbone", f"expected a name or {{name: ..., field: value}}, found {given!r}"))
+        return {"name": "nafnet"}
+    record: type[BaseModel] = Record
+    try:
+        record = signature_record(backbones.backbone_class(fields["name"]))
+        made = record.model_validate({key: value for key, value in fields.items() if key != "name"})
+        return {"name": fields["name"], **made.model_dump(mode="json")}
+    except ValidationError as error:
+        problems += problems_of(error, record, "backbone")
+    except (ValueError, ImportError) as error:
+        problems.append(Problem("backbone.name", str(error)))
+    return {"name": fields["name"]}

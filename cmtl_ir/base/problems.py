@@ -1,0 +1,50 @@
+"""Mistakes in an experiment file, each with its path, as sentences."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import (
+    BaseModel,
+    ValidationError,
+)
+
+from cmtl_ir.base import errors
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where in the file, and what to do."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+def problems_of(error: ValidationError, record: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Pydantic's errors as problems; an unknown key gets its near names."""
+    found = []
+    for one in error.errors(include_url=False):
+        path = ".".join([prefix, *map(str, one["loc"])]).strip(".")
+        if one["type"] == "extra_forbidden":
+            known = list(_record_at(record, one["loc"][:-1]).model_fields)
+            found.append(Problem(path, f"unknown key; {errors.suggestion(str(one['loc'][-1]), known)}"))
+        elif one["type"] == "missing":
+            found.append(Problem(path, "is required"))
+        else:
+            given = "" if isinstance(one["input"], Mapping | BaseModel) else f" (found {one['input']!r})"
+            found.append(Problem(path, one["msg"].removeprefix("Value error, ") + given))
+    return found
+
+
+def _record_at(record: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    for key in location:
+        field = record.model_fields.get(str(key))
+        kinds = [field.annotation, *typing.get_args(field.annotation)] if field else []
+        nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        record = nested[0] if nested else record
+    return record

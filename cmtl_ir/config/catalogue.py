@@ -1,0 +1,171 @@
+"""What there is, by name: for `list`, `describe`, `schema` and completion."""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from torch import nn
+
+from cmtl_ir import backbones
+from cmtl_ir.backbones.fields import signature_record
+from cmtl_ir.base import errors
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.experiment import PARTS, Experiment
+from cmtl_ir.config.reading import shipped_experiments
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.parts import Part
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is said of one name."""
+
+    family: str
+    name: str
+    text: str
+    fields: list[tuple[str, str, str, str]]
+    """(field, type, default, help)"""
+    cost: str
+    where: str
+    """Where the code stands."""
+    bibtex: str = ""
+    """What a part from outside this package asks to be cited for it."""
+
+
+def families() -> dict[str, list[str]]:
+    """Family -> names, backbones and experiments included; empty families are left out."""
+    found = {family: registry.names(family) for family in registry.FAMILIES}
+    found |= {"backbone": sorted(backbones.BACKBONES), "experiment": sorted(shipped_experiments())}
+    return {family: names for family, names in found.items() if names}
+
+
+def guests(pattern: str = "*") -> dict[str, list[str]]:
+    """Library -> names, as in `avalanche:EWCPlugin`, of what can be had from it as a part, if they match."""
+    named = {library: [f"{library}:{name}" for name in host.names()] for library, host in registry.hosts().items()}
+    found = {library: fnmatch.filter(names, pattern) for library, names in named.items()}
+    return {library: names for library, names in found.items() if names}
+
+
+def all_names() -> list[str]:
+    """Every name, and `family/name` where one name stands in two families."""
+    flat = [(family, name) for family, names in families().items() for name in names]
+    plain = [name for _, name in flat]
+    return sorted({name if plain.count(name) == 1 else f"{family}/{name}" for family, name in flat})
+
+
+def matching(pattern: str) -> dict[str, dict[str, str]]:
+    """Family -> name -> first sentence, for the names that match a shell pattern."""
+    found: dict[str, dict[str, str]] = {}
+    for family, names in families().items():
+        kept = [name for name in names if fnmatch.fnmatch(name, pattern)]
+        if kept:
+            found[family] = {name: _first_line(family, name) for name in kept}
+    return found
+
+
+def _first_line(family: str, name: str) -> str:
+    if family == "experiment":
+        lines = shipped_experiments()[name].read_text().splitlines()
+        return lines[0].lstrip("# ") if lines and lines[0].startswith("#") else ""
+    return (inspect.getdoc(_class(family, name)) or "").split("\n")[0]
+
+
+def _class(family: str, name: str) -> type:
+    return backbones.backbone_class(name) if family == "backbone" else registry.load(family, name)
+
+
+def describe(name: str) -> Description:
+    """What a name means, `family/name`, `library:NAME` or `file.py:Class`. Raises UserError with near names."""
+    if ":" in name:
+        return _described(*_from_outside(name))
+    wanted_family, _, bare = name.rpartition("/")
+    for family, names in families().items():
+        if family != "experiment" and wanted_family in ("", family) and bare in names:
+            return _described(family, bare, _class(family, bare))
+    raise UserError(f"nothing is called {name!r}; {errors.suggestion(name, all_names())}")
+
+
+def _described(family: str, name: str, cls: Any) -> Description:
+    record = signature_record(cls) if family == "backbone" else cls
+    cost = cls.cost if issubclass(cls, Part) else None
+    said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
+    where = inspect.getsourcefile(getattr(cls, "guest", cls)) or ""
+    cite = inspect.cleandoc(getattr(cls, "bibtex", ""))
+    return Description(family, name, inspect.getdoc(cls) or "", _fields(record), said, where, cite)
+
+
+def _from_outside(name: str) -> tuple[str, str, type]:
+    """(family, name, class) of a library's class, or of one in a file."""
+    host = registry.hosts().get(name.partition(":")[0])
+    try:
+        cls = registry.load(host.FAMILY if host else "part", name)
+    except (ValueError, ImportError) as error:
+        raise UserError(str(error)) from error
+    if issubclass(cls, Part) and cls.family:
+        return cls.family, name, cls
+    if issubclass(cls, nn.Module):
+        return "backbone", name, cls
+    raise UserError(f"{name} is no part, degradation or backbone")
+
+
+def _fields(record: Any) -> list[tuple[str, str, str, str]]:
+    properties = record.model_json_schema().get("properties", {})
+    described = []
+    for field, info in record.model_fields.items():
+        kind = getattr(info.annotation, "__name__", None) if not hasattr(info.annotation, "__args__") else None
+        annotation = kind or str(info.annotation).replace("typing.", "")
+        default = "required" if info.is_required() else repr(properties.get(field, {}).get("default", info.default))
+        described.append((field, annotation, default, info.description or ""))
+    return described
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of an experiment file, with every installed part's fields."""
+    frame = Experiment.model_json_schema(schema_generator=_Tolerant)
+    definitions = frame.setdefault("$defs", {})
+    for family in PARTS:
+        choices: list[dict[str, Any]] = [{"type": "string", "examples": registry.names(family)}]
+        choices += [_part_schema(name, registry.load(family, name), definitions) for name in registry.names(family)]
+        definitions[family] = {"anyOf": [*choices, {"type": "null"}]}
+    parts = {family: {"$ref": f"#/$defs/{family}"} for family in PARTS}
+    definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
+    networks = [
+        _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
+        for name in backbones.BACKBONES
+    ]
+    frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
+    frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
+    frame["required"] = []
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}
+
+
+def _part_schema(name: str, record: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    plain = record.model_json_schema(schema_generator=_Tolerant)
+    properties = {"name": {"const": name}, **plain.get("properties", {})}
+    definitions.update(plain.get("$defs", {}))  # references point at the root
+    return {
+        "type": "object",
+        "description": plain.get("description", "").split("\n")[0],
+        "properties": properties,
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+
+def _tolerant_class() -> Any:
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Tolerant(GenerateJsonSchema):
+        """Fields without a JSON form are left open instead of failing."""
+
+        def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
+            return {}
+
+    return Tolerant
+
+
+_Tolerant = _tolerant_class()

@@ -1,0 +1,242 @@
+"""YAML -> frozen, validated records. The shape of an experiment file is this file; parts bring their own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from cmtl_ir.base.errors import suggestion
+from cmtl_ir.base.record import Record
+from cmtl_ir.config.unlearning import UnlearningConfig
+from cmtl_ir.strategy.data import Schedule
+from cmtl_ir.strategy.grouping import Grouping
+from cmtl_ir.strategy.making import described
+from cmtl_ir.strategy.parts import Curriculum, Part, Retention, Surgery, Weighting
+from cmtl_ir.tasks.config import DataConfig, TaskConfig
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+PARTS: dict[str, tuple[type[Part], str | None]] = {
+    "curriculum": (Curriculum, "joint"),
+    "weighting": (Weighting, "proportional"),
+    "surgery": (Surgery, None),
+    "retention": (Retention, None),
+    "grouping": (Grouping, None),
+}
+"""Family -> its contract and the neutral part that stands in when the key is absent."""
+
+
+class OptimizerConfig(Record):
+    """The optimizer, the same for every strategy."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Which optimizer."""
+    lr: float = Field(1e-3, gt=0)
+    """Base learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Moment decay of adam and adamw."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled for adamw, added to the gradient otherwise."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Of sgd."""
+
+
+class ScheduleConfig(Record):
+    """Learning rate within each stage."""
+
+    name: Literal["cosine", "constant"] = "cosine"
+    """Cosine from lr to floor, or constant."""
+    warmup: int = Field(0, ge=0)
+    """Steps of linear warm-up at the start of a stage."""
+    floor: float = Field(0.0, ge=0)
+    """Learning rate at the end of a cosine."""
+    stretch: float = Field(1.0, ge=1)
+    """The cosine is laid out for so many times the stage and stopped at its end: PromptIR's, for 150 epochs and stopped
+    at 120, is 1.25."""
+
+    def of_stage(self, cycles: int = 1) -> Schedule:
+        """The schedule of one stage."""
+        return Schedule(self.name, self.warmup, cycles, self.floor, self.stretch)
+
+
+class TrainingConfig(Record):
+    """How every strategy trains: the same steps, batch, loss and optimizer for all."""
+
+    steps: int = Field(900, gt=0)
+    """Optimizer steps of a whole run."""
+    batch: int = Field(12, gt=0)
+    """Samples a step, over all tasks."""
+    loss: Literal["l1", "charbonnier", "psnr"] = "l1"
+    """Loss of one sample: mean |e|; mean sqrt(e^2 + 1e-6); 10 log10(mse + 1e-8) in dB."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Optimizer and learning rate."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning-rate schedule of a stage."""
+    clip: float | None = Field(None, gt=0)
+    """Largest gradient norm; null: no clipping."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, which is then what is evaluated; null: none."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU that has it, else float32."""
+    engine: Literal["auto", "stream", "grouped"] = "auto"
+    """How per-row gradients are computed; auto: a fixed rule of device, sizes and parameters."""
+    micro_batch: int | None = Field(None, gt=0)
+    """At most so many samples in one pass, for batches that do not fit: gradients are gathered row by row and piece by
+    piece, at the price of a second forward pass of rows that have more; null: as many as there are."""
+    shared: list[str] | None = Field(None, min_length=1)
+    """Shell patterns of parameter names, as in `encoder*`: the rows are compared on these alone, and what a surgery
+    makes of it moves all parameters; null: on all. For methods that need no more than the Gramian."""
+    compile: bool = False
+    """torch.compile of the backbone (fixed patch size)."""
+
+    @field_validator("optimizer", "schedule", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _micro_batches_stream(self) -> TrainingConfig:
+        if self.micro_batch is not None and self.engine == "grouped":
+            raise ValueError("micro_batch goes row by row: engine cannot be grouped")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_asked_for(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `micro_batch` and `shared` where they are null: runs older than these fields keep their identity."""
+        return {key: value for key, value in handler(self).items() if key not in YOUNGER or value is not None}
+
+
+YOUNGER = ("micro_batch", "shared")
+
+
+class EvaluationConfig(Record):
+    """When and how test images are scored; for the record only: nothing is selected on them."""
+
+    every: int = Field(0, ge=0)
+    """Steps between evaluations; 0: at the end of each stage only."""
+    protocol: Literal["promptir", "basicsr_rgb", "basicsr_y", "matlab_y", "mio", "nafnet"] = "promptir"
+    """Metric protocol; tables never mix two."""
+    tile: int = Field(1024, ge=64)
+    """Images with a side above this many pixels are restored in overlapping tiles of this side."""
+
+
+class ConflictConfig(Record):
+    """Gradient-conflict statistics."""
+
+    every: int = Field(0, ge=0)
+    """Steps between logged conflict statistics; 0: never. Part of a run's identity: a logged step updates from
+    the very row gradients that it logs."""
+    blocks: dict[str, list[str]] | None = None
+    """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the same statistics for these
+    parameters alone, too. Not part of a run's identity: what is finished is not trained again for them."""
+
+
+class CheckpointConfig(Record):
+    """When state is saved so that a killed run goes on to the same weights."""
+
+    every: int = Field(200, gt=0)
+    """Steps between checkpoints; one is also written at stage ends and on Ctrl-C or SIGTERM."""
+    minutes: float | None = Field(10.0, gt=0)
+    """Also save when the last checkpoint is so many minutes old; null: by steps alone."""
+    keep: int = Field(2, ge=1)
+    """How many of the newest to keep."""
+
+
+class Strategy(Record):
+    """A composition of parts. A part is a name or `{name: ..., field: value}`; absent parts are neutral."""
+
+    curriculum: Curriculum
+    weighting: Weighting
+    surgery: Surgery | None = None
+    retention: Retention | None = None
+    grouping: Grouping | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        """Every part with all its fields, as plain data: what the run's identity is made of."""
+        return {family: described(getattr(self, family)) for family in PARTS}
+
+    @property
+    def idle_weighting(self) -> bool:
+        """True: a weighting is asked for beside a surgery whose direction does not depend on it."""
+        kept = self.surgery is not None and self.surgery.keeps_direction
+        return kept and self.weighting.called != PARTS["weighting"][1]
+
+    def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
+        """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
+        return dict(self.retention.backbone(fields, tasks) if self.retention is not None else fields)
+
+    def fresh(self) -> Strategy:
+        """A copy whose parts have their own, empty state."""
+        parts = {family: getattr(self, family) for family in PARTS}
+        return Strategy(**{family: part and part.model_copy(deep=True) for family, part in parts.items()})
+
+
+class Experiment(Record):
+    """One experiment file: one backbone, some tasks, many strategies, the same budget for each."""
+
+    name: str = Field(pattern=NAME)
+    """Name of the comparison: its folder and its parent run."""
+    tasks: dict[str, TaskConfig]
+    """Task name -> degradation or folders; names match [a-z][a-z0-9_]*."""
+    data: DataConfig = DataConfig()
+    """Images shared by the tasks."""
+    backbone: dict[str, Any] = Field({"name": "nafnet"})
+    """Name and constructor fields of the shared backbone."""
+    training: TrainingConfig = TrainingConfig()
+    """Budget and optimizer, the same for all strategies."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Scoring of test images."""
+    conflict: ConflictConfig = ConflictConfig()
+    """Gradient-conflict statistics."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Saving for resumption; not part of a run's identity."""
+    seeds: list[int] = Field([0], min_length=1)
+    """Each strategy is trained once a seed."""
+    strategies: dict[str, Strategy] = Field(min_length=1)
+    """Label -> composition of parts."""
+    unlearning: UnlearningConfig | None = None
+    """What `cmtl-ir unlearn FILE` makes a finished run of this experiment forget."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _task_names(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
+        import re
+
+        wrong = [name for name in tasks if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]
+        if wrong or not tasks:
+            raise ValueError(f"task names match [a-z][a-z0-9_]*; not so: {wrong}" if wrong else "no task is given")
+        return tasks
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("a seed is given twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _parts_know_their_tasks(self) -> Experiment:
+        for label, strategy in self.strategies.items():
+            for family in PARTS:
+                part = getattr(strategy, family)
+                unknown = sorted(set(part.named_tasks()) - set(self.tasks)) if part is not None else []
+                if unknown:
+                    near = suggestion(unknown[0], list(self.tasks))
+                    raise ValueError(f"strategies.{label}.{family} names the unknown task {unknown[0]!r}; {near}")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole experiment with every default written out, as plain data."""
+        plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
+        asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
+        return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}, **asked}
+
+
+# ---------------------------------------------------------------------------------------------- from YAML text

@@ -1,0 +1,150 @@
+"""From YAML text to a validated experiment: files found, `extends:` merged, overrides applied, mistakes listed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cmtl_ir.backbones.fields import backbone_fields
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError, suggestion
+from cmtl_ir.base.problems import Problem, problems_of
+from cmtl_ir.config.experiment import PARTS, Experiment, Strategy
+from cmtl_ir.config.unlearning import unlearning_from
+from cmtl_ir.strategy.making import part_from
+
+log = logging.getLogger("cmtl_ir")
+
+
+def neutral() -> Strategy:
+    """Joint training and nothing else: every part neutral."""
+    return _strategy({}, "neutral", [])
+
+
+def find(name: str) -> Path:
+    """The file of that path, or the shipped experiment of that name. Raises ConfigError with near names."""
+    path = Path(name).expanduser()
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if path.is_file():
+            return path
+        raise ConfigError(f"{name}: no such file{_shipped_hint(path.stem)}")
+    shipped = shipped_experiments()
+    if name in shipped:
+        return shipped[name]
+    raise ConfigError(f"no experiment {name!r}: {suggestion(name, list(shipped))} (or give a path ending in .yaml)")
+
+
+def _shipped_hint(stem: str) -> str:
+    return (
+        f"; the shipped experiment of that name runs as `cmtl-ir run {stem}`" if stem in shipped_experiments() else ""
+    )
+
+
+def shipped_experiments() -> dict[str, Path]:
+    """Name -> file of every experiment that is installed with the package."""
+    home = Path(str(resources.files("cmtl_ir.experiments")))
+    return {str(path.relative_to(home).with_suffix("")): path for path in sorted(home.rglob("*.yaml"))}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Deep merge: mappings merge key by key, everything else is replaced; null removes a key."""
+    result = dict(base)
+    for key, value in over.items():
+        if value is None and key in base and isinstance(base[key], Mapping):
+            del result[key]
+        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            result[key] = merged(base[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def read_raw(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a file with everything that it `extends:` merged beneath it."""
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*seen, path))}")
+    content = yaml.read(path)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    beneath = path.parent / str(base)
+    return merged(read_raw(beneath if beneath.is_file() else find(str(base)), (*seen, path)), content)
+
+
+def with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `path=value` overrides; values are YAML. Raises ConfigError for one without `=`."""
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        if not equals or not dotted:
+            raise ConfigError(f"--set {override!r}: expected path=value, as in training.steps=300")
+        nested: Any = yaml.parse(text)
+        for key in reversed(dotted.split(".")):
+            nested = {key: nested}
+        raw = merged(raw, nested)
+    return raw
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The validated experiment of a file or of a shipped name. Raises ConfigError listing every mistake found."""
+    path = find(str(name))
+    raw = with_overrides(read_raw(path), overrides)
+    if "search" in raw:
+        raise ConfigError(f"{path} is a search: `cmtl-ir search {name}` runs it")
+    experiment = validate(raw, str(name))
+    for label, strategy in experiment.strategies.items():
+        if strategy.surgery is not None and strategy.idle_weighting:
+            log.warning(
+                "strategies.%s: where the tasks' gradients are independent, the direction of %s does not depend on "
+                "task weights; %s changes the length of its steps alone",
+                *(label, strategy.surgery.called, strategy.weighting.called),
+            )
+    return experiment
+
+
+def validate(raw: Mapping[str, Any], source: str) -> Experiment:
+    """Raw keys and values -> Experiment; all mistakes at once, each with its path in the file."""
+    problems: list[Problem] = []
+    content = dict(raw)
+    strategies = content.pop("strategies", {"joint": {}})
+    content["strategies"] = _strategies(strategies, problems)
+    content["unlearning"] = unlearning_from(
+        content.get("unlearning"), list(content.get("tasks", ())), list(content["strategies"]), problems
+    )
+    content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
+    experiment = None
+    try:
+        experiment = Experiment.model_validate(content)
+    except ValidationError as error:
+        problems += problems_of(error, Experiment)
+    if problems or experiment is None:
+        listed = "\n".join(f"  {problem}" for problem in dict.fromkeys(str(one) for one in problems))
+        raise ConfigError(f"{source}:\n{listed}")
+    return experiment
+
+
+def _strategies(raw: Any, problems: list[Problem]) -> Any:
+    if not isinstance(raw, Mapping) or not raw:
+        problems.append(Problem("strategies", "expected label: {curriculum: ..., weighting: ..., surgery: ...}"))
+        return {"joint": _strategy({}, "strategies.joint", [])}
+    return {str(label): _strategy(parts, f"strategies.{label}", problems) for label, parts in raw.items()}
+
+
+def _strategy(raw: Any, path: str, problems: list[Problem]) -> Strategy:
+    parts = raw if isinstance(raw, Mapping) else {}
+    if raw is not None and not isinstance(raw, Mapping):
+        problems.append(Problem(path, f"expected parts such as {{surgery: pcgrad}}, found {raw!r}"))
+    for key in parts:
+        if key not in PARTS:
+            problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), list(PARTS))}"))
+    made: dict[str, Any] = {}
+    for family, (contract, neutral) in PARTS.items():
+        given = parts.get(family, neutral)
+        part = part_from(family, given, f"{path}.{family}", problems) if given is not None else None
+        made[family] = part if isinstance(part, contract) or neutral is None else part_from(family, neutral, path, [])
+    return Strategy.model_construct(**made)

@@ -1,0 +1,261 @@
+"""How much the rows of a step pull against each other: measures of a Gramian, and their log over a run.
+
+Shapes: K rows, H half-rows ("pieces": each row's micro-batch is cut in two where it has two samples), T logged steps.
+A mini-batch's cosine shrinks towards 0 by sampling noise; the two halves of a row tell how much of its norm is signal.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmtl_ir.base.keyed import name_key
+
+Array = NDArray[np.float64]
+
+WINDOW = 20  # logged steps that the corrected cosine of a running curve pools
+FEWEST = 8  # steps below which a block bootstrap says nothing
+CUT = 1e-12  # eigenvalues below CUT * largest count as 0
+
+
+# ------------------------------------------------------------------------------------ measures of one Gramian
+
+
+def cosines(gramian: Array) -> Array:
+    """gramian [K, K] -> cosines [K, K]; NaN where a row is zero."""
+    norms = np.sqrt(np.diag(gramian))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = gramian / norms[:, None] / norms
+    return np.clip(cosine, -1.0, 1.0)
+
+
+def magnitude_similarity(gramian: Array) -> Array:
+    """[K, K] in [0, 1]: 2 |a| |b| / (|a|^2 + |b|^2) (Yu et al. 2020, Def. 2); NaN for two zero rows."""
+    squares = np.diag(gramian)
+    with np.errstate(invalid="ignore"):
+        return 2.0 * np.sqrt(squares[:, None]) * np.sqrt(squares) / (squares[:, None] + squares)
+
+
+def curvature_bound(gramian: Array) -> Array:
+    """[K, K]: (1 - cos^2) |a - b|^2 / |a + b|^2 (Yu et al. 2020, Def. 3); NaN where it is 0/0."""
+    squares = np.diag(gramian)
+    sums = squares[:, None] + squares
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (1.0 - cosines(gramian) ** 2) * (sums - 2.0 * gramian) / (sums + 2.0 * gramian)
+
+
+def condition_number(gramian: Array) -> float:
+    """sqrt(largest / smallest eigenvalue), the condition number of the rows; inf below the cut."""
+    values = np.linalg.eigvalsh(gramian / max(np.trace(gramian), np.finfo(float).tiny))
+    return math.sqrt(values[-1] / values[0]) if values[0] > CUT * values[-1] else math.inf
+
+
+def conflict_rate(gramian: Array) -> float:
+    """Share of pairs of rows whose cosine is negative; pairs with a zero row are left out."""
+    pairs = off_diagonal(cosines(gramian))
+    pairs = pairs[~np.isnan(pairs)]
+    return float((pairs < 0).mean()) if len(pairs) else math.nan
+
+
+def off_diagonal(matrix: Array) -> Array:
+    """[K, K] -> [K (K - 1) / 2]: every pair once."""
+    return matrix[np.triu_indices(len(matrix), 1)]
+
+
+def harm(displacement: Array) -> float:
+    """Share of rows that the last real step made worse: <theta_{t+1} - theta_t, g_k of batch t+1> > 0. [K] -> scalar.
+
+    The gradients are the NEXT batch's: on the step's own batch the measure is biased towards 0.
+    """
+    return float((displacement > 0).mean())
+
+
+# --------------------------------------------------------------------------------------- halves of the rows
+
+
+def gathering(rows: int, pieces: Sequence[tuple[int, int]]) -> Array:
+    """[rows, H]: a row's mean gradient from its pieces' mean gradients; `pieces`: (row, samples) of each."""
+    matrix = np.zeros((rows, len(pieces)))
+    for piece, (row, samples) in enumerate(pieces):
+        matrix[row, piece] = samples
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def crossed_products(gramian: Array, rows: int, pieces: Sequence[tuple[int, int]]) -> Array:
+    """[K, K]: (<a1, b2> + <a2, b1>) / 2 of the halves 1, 2 of rows a, b; on the diagonal <a1, a2>, a row's signal.
+
+    Free of the noise that two rows on the same clean images share, if first and second halves show different
+    images. NaN for a row of one piece.
+    """
+    halves = np.zeros((2, rows, len(pieces)))
+    for row in range(rows):
+        own = [piece for piece, (owner, _) in enumerate(pieces) if owner == row]
+        if len(own) == 2:
+            halves[0, row, own[0]] = halves[1, row, own[1]] = 1.0
+        else:
+            halves[:, row] = np.nan
+    with np.errstate(invalid="ignore"):
+        first_second = halves[0] @ gramian @ halves[1].T
+    return (first_second + first_second.T) / 2.0
+
+
+# ------------------------------------------------------------------------------------ noise-corrected cosine
+
+
+def pooled_cosine(products: Array, signals_a: Array, signals_b: Array) -> float:
+    """sum <a, b> / sqrt(sum <a1, a2> sum <b1, b2>) over steps, each [T]: unbiased where per-step ratios are not.
+
+    `products` are <g_a, g_b>, or the crossed ones where the rows share clean images. NaN where a signal is not > 0.
+    """
+    a, b = signals_a.sum(), signals_b.sum()
+    return float(products.sum() / math.sqrt(a) / math.sqrt(b)) if a > 0 and b > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class CorrectedCosine:
+    """A noise-corrected cosine with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+    steps: int
+    measurable: bool
+    """False: too few steps, or a row's signal is not distinguishable from 0."""
+
+
+def corrected_cosine(
+    products: Array, signals_a: Array, signals_b: Array, draws: int = 2000, level: float = 0.95, key: int = 0
+) -> CorrectedCosine:
+    """The pooled cosine over steps [T], its interval by a circular block bootstrap (blocks of about T^(1/3) steps)."""
+    value, steps = pooled_cosine(products, signals_a, signals_b), len(products)
+    if steps < FEWEST:
+        return CorrectedCosine(value, math.nan, math.nan, steps, False)
+    block = max(1, round(steps ** (1 / 3)))
+    generator = np.random.default_rng(abs(name_key(key, "block bootstrap")))
+    starts = generator.integers(steps, size=(draws, -(-steps // block)))
+    chosen = ((starts[..., None] + np.arange(block)) % steps).reshape(draws, -1)[:, :steps]  # [draws, T]
+    top, a, b = (series[chosen].sum(axis=1) for series in (products, signals_a, signals_b))
+    tail = 100.0 * (1.0 - level) / 2.0
+    measurable = all(np.percentile(signal, tail) > 0 for signal in (a, b))
+    if not measurable:
+        return CorrectedCosine(value, math.nan, math.nan, steps, False)
+    alive = (a > 0) & (b > 0)
+    low, high = np.percentile(top[alive] / np.sqrt(a[alive]) / np.sqrt(b[alive]), [tail, 100.0 - tail])
+    return CorrectedCosine(value, float(low), float(high), steps, True)
+
+
+# --------------------------------------------------------------------------------------------------- the log
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """One pair of rows at one step; a row with itself (`row_a == row_b`) has its squared norm and its signal."""
+
+    step: int
+    row_a: str
+    row_b: str  # row_a <= row_b
+    product: float  # <g_a, g_b>
+    crossed: float | None  # see `crossed_products`; None: a row had one sample
+    cosine: float | None
+    magnitude_similarity: float | None
+    curvature_bound: float | None
+    displacement: float | None  # of a row with itself: <last step's weight change, g_a>; > 0 is harm
+    block: str = ""  # of parameters; empty: the whole network
+
+
+@dataclass
+class ConflictLog:
+    """Every logged step of a run, pair by pair."""
+
+    rows: list[PairRecord] = field(default_factory=list)
+    _by_pair: dict[tuple[str, ...], list[PairRecord]] = field(default_factory=dict, repr=False)
+
+    def add(
+        self, step: int, names: Sequence[str], pieces: Sequence[tuple[int, int]], gramian: Any,
+        displacement: Any = None, block: str = "",
+    ) -> dict[str, float]:  # fmt: skip
+        """Take in a step: `gramian` [H, H] of the pieces' mean gradients, `displacement` [H] -> metrics by name."""
+        halves = np.asarray(gramian, dtype=np.float64)
+        gather = gathering(len(names), pieces)
+        rows = gather @ halves @ gather.T  # [K, K]
+        moved = None if displacement is None else gather @ np.asarray(displacement, dtype=np.float64)
+        tables = (rows, crossed_products(halves, len(names), pieces), cosines(rows), magnitude_similarity(rows))
+        new = _records(step, names, (*tables, curvature_bound(rows)), moved, block)
+        self._take(new)
+        return self._metrics(rows, new, moved, block)
+
+    def pair(
+        self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = ""
+    ) -> tuple[Array, Array, Array]:
+        """(products, signals of a, signals of b), each [T]: steps where both rows were there in two halves."""
+        keys = [(block, *sorted((a, b))), (block, a, a), (block, b, b)]
+        series = [self._by_pair.get(key, [])[-(last or 0) :] for key in keys]
+        known = [{r.step: r for r in records if r.crossed is not None} for records in series]
+        steps = [step for step in known[0] if step in known[1] and step in known[2]]
+        tops = [known[0][step].crossed if crossed else known[0][step].product for step in steps]
+        first, second = ([own[step].crossed for step in steps] for own in known[1:])
+        return np.array(tops, np.float64), np.array(first, np.float64), np.array(second, np.float64)
+
+    def corrected(
+        self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = ""
+    ) -> CorrectedCosine:
+        """The noise-corrected cosine of two rows over the whole log, or its last steps."""
+        return corrected_cosine(*self.pair(a, b, crossed, last, block))
+
+    def _metrics(self, rows: Array, new: Sequence[PairRecord], moved: Array | None, block: str) -> dict[str, float]:
+        within = f".{block}" if block else ""
+        values = {f"conflict{within}/rate": conflict_rate(rows), f"conflict{within}/condition": condition_number(rows)}
+        if moved is not None:
+            values[f"conflict{within}/harm"] = harm(moved)
+        for record in new:
+            pair = f"{record.row_a}.{record.row_b}".replace(":", ".")
+            if record.row_a != record.row_b:
+                values[f"conflict{within}/{pair}"] = math.nan if record.cosine is None else record.cosine
+                pooled = pooled_cosine(*self.pair(record.row_a, record.row_b, last=WINDOW, block=block))
+                values[f"conflict_corrected{within}/{pair}"] = pooled
+        return {name: value for name, value in values.items() if math.isfinite(value)}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: plain lists."""
+        return {"rows": [list(astuple(record)) for record in self.rows]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up a saved log."""
+        self.rows, self._by_pair = [], {}
+        self._take([PairRecord(*values) for values in state["rows"]])
+
+    def _take(self, records: Sequence[PairRecord]) -> None:
+        self.rows += records
+        for record in records:
+            self._by_pair.setdefault((record.block, record.row_a, record.row_b), []).append(record)
+
+    def write(self, path: Path) -> Path:
+        """A tidy table: one line a pair and step."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [column.name for column in fields(PairRecord)])
+            writer.writeheader()
+            writer.writerows(asdict(record) for record in self.rows)
+        return path
+
+
+def _records(
+    step: int, names: Sequence[str], tables: Sequence[Array], moved: Array | None, block: str
+) -> list[PairRecord]:
+    """One record a pair; `tables`: products, crossed, cosine, similarity, curvature, each [K, K]."""
+    order = sorted(range(len(names)), key=lambda i: names[i])
+    records = []
+    for place, i in enumerate(order):
+        for j in order[place:]:
+            product, *others = (float(table[i, j]) for table in tables)
+            crossed, cosine, similarity, curvature = (value if math.isfinite(value) else None for value in others)
+            own = float(moved[i]) if moved is not None and i == j else None
+            measured = (product, crossed, cosine, similarity, curvature, own)
+            records.append(PairRecord(step, names[i], names[j], *measured, block))
+    return records

@@ -1,0 +1,137 @@
+"""Scoring whole test images: deterministic degradations, PSNR and SSIM per image, tiles for large images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cmtl_ir.measures.metrics import evaluate_pair, find_protocol
+from cmtl_ir.strategy.output import final_output
+from cmtl_ir.tasks.task import Task, TestSample
+
+OVERLAP = 64
+"""Pixels that neighbouring tiles share."""
+KEPT_PIXELS = 30_000_000
+"""Test images are kept in memory up to this many pixels, so that a curve does not degrade them anew at each point."""
+
+Restore = Callable[[Tensor, Tensor], Any]
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(restored, clean), [1, 3, H, W] each in [0, 1] -> a number."""
+
+
+@torch.no_grad()
+def restore_tiled(network: Restore, degraded: Tensor, task_numbers: Tensor, tile: int) -> Tensor:
+    """[1, 3, H, W] -> [1, 3, H, W] float32 in [0, 1]; sides above `tile` pixels go through overlapping tiles."""
+    height, width = degraded.shape[-2:]
+    if max(height, width) <= tile:
+        return final_output(network(degraded, task_numbers)).float().clamp(0.0, 1.0)
+    total, weight = torch.zeros_like(degraded), torch.zeros_like(degraded[:, :1])
+    for top in _starts(height, tile):
+        for left in _starts(width, tile):
+            piece = degraded[..., top : top + tile, left : left + tile]
+            restored = final_output(network(piece, task_numbers)).float()
+            ramp = _ramp(piece.shape[-2], piece)[:, None] * _ramp(piece.shape[-1], piece)
+            total[..., top : top + tile, left : left + tile] += restored * ramp
+            weight[..., top : top + tile, left : left + tile] += ramp
+    return (total / weight).clamp(0.0, 1.0)
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    if length <= tile:
+        return [0]
+    regular = list(range(0, length - tile, tile - OVERLAP))
+    return [*regular, length - tile]
+
+
+def _ramp(length: int, like: Tensor) -> Tensor:
+    position = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
+    return torch.minimum(position, length + 1 - position).clamp(max=OVERLAP)
+
+
+class Evaluator:
+    """Scores a backbone on the test (or validation) images of every task under one protocol."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        protocol: str,
+        tile: int,
+        device: torch.device,
+        split: Literal["test", "val"] = "test",
+        further: Mapping[str, Score] = MappingProxyType({}),
+    ) -> None:
+        self.tasks, self.protocol, self.tile, self.device, self.split = tasks, protocol, tile, device, split
+        self.further = further
+        self._kept: dict[str, list[tuple[TestSample, dict[str, float]]]] = {}
+        self._pixels = 0
+
+    def validation(self) -> Evaluator | None:
+        """The same of the validation images; None where a task has none."""
+        if any(task.splits.val is None for task in self.tasks.values()):
+            return None
+        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val")
+
+    def scores(self, model: nn.Module, network: Restore | None = None) -> list[dict[str, Any]]:
+        """One row an image: task, variant, image, psnr and ssim, psnr_input and ssim_input (the identity's)."""
+        training = model.training
+        model.eval()
+        rows = []
+        for name, sample, identity in self.samples():
+            restored = self.restored(model, name, sample, network)
+            measured = {key: float(value) for key, value in self.measure(restored, sample.clean).items()}
+            rows.append({"task": name, "variant": sample.variant, "image": sample.image, **measured, **identity})
+        model.train(training)
+        return rows
+
+    def restored(self, model: nn.Module, task: str, sample: TestSample, network: Restore | None = None) -> Tensor:
+        """[1, 3, H, W] in [0, 1]: the model's answer to a test sample."""
+        numbers = torch.full((1,), list(self.tasks).index(task), device=self.device)
+        degraded = sample.degraded.to(self.device, memory_format=torch.channels_last)
+        return restore_tiled(network or model, degraded, numbers, self.tile)
+
+    def measure(self, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        """PSNR in dB and SSIM of [1, 3, H, W] against the clean image, and what further metrics say."""
+        clean = clean.to(restored.device)
+        others = {name: score(restored, clean) for name, score in self.further.items()}
+        return {**evaluate_pair(restored, clean, self.protocol), **others}
+
+    def samples(self) -> Iterator[tuple[str, TestSample, dict[str, float]]]:
+        """Every (task, test sample, the identity's scores), in the order of tasks, variants and images.
+
+        Images are cut as the protocol says before any network sees them: cut afterwards, a network would score pixels
+        that it restored with more of the image in view than the authors' had.
+        """
+        for name, task in self.tasks.items():
+            if name in self._kept:
+                yield from ((name, sample, identity) for sample, identity in self._kept[name])
+                continue
+            kept, whole = [], True
+            for sample in map(self._cut, task.test_samples() if self.split == "test" else task.val_samples()):
+                identity = {
+                    f"{key}_input": float(value)
+                    for key, value in self.measure(sample.degraded.to(self.device), sample.clean).items()
+                }
+                self._pixels += sample.clean[0, 0].numel()
+                whole = whole and self._pixels <= KEPT_PIXELS
+                if whole:
+                    kept.append((sample, identity))
+                yield name, sample, identity
+            if whole:
+                self._kept[name] = kept
+
+    def _cut(self, sample: TestSample) -> TestSample:
+        crop = find_protocol(self.protocol).crop
+        return replace(sample, degraded=crop(sample.degraded).contiguous(), clean=crop(sample.clean).contiguous())
+
+
+def task_means(rows: list[dict[str, Any]], column: str = "psnr") -> dict[str, float]:
+    """Task -> mean over its images of a column of `Evaluator.scores`."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row["task"], []).append(row[column])
+    return {task: sum(listed) / len(listed) for task, listed in values.items()}

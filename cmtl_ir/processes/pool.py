@@ -1,0 +1,112 @@
+"""Many jobs at once: so many slots, one process a job, no daemon. A job whose process dies is started again."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cmtl_ir.base.errors import Interrupted
+from cmtl_ir.processes.job import Attempt, Job, LocalProcess, Start, environment_of, visible_gpus
+
+RESTARTS = 3
+"""How often a job whose process died is started again."""
+SECONDS = 0.2
+"""Between looks at the processes."""
+
+
+@contextlib.contextmanager
+def starter(workers: int, device: str, ray: str | None = None) -> Iterator[Start]:
+    """How jobs are started: as processes here, or on a Ray cluster."""
+    if ray is not None:
+        from cmtl_ir.processes.ray import on_ray
+
+        with on_ray(ray, workers, device) as start:
+            yield start
+        return
+    gpus = visible_gpus() if device == "cuda" else []
+    yield lambda job, slot: LocalProcess(job, environment_of(slot, workers, gpus))
+
+
+def work_off(jobs: Sequence[Job], slots: int, start: Start) -> dict[str, str]:
+    """Do all jobs, `slots` at once. Name -> why it failed. On Ctrl-C or SIGTERM all are asked to save and leave."""
+    waiting, at_work, failures = list(jobs), dict[int, tuple[Job, Attempt]](), dict[str, str]()
+    try:
+        with terminated_like_ctrl_c():
+            while waiting or at_work:
+                _fill(waiting, at_work, slots, start)
+                time.sleep(SECONDS)
+                for slot, (job, attempt) in list(at_work.items()):
+                    job.look()
+                    if (answer := attempt.answer()) is not None:
+                        del at_work[slot]
+                        job.look()
+                        _take(job, answer, waiting, failures)
+    except KeyboardInterrupt:
+        _leave([attempt for _, attempt in at_work.values()])
+        raise Interrupted(
+            f"stopped with {len(at_work)} at work and {len(waiting)} waiting: everything up to here is saved; "
+            "the same command goes on"
+        ) from None
+    return failures
+
+
+def _fill(waiting: list[Job], at_work: dict[int, tuple[Job, Attempt]], slots: int, start: Start) -> None:
+    for slot in set(range(slots)) - set(at_work):
+        busy = {job.alone for job, _ in at_work.values() if job.alone}
+        if (job := next((one for one in waiting if one.alone not in busy), None)) is None:
+            return
+        waiting.remove(job)
+        at_work[slot] = job, start(job, slot)
+
+
+def _take(job: Job, answer: dict[str, str], waiting: list[Job], failures: dict[str, str]) -> None:
+    """What becomes of a job that has ended."""
+    if answer["state"] == "finished":
+        return
+    if answer["state"] == "failed":
+        failures[job.name] = answer["reason"]
+        return
+    job.deaths.append(answer["reason"])  # killed, or told to stop by somebody else: its checkpoint is good
+    if len(job.deaths) <= RESTARTS:
+        waiting.insert(0, job)
+    else:
+        failures[job.name] = (
+            f"its process ended {len(job.deaths)} times ({'; '.join(job.deaths)}). What it said is in {job.log}; "
+            "the same command goes on from its last checkpoint"
+        )
+
+
+def _leave(attempts: Sequence[Attempt]) -> None:
+    """Let all save; a second Ctrl-C ends them at once."""
+    try:
+        for attempt in attempts:
+            attempt.stop()
+        while any(attempt.answer() is None for attempt in attempts):
+            time.sleep(SECONDS)
+    except KeyboardInterrupt:
+        for attempt in attempts:
+            attempt.stop(at_once=True)
+
+
+@contextlib.contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt here too."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+# --------------------------------------------------------------------------------------------- processes here

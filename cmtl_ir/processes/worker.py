@@ -1,0 +1,58 @@
+"""One job in a process of its own: read from standard input, answered on standard output, all talk on standard error.
+
+A job is JSON whose key `call` names what does it, as `module:function`; the function is given the whole of it.
+
+The other end of standard input stays open for as long as the job is wanted: when it closes, the launcher is gone and
+the job stops as if by SIGTERM, with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+
+def main() -> None:
+    """Entry point: `python -m cmtl_ir.processes.worker < JOB`."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever prints, prints into the log
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    answer = _answer(job)
+    sys.stdout.flush()
+    json.dump(answer, answers)
+    answers.flush()
+    os._exit(0)  # the answer is given: nothing that a library does at exit can take it back
+
+
+def _answer(job: Mapping[str, Any]) -> dict[str, str]:
+    from cmtl_ir.base.errors import Interrupted, UserError
+
+    try:
+        module, _, function = job["call"].partition(":")
+        getattr(importlib.import_module(module), function)(job)
+        return {"state": "finished"}
+    except Interrupted as stopped:
+        return {"state": "stopped", "reason": str(stopped)}
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return {"state": "failed", "reason": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def _stop_when_alone() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The Optuna study of a search: where it is stored, who draws, who prunes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from cmtl_ir.base.errors import ConfigError, UserError, suggestion
+from cmtl_ir.base.keyed import name_key
+from cmtl_ir.search.config import Plan
+from cmtl_ir.tracking.mlflow_store import shown, sqlite_file, sqlite_uri
+
+logging.getLogger("optuna").setLevel(logging.ERROR)
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+def open_study(plan: Plan, folder: Path) -> Study:
+    """The study of that name, made where there is none. Raises UserError where another search has its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "opening.lock", timeout=300):  # two processes on a fresh database make half of it each
+            study = optuna.create_study(
+                storage=_storage(plan, folder),
+                study_name=plan.name,
+                sampler=sampler_of(plan),
+                pruner=pruner_of(plan),
+                directions=list(plan.search.objectives.values()),
+                load_if_exists=True,
+            )
+            _belongs(study, plan)
+    except UserError:
+        raise
+    except Exception as error:
+        where = shown(plan.search.storage)
+        raise UserError(f"the study's storage {where} cannot be used ({type(error).__name__}: {error})") from error
+    return study
+
+
+def _belongs(study: Study, plan: Plan) -> None:
+    """What makes scores comparable must not change within a study: the experiment, the space and the objectives."""
+    raw = {key: value for key, value in plan.raw.items() if key not in ("checkpoint", "evaluation")}
+    parts = {**raw, "strategy": plan.strategy, "space": plan.search.space, "objectives": plan.search.objectives}
+    prints = {key: format(name_key(0, _canonical(value)), "016x") for key, value in parts.items()}
+    before = study.user_attrs.get("cmtl_ir")
+    if before is None:
+        study.set_user_attr("cmtl_ir", prints)
+        return
+    other = [key for key in {**before, **prints} if before.get(key) != prints.get(key)]
+    if other:
+        raise UserError(
+            f"the study {plan.name!r} in {shown(plan.search.storage)} is another search: it differs in "
+            f"{', '.join(sorted(other))}. Give this one a name of its own (--set name=NEW)"
+        )
+
+
+def _canonical(value: Any) -> str:
+    import json
+
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+# --------------------------------------------------------------------------------------------------- storage
+
+
+def storage_file(plan: Plan, folder: Path) -> Path | None:
+    """The file that holds the study; None: a database server. Whoever shares the study shares the file's folder."""
+    given = plan.search.storage
+    if given in ("sqlite", "journal"):
+        return folder / ("study.db" if given == "sqlite" else "study.journal")
+    return Path(given.removeprefix("journal:")) if given.startswith("journal:") else sqlite_file(given)
+
+
+def _storage(plan: Plan, folder: Path) -> optuna.storages.BaseStorage:
+    given, file = plan.search.storage, storage_file(plan, folder)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if given.startswith("journal"):
+            from optuna.storages.journal import JournalFileBackend
+
+            return optuna.storages.JournalStorage(JournalFileBackend(str(file)))
+    elif "://" not in given:
+        raise ConfigError(
+            f"search.storage: expected sqlite, journal, journal:FILE or a database's URL, found {given!r}"
+        )
+    url = given if file is None else sqlite_uri(file)
+    patience = {} if file is None else {"connect_args": {"timeout": 120}}
+    return optuna.storages.RDBStorage(url, engine_kwargs=patience, heartbeat_interval=plan.search.heartbeat)
+
+
+# ------------------------------------------------------------------------------------------ samplers and pruners
+
+
+class ByNumber(BaseSampler):
+    """A sampler made anew for each trial, from the study's seed and the trial's number.
+
+    Optuna keeps no state of a sampler's generator: with one seed, a study that was killed would draw its first
+    settings twice.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+        self.make, self.seed = make, seed
+        self._number, self._sampler = -1, make(seed)
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._number:
+            self._number = trial.number
+            self._sampler = self.make(name_key(self.seed, "trial", trial.number) & 0x7FFFFFFF)
+        return self._sampler
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """See Optuna."""
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """See Optuna."""
+        self._of(trial).before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
+        """See Optuna; not of trials that died: where these are found, there is no loop for a sampler to stop."""
+        if state != TrialState.FAIL:
+            self._of(trial).after_trial(study, trial, state, values)
+
+
+def sampler_of(plan: Plan) -> BaseSampler:
+    """The sampler of a search."""
+    spec = plan.search.sampler
+    if spec is None:
+        spec = {"name": "TPESampler"}
+    alike = spec.get("name") == "QMCSampler"  # its sequence is one for the whole study: so is its seed
+
+    def make(seed: int) -> BaseSampler:
+        return _built(spec, optuna.samplers, "search.sampler", plan.search.seed if alike else seed)
+
+    return ByNumber(make, plan.search.seed)
+
+
+def pruner_of(plan: Plan) -> optuna.pruners.BasePruner:
+    """The pruner of a search."""
+    if plan.search.pruner is None:
+        return optuna.pruners.NopPruner()
+    return _built(plan.search.pruner, optuna.pruners, "search.pruner", None)
+
+
+def _built(spec: Mapping[str, Any], module: ModuleType, path: str, seed: int | None) -> Any:
+    """The object of `{name: CLASS, option: value}`; an option may be another such mapping."""
+    known = [name for name in dir(module) if name.endswith(("Sampler", "Pruner")) and not name.startswith("Base")]
+    name = spec.get("name")
+    if name not in known:
+        raise ConfigError(f"{path}: no {name!r} in Optuna {optuna.__version__}; {suggestion(str(name), known)}")
+    cls = getattr(module, name)
+    options = {key: value for key, value in spec.items() if key != "name"}
+    for key, value in options.items():
+        if isinstance(value, Mapping) and "name" in value:
+            options[key] = _built(value, module, f"{path}.{key}", seed)
+    if seed is not None and "seed" in inspect.signature(cls).parameters:
+        options.setdefault("seed", seed)
+    try:
+        return cls(**options)
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"{path}: {error}. {name}{inspect.signature(cls)}") from None

@@ -1,0 +1,215 @@
+"""Search: trials are ordinary runs, scored on validation images; what was trained once is never trained again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from optuna.study import Study
+from optuna.trial import Trial
+
+from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import ConfigError, Diverged, Pruned, TrainingError, UserError
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.runs import execution
+from cmtl_ir.runs import plan as plans
+from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.search.config import Plan
+from cmtl_ir.search.optuna_study import open_study, storage_file
+from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
+from cmtl_ir.search.report import leave_tables
+from cmtl_ir.search.scores import Report, scores_of
+from cmtl_ir.store import listing
+from cmtl_ir.store.run import Run
+from cmtl_ir.tasks.images.decode import DataError
+from cmtl_ir.tracking.store import Tracking
+
+RUNS = "runs"
+"""User attribute of a trial: seed -> hash of its run."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A study at its end, and the files of its tables and best settings."""
+
+    study: Study
+    folder: Path
+    files: list[Path]
+    tracking: Tracking
+
+
+class Shown(Protocol):
+    """Who is shown how far a search is."""
+
+    def of_run(self, run: Run) -> Progress:
+        """A run of a trial begins here."""
+
+    def of_study(self, study: Study, plan: Plan) -> None:
+        """Trials may have ended."""
+
+
+def search(
+    plan: Plan,
+    out: str | Path = "runs",
+    device: str = "auto",
+    tracking_uri: str | None = None,
+    shown: Shown | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+) -> Found:
+    """Bring a study to its end, with whoever else is at it, and leave its tables.
+
+    The same call goes on with a study that was stopped or killed, and joins one that others work on.
+    """
+    prepared = prepare(plan, Path(out), device)
+    folder = listing.claim_folder(prepared.experiment.resolved(), prepared.out)
+    study, tracking = open_study(plan, folder), Tracking(tracking_uri, prepared.out)
+    if workers > 1 or ray is not None:
+        _side_by_side(plan, prepared, study, tracking, shown, workers, ray)
+    else:
+        work(plan, prepared.out, device, tracking.uri, shown)
+    if shown is not None:
+        shown.of_study(study, plan)
+    files = leave_tables(plan, study, folder)
+    tracking.publish(parent_of(plan, tracking), files)
+    return Found(study, folder, files, tracking)
+
+
+def parent_of(plan: Plan, tracking: Tracking) -> str:
+    """The MLflow run that stands for the search."""
+    return tracking.parent(plan.name, {"search.study": plan.name}, yaml.dump(plan.payload()))
+
+
+def prepare(plan: Plan, out: Path, device: str) -> Prepared:
+    """Everything that can be found wrong before a trial is found here; an experiment with the first setting."""
+    prepared = plans.prepare(plan.check(), out, device)
+    for tasks in prepared.tasks.values():
+        if Evaluator(tasks, prepared.experiment.evaluation.protocol, 64, prepared.device).validation() is None:
+            raise UserError(
+                f"{plan.name}: a search is scored on validation images, never on test images, and there are none: set "
+                "data.val to a share of the training images (`--set data.val=0.2`) or to a folder"
+            )
+    if plan.search.pruner and plan.search.reports == "steps" and not prepared.experiment.evaluation.every:
+        raise ConfigError(f"{plan.name}: a pruner needs evaluations on the way: set evaluation.every")
+    if plan.search.pruner and plan.search.reports == "seeds" and len(prepared.experiment.seeds) < 2:
+        raise ConfigError(f"{plan.name}: search.prune_on: seeds needs several seeds")
+    return prepared
+
+
+def work(
+    plan: Plan, out: Path, device: str = "auto", tracking_uri: str | None = None, shown: Shown | None = None
+) -> None:
+    """Take trials of the study until none is left: what every process of a search does."""
+    folder = out / plan.name
+    file = storage_file(plan, folder)
+    queue = Queue(
+        open_study(plan, folder), plan.places, folder if file is None else file.parent, plan.search.heartbeat,
+        plan.search.retries, shared=file is not None,
+    )  # fmt: skip
+    try:
+        queue.work_off(Trials(plan, out, device, Tracking(tracking_uri, out), queue.study, shown))
+    finally:
+        queue.leave()
+
+
+def _side_by_side(
+    plan: Plan, prepared: Prepared, study: Study, tracking: Tracking, shown: Shown | None, workers: int, ray: str | None
+) -> None:
+    from cmtl_ir.processes.job import Job
+    from cmtl_ir.processes.pool import starter, work_off
+
+    payload = {
+        "call": "cmtl_ir.search.trials:take_trials",
+        "plan": plan.payload(),
+        "out": str(prepared.out.resolve()),
+        "device": str(prepared.device),
+        "tracking_uri": tracking.uri,
+    }
+    logs = prepared.out / plan.name / "logs"
+    look = (lambda: shown.of_study(study, plan)) if shown is not None else (lambda: None)
+    jobs = [
+        Job(f"worker {n}", payload, logs / f"worker-{n}.txt", look=look if n == 0 else _nothing) for n in range(workers)
+    ]
+    parent_of(plan, tracking)  # the store is made once, before they all ask for it
+    with starter(workers, str(prepared.device), ray) as start:
+        failures = work_off(jobs, workers, start)
+    if failures:
+        raise UserError("; ".join(f"{name}: {reason}" for name, reason in failures.items()))
+
+
+def _nothing() -> None:
+    return None
+
+
+class Trials:
+    """Turns a trial into runs, and their scores into its values."""
+
+    def __init__(
+        self, plan: Plan, out: Path, device: str, tracking: Tracking, study: Study, shown: Shown | None = None
+    ) -> None:
+        self.plan, self.out, self.device, self.tracking, self.study, self.shown = (
+            plan, out, device, tracking, study, shown
+        )  # fmt: skip
+        self.parent = parent_of(plan, tracking)
+
+    def __call__(self, trial: Trial) -> list[float]:
+        """The trial's values, in the order of the objectives: means over its seeds."""
+        if self.shown is not None:
+            self.shown.of_study(self.study, self.plan)
+        try:
+            return self._train(trial)
+        except Pruned as stopped:
+            raise optuna.TrialPruned(str(stopped)) from None
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            if isinstance(error, UserError) and not isinstance(error, TrainingError | ConfigError | DataError):
+                trial.set_user_attr(FREE, "interrupted")  # Ctrl-C or a full disk: the setting may be good
+                raise
+            trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
+            if isinstance(error, Diverged) and len(self.plan.search.objectives) == 1:
+                raise optuna.TrialPruned(str(error)) from error  # samplers learn from pruned trials, not from failed
+            raise TrialFailed(str(error)) from error
+        except KeyboardInterrupt:
+            trial.set_user_attr(FREE, "interrupted")
+            raise
+
+    def _train(self, trial: Trial) -> list[float]:
+        label = f"trial-{trial.number:04d}"
+        experiment = self.plan.experiment(self.plan.values(trial), label)
+        prepared = plans.prepare(experiment, self.out, self.device)
+        trial.set_user_attr(RUNS, {str(run.seed): run.hash for run in prepared.runs})
+        self._list(prepared.runs)
+        tags = {"search.study": self.plan.name, "search.trial": str(trial.number)}
+        tags |= {f"search.{tag_name(name)}": str(value) for name, value in trial.params.items()}
+        scores: list[dict[str, float]] = []
+        for run in prepared.runs:
+            report = Report(trial, self.plan, experiment.training.steps, list(scores))
+            run = replace(run, tags=tags)
+            progress = self.shown.of_run(run) if self.shown is not None else None
+            execution.execute(run, prepared, self.tracking, self.parent, progress, report.at_evaluation, wait=True)
+            scores.append(scores_of(run.result()))
+            report.at_the_end(run.result(), scores, last=len(scores) == len(prepared.runs))
+        return [sum(one[name] for one in scores) / len(scores) for name in self.plan.search.objectives]
+
+    def _list(self, listed: Sequence[Run]) -> None:
+        """In runs.json, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
+        rows = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
+        listing.list_runs(self.out / self.plan.name, rows)
+
+
+def tag_name(parameter: str) -> str:
+    """A parameter's name as MLflow takes it."""
+    return parameter.replace("[", ".").replace("]", "")
+
+
+def take_trials(job: Mapping[str, Any]) -> None:
+    """Work on the trials of a study until none is left."""
+    from cmtl_ir.search import trials
+    from cmtl_ir.search.config import Plan
+
+    trials.work(Plan.of(job["plan"]), Path(job["out"]), job["device"], job["tracking_uri"])

@@ -1,0 +1,268 @@
+"""Checkpoints a person can read: tensors in safetensors, everything else in JSON. Never pickle.
+
+    FOLDER/step-000000900/tensors.safetensors    every tensor of the tree, named by its path
+                          state.json             the tree, with tensors by name
+                          SHA256SUMS             of both files; `sha256sum -c` reads it
+
+A checkpoint exists whole or not at all: it is written beside its place, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import safetensors.torch
+from torch import Tensor
+
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.trees import from_json, safetensors_pieces, to_json
+
+FORMAT = 1
+TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
+_NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
+_UNFINISHED = ".saving-"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written, or must not be read: names the file and the way out."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint whose files are missing or not what was written."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved, with tensors on the CPU."""
+
+    path: Path
+    step: int
+    tree: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+# ------------------------------------------------------------------------------------------------------- save
+
+
+def save(
+    folder: Path, tree: Mapping[str, Any], *, step: int, keep: int = 2, metadata: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `tree` as the newest checkpoint in `folder`, keep the last `keep`, and return its path.
+
+    Leaves are tensors, strings, booleans, None, ints of any size and floats (exact); branches are dicts (keys:
+    strings or ints), lists and tuples. `metadata` (plain values) says whose it is; `load` compares it with `expect`.
+    Checkpoints of later steps are an abandoned future: they are removed.
+    """
+    if keep < 1 or step < 0:
+        raise ValueError(f"keep must be at least 1 and step at least 0, not {keep} and {step}")
+    folder, tensors = Path(folder), dict[str, Tensor]()
+    state = {"format": FORMAT, "step": step, "metadata": dict(metadata or {}), "tree": to_json(tree, (), tensors)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock", timeout=60):
+            path = _save_alone(folder, state, tensors)
+            _prune(folder, step, keep)
+    except filelock.Timeout:
+        raise CheckpointError(
+            f"another process has been saving into {folder} for 60 s: is the run started twice?"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(_could_not_save(error, folder, step, tensors.values())) from error
+    return path
+
+
+def _save_alone(folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
+    _remove_unfinished(folder)
+    temporary = folder / f"{_UNFINISHED}{os.getpid()}-{time.time_ns()}"
+    try:
+        temporary.mkdir()
+        _write_files(temporary, state, tensors)
+        path = _free_place(folder, state["step"])
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _flush_folder(folder)
+    return path
+
+
+def _write_files(place: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    text = json.dumps(state, indent=1, allow_nan=False)
+    sums = {
+        TENSORS: _write(place / TENSORS, safetensors_pieces(tensors, {})),
+        STATE: _write(place / STATE, [text.encode()]),
+    }
+    _write(place / SUMS, ["".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()])
+    _flush_folder(place)
+
+
+def _could_not_save(error: OSError, folder: Path, step: int, tensors: Iterable[Tensor]) -> str:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    text = f"could not save the checkpoint of step {step}: {error.filename or folder}: {error.strerror or error}. "
+    left = _checkpoints(folder)
+    if left:
+        text += f"The one before is intact: {left[-1]}. "
+    way = (
+        f"Free {math.ceil(size / 1e6)} MB or more"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "Make the folder writable"
+    )
+    return text + f"{way} and run the same command again: it resumes from " + (left[-1].name if left else "the start")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Paths of the folder's checkpoints, oldest first."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if match := _NAME.fullmatch(path.name):
+            found.append((int(match[1]), int(match[2] or 0), path))
+    return [path for *_, path in sorted(found)]
+
+
+def _step_of(path: Path) -> int:
+    return int(_NAME.fullmatch(path.name)[1])  # type: ignore[index]
+
+
+def _free_place(folder: Path, step: int) -> Path:
+    """`step-N`, or `step-N.M` when that step is there already: a rename never replaces anything."""
+    same = [path for path in _checkpoints(folder) if _step_of(path) == step]
+    if not same:
+        return folder / f"step-{step:09d}"
+    return folder / f"step-{step:09d}.{int(_NAME.fullmatch(same[-1].name)[2] or 0) + 1}"  # type: ignore[index]
+
+
+def _prune(folder: Path, step: int, keep: int) -> None:
+    """Keep the newest of each of the last `keep` steps up to `step`."""
+    newest = {_step_of(path): path for path in _checkpoints(folder) if _step_of(path) <= step}
+    kept = {newest[number] for number in sorted(newest)[-keep:]}
+    for path in _checkpoints(folder):
+        if path not in kept:
+            path.rename(path.with_name(_UNFINISHED + path.name))  # half a removal must not look like a checkpoint
+    _remove_unfinished(folder)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """What dead writers left; called under the folder's lock, so no live one is at work."""
+    for path in folder.glob(_UNFINISHED + "*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, chunks: Iterable[Any]) -> str:
+    """Write to the disk itself; returns the SHA-256."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    return digest.hexdigest()
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # Windows opens no folders
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------------------- load
+
+
+def newest_step(folder: Path) -> int | None:
+    """Step of the newest checkpoint in `folder`, without reading it; None: there is none."""
+    found = _checkpoints(Path(folder))
+    return _step_of(found[-1]) if found else None
+
+
+def load_latest(folder: Path, expect: Mapping[str, Any] | None = None) -> Checkpoint | None:
+    """The newest intact checkpoint in `folder`; damaged ones are passed over with a warning. None: there is none."""
+    for path in reversed(_checkpoints(Path(folder))):
+        try:
+            return load(path, expect)
+        except DamagedCheckpoint as error:
+            warnings.warn(f"{error}; taking the one before it", RuntimeWarning, stacklevel=2)
+    return None
+
+
+def load(path: Path, expect: Mapping[str, Any] | None = None) -> Checkpoint:
+    """Read a checkpoint; with `expect`, refuse one whose metadata say otherwise (`{"config": HASH}`)."""
+    path = Path(path)
+    try:
+        sums = {line[66:]: line[:64] for line in (path / SUMS).read_text().splitlines()}
+        contents = {name: _verified(path / name, sums.get(name, "")) for name in (TENSORS, STATE)}
+    except FileNotFoundError as error:
+        raise DamagedCheckpoint(f"the checkpoint {path} is damaged: {Path(error.filename).name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpoint(f"the checkpoint {path} is damaged: {error}") from error
+    state = json.loads(contents[STATE])
+    if state["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {state['format']}, this version reads {FORMAT}: use the version that wrote it"
+        )
+    for key, wanted in (expect or {}).items():
+        if (found := state["metadata"].get(key)) != wanted:
+            raise CheckpointError(
+                f"{path} belongs to another run: its {key} is {found!r}, this run's is {wanted!r}. "
+                "Point this run at another folder, or start from the experiment that wrote it"
+            )
+    tree = from_json(state["tree"], safetensors.torch.load(contents[TENSORS]))
+    return Checkpoint(path, state["step"], tree, state["metadata"])
+
+
+def _verified(path: Path, digest: str) -> bytes:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{path.name} is not what was written")
+    return content
+
+
+# ------------------------------------------------------------------------------------------------- optimizers
+
+
+# ---------------------------------------------------------------------------------------------------- weights
+
+
+def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """One safetensors file that any tool reads, replaced as a whole."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(temporary, safetensors_pieces(state_dict, metadata))
+        temporary.replace(path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        raise CheckpointError(f"could not save the weights {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(weights on the CPU, metadata)."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no weights file {path}") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DamagedCheckpoint(f"{path} is not an intact safetensors file ({error})") from error

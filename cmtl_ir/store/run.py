@@ -1,0 +1,68 @@
+"""One run as data: what it is, where it is stored, and what it left there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cmtl_ir.store import checkpoint
+
+if TYPE_CHECKING:
+    from cmtl_ir.config.experiment import Strategy
+    from cmtl_ir.runs.recorder import Recorder
+    from cmtl_ir.training.learner import Learner
+
+Status = Literal["finished", "killed", "new"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One strategy under one seed: what it is and where it lives."""
+
+    label: str
+    seed: int
+    strategy: Strategy
+    identity: dict[str, Any]
+    folder: Path
+    tags: dict[str, str] = field(default_factory=dict)
+    """For the tracking store; no part of what the run is."""
+    begin: Callable[[Learner, Recorder], None] | None = None
+    """Brings a fresh learner to where this run starts (other weights, struck tasks); called before a resume too."""
+
+    @property
+    def hash(self) -> str:
+        """The run's name in the store."""
+        return hash_of(self.identity)
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"{self.label}, seed {self.seed}"
+
+    @property
+    def status(self) -> Status:
+        """finished, killed (a checkpoint to go on from) or new."""
+        if (self.folder / "result.json").is_file():
+            return "finished"
+        return "killed" if checkpoint.newest_step(self.folder / "checkpoints") is not None else "new"
+
+    @property
+    def folders(self) -> list[Path]:
+        """Its own, and those of the runs that a grouped one stands on."""
+        uses = self.folder / "uses.json"
+        names = json.loads(uses.read_text()) if uses.is_file() else []
+        return [self.folder, *(self.folder.parent / name for name in names)]
+
+    def result(self) -> dict[str, Any]:
+        """Scores, curve and cost of a finished run."""
+        return json.loads((self.folder / "result.json").read_text())
+
+
+def hash_of(identity: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of a SHA-256 over the canonical JSON."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,38 @@
+"""The contract of a degradation: two pure functions, keys -> parameters and (clean, parameters, keys) -> degraded."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from cmtl_ir.strategy.parts import Part
+
+
+class Degradation(Part):
+    """Turns clean images into degraded ones, batched and on the batch's device.
+
+    Sample b depends on its own key, clean pixels, crop origin and full size only, so its bits are the same in every
+    batch. Fields are ranges; `parameters` draws from them per sample, as data that can be logged and replayed.
+    """
+
+    family: ClassVar[str] = "degradation"
+
+    def parameters(self, keys: Tensor) -> dict[str, Tensor]:
+        """keys [B] int64 -> name -> [B, ...] drawn parameters."""
+        raise TypeError(f"{type(self).__name__} does not draw parameters")
+
+    def degrade(
+        self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
+    ) -> Tensor:
+        """clean [B, 3, h, w] in [0, 1], keys [B], crop origin [B, 2] and full size [B, 2] as (y, x) pixels
+        -> degraded [B, 3, h, w] in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} does not degrade")
+
+    def __call__(self, clean: Tensor, keys: Tensor, origin: Tensor, size: Tensor) -> Tensor:
+        """Draw parameters and degrade: clean [B, 3, h, w] -> degraded [B, 3, h, w]."""
+        return self.degrade(clean, self.parameters(keys), keys, origin, size)
+
+    def variants(self) -> dict[str, Degradation]:
+        """The settings that a test set evaluates, by label: one a listed level (sigma 15, 25, 50), else itself."""
+        return {"": self}

@@ -1,0 +1,190 @@
+"""Decode once: all images of a source as raw pixels in one memory-mapped file, beside a JSON index.
+
+A pack lives in its own folder of the cache, named after its source. It is rebuilt when a file was added, removed or
+touched; the new pixels get a new name, and the index, replaced atomically, is what makes them visible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cmtl_ir.tasks.images.cache import default_cache, writable
+from cmtl_ir.tasks.images.decode import DataError, ImageError, decode
+
+FORMAT = 1
+DECODERS = min(8, os.cpu_count() or 1)
+PATIENCE = 1.0
+"""Seconds of decoding before a progress bar appears."""
+OnError = Literal["stop", "skip"]
+log = logging.getLogger("cmtl_ir")
+
+
+@dataclass(frozen=True)
+class Pack:
+    """An opened pack: what its index says of each of N images, and the pixels of all, mapped."""
+
+    names: tuple[str, ...]
+    offsets: tuple[int, ...]
+    sizes: NDArray[np.int64]  # [N, 2] height, width
+    digests: tuple[str, ...]
+    """Hash of each image's size and pixels."""
+    pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another; read-only
+    flat: Tensor  # the same memory; to be read only
+    skipped: dict[str, str]
+    """Name -> why, of files that are left out."""
+
+
+def open_pack(key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop") -> Pack:
+    """The pack of these files (name -> path), built first where it is missing or stale.
+
+    `key` names the source (absolute folder, pattern), not its files: a folder that gained a file finds its old pack
+    and replaces it. Raises ImageError naming the files that cannot be decoded, unless `on_error` is skip: then they
+    are left out and logged.
+    """
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    folder = (cache or default_cache()) / "packs" / digest
+    pack = _fresh(folder, files, on_error)
+    if pack is None:
+        folder = writable(folder)
+        with FileLock(folder / "lock"):
+            pack = _fresh(folder, files, on_error)
+            if pack is None:
+                _build(folder, files, on_error)
+                pack = _fresh(folder, files, on_error)
+    if pack is None:
+        raise DataError(f"{next(iter(files.values())).parent}: its files change while they are being read; try again")
+    for reason in pack.skipped.values():
+        log.warning("skipped: %s", reason)
+    return pack
+
+
+def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack | None:
+    """The pack in a folder; None where there is none, or where it is not of these files as they are now."""
+    try:
+        index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if index["format"] != FORMAT or index["sources"] != _stamps(files):
+            return None
+        pixels = np.memmap(folder / index["pixels"], dtype=np.uint8, mode="r").view(np.ndarray)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    sizes = np.array(index["sizes"], dtype=np.int64)
+    if (index["skipped"] and on_error == "stop") or len(pixels) != int(sizes.prod(axis=1).sum()) * 3:
+        return None
+    columns = (tuple(index[column]) for column in ("names", "offsets", "digests"))
+    names, offsets, digests = columns
+    with warnings.catch_warnings():  # torch has no read-only tensors; a writable mapping would have to fit into memory
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        flat = torch.from_numpy(pixels)
+    return Pack(names, offsets, sizes, digests, pixels, flat, index["skipped"])
+
+
+def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
+    stats = {name: path.stat() for name, path in files.items()}
+    return {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
+
+
+# -------------------------------------------------------------------------------------------------- building
+
+
+def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
+    fresh = folder / f"pixels-{uuid.uuid4().hex}.u8"
+    index: dict[str, Any] = {"format": FORMAT, "pixels": fresh.name, "sources": _stamps(files)}
+    index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "skipped": {}}
+    try:
+        _write_pixels(fresh, index, files)
+        _complain(index, on_error)
+        (folder / "index.new").write_text(json.dumps(index), encoding="utf-8")
+        os.replace(folder / "index.new", folder / "index.json")
+    except BaseException as error:
+        fresh.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            way_out = "free some space, or name another folder with the environment variable CMTL_IR_CACHE"
+            raise DataError(f"{folder}: cannot store decoded images: {error.strerror}; {way_out}") from error
+        raise
+    for old in folder.glob("pixels-*.u8"):
+        if old != fresh:
+            with suppress(OSError):  # Windows keeps a file that another process has mapped
+                old.unlink()
+
+
+def _complain(index: dict[str, Any], on_error: OnError) -> None:
+    """Everything that is wrong with a folder at once, not one file a run."""
+    reasons = list(index["skipped"].values())
+    if reasons and (on_error == "stop" or not index["names"]):
+        more = f"\n({len(reasons) - 10} more)" if len(reasons) > 10 else ""
+        raise ImageError("\n".join(reasons[:10]) + more)
+
+
+def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path]) -> None:
+    offset = 0
+    with target.open("wb") as stream, _progress(f"decoding {len(files)} images", len(files)) as advance:
+        for name, image in _decoded(files):
+            advance()
+            if isinstance(image, ImageError):
+                index["skipped"][name] = str(image)
+                continue
+            height, width, _ = image.shape
+            digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
+            digest.update(image.data)
+            row = {"names": name, "offsets": offset, "sizes": (height, width), "digests": digest.hexdigest()}
+            for column, value in row.items():
+                index[column].append(value)
+            stream.write(image.data)
+            offset += image.nbytes
+
+
+def _decoded(files: Mapping[str, Path]) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
+    """In the order of `files`, a few at a time on threads (Pillow decodes without the interpreter's lock)."""
+    listed = list(files.items())
+    with ThreadPoolExecutor(DECODERS) as threads:
+        for start in range(0, len(listed), 4 * DECODERS):
+            some = listed[start : start + 4 * DECODERS]
+            yield from zip((name for name, _ in some), threads.map(_attempt, (path for _, path in some)), strict=True)
+
+
+def _attempt(path: Path) -> NDArray[np.uint8] | ImageError:
+    try:
+        return decode(path)
+    except ImageError as error:
+        return error
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal's standard error that appears when the work has taken a second."""
+    from rich.console import Console
+    from rich.errors import LiveError
+    from rich.progress import Progress
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task, started = bar.add_task(title, total=total), time.monotonic()
+
+    def advance() -> None:
+        bar.advance(task)
+        if bar.console.is_terminal and not bar.live.is_started and time.monotonic() - started > PATIENCE:
+            with suppress(LiveError):  # another bar is being shown
+                bar.start()
+
+    try:
+        yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()

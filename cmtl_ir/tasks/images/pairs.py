@@ -1,0 +1,161 @@
+"""Which degraded file belongs to which clean one: names, compared by a pattern on each side.
+
+A pattern describes the path below the folder without its extension: `{anything}` captures what both sides must share,
+`*` stands for what they need not. Rain100L: `{name}` on both sides. SOTS: `{name}_*` and `{name}`. PolyU: `{name}_real`
+and `{name}_mean` in one folder. GoPro: `{scene}/blur/{frame}` and `{scene}/sharp/{frame}`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cmtl_ir.tasks.images.decode import DataError, image_files
+from cmtl_ir.tasks.images.pack import OnError
+from cmtl_ir.tasks.images.store import ImageStore, PairStore
+from cmtl_ir.tasks.sources import PairsConfig, pattern_expression
+
+log = logging.getLogger("cmtl_ir")
+Captures = tuple[tuple[str, str], ...]
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Names of two folders, compared; nothing is decoded."""
+
+    inputs: dict[str, Path]
+    """Name -> file of the degraded images that fit their pattern."""
+    targets: dict[str, Path]
+    """Name -> file of the clean images that fit theirs."""
+    partners: dict[str, list[str]]
+    """Input name -> names of its targets: one, if all is well."""
+
+    @property
+    def several(self) -> dict[str, list[str]]:
+        """Inputs that more than one target fits."""
+        return {name: found for name, found in self.partners.items() if len(found) > 1}
+
+    @property
+    def lonely(self) -> list[str]:
+        """Inputs without a target."""
+        return [name for name, found in self.partners.items() if not found]
+
+    @property
+    def unused(self) -> list[str]:
+        """Targets without an input."""
+        used = {name for found in self.partners.values() for name in found}
+        return [name for name in self.targets if name not in used]
+
+
+def match(config: PairsConfig) -> Matching:
+    """Who belongs to whom, by name. Raises DataError where a folder holds nothing that fits its pattern."""
+    assert config.input is not None and config.target is not None
+    sides, captured = [], []
+    for folder, pattern in ((config.input, config.input_name), (config.target, config.target_name)):
+        files = image_files(folder)
+        captured.append(captures(files, pattern, config.without))
+        if not captured[-1]:
+            raise DataError(f"{folder}: none of its images, such as {next(iter(files))}, fits {pattern!r}")
+        sides.append({name: files[name] for name in captured[-1]})
+    return Matching(sides[0], sides[1], partners_of(captured[0], captured[1]))
+
+
+def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop") -> PairStore:
+    """The pairs of two folders, sorted by the degraded image's name.
+
+    Raises DataError for files without a partner, for names that match several files and for pairs of unequal size
+    (unless `sizes` is centre); with `on_error` skip, what has no partner is left out and logged.
+    """
+    assert config.input is not None and config.target is not None
+    matching = match(config)
+    partner = _one_each(matching, config, on_error)
+    keys = [_key(*side, config) for side in ((config.input, config.input_name), (config.target, config.target_name))]
+    degraded = ImageStore.of_files(keys[0], matching.inputs, cache, on_error)
+    clean = ImageStore.of_files(keys[1], matching.targets, cache, on_error)
+    place = {name: number for number, name in enumerate(clean.names)}
+    degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner.get(name) in place])
+    return _aligned(degraded, clean.choose([place[partner[name]] for name in degraded.names]), config, on_error)
+
+
+def captures(files: Iterable[str], pattern: str, without: Sequence[str] = ()) -> dict[str, Captures]:
+    """Name -> what the pattern captured, for the names that fit it and none of `without`."""
+    expression, others = pattern_expression(pattern), [pattern_expression(one) for one in without]
+    found = {}
+    for name in files:
+        bare = name.rpartition(".")[0]
+        fits = expression.fullmatch(bare)
+        if fits and not any(other.fullmatch(bare) for other in others):
+            found[name] = tuple(sorted(fits.groupdict().items()))
+    return found
+
+
+def partners_of(inputs: Mapping[str, Captures], targets: Mapping[str, Captures]) -> dict[str, list[str]]:
+    """Input name -> names of the targets with the same captures; letter case decides only where it must."""
+    exact, loose = defaultdict(list), defaultdict(list)
+    for name, captures in targets.items():
+        exact[captures].append(name)
+        loose[_folded(captures)].append(name)
+    return {name: exact.get(captures) or loose.get(_folded(captures), []) for name, captures in inputs.items()}
+
+
+def _folded(captures: Captures) -> Captures:
+    return tuple((word, text.casefold()) for word, text in captures)
+
+
+def _one_each(matching: Matching, config: PairsConfig, on_error: OnError) -> dict[str, str]:
+    """Input name -> its one target. Raises DataError naming what has none or several."""
+    several = [f"{name} -> {' and '.join(names)}" for name, names in matching.several.items()]
+    if several:
+        raise DataError(f"{config.target}: several images fit one of {config.input}: {_some(several)}")
+    lonely, unused = matching.lonely, [] if config.spare_targets else matching.unused
+    problems = [f"no clean partner in {config.target} for {_some(lonely)}"] if lonely else []
+    problems += [f"no degraded partner in {config.input} for {_some(unused)}"] if unused else []
+    if problems:
+        _stop_or_skip(f"{config.input}: {'; '.join(problems)}; see input_name and target_name", on_error)
+    partner = {name: names[0] for name, names in matching.partners.items() if names}
+    if not partner:
+        raise DataError(f"{config.input}: no image has a partner in {config.target}; see input_name and target_name")
+    return partner
+
+
+def _aligned(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_error: OnError) -> PairStore:
+    sizes = np.minimum(degraded.sizes, clean.sizes)
+    pairs = PairStore(degraded, clean, sizes)
+    if config.sizes == "centre":
+        return pairs
+    equal = (degraded.sizes == clean.sizes).all(axis=1)
+    wrong = [
+        f"{degraded.names[i]} {_size(degraded, i)} and {clean.names[i]} {_size(clean, i)}"
+        for i in np.flatnonzero(~equal).tolist()
+    ]
+    if wrong:
+        on_error = on_error if equal.any() else "stop"
+        _stop_or_skip(f"{config.input}: unequal sizes: {_some(wrong)}; `sizes: centre` cuts them alike", on_error)
+    return pairs.choose(np.flatnonzero(equal).tolist())
+
+
+def _size(store: ImageStore, number: int) -> str:
+    height, width = store.sizes[number].tolist()
+    return f"{width}x{height}"
+
+
+def _stop_or_skip(message: str, on_error: OnError) -> None:
+    if on_error == "stop":
+        raise DataError(f"{message}; or set `data.on_error: skip`")
+    log.warning("skipped: %s", message)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _key(folder: str, pattern: str, config: PairsConfig) -> str:
+    return "\0".join([os.path.abspath(os.path.expanduser(folder)), pattern, *config.without])

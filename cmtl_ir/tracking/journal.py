@@ -1,0 +1,204 @@
+"""What a run has measured and what of it has arrived: two files in the run's folder that outlive any server.
+
+    metrics.jsonl    {"step": 10, "time": 1790000000000, "metrics": {"loss/rain": 0.1}}, one line an entry; NaN is null
+    delivery.json    which MLflow run these belong to, how much has arrived, which files still wait
+
+A metric has one value a step: steps of a name grow, and a repeated point is ignored (the first one counts).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from cmtl_ir.base.errors import UserError
+
+NAME = re.compile(r"[\w. -]+(?:/[\w. -]+)*", re.ASCII)
+PSNR_CAP = 100.0
+BATCH = 1000
+"""Points MLflow takes at once."""
+
+
+class TrackingError(UserError):
+    """The tracking store or the journal is away or unusable: names it and the way out."""
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    name: str
+    value: float
+    time: int
+    """Milliseconds since 1970; kept, so that a point sent twice is the same point."""
+    step: int
+
+
+def check_name(name: str) -> str:
+    """A name that MLflow takes on every system, or ValueError."""
+    if not NAME.fullmatch(name) or len(name) > 250 or ".." in name or name.split("/")[0] == ".":
+        raise ValueError(
+            f"{name!r} cannot name a metric or a comparison: up to 250 letters, digits, `_`, `-`, `.`, spaces "
+            "and inner slashes"
+        )
+    return name
+
+
+def cleaned(values: Mapping[str, float]) -> dict[str, float]:
+    """Values as MLflow keeps them: NaN stays, an infinite PSNR is 100, any other infinity is left out."""
+    result = {}
+    for name, value in values.items():
+        number = float(value)
+        if math.isinf(number):
+            if "psnr" not in check_name(name):
+                continue
+            number = math.copysign(PSNR_CAP, number)
+        result[check_name(name)] = number
+    return result
+
+
+class Journal:
+    """metrics.jsonl: appended line by line, cut back on resume, read by whoever delivers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / "metrics.jsonl"
+        self._lock = threading.Lock()
+        self._last: dict[str, int] = {}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._rewrite(None)
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far: the end of the newest line."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def append(self, step: int, values: Mapping[str, float]) -> bool:
+        """Write down values of a step; False: there was nothing new in them."""
+        values = cleaned(values)
+        with self._lock:
+            new = {name: value for name, value in values.items() if step > self._last.get(name, -1)}
+            if not new:
+                return False
+            with _writing(self.path), self.path.open("ab") as file:
+                file.write(_line(step, time.time_ns() // 1_000_000, new))
+            self._last.update(dict.fromkeys(new, int(step)))
+        return True
+
+    def rewind(self, step: int) -> None:
+        """Forget entries of later steps."""
+        with self._lock:
+            self._rewrite(step)
+
+    def _rewrite(self, up_to: int | None) -> None:
+        """Keep whole lines, those of later steps left out; a line that a kill tore is dropped."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        entries = [entry for line in content.splitlines() if (entry := _entry(line)) is not None]
+        kept = [entry for entry in entries if up_to is None or entry["step"] <= up_to]
+        self._last = {}
+        for entry in kept:
+            for name in entry["metrics"]:
+                self._last[name] = max(entry["step"], self._last.get(name, -1))
+        text = b"".join(_line(entry["step"], entry["time"], entry["metrics"]) for entry in kept)
+        if text != content:
+            write_whole(self.path, text)
+
+    def read(self, start: int, most: int = BATCH) -> tuple[list[Point], int]:
+        """About `most` points (whole lines) from byte `start` on, and the byte after them."""
+        points: list[Point] = []
+        end = start
+        if not self.path.is_file():
+            return points, 0
+        with self.path.open("rb") as file:
+            file.seek(start)
+            while len(points) < most and (line := file.readline()).endswith(b"\n"):
+                end += len(line)
+                if entry := _entry(line):
+                    points += [
+                        Point(name, math.nan if value is None else value, entry["time"], entry["step"])
+                        for name, value in entry["metrics"].items()
+                    ]
+        return points, end
+
+
+def _line(step: int, milliseconds: int, values: Mapping[str, float | None]) -> bytes:
+    plain = {name: None if value is None or math.isnan(value) else value for name, value in values.items()}
+    return json.dumps({"step": int(step), "time": milliseconds, "metrics": plain}).encode() + b"\n"
+
+
+def _entry(line: bytes) -> dict | None:
+    try:
+        entry = json.loads(line)
+        return entry if {"step", "time", "metrics"} <= set(entry) else None
+    except (ValueError, TypeError):
+        return None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a small file as a whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _writing(path):
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrackingError(
+            f"could not write {path}: {error.strerror or error}. Free space there and run the same command again: it "
+            "goes on from the last checkpoint"
+        ) from error
+
+
+@dataclass
+class Delivery:
+    """delivery.json: where a run's journal goes and how much of it has arrived."""
+
+    uri: str = ""
+    run_id: str = ""
+    arrived: int = 0
+    """Bytes of the journal."""
+    status: str | None = None
+    """A final status that the server has not heard of yet."""
+    files: dict[str, bool] = field(default_factory=dict)
+    """`path in the run's folder | folder among the artifacts` -> arrived."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Delivery:
+        """The run's record; an empty one where there is none."""
+        try:
+            return cls(**json.loads((Path(folder) / "delivery.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return cls()
+
+    def write(self, folder: Path) -> None:
+        """Replace the run's record."""
+        write_whole(Path(folder) / "delivery.json", json.dumps(asdict(self), indent=1).encode())
+
+    def waiting(self) -> list[str]:
+        """Files that have not arrived."""
+        return [name for name, arrived in self.files.items() if not arrived]
+
+    def moved_to(self, uri: str, run_id: str) -> Delivery:
+        """The record for a run: this one, or, for another store or run, one in which nothing has arrived yet."""
+        if (self.uri, self.run_id) == (uri, run_id):
+            return self
+        return Delivery(uri, run_id, files=dict.fromkeys(self.files, False))
+
+
+def unsent(points: Iterable[Point], latest: Mapping[str, int], held: Mapping[str, set[int]]) -> list[Point]:
+    """The points that a server lacks which has each name up to a step, and some later steps of an earlier attempt."""
+    return [p for p in points if p.step > latest.get(p.name, -1) and p.step not in held.get(p.name, ())]

@@ -1,0 +1,250 @@
+"""MLflow's calls, all of them: the only module that imports MLflow, and only when a store is used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from cmtl_ir.base.errors import UserError, brief
+from cmtl_ir.tracking.journal import Point, TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "cmtl-ir"
+RUN, COMPARISON, REPLACED = "cmtl_ir.run", "cmtl_ir.comparison", "cmtl_ir.replaced"
+PARENT = "mlflow.parentRunId"
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 retries hold a dead server's caller for 4 minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def shown(uri: str) -> str:
+    """The URI without its password."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+class MlflowStore:
+    """The calls that writing needs."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self.uri, self.folder = uri, folder
+        self.database = sqlite_file(uri)
+        place = self.database.parent if self.database else folder
+        with self.answering():
+            place.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(place / ".tracking.lock", timeout=300)
+            with self._lock:
+                self.client = connect(uri, own=self.database == folder / "mlflow.db")
+                self.experiment_id = self._experiment()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turns whatever a missing store raises into an answer."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            way = "Start its server" if self.uri.startswith("http") else "Name a database or a server"
+            raise TrackingError(
+                f"the tracking store {shown(self.uri)} cannot be used ({brief(error)}). {way}, or give --offline: "
+                f"the runs then go to a local store, {shown(sqlite_uri(self.folder / 'mlflow.db'))}"
+            ) from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One process at a time: finding and making a run are two steps."""
+        with self.answering(), self._lock:
+            yield
+
+    def _experiment(self) -> str:
+        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None:
+            if experiment.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment.experiment_id)
+            return experiment.experiment_id
+        own = None if self.uri.startswith("http") else (self.folder / "mlartifacts").as_uri()
+        try:
+            return self.client.create_experiment(EXPERIMENT, artifact_location=own)
+        except Exception:  # another machine was faster
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                raise
+            return experiment.experiment_id
+
+    # ------------------------------------------------------------------------------------- runs and their names
+
+    def get(self, run_id: str) -> Run | None:
+        """The run, unless it was deleted."""
+        if not run_id:
+            return None
+        try:
+            run = self.client.get_run(run_id)
+        except Exception as error:
+            if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def find(self, tags: Mapping[str, str]) -> Run | None:
+        """The newest run with these tags."""
+        text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        found = self.client.search_runs(
+            [self.experiment_id], text, max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        return found[0] if found else None
+
+    def create(self, name: str, tags: Mapping[str, str]) -> str:
+        """Id of a new run."""
+        now = time.time_ns() // 1_000_000
+        return self.client.create_run(self.experiment_id, now, dict(tags), name).info.run_id
+
+    def replace(self, run: Run) -> None:
+        """Take a run out of its comparisons: it keeps its curves and says what it was."""
+        for key in run.data.tags:
+            if key == RUN or key.startswith("in."):
+                self.client.delete_tag(run.info.run_id, key)
+        self.client.set_tag(run.info.run_id, REPLACED, run.data.tags.get(RUN, ""))
+
+    def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Add parameters and tags."""
+        from mlflow.entities import Param, RunTag
+
+        named = [Param(key, str(value)[:6000]) for key, value in params.items()]
+        labels = [RunTag(key, str(value)[:5000]) for key, value in tags.items()]
+        for start in range(0, max(len(named), len(labels)), 100):
+            end = start + 100
+            self.client.log_batch(run_id, params=named[start:end], tags=labels[start:end])
+
+    # ------------------------------------------------------------------------------------- what a tracker asks
+
+    def send(self, run_id: str, points: Sequence[Point]) -> None:
+        """Add points; the store knows a point by name, step, time and value, and keeps it once."""
+        from mlflow.entities import Metric
+
+        self.client.log_batch(run_id, metrics=[Metric(*point) for point in points])
+
+    def latest(self, run_id: str) -> dict[str, int]:
+        """Metric -> its latest step."""
+        return {metric.key: metric.step for metric in self.client.get_run(run_id).data._metric_objs}
+
+    def steps(self, run_id: str, name: str) -> set[int]:
+        """All steps of a metric."""
+        return {metric.step for metric in self.client.get_metric_history(run_id, name)}
+
+    def upload(self, run_id: str, file: Path, folder: str) -> None:
+        """Add a file to the artifacts."""
+        self.client.log_artifact(run_id, str(file), folder or None)
+
+    def set_status(self, run_id: str, status: str) -> None:
+        """RUNNING, or how it ended."""
+        if status == "RUNNING":
+            self.client.update_run(run_id, status)
+        else:
+            self.client.set_terminated(run_id, status)
+
+
+# ---------------------------------------------------------------------------------------------- connecting and reading
+
+
+def connect(uri: str, own: bool = False) -> MlflowClient:
+    """A client whose store answers. A missing sqlite store is made; `own`: one of an older MLflow is upgraded."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # read when MLflow is imported
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it also raises
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        _make_database(file)
+    try:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        if not own or file is None or "out-of-date" not in str(error):
+            raise
+        _upgrade(file, uri)
+        client = MlflowClient(uri)
+    return client
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of a database file, whatever its path has in it."""
+    path = file.resolve().as_posix()
+    if not set("%?") & set(path):
+        return f"sqlite:///{path}"
+    import sqlalchemy
+
+    return sqlalchemy.URL.create("sqlite", database=path).render_as_string()
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database file of a sqlite URI."""
+    match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    if not match or match[1] == ":memory:":
+        return None
+    if "%" not in uri:
+        return Path(match[1]).resolve()
+    import sqlalchemy
+
+    return Path(sqlalchemy.make_url(uri).database or "").resolve()
+
+
+def _make_database(file: Path) -> None:
+    """All of MLflow's migrations on a file beside it, then a rename: a kill leaves no half-made store."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    temporary = file.with_name(f".{file.name}.making")
+    temporary.unlink(missing_ok=True)
+    store = SqlAlchemyStore(sqlite_uri(temporary), (file.parent / "mlartifacts").as_uri())
+    store.engine.dispose()
+    temporary.replace(file)
+
+
+def _upgrade(file: Path, uri: str) -> None:
+    import sqlalchemy
+    from mlflow.store.db.utils import _upgrade_db
+
+    shutil.copy2(file, file.with_name(f"{file.name}.before-{time.strftime('%Y%m%d-%H%M%S')}"))
+    engine = sqlalchemy.create_engine(uri)
+    _upgrade_db(engine)
+    engine.dispose()
+
+
+def points_of(client: MlflowClient, runs: Sequence[Run]) -> Iterator[tuple[str, str, int, float]]:
+    """(run id, metric, step, value) of all points: by one query, or one call a metric, or one a metric and run."""
+    from mlflow.utils.rest_utils import http_request
+
+    from cmtl_ir.tracking import frames
+
+    store = client._tracking_client.store
+    if hasattr(store, "engine"):
+        return frames.points_by_sql(store.engine, runs)
+
+    def bulk(name: str, run_ids: list[str]) -> list[dict[str, Any]]:
+        response = http_request(
+            store.get_host_creds(), "/ajax-api/2.0/mlflow/metrics/get-history-bulk", "GET",
+            params={"run_id": run_ids, "metric_key": name, "max_results": frames.MOST},
+        )  # fmt: skip
+        response.raise_for_status()
+        return response.json()["metrics"]
+
+    return frames.points_by_metric(client, runs, bulk)

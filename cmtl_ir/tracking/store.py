@@ -1,0 +1,147 @@
+"""The tracking store, both sides: write a run, read runs as frames. What it writes first is a journal beside the run.
+
+One MLflow experiment (`cmtl-ir`) holds a parent run for each comparison and one run for each run hash; a run that
+belongs to several comparisons has a tag `in.COMPARISON = label` for each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmtl_ir.base.errors import brief
+from cmtl_ir.tracking.journal import Delivery, TrackingError, check_name
+from cmtl_ir.tracking.mlflow_store import (
+    COMPARISON,
+    EXPERIMENT,
+    PARENT,
+    RUN,
+    MlflowStore,
+    connect,
+    points_of,
+    shown,
+    sqlite_file,
+    sqlite_uri,
+)
+from cmtl_ir.tracking.tracker import RunTracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("cmtl_ir.tracking")
+
+__all__ = ["RunTracker", "Tracking", "TrackingError", "deliver", "local_uri", "read_runs"]
+
+
+def local_uri(folder: Path) -> str:
+    """The store that a folder has of its own."""
+    return sqlite_uri(Path(folder).resolve() / "mlflow.db")
+
+
+class Tracking:
+    """A tracking store, connected to when it is first used; may be sent to other processes."""
+
+    def __init__(self, uri: str | None, folder: Path) -> None:
+        self.folder = Path(folder).resolve()
+        self.uri = uri or local_uri(folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tracking, (self.uri, self.folder)
+
+    @cached_property
+    def _store(self) -> MlflowStore:
+        return MlflowStore(self.uri, self.folder)
+
+    def parent(self, comparison: str, tags: Mapping[str, str], config_yaml: str) -> str:
+        """Id of the run that stands for a comparison, made or found again; `experiment.yaml` is its artifact."""
+        try:
+            check_name(comparison)
+        except ValueError as error:
+            raise TrackingError(str(error)) from None
+        with self._store.alone():
+            found = self._store.find({COMPARISON: comparison})
+            run_id = found.info.run_id if found else self._store.create(comparison, {COMPARISON: comparison})
+            self._store.describe(run_id, {}, tags)
+            self._store.client.log_text(run_id, config_yaml, "experiment.yaml")
+            if not found:
+                self._store.set_status(run_id, "FINISHED")  # it only holds others: nothing runs in it
+        return run_id
+
+    def publish(self, run_id: str, files: Sequence[Path], folder: str = "") -> bool:
+        """Add a comparison's tables and figures to its run. False, with a warning: the store is away."""
+        try:
+            for file in files:
+                self._store.upload(run_id, file, folder)
+        except Exception as error:  # a picture that does not arrive must not fail a finished comparison
+            log.warning("%s did not take the figures (%s); they are in %s", shown(self.uri), brief(error), self.folder)
+            return False
+        return True
+
+    def run(
+        self, run_hash: str, *, name: str, parent: str, comparison: str, label: str,
+        params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None,
+    ) -> RunTracker:  # fmt: skip
+        """The run of this hash, made or found again, as a member `label` of a comparison; journal in `folder`."""
+        store, member = self._store, {f"in.{check_name(comparison)}": label}
+        with store.alone():
+            mark = Delivery.read(folder)
+            run = store.get(mark.run_id) or store.find({RUN: run_hash})
+            if run is not None and run.info.run_id != mark.run_id and run.data.metrics:
+                store.replace(run)
+                run = None  # trained elsewhere; this folder starts anew
+            run_id = run.info.run_id if run else store.create(name, {RUN: run_hash, PARENT: parent})
+            known = run.data.params if run else {}
+            store.describe(run_id, {k: v for k, v in params.items() if k not in known}, {**(tags or {}), **member})
+        status = run.info.status if run else "RUNNING"
+        return RunTracker(store, Path(folder), mark.moved_to(shown(self.uri), run_id), status)
+
+
+def deliver(folder: Path, uri: str | None = None) -> int:
+    """Send what still waits in a run's folder, or in all below it. Returns how many runs were brought up to date."""
+    stores: dict[str, MlflowStore] = {}
+    homes = [file.parent for file in sorted(Path(folder).rglob("delivery.json")) if _waits(file.parent)]
+    for home in homes:
+        mark = Delivery.read(home)
+        if uri is None and "***" in mark.uri:
+            raise TrackingError(f"{home}: name the store's URI; its password is not kept in files ({mark.uri})")
+        address = uri or mark.uri
+        store = stores[address] = stores.get(address) or MlflowStore(address, home)
+        with store.answering():
+            if (run := store.get(mark.run_id)) is None:
+                raise TrackingError(
+                    f"{mark.uri} has no run {mark.run_id} any more: the experiment's command, given again, makes a new "
+                    f"one and sends it what is in {home}"
+                )
+            RunTracker(store, home, mark, run.info.status).deliver()
+    return len(homes)
+
+
+def _waits(home: Path) -> bool:
+    mark, journal = Delivery.read(home), home / "metrics.jsonl"
+    size = journal.stat().st_size if journal.is_file() else 0
+    return mark.arrived != size or bool(mark.waiting()) or mark.status is not None
+
+
+def read_runs(uri: str, comparison: str) -> dict[str, pd.DataFrame]:
+    """The runs of a comparison as two tidy frames, joined by `run` (the run's hash).
+
+    `runs`: run, run_id, name, label, status, start, end, then `params.*`, `tags.*` and last values `metrics.*`.
+    `curves`: run, metric, step, value.
+    """
+    from cmtl_ir.tracking import frames
+
+    if (file := sqlite_file(uri)) is not None and not file.exists():
+        raise TrackingError(f"there is no tracking store {file}: run the experiment first, or name its store")
+    try:
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        found = frames.all_runs(client, experiment.experiment_id, f"in.{check_name(comparison)}") if experiment else []
+        return {
+            "runs": frames.runs_frame(found, comparison),
+            "curves": frames.curves_frame(found, points_of(client, found)),
+        }
+    except Exception as error:
+        raise TrackingError(f"the tracking store {shown(uri)} cannot be read ({brief(error)})") from error

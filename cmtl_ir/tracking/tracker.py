@@ -1,0 +1,196 @@
+"""From a run's journal to the tracking store: in batches, in the background, never twice, never in training's way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from cmtl_ir.base.errors import brief
+from cmtl_ir.tracking.journal import BATCH, Delivery, Journal, Point, unsent
+
+SECONDS = 3.0
+"""Between deliveries."""
+PATIENCE = 60.0
+"""Between attempts at a server that has been away for long."""
+
+log = logging.getLogger("cmtl_ir.tracking")
+
+
+class Store(Protocol):
+    """What a tracker asks of a tracking store; every call may raise when the store is away."""
+
+    def send(self, run_id: str, points: Sequence[Point]) -> None:
+        """Add points, 1000 at most; adding a point again changes nothing."""
+
+    def latest(self, run_id: str) -> dict[str, int]:
+        """Metric -> its latest step."""
+
+    def steps(self, run_id: str, name: str) -> set[int]:
+        """All steps of a metric."""
+
+    def upload(self, run_id: str, file: Path, folder: str) -> None:
+        """Add a file to the artifacts."""
+
+    def set_status(self, run_id: str, status: str) -> None:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+
+
+class RunTracker:
+    """One run being written. The journal in its folder is written first and is the truth; the store follows."""
+
+    def __init__(self, store: Store, folder: Path, delivery: Delivery, status: str, seconds: float = SECONDS) -> None:
+        self.store, self.folder, self.delivery, self.status, self.seconds = store, folder, delivery, status, seconds
+        self.journal = Journal(folder)
+        self._held: dict[str, set[int]] = {}
+        self._latest: dict[str, int] = {}
+        self._rewound: int | None = None
+        self._in_step = delivery.arrived == self.journal.size
+        self._warned = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        delivery.write(folder)
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run."""
+        return self.delivery.run_id
+
+    # ----------------------------------------------------------------------------------------------- writing
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Values by metric name at a step. Steps of a name grow; a repeated point is ignored."""
+        if self.journal.append(step, values):
+            self._work_in_background()
+
+    def rewind(self, step: int) -> None:
+        """Go on from `step`: later entries are forgotten, and what arrived of them is not delivered again."""
+        with self._lock:
+            self.journal.rewind(step)
+            self._rewound, self._in_step = step, False
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Add a file to the run's artifacts, in `folder` among them; its content is read when it is delivered."""
+        path, home = Path(path).resolve(), self.folder.resolve()
+        place = path.relative_to(home).as_posix() if path.is_relative_to(home) else path.as_posix()
+        with self._lock:
+            self.delivery.files[f"{place}|{'' if folder == '.' else folder}"] = False
+            self.delivery.write(self.folder)
+        self._work_in_background()
+
+    def text(self, text: str, name: str) -> None:
+        """Add a text as artifact `name` (`tables/summary.md`)."""
+        self._own_file(name).write_text(text, encoding="utf-8")
+        self.artifact(self._own_file(name), Path(name).parent.as_posix())
+
+    def dict(self, values: Mapping[str, Any], name: str) -> None:
+        """Add plain values as JSON artifact `name`."""
+        self.text(json.dumps(values, indent=1), name)
+
+    def figure(self, figure: Any, name: str) -> None:
+        """Add a matplotlib figure as artifact `name` (`plots/conflict.png`)."""
+        figure.savefig(self._own_file(name))
+        self.artifact(self._own_file(name), Path(name).parent.as_posix())
+
+    def _own_file(self, name: str) -> Path:
+        path = self.folder / "artifacts" / name
+        if not path.resolve().is_relative_to((self.folder / "artifacts").resolve()):
+            raise ValueError(f"the artifact name {name!r} leaves the run's folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def finish(self, status: str | None = "FINISHED") -> bool:
+        """Deliver what is left and set the status (None: leave it). False: the store is away; the journal keeps all."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, self._stop = None, threading.Event()
+        if status is not None and (status != self.status or self.delivery.status is not None):
+            self.delivery.status = status
+        self.delivery.write(self.folder)
+        if self._try():
+            return True
+        log.warning(
+            "not all of the run in %s has reached %s; everything is kept in that folder. When the store is back: "
+            "cmtl-ir sync %s", self.folder, self.delivery.uri, self.folder,
+        )  # fmt: skip
+        return False
+
+    # -------------------------------------------------------------------------------------------- delivering
+
+    def _work_in_background(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+            self._thread.start()
+
+    def _work(self) -> None:
+        pause = self.seconds
+        while not self._stop.wait(pause):
+            pause = self.seconds if self._try() else min(2.0 * pause, PATIENCE)
+
+    def _try(self) -> bool:
+        """Deliver; training goes on whatever happens, and hears of it once."""
+        try:
+            self.deliver()
+        except Exception as error:
+            self._in_step = False  # a call that failed here may have been heard there
+            if not self._warned:
+                log.warning(
+                    "the tracking store %s does not take what it is sent (%s). Training goes on; metrics are kept in "
+                    "%s and delivered when it is back", self.delivery.uri, brief(error), self.journal.path,
+                )  # fmt: skip
+            self._warned = True
+            return False
+        self._warned = False
+        return True
+
+    def deliver(self) -> None:
+        """Bring the store up to date with the journal. Raises what the store raises."""
+        with self._lock:
+            if not self._in_step:
+                self._compare()
+            self._send_points()
+            self._send_files()
+            if self.delivery.status is not None:
+                self.store.set_status(self.run_id, self.delivery.status)
+                self.status, self.delivery.status = self.delivery.status, None
+                self.delivery.write(self.folder)
+
+    def _compare(self) -> None:
+        """Learn what the store has: a kill may have come between a delivery and its mark, or after later steps."""
+        self._latest, self._held = self.store.latest(self.run_id), {}
+        for name, last in self._latest.items():
+            if self._rewound is not None and last > self._rewound:
+                self._held[name] = {step for step in self.store.steps(self.run_id, name) if step > self._rewound}
+                self._latest[name] = self._rewound
+        self.delivery.arrived, self._in_step = 0, True
+
+    def _send_points(self) -> None:
+        while self.delivery.arrived < self.journal.size:
+            points, end = self.journal.read(self.delivery.arrived)
+            if end == self.delivery.arrived:
+                return
+            points = unsent(points, self._latest, self._held)
+            for start in range(0, len(points), BATCH):
+                self._now_running()
+                self.store.send(self.run_id, points[start : start + BATCH])
+            self.delivery.arrived = end
+            self.delivery.write(self.folder)
+
+    def _send_files(self) -> None:
+        for entry in self.delivery.waiting():
+            place, folder = entry.rsplit("|", 1)
+            if (self.folder / place).is_file():
+                self._now_running()
+                self.store.upload(self.run_id, self.folder / place, folder)
+            self.delivery.files[entry] = True
+            self.delivery.write(self.folder)
+
+    def _now_running(self) -> None:
+        if self.status != "RUNNING" and self.delivery.status is None:
+            self.store.set_status(self.run_id, "RUNNING")
+            self.status = "RUNNING"

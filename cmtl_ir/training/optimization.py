@@ -1,0 +1,63 @@
+"""Per-sample losses, optimizer, learning-rate schedule and averaged weights: the same for every strategy."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cmtl_ir.config.experiment import OptimizerConfig
+from cmtl_ir.strategy.data import Schedule
+
+
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of an experiment, fused where torch offers it."""
+    parameters = list(parameters)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+def learning_rate(base: float, schedule: Schedule, step: int, steps: int) -> float:
+    """The rate of step `step` (from 0) of a stage of `steps`: linear warm-up, then `cycles` cosines to the floor."""
+    if step < schedule.warmup:
+        return base * (step + 1) / schedule.warmup
+    if schedule.kind == "constant":
+        return base
+    length = (steps * schedule.stretch - schedule.warmup) / schedule.cycles
+    phase = ((step - schedule.warmup) % length) / length
+    return schedule.floor + (base - schedule.floor) * 0.5 * (1.0 + math.cos(math.pi * phase))
+
+
+class AveragedWeights:
+    """Exponential moving average of the weights; begins anew at each stage."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the model's present weights by 1 - decay."""
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.weights[name].lerp_(value, 1.0 - self.decay)
+            else:
+                self.weights[name].copy_(value)
+
+
+def optimizer_tree(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state as a tree to save."""
+    return optimizer.state_dict()
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
+    """Take up a saved state; the tree stays untouched by later steps."""
+    optimizer.load_state_dict(copy.deepcopy(dict(tree)))

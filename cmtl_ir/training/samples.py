@@ -1,0 +1,137 @@
+"""Which samples a step takes of each row, and the step's samples themselves. Legend: N samples of H x W pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.base.environment import cores
+from cmtl_ir.strategy.data import Batch, Row
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.shares import DataState
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which samples a step takes, row after row."""
+
+    rows: list[Row]  # present ones: loss rows first (stage, then protecting), projected rows last
+    counts: list[int]  # on all ranks together
+    ids: list[Tensor]  # [counts] of each row, on all ranks together
+    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
+
+    def held(self) -> list[tuple[Row, Tensor]]:
+        """Each row with the ids that this process holds of it."""
+        return [(row, ids[slice(*own)]) for row, ids, own in zip(self.rows, self.ids, self.windows, strict=True)]
+
+    @property
+    def entering(self) -> int:
+        """M: how many rows enter the loss."""
+        return sum(not row.projected for row in self.rows)
+
+    @property
+    def stage_rows(self) -> int:
+        """K: how many of them the weighting weighs."""
+        return sum(row.coefficient is None for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Drawn(Chosen):
+    """The samples of one step, too."""
+
+    batches: list[Batch]  # of each row what this process holds: all of it, or under torchrun its window
+    degraded: Tensor  # [N, 3, H, W], as held here
+    task_numbers: Tensor  # [N]
+
+
+def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:
+    """The next `counts` samples of `rows` by the counters of `data`; rows without samples are left out."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
+    kept = [rows[i] for i in order if counts[i] > 0]
+    numbers = [counts[i] for i in order if counts[i] > 0]
+    windows = _windows(numbers, *learner.ranks.window(sum(numbers)))
+    ids = [data.draw(row, count, learner.seed) for row, count in zip(kept, numbers, strict=True)]
+    return Chosen(kept, numbers, ids, windows)
+
+
+def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], ahead: Ahead | None = None) -> Drawn:
+    """Draw `counts` samples of `rows`; rows without samples are left out. `ahead`: may have drawn them already."""
+    chosen = choose(learner, learner.data, rows, counts)
+    if not chosen.rows:
+        return Drawn(**vars(chosen), batches=[], degraded=torch.empty(0), task_numbers=torch.empty(0))
+    batches = [_batch_of(learner, row, ids, (ahead or learner).batch) for row, ids in chosen.held()]
+    degraded = torch.cat([batch.degraded for batch in batches])
+    tasks = [learner.task_numbers(row.task, len(b.ids)) for row, b in zip(chosen.rows, batches, strict=True)]
+    return Drawn(**vars(chosen), batches=batches, degraded=degraded, task_numbers=torch.cat(tasks))
+
+
+def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
+    """Of each row, (start, stop) of what lies in start .. stop of all samples, row after row."""
+    found, place = [], 0
+    for count in counts:
+        found.append((min(max(start - place, 0), count), min(max(stop - place, 0), count)))
+        place += count
+    return found
+
+
+def _batch_of(learner: Learner, row: Row, ids: Tensor, samples: Callable[[str, Tensor, str | None], Batch]) -> Batch:
+    if not len(ids):
+        nothing = torch.empty(0, 3, learner.patch, learner.patch, device=learner.device)
+        return Batch(row.task, ids, nothing, nothing)
+    batch = samples(row.task, ids, row.images)
+    return batch if row.view is None else row.view(batch)
+
+
+Wanted = tuple[str, Tensor, str | None]
+"""A task, ids [B], and the task whose clean images are taken, if another's."""
+
+
+_Key = tuple[str, tuple[int, ...], str | None]
+
+
+def has_room(device: torch.device) -> bool:
+    """Whether a core is free to draw on: where training takes them all, drawing beside it costs more than it saves."""
+    return device.type != "cpu" or torch.get_num_threads() < cores()
+
+
+class Ahead:
+    """Draws batches before they are asked for. A context: on leaving it the thread ends."""
+
+    def __init__(self, draw: Callable[[str, Tensor, str | None], Batch]) -> None:
+        """`draw`: must be safe to call from a thread beside the training one."""
+        self._draw = draw
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="samples ahead")
+        self._coming: Future[Mapping[_Key, Batch]] | None = None
+        self._here: Mapping[_Key, Batch] = {}
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def expect(self, wanted: Sequence[Wanted]) -> None:
+        """Begin to draw what the next step will probably ask for."""
+        self._coming = self._thread.submit(self._draw_all, list(wanted)) if wanted else None
+
+    def arrive(self) -> None:
+        """Wait for what was expected, at the beginning of its step; raises what drawing it raised."""
+        coming, self._coming = self._coming, None
+        self._here = coming.result() if coming is not None else {}
+
+    def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
+        """The samples, drawn already if they were expected."""
+        drawn = self._here.get(_key(task, ids, images))
+        return self._draw(task, ids, images) if drawn is None else drawn
+
+    def _draw_all(self, wanted: Sequence[Wanted]) -> Mapping[_Key, Batch]:
+        return {_key(*one): self._draw(*one) for one in wanted}
+
+
+def _key(task: str, ids: Tensor, images: str | None) -> _Key:
+    return task, tuple(ids.tolist()), images

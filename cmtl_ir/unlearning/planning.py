@@ -1,0 +1,210 @@
+"""Requests to forget into runs: each method's result is an ordinary run in the store, found again by its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.experiment import Experiment, TrainingConfig
+from cmtl_ir.config.reading import merged, neutral
+from cmtl_ir.runs.identity import MEANING
+from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import Run, hash_of
+from cmtl_ir.strategy.making import described
+from cmtl_ir.strategy.unlearning import Program, Request, Rerun, Unlearner
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.unlearning.origin import Origin, stages_of
+
+
+def job_name(label: str, seed: int) -> str:
+    """What a method's work for one seed is called in messages."""
+    return f"{label}, seed {seed}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one method is to do for one seed."""
+
+    origin: Origin
+    label: str
+    method: Unlearner
+    forget: tuple[str, ...]
+    use_retain: bool = True
+    """False: the retained tasks' data are not to be read."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return job_name(self.label, self.origin.seed)
+
+    @property
+    def forgotten(self) -> tuple[str, ...]:
+        """Everything forgotten once this is done, in the order of the requests."""
+        return (*self.origin.forgotten, *self.forget)
+
+    @property
+    def retained(self) -> tuple[str, ...]:
+        """The tasks that stay."""
+        return tuple(task for task in self.origin.kept if task not in self.forget)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and what it is trained with."""
+
+    job: Job
+    run: Run
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class FromWeights:
+    """Starts from a finished run's weights."""
+
+    file: Path
+
+    def __call__(self, learner: Learner, recorder: Recorder) -> None:
+        """Load them."""
+        learner.model.load_state_dict(checkpoint.load_weights(self.file)[0])
+
+
+@dataclass(frozen=True)
+class Without:
+    """Strikes tasks out, and goes on from the end of the origin's stage number `stage` (0: from the start)."""
+
+    origin: Origin
+    forgotten: tuple[str, ...]
+    stage: int = 0
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken over."""
+        return self.origin.stage_end(self.stage).step if self.stage > 0 else 0
+
+    def __call__(self, learner: Learner, recorder: Recorder) -> None:
+        """Take up the stage's result and the curve up to there."""
+        learner.struck = frozenset(self.forgotten)
+        if self.stage > 0:
+            learner.load_tree(self.origin.stage_end(self.stage).tree)
+            recorder.curve = [point for point in self.origin.root_curve() if point["step"] <= learner.step]
+
+
+def refuse_impossible(job: Job) -> None:
+    """Raise UserError where the method needs what it is not given."""
+    if not job.use_retain and job.method.wants_retain():
+        free = "`retain: false`" if "retain" in type(job.method).model_fields and not job.method.needs_retain else ""
+        way = f"set {free}" if free else "the methods `ascent` and `instance_wise` with `retain: false` need none"
+        own = f" ({job.label})" if job.label != job.method.called else ""
+        raise UserError(
+            f"{job.method.called}{own} needs data of the retained tasks ({', '.join(job.retained)}), and none are to "
+            f"be read; {way}"
+        )
+
+
+def reference_identity(job: Job) -> dict[str, Any]:
+    """The retrained reference: the ordinary run without everything forgotten. Independent of the order of requests."""
+    return {**job.origin.identity, "without": sorted(job.forgotten)}
+
+
+def reference_folder(job: Job) -> Path | None:
+    """The retrained reference, if it is finished."""
+    folder = job.origin.folder.parent / hash_of(reference_identity(job))
+    return folder if (folder / "result.json").is_file() else None
+
+
+def plan(job: Job) -> Planned:
+    """The run of a job. What is searched for on a reference is planned when the reference has been looked for."""
+    refuse_impossible(job)
+    if isinstance(job.method, Rerun):
+        return _rerun(job, job.method)
+    reference = reference_folder(job) if job.method.wants_target() else None
+    method = job.method.model_copy(deep=True)
+    method.ask(_request(job, reference))
+    experiment = experiment_for(job, method.recipe())
+    target = (reference.name if reference is not None else "identity") if job.method.wants_target() else None
+    identity = identity_for(job, experiment, {"target": target})
+    strategy = neutral().model_copy(update={"curriculum": Program.of(method.stages()), "retention": method})
+    begin = FromWeights(job.origin.folder / "weights.safetensors")
+    return planned(job, experiment, Run(job.label, job.origin.seed, strategy, identity, Path(), tags_of(job), begin))
+
+
+def _rerun(job: Job, method: Rerun) -> Planned:
+    origin, number = job.origin, 0
+    experiment = named(origin.experiment, job)
+    if not method.is_reference:
+        number = method.starting_stage(stages_of(origin.stage_end().tree), job.forgotten)
+    begin, identity = Without(origin, job.forgotten, number), reference_identity(job)
+    if number > 0:  # otherwise it is retraining, the very same run
+        identity = identity_for(job, experiment, {"from_step": begin.step})
+    return planned(job, experiment, Run(job.label, origin.seed, origin.strategy, identity, Path(), tags_of(job), begin))
+
+
+def planned(job: Job, experiment: Experiment, run: Run) -> Planned:
+    """A run at its place in the store, with the origin's data."""
+    folder = job.origin.folder.parent / hash_of(run.identity)
+    run = Run(run.label, run.seed, run.strategy, run.identity, folder, run.tags, run.begin)
+    before = job.origin.prepared
+    return Planned(job, run, Prepared(experiment, before.tasks, [run], before.out, before.device))
+
+
+def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights follow from: the parent run, the method with all its fields, what is forgotten, the seed."""
+    return {
+        "meaning": MEANING,
+        "backbone": experiment.backbone,
+        "training": experiment.training.model_dump(mode="json"),
+        "protocol": experiment.evaluation.protocol,
+        "unlearning": {
+            "method": described(job.method),
+            "forget": list(job.forget),
+            "forgotten": list(job.forgotten),
+            "retained": list(job.retained) if job.use_retain else [],
+            "parent": job.origin.hash,
+            "origin": job.origin.root.name,
+            **more,
+        },
+        "seed": job.origin.seed,
+    }
+
+
+def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
+    """The origin's experiment with the method's recipe; scored at stage ends, no conflict statistics."""
+    experiment = named(job.origin.experiment, job)
+    training = TrainingConfig.model_validate(merged(experiment.training.model_dump(mode="json"), recipe))
+    return experiment.model_copy(
+        update={
+            "backbone": job.origin.backbone,
+            "training": training,
+            "evaluation": experiment.evaluation.model_copy(update={"every": 0}),
+            "conflict": experiment.conflict.model_copy(update={"every": 0}),
+        }
+    )
+
+
+def named(experiment: Experiment, job: Job) -> Experiment:
+    """The experiment under the name of the unlearning comparison."""
+    return experiment.model_copy(update={"name": comparison_name(job.origin, job.forget)})
+
+
+def comparison_name(origin: Origin, forget: Sequence[str]) -> str:
+    """COMPARISON.LABEL-without-TASK."""
+    return f"{origin.name}-without-{'-'.join(forget)}"
+
+
+def _request(job: Job, reference: Path | None) -> Request:
+    weights = reference / "weights.safetensors" if reference is not None else None
+    return Request(job.forget, job.retained if job.use_retain else (), weights)
+
+
+def tags_of(job: Job) -> dict[str, str]:
+    """What the tracking store is told of a run."""
+    return {
+        "cmtl_ir.unlearning": job.method.called,
+        "cmtl_ir.forgotten": ",".join(job.forgotten),
+        "cmtl_ir.parent": job.origin.hash,
+    }

@@ -1,0 +1,60 @@
+"""Looking at what a model still knows, without training it and without the test set. B: samples of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.store.checkpoint import load_weights
+from cmtl_ir.strategy.data import Batch, Learner
+from cmtl_ir.strategy.output import final_output
+from cmtl_ir.strategy.unlearning import Request
+
+PROBE = 1 << 40
+"""First id of the crops that stop rules and searches look at: training images, but draws that no run trains on."""
+PROBE_CROPS = 32
+
+
+def untouched(restored: Any, batch: Batch) -> Any:
+    """The degraded images in the place of a backbone's output, or of each of its outputs."""
+    return [batch.degraded] * len(restored) if isinstance(restored, list | tuple) else batch.degraded
+
+
+def identity_losses(learner: Learner, restored: Any, batch: Batch) -> Tensor:
+    """[B]: what leaving the images alone would cost: m_i = loss(x_i, y_i)."""
+    return learner.sample_losses(untouched(restored, batch), batch)
+
+
+@torch.no_grad()
+def probe_psnr(learner: Learner, tasks: Sequence[str], network: nn.Module | None = None) -> float:
+    """Mean over tasks of the mean PSNR in dB on fixed crops of training images; looks, moves no counter.
+
+    `network`: another one than the learner's; `nn.Identity()` leaves the images alone.
+    """
+    training, ids = learner.model.training, torch.arange(PROBE, PROBE + PROBE_CROPS)
+    learner.model.eval()
+    means = []
+    for task in tasks:
+        batch = learner.batch(task, ids)
+        alone = isinstance(network, nn.Identity)
+        restored = batch.degraded if alone else final_output(learner.restore(batch, network)).float()
+        error = (restored.clamp(0, 1) - batch.clean).square().mean((1, 2, 3)).clamp_min(1e-10)
+        means.append(float((-10.0 * torch.log10(error)).mean()))
+    learner.model.train(training)
+    return sum(means) / len(means)
+
+
+def target_psnr(learner: Learner, request: Request) -> float:
+    """Where forgetting is complete, in dB on the probe: the retrained reference's PSNR, without one the identity's."""
+    if request.reference is None:
+        return probe_psnr(learner, request.forget, nn.Identity())
+    weights, header = load_weights(request.reference)
+    network = initial_model(json.loads(header["backbone"]), 0)  # the model that forgets may be an ensemble
+    network.load_state_dict(weights)
+    network = placed(network, next(learner.model.parameters()).device)
+    return probe_psnr(learner, request.forget, network.eval())

@@ -1,0 +1,64 @@
+"""What a hosted plugin sees of a run: a strategy object with a model, a criterion, an experience and a clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cmtl_ir.strategy.data import Batch, Learner
+
+from ...shared.weights import device_of, trained
+from ..torchjd import keyed_generator
+from ._library import library
+
+
+def strategy_of(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
+    """As much of Avalanche's strategy object as the hosted plugins look at."""
+    whole: Any = learner  # a mini-batch of several tasks is more than other parts may ask for
+    base = library("avalanche.models.dynamic_modules").MultiTaskModule
+
+    class TaskAware(base):  # type: ignore[misc,valid-type]
+        """The run's network, told the task of each sample."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = learner.model
+
+        def forward(self, degraded: Tensor, task_labels: Tensor) -> Any:
+            return whole.forward(degraded, task_labels)
+
+    def criterion(restored: Any, clean: Tensor) -> Tensor:
+        return learner.sample_losses(restored, Batch("", torch.zeros(len(clean)), clean, clean)).mean()
+
+    def forget_gradients() -> None:
+        for parameter in trained(learner.model):
+            parameter.grad = None
+
+    return SimpleNamespace(
+        model=TaskAware(),
+        device=device_of(learner),
+        train_mb_size=batch,
+        clock=SimpleNamespace(train_exp_counter=stages),
+        optimizer=SimpleNamespace(zero_grad=forget_gradients),
+        _criterion=criterion,
+        experience=None,
+        loss=None,
+    )
+
+
+@contextmanager
+def keyed_generators(key: int, device: torch.device) -> Iterator[None]:
+    """Plugins draw from the global generators of Python and torch: seed them, and put them back as they were."""
+    before = random.getstate()
+    random.seed(key)
+    try:
+        with keyed_generator(key, device):
+            yield
+    finally:
+        random.setstate(before)
