@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PROBE = """
-import cmtl_ir, cmtl_ir.strategies, cmtl_ir.analysis, cmtl_ir.config as config
-from cmtl_ir.registry import load
+import cmtl_ir, cmtl_ir.strategies, cmtl_ir.analysis, cmtl_ir.config.reading as config
+from cmtl_ir.strategy.registry import load
 print(cmtl_ir.__file__)
 print(cmtl_ir.analysis.__file__)
 print(load("surgery", "pcgrad").__module__)
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_four_rooms_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"cmtl_ir"}
-    for wanted in ("strategies/surgery/pcgrad.py", "analysis/curves.py", "experiments/quickstart.yaml", "py.typed"):
+    for wanted in ("strategies/surgery/pcgrad.py", "analysis/figures/curves.py", "experiments/quickstart.yaml", "py.typed"):
         assert f"cmtl_ir/{wanted}" in names
     sources = {
         str(p.relative_to(ROOT)) for room in ("cmtl_ir", "strategies", "analysis") for p in ROOT.glob(f"{room}/**/*.py")
