@@ -30,7 +30,6 @@ from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
 from cmtl_ir.cli.unlearn import unlearn
-from cmtl_ir.config import reading
 
 app = typer.Typer(
     name="cmtl-ir",
@@ -64,6 +63,7 @@ def run(
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
     from cmtl_ir.base import ranks as distributed
     from cmtl_ir.cli import display
+    from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs import plan
 
@@ -145,6 +145,7 @@ def evaluate(
     (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display
+    from cmtl_ir.config import reading
     from cmtl_ir.inference import restoration
     from cmtl_ir.store import lookup
 
@@ -178,6 +179,7 @@ def similarity(
     """Say how alike an experiment's tasks are: degradation distance, task affinity, gradient cosine, side by side."""
     from cmtl_ir.analysis.similarity import leave_similarity
     from cmtl_ir.cli import display
+    from cmtl_ir.config import reading
     from cmtl_ir.grouping.similarity import similarity
 
     measures = measure or ["grids", "tag", "conflict"]

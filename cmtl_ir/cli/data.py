@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from cmtl_ir.config import reading
-
 data = typer.Typer(help="Data sets: which are known, are they complete, decode them once.", no_args_is_help=True)
 
 File = Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")]
@@ -39,6 +37,7 @@ def verify(
 ) -> None:
     """Read every image that an experiment names: published counts, unpaired and unreadable files, by name."""
     from cmtl_ir.cli import display_data
+    from cmtl_ir.config import reading
     from cmtl_ir.tasks.verification import verify as look
 
     experiment = reading.load(file, set_)
@@ -55,6 +54,7 @@ def check(
     import torch
 
     from cmtl_ir.cli import display_data
+    from cmtl_ir.config import reading
     from cmtl_ir.tasks.leaks import leaks
     from cmtl_ir.tasks.suite import build_tasks
 
@@ -73,6 +73,7 @@ def pack(
     import torch
 
     from cmtl_ir.cli import display_data
+    from cmtl_ir.config import reading
     from cmtl_ir.tasks.suite import build_tasks
 
     experiment = reading.load(file, set_)

@@ -19,7 +19,6 @@ from cmtl_ir.cli.options import (
     Workers,
     experiments,
 )
-from cmtl_ir.config import reading
 
 if TYPE_CHECKING:
     from cmtl_ir.unlearning.requests import Asked
@@ -100,6 +99,7 @@ def _asked(
 ) -> tuple[list[Path], list[str], list[Asked]]:
     """Runs, tasks, requests. With --forget a run is meant, without it an experiment file."""
     from cmtl_ir.base.errors import UserError
+    from cmtl_ir.config import reading
     from cmtl_ir.unlearning.origin import find_runs
     from cmtl_ir.unlearning.requests import chosen_of, counted, finished_runs, methods_named, requests
 
