@@ -40,7 +40,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_four_rooms_under_one_name(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"cmtl_ir"}
-    for wanted in ("strategies/surgery/pcgrad.py", "analysis/figures/curves.py", "experiments/quickstart.yaml", "py.typed"):
+    for wanted in (
+        "strategies/surgery/pcgrad.py",
+        "analysis/figures/curves.py",
+        "experiments/quickstart.yaml",
+        "py.typed",
+    ):
         assert f"cmtl_ir/{wanted}" in names
     sources = {
         str(p.relative_to(ROOT)) for room in ("cmtl_ir", "strategies", "analysis") for p in ROOT.glob(f"{room}/**/*.py")

@@ -37,7 +37,7 @@ def test_the_python_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_methods_of_ones_own_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.test_training import trained
+    from tests.training.test_training import trained
 
     monkeypatch.chdir(tmp_path)
     for block in (block for block in PYTHON if block.startswith(("# my_weighting.py", "# my_surgery.py"))):

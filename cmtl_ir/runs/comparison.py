@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from cmtl_ir.base import yaml
-from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.base.ranks import current
 from cmtl_ir.base.errors import TrainingError
+from cmtl_ir.base.ranks import current
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.plan import Ahead, Comparison, Prepared, prepare
+from cmtl_ir.runs.recorder import Progress
 from cmtl_ir.store.listing import claim_folder, list_runs, set_aside
 from cmtl_ir.store.run import Run
-from cmtl_ir.runs.recorder import Progress
 from cmtl_ir.tracking.store import Tracking
 
 

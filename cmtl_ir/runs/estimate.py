@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from cmtl_ir.training.learner import Learner
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
-from cmtl_ir.training.shares import apportion, stage_rows
 from cmtl_ir.strategy.data import Stage
+from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import apply_update
+from cmtl_ir.training.shares import apportion, stage_rows
 
 TIMED_STEPS = 3
 

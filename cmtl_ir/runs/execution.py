@@ -9,20 +9,20 @@ import torch
 from filelock import FileLock, Timeout
 
 from cmtl_ir.base import yaml
-from cmtl_ir.store import checkpoint
-from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.measures.continual import summary
-from cmtl_ir.base.ranks import SKIP, current
 from cmtl_ir.base.environment import environment
 from cmtl_ir.base.errors import TrainingError, UserError
+from cmtl_ir.base.ranks import SKIP, current
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.measures.continual import summary
 from cmtl_ir.measures.evaluation import Evaluator, task_means
-from cmtl_ir.training.learner import Learner
 from cmtl_ir.runs.plan import Ahead, Prepared
-from cmtl_ir.store.run import Run
 from cmtl_ir.runs.recorder import Judge, Progress, Recorder
-from cmtl_ir.training.step import NonFinite
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import Run
 from cmtl_ir.tracking.store import RunTracker, Tracking
+from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
+from cmtl_ir.training.step import NonFinite
 
 
 def execute(

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from cmtl_ir.store.run import Run
 from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.store.run import Run
 
 
 class Tail:

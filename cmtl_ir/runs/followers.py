@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from cmtl_ir.store import checkpoint
-from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.base.ranks import SKIP, Ranks
 from cmtl_ir.base.errors import ConfigError, TrainingError, UserError
+from cmtl_ir.base.ranks import SKIP, Ranks
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.execution import intervals
-from cmtl_ir.training.learner import Learner
 from cmtl_ir.runs.plan import Comparison, Prepared, prepare
-from cmtl_ir.store.run import Run
 from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.training.step import NonFinite, StepResult
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
+from cmtl_ir.training.step import NonFinite, StepResult
 
 
 class Nowhere:

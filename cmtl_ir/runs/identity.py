@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,5 +33,3 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
         "strategy": strategy.resolved(),
         "seed": seed,
     }
-
-

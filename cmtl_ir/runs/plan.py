@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from filelock import FileLock
 
-from cmtl_ir.base import yaml
-from cmtl_ir.store import checkpoint
-from cmtl_ir.config.experiment import Experiment, Strategy
-from cmtl_ir.base.errors import ConfigError, UserError
-from cmtl_ir.runs.identity import identity_of
-from cmtl_ir.store.run import hash_of
 from cmtl_ir.backbones.building import pick_device
-from cmtl_ir.training.learner import Learner
-from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.base.errors import suggestion
+from cmtl_ir.base.errors import ConfigError, UserError, suggestion
+from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking.store import Tracking
-from cmtl_ir.store.run import Run
-
-
-
 
 
 @dataclass(frozen=True)
@@ -107,11 +94,3 @@ def narrowed_to(experiment: Experiment, chosen: Sequence[str], seeds: Sequence[i
     if steps is not None:
         update["training"] = experiment.training.model_copy(update={"steps": steps})
     return experiment.model_copy(update=update)
-
-
-
-
-
-
-
-

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import torch
 
-from cmtl_ir.store import checkpoint
-from cmtl_ir.measures.conflict import ConflictLog
 from cmtl_ir.base.errors import Diverged, Interrupted, Pruned, TrainingError
+from cmtl_ir.measures.conflict import ConflictLog
 from cmtl_ir.measures.evaluation import Evaluator, task_means
-from cmtl_ir.training.learner import Learner
 from cmtl_ir.runs.meter import Meter
-from cmtl_ir.training.step import NonFinite, StepResult
+from cmtl_ir.store import checkpoint
 from cmtl_ir.strategy.data import Stage
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.step import NonFinite, StepResult
 
 LOG_EVERY = 10
 """Steps between points of the loss curves: losses leave the device once an interval."""

@@ -8,14 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-
-from cmtl_ir.store import checkpoint
 from cmtl_ir.measures.evaluation import Evaluator
-from cmtl_ir.training.learner import Learner
+from cmtl_ir.store import checkpoint
 from cmtl_ir.tasks.images.encode import write_image
+from cmtl_ir.training.learner import Learner
 
 
 def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -> Path:
@@ -67,5 +63,3 @@ def write_restored(folder: Path, learner: Learner, evaluator: Evaluator) -> list
         for label, image in (("input", sample.degraded), ("restored", restored), ("clean", sample.clean)):
             written.append(write_image(home / f"{name}.{label}.png", image))
     return written
-
-

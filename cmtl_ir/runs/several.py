@@ -1,36 +1,19 @@
 """Runs in processes of their own, several at once."""
 
 from __future__ import annotations
-import contextlib
-import functools
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-from cmtl_ir.base.environment import CORES, cores
-from cmtl_ir.base.errors import Interrupted
+from typing import Any
+
+from cmtl_ir.config import reading
+from cmtl_ir.processes.job import Job
+from cmtl_ir.processes.pool import starter, work_off
 from cmtl_ir.runs.follow import Follower
 from cmtl_ir.runs.plan import Prepared, Run
 from cmtl_ir.runs.recorder import Progress
 from cmtl_ir.tracking.store import Tracking
-from cmtl_ir.processes.job import Attempt, Job, LocalProcess, Start, environment_of, visible_gpus
-import json
-import os
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-from cmtl_ir.config import reading
 
 
 def side_by_side(
@@ -81,7 +64,6 @@ def _job_of(
 
 def train_run(job: Mapping[str, Any]) -> None:
     """Bring one run of an experiment to its end."""
-    from cmtl_ir.config import experiment as config
     from cmtl_ir.runs import execution, plan
     from cmtl_ir.tracking.store import Tracking
 

@@ -1,13 +1,15 @@
 """The trained network of a finished run."""
 
 from __future__ import annotations
+
 import json
 from pathlib import Path
+
 import torch
 from torch import nn
+
 from cmtl_ir import backbones
 from cmtl_ir.backbones.building import placed
-from cmtl_ir.base.errors import UserError
 from cmtl_ir.store import checkpoint
 
 

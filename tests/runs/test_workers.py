@@ -34,7 +34,7 @@ from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.unlearning.origin import find_origin
 from cmtl_ir.unlearning.requests import Asked, fulfil_all
 from tests import tiny
-from tests.test_runs import final_weights, journal
+from tests.runs.test_runs import final_weights, journal
 from tests.unlearning import cases
 
 STRATEGIES: dict[str, Any] = {"joint": {}, "pcgrad": {"surgery": "pcgrad"}}

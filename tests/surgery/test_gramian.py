@@ -11,8 +11,7 @@ from torch.testing import assert_close
 from cmtl_ir.gradients.rows import CHUNK, Engine, choose_engine, gramian
 from cmtl_ir.strategy.data import Row, Stage
 from cmtl_ir.training.loop import make_engine
-
-from . import tiny
+from tests import tiny
 
 # ------------------------------------------------------------------------------------------------------ Gramian
 

@@ -1,6 +1,6 @@
 """Kill -9 at random moments of runs of every family, again and again, until each has come to its end.
 
-    python -m tests.kills [--kills 100] [--seed 0] [--only FAMILY ...]
+    python -m tests.runs.kills [--kills 100] [--seed 0] [--only FAMILY ...]
 
 A run is started, killed when it has made a random number of steps (and, by chance, in the middle of the next step, of
 an evaluation or of a checkpoint), and started again by the same call, until it is finished. Its weights, its metrics

@@ -20,7 +20,7 @@ PLACES = 8
 WORK = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
-from tests.test_search_queue import open_queue
+from tests.search.test_queue import open_queue
 from pathlib import Path
 queue = open_queue(Path(sys.argv[1]), sys.argv[2])
 def objective(trial):
@@ -49,7 +49,7 @@ def open_queue(folder: Path, kind: str, retries: int = 3, shared: bool = True) -
 
 
 def start(folder: Path, kind: str) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     return subprocess.Popen([sys.executable, "-W", "ignore", "-c", WORK, str(folder), kind, root])
 
 

@@ -15,9 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.gradients.rows import Engine, RowGradients
-
-from .backbones.cases import CASES, Case, image
-from .gradient_networks import NETWORKS, UNSUITED
+from tests.backbones.cases import CASES, Case, image
+from tests.gradients.networks import NETWORKS, UNSUITED
 
 SIZES = ([2, 2], [1, 3, 1], [4, 1])
 ENGINES: tuple[Engine, ...] = ("stream", "grouped")
