@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cmtl_ir.base import yaml
+from cmtl_ir.base.version import __version__
 from cmtl_ir.cli import main
 from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
@@ -156,6 +157,6 @@ def test_the_citation_file_agrees_with_the_package() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     cited = yaml.read(ROOT / "CITATION.cff")
-    assert cited["version"] == project["version"] and cited["license"] == project["license"]
+    assert cited["version"] == __version__ and cited["license"] == project["license"]
     assert set(cited["keywords"]) <= set(project["keywords"])
     assert {"cff-version", "message", "title", "authors"} <= set(cited)

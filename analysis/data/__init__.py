@@ -1,0 +1,1 @@
+"""Frames of runs, and what is computed from them."""

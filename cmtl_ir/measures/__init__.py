@@ -1,0 +1,1 @@
+"""Image metrics, scores of test sets, continual-learning measures, gradient conflict, statistics."""

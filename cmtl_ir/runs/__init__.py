@@ -1,0 +1,1 @@
+"""Runs from plan to results: identity, execution, recording, comparison."""

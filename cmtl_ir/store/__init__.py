@@ -1,0 +1,1 @@
+"""Runs on disk. The only room that knows the names of files in a folder of results."""

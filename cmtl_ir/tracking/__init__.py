@@ -1,0 +1,1 @@
+"""The tracking store. The only room that knows MLflow."""

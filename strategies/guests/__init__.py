@@ -1,0 +1,1 @@
+"""Parts of other libraries: their exact classes, run in our loop."""

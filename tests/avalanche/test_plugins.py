@@ -109,8 +109,8 @@ def test_avalanche_is_not_imported_before_it_is_asked_for() -> None:
     probe = """
 import sys
 from tests import tiny
-from cmtl_ir.training import train
-import cmtl_ir.strategies.avalanche
+from cmtl_ir.training.loop import train
+import cmtl_ir.strategies.guests.avalanche
 train(tiny.learner({"curriculum": "sequential", "retention": "replay"}), tiny.Silent())
 print([name for name in ("avalanche", "torchvision", "wandb") if name in sys.modules])
 """

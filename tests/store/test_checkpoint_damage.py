@@ -116,7 +116,7 @@ def test_a_folder_that_is_a_file_is_an_answer(tmp_path: Path) -> None:
 SAVER = """
 import sys, torch
 from pathlib import Path
-from cmtl_ir import checkpoint
+from cmtl_ir.store import checkpoint
 folder, stop_at = Path(sys.argv[1]), sys.argv[2]
 checkpoint.save(folder, {"x": torch.ones(1000)}, step=1)
 write = checkpoint._write
@@ -161,7 +161,7 @@ def test_kill_in_the_middle_of_a_save(file: str, tmp_path: Path, monkeypatch: py
 @pytest.mark.filterwarnings("error")
 def test_readers_never_see_half_a_checkpoint(tmp_path: Path) -> None:
     code = (
-        "import sys, torch; from pathlib import Path; from cmtl_ir import checkpoint\n"
+        "import sys, torch; from pathlib import Path; from cmtl_ir.store import checkpoint\n"
         "for step in range(1, 60):\n"
         "    checkpoint.save(Path(sys.argv[1]), {'x': torch.full((9,), float(step))}, step=step, keep=99)"
     )

@@ -26,7 +26,7 @@ FOUR = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.tracking.store import Tracking
 from tests.tracking.cases import run_of, train
 tracker = run_of(Tracking(None, Path(sys.argv[1])), "run" + sys.argv[2])
 train(tracker, 0, 50)

@@ -31,7 +31,7 @@ def test_importing_is_cheap() -> None:
 
 def test_telemetry_is_off_before_mlflow_is_imported() -> None:
     code = (
-        "import sys, os; from cmtl_ir import mlflow_store\n"
+        "import sys, os; from cmtl_ir.tracking import mlflow_store\n"
         "try: mlflow_store.connect('nonsense://x')\nexcept Exception: pass\n"
         "import mlflow.telemetry.utils as t; assert t.is_telemetry_disabled(); assert os.environ['DO_NOT_TRACK']"
     )
@@ -203,9 +203,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from cmtl_ir.tracking import Tracking
+from cmtl_ir.tracking.store import Tracking
 from tests.tracking.cases import run_of, train
-from cmtl_ir.delivery import Delivery
+from cmtl_ir.tracking.journal import Delivery
 store = Tracking(None, Path(sys.argv[1]))
 tracker = run_of(store, "killed")
 train(tracker, 0, 12)

@@ -1,0 +1,1 @@
+"""The data sets of the field by name, in the layouts that are found on disk."""

@@ -1,0 +1,1 @@
+"""Images: decoded, packed, cached, paired, cropped."""
