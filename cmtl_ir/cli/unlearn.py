@@ -30,28 +30,34 @@ def unlearning_names(incomplete: str) -> list[str]:
     return [name for name in names("unlearning") if name.startswith(incomplete)]
 
 
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|FILE",
+        autocompletion=experiments,
+        help="A finished run (COMPARISON/LABEL[/SEED], its hash, or its folder) with --forget; or an experiment "
+        "with `unlearning:`.",
+    ),
+]
+Forget = Annotated[list[str], typer.Option(help="A task that the run is to forget (repeat the option).")]
+Method = Annotated[
+    list[str],
+    typer.Option(
+        help="How (repeat the option); default: instance_wise, or all of FILE's.", autocompletion=unlearning_names
+    ),
+]
+Steps = Annotated[int | None, typer.Option(help="Another budget for methods that take steps.", min=0)]
+Retain = Annotated[bool, typer.Option(help="Whether data of the retained tasks may be read.")]
+Relearn = Annotated[int | None, typer.Option(help="Steps of relearning at most; 0: none (default 100).", min=0)]
+
+
 def unlearn(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|FILE",
-            autocompletion=experiments,
-            help="A finished run (COMPARISON/LABEL[/SEED], its hash, or its folder) with --forget; or an experiment "
-            "with `unlearning:`.",
-        ),
-    ],
-    forget: Annotated[list[str], typer.Option(help="A task that the run is to forget (repeat the option).")] = [],  # noqa: B006
-    method: Annotated[
-        list[str],
-        typer.Option(
-            help="How (repeat the option); default: instance_wise, or all of FILE's.", autocompletion=unlearning_names
-        ),
-    ] = [],  # noqa: B006
-    steps: Annotated[int | None, typer.Option(help="Another budget for methods that take steps.", min=0)] = None,
-    retain: Annotated[bool, typer.Option(help="Whether data of the retained tasks may be read.")] = True,
-    relearn: Annotated[
-        int | None, typer.Option(help="Steps of relearning at most; 0: none (default 100).", min=0)
-    ] = None,
+    what: What,
+    forget: Forget = [],  # noqa: B006
+    method: Method = [],  # noqa: B006
+    steps: Steps = None,
+    retain: Retain = True,
+    relearn: Relearn = None,
     device: Device = "auto",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
