@@ -32,6 +32,7 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "mprnet": Case("mprnet", {"width": 8, "unet_growth": 4, "original_growth": 4, "attention_blocks": 1}),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(
         "nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1], "local_training_size": 8}
@@ -55,6 +56,9 @@ CASES = {
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
+
+COUPLED = frozenset({"airnet"})
+"""Cases whose samples depend on each other in training."""
 
 
 def spread(count: int, key: str) -> Tensor:

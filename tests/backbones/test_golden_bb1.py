@@ -1,0 +1,73 @@
+"""Outputs of the authors' own classes for AdaIR, DGUNet, FSNet, MIRNet-v2 and MPRNet (float64, weights by rule)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from .cases import Case, image
+from .test_golden import five_numbers
+
+Numbers = tuple[float, float, float, float, float]  # mean, std, y[0, 0, 0], y[1, 7, 5], y[2, -1, -1]
+
+
+class Row(NamedTuple):
+    name: str
+    fields: dict[str, Any]
+    shape: tuple[int, int, int]
+    outputs: Mapping[int, Numbers]
+    """The numbers of some of the network's outputs, by place."""
+    calmed: str = ""
+    """Part of the keys of the parameters that are halved after the rule, which is chaotic otherwise."""
+
+
+MPRNET_SMALL = {"width": 16, "unet_growth": 8, "original_growth": 8, "attention_blocks": 2}
+MPRNET_DERAIN = {"width": 40, "unet_growth": 20, "original_growth": 16}
+
+# fmt: off
+QUICK = [
+    Row("mprnet", MPRNET_SMALL, (3, 64, 48), {
+        0: (2.7097684818, 160.6062592525, -32.4056534050, 106.7136387255, -14.8235504612),
+        1: (-9.4455131995, 22.7567934788, 4.5076966380, -21.3601805933, -4.7180364776),
+        2: (0.7728551699, 2.6493791367, -1.2952641479, 1.1073434801, 1.1231822358),
+    }),
+]
+SLOW = [
+    Row("mprnet", MPRNET_DERAIN, (3, 64, 64), {
+        0: (27.6222708040, 65.8632558869, 5.0479407222, 4.1454142001, 21.9865173319),
+        2: (1.2213952886, 1.8424687739, -0.3614028538, 4.0381156378, 0.3851978664),
+    }, ".orb"),
+    Row("mprnet", {}, (3, 64, 64), {
+        0: (59.1206682467, 97.3342552108, 24.3552804905, -32.5259465977, 36.5407173196),
+        1: (17.7115388348, 22.1276471936, -10.8732873942, -39.8798957281, 7.6521067124),
+    }, ".orb"),
+]
+# fmt: on
+
+
+def assert_golden(y: Tensor, numbers: Numbers) -> None:
+    """Equal to the last printed digit, on the scale of the image's deviation."""
+    tolerance = 1e-9 * max(1.0, numbers[1])
+    expected = torch.tensor(numbers, dtype=torch.float64)
+    torch.testing.assert_close(five_numbers(y), expected, rtol=0.0, atol=tolerance)
+
+
+def label(row: Row) -> str:
+    return "-".join([row.name, *map(str, row.fields.values()), "x".join(map(str, row.shape))])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("row", [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)], ids=label)
+def test_outputs_are_those_of_the_authors_class(row: Row) -> None:
+    model = Case(row.name, row.fields).build().eval()
+    for key, parameter in model.named_parameters():
+        if row.calmed and row.calmed in key:
+            parameter.mul_(0.5)
+    y = model(image(*row.shape))
+    outputs = y if isinstance(y, list) else [y]
+    for place, numbers in row.outputs.items():
+        assert_golden(outputs[place], numbers)
