@@ -88,6 +88,7 @@ class Prompts(nn.Module):
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "single_channel": _module(lambda: nn.Conv2d(4, 1, 1), lambda: nn.Conv2d(1, 4, 1)),
     "shared_and_unused": Twice,
     "windows": Windows,
     "prompts": Prompts,
