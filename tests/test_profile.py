@@ -42,6 +42,8 @@ def test_multiply_adds_of_a_network_counted_by_hand(device: str) -> None:
 
 PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     # backbone, fields, parameters, billions of multiply-adds at 256x256 of the authors' classes
+    ("adair", {}, 28_784_824, 161.75),
+    ("mprnet", {}, 20_127_073, 759.41),
     ("nafnet", {}, 17_111_907, 15.96),
     ("nafnet", {"width": 64, "encoder": [2, 2, 4, 8], "middle": 12, "decoder": [2, 2, 2, 2]}, 115_982_915, 63.24),
     ("nafnet", {"width": 8, "encoder": [1, 1, 1], "decoder": [1, 1, 1]}, 75_355, 0.29),

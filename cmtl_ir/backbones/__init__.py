@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 
 BACKBONES: dict[str, str] = {
+    "adair": "cmtl_ir.backbones.adair:AdaIR",
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "mprnet": "cmtl_ir.backbones.mprnet:MPRNet",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",

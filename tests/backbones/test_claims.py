@@ -323,6 +323,7 @@ def test_airnet_frozen_statistics_stay_through_training_mode() -> None:
 
 
 WRONG = [
+    ("adair", {"width": 12}, "not a multiple of 8"),
     ("nafnet", {"encoder": [1, 1]}, "must be as many"),
     ("unet", {"widths": [8, 8]}, "four levels"),
     ("restormer", {"heads": [1, 2]}, "four levels need four each"),

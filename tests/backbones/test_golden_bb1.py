@@ -25,11 +25,15 @@ class Row(NamedTuple):
     """Part of the keys of the parameters that are halved after the rule, which is chaotic otherwise."""
 
 
+ADAIR_SMALL = {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}
 MPRNET_SMALL = {"width": 16, "unet_growth": 8, "original_growth": 8, "attention_blocks": 2}
 MPRNET_DERAIN = {"width": 40, "unet_growth": 20, "original_growth": 16}
 
 # fmt: off
 QUICK = [
+    Row("adair", ADAIR_SMALL, (3, 64, 48), {
+        0: (-0.2171660374, 1.1481324290, 1.4229674196, 0.1722268107, -0.2958379847),
+    }),
     Row("mprnet", MPRNET_SMALL, (3, 64, 48), {
         0: (2.7097684818, 160.6062592525, -32.4056534050, 106.7136387255, -14.8235504612),
         1: (-9.4455131995, 22.7567934788, 4.5076966380, -21.3601805933, -4.7180364776),
@@ -37,6 +41,10 @@ QUICK = [
     }),
 ]
 SLOW = [
+    Row("adair", ADAIR_SMALL, (3, 512, 640), {
+        0: (-0.2486333884, 1.1477894206, 0.4273432870, -0.9202073736, 0.7584457856),
+    }),
+    Row("adair", {}, (3, 64, 64), {0: (1.1182454371, 2.3345914127, 0.3699300178, 1.4784281098, -0.0308605881)}),
     Row("mprnet", MPRNET_DERAIN, (3, 64, 64), {
         0: (27.6222708040, 65.8632558869, 5.0479407222, 4.1454142001, 21.9865173319),
         2: (1.2213952886, 1.8424687739, -0.3614028538, 4.0381156378, 0.3851978664),
@@ -71,3 +79,11 @@ def test_outputs_are_those_of_the_authors_class(row: Row) -> None:
     outputs = y if isinstance(y, list) else [y]
     for place, numbers in row.outputs.items():
         assert_golden(outputs[place], numbers)
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_a_frequency_block_of_adair_cuts_where_the_authors_does() -> None:
+    block = Case("adair", ADAIR_SMALL).build().eval().get_submodule("fre3")
+    y = block(image(3, 96, 160), image(16, 384, 640, key="y"))
+    assert_golden(y, (-0.0319529235, 0.1723921137, 0.1972397799, -0.1226847792, -0.0059087236))

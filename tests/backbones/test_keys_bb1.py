@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from cmtl_ir import backbones
+from cmtl_ir.profile import unused_of
 
 from .key_lists import Shapes, attention_block, keys
 
 # fmt: off
 SIZES: list[tuple[str, dict[str, Any], int, int, int]] = [  # parameters, entries, distinct parameters
+    ("adair", {}, 28_784_824, 587, 587),
+    ("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}, 295_865, 191, 191),
     ("mprnet", {}, 20_127_073, 316, 262),
     ("mprnet", {"width": 80}, 15_741_025, 316, 262),
     ("mprnet", {"width": 40, "unet_growth": 20, "original_growth": 16}, 3_637_249, 316, 262),
@@ -37,8 +40,34 @@ def test_a_network_is_as_large_as_the_authors(
     assert len(list(model.named_parameters())) == distinct
 
 
+@pytest.mark.parametrize(("name", "fields", "unread"), [("adair", {}, 43_098)])
+def test_unused_names_what_gets_no_gradient_in_the_authors_class(
+    name: str, fields: dict[str, Any], unread: int
+) -> None:
+    assert unused_of(meta(name, **fields)) == unread
+
+
 def assert_keys(name: str, expected: Shapes) -> None:
     assert {key: tuple(value.shape) for key, value in meta(name).state_dict().items()} == expected
+
+
+def test_adair_has_the_authors_keys() -> None:
+    expected: Shapes = {key: tuple(value.shape) for key, value in meta("restormer").state_dict().items()}
+    for number, c in ((1, 384), (2, 192), (3, 96)):
+        expected |= keys(
+            f"para{{1,2}}({c},1,1) conv{{,1}}.weight({c},3,3,3) score_gen+(2,2,7,7) "
+            f"channel_cross_{{l,h,agg}}.temperature(4,1,1) channel_cross_{{l,h,agg}}.q.weight({c},{c},1,1) "
+            f"channel_cross_{{l,h,agg}}.q_dwconv.weight({c},1,3,3) "
+            f"channel_cross_{{l,h,agg}}.kv.weight({2 * c},{c},1,1) "
+            f"channel_cross_{{l,h,agg}}.kv_dwconv.weight({2 * c},1,3,3) "
+            f"channel_cross_{{l,h,agg}}.project_out.weight({c},{c},1,1) "
+            "frequency_refine.SpatialGate.spatial.weight(1,2,7,7) "
+            f"frequency_refine.ChannelGate.mlp.0.weight({c // 16},{c},1,1) "
+            f"frequency_refine.ChannelGate.mlp.2.weight({c},{c // 16},1,1) frequency_refine.proj+({c},{c},1,1) "
+            f"rate_conv.0.weight({c // 8},{c},1,1) rate_conv.2.weight(2,{c // 8},1,1)",
+            f"fre{number}.",
+        )
+    assert_keys("adair", expected)
 
 
 def test_mprnet_has_the_authors_keys() -> None:
