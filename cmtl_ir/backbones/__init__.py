@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "adair": "cmtl_ir.backbones.adair:AdaIR",
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
+    "fsnet": "cmtl_ir.backbones.fsnet:FSNet",
     "mprnet": "cmtl_ir.backbones.mprnet:MPRNet",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",

@@ -33,6 +33,8 @@ class Case(NamedTuple):
 
 CASES = {
     "adair": Case("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "fsnet": Case("fsnet", {"width": 16, "blocks": 4}),
+    "fsnet_frozen": Case("fsnet", {"width": 16, "blocks": 4, "window": None, "frozen_statistics": True}),
     "mprnet": Case("mprnet", {"width": 8, "unet_growth": 4, "original_growth": 4, "attention_blocks": 1}),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(
@@ -58,7 +60,7 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
 
-COUPLED = frozenset({"airnet"})
+COUPLED = frozenset({"airnet", "fsnet"})
 """Cases whose samples depend on each other in training."""
 
 

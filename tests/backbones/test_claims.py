@@ -324,6 +324,9 @@ def test_airnet_frozen_statistics_stay_through_training_mode() -> None:
 
 WRONG = [
     ("adair", {"width": 12}, "not a multiple of 8"),
+    ("fsnet", {"width": 24}, "multiple of 16"),
+    ("fsnet", {"blocks": 3}, "at least 4"),
+    ("fsnet", {"window": 300}, "not between 1 and 256"),
     ("nafnet", {"encoder": [1, 1]}, "must be as many"),
     ("unet", {"widths": [8, 8]}, "four levels"),
     ("restormer", {"heads": [1, 2]}, "four levels need four each"),

@@ -16,6 +16,8 @@ from .key_lists import Shapes, attention_block, keys
 SIZES: list[tuple[str, dict[str, Any], int, int, int]] = [  # parameters, entries, distinct parameters
     ("adair", {}, 28_784_824, 587, 587),
     ("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}, 295_865, 191, 191),
+    ("fsnet", {}, 13_275_689, 1012, 976),
+    ("fsnet", {"width": 16, "blocks": 4}, 1_022_009, 436, 400),
     ("mprnet", {}, 20_127_073, 316, 262),
     ("mprnet", {"width": 80}, 15_741_025, 316, 262),
     ("mprnet", {"width": 40, "unet_growth": 20, "original_growth": 16}, 3_637_249, 316, 262),
@@ -40,7 +42,9 @@ def test_a_network_is_as_large_as_the_authors(
     assert len(list(model.named_parameters())) == distinct
 
 
-@pytest.mark.parametrize(("name", "fields", "unread"), [("adair", {}, 43_098)])
+@pytest.mark.parametrize(
+    ("name", "fields", "unread"), [("adair", {}, 43_098), ("fsnet", {}, 896), ("fsnet", {"width": 16}, 448)]
+)
 def test_unused_names_what_gets_no_gradient_in_the_authors_class(
     name: str, fields: dict[str, Any], unread: int
 ) -> None:
@@ -68,6 +72,51 @@ def test_adair_has_the_authors_keys() -> None:
             f"fre{number}.",
         )
     assert_keys("adair", expected)
+
+
+def frequency_block(prefix: str, m: int, filtered: bool = False) -> Shapes:
+    """A residual block of FSNet."""
+    k, hidden = m // 2, max(m // 4, 32)
+    found = keys(
+        f"conv{{1,2}}.main.0+({m},{m},3,3) localap.{{h,l}}({2 * m}) global_ap.fscale_{{d,h}}({k})",
+        prefix,
+    )
+    for name, taps in (("dyna", 9), ("dyna_2", 25)) if filtered else ():
+        found |= keys(
+            f"lamb_{{l,h}}({k}) conv.weight({8 * taps},{k},1,1) bn+({8 * taps}) bn.running_{{mean,var}}({8 * taps}) "
+            f"bn.num_batches_tracked() modulate.fc+({hidden},{k},1,1) modulate.fcs.{{0,1}}+({k},{hidden},1,1) "
+            f"modulate.out+({k},{k},1,1)",
+            f"{prefix}{name}.",
+        )
+    return found
+
+
+def test_fsnet_has_the_authors_keys() -> None:
+    c = 32
+    levels = {
+        "Encoder.0.layers.": c, "Encoder.1.": 2 * c, "Encoder.2.": 4 * c,
+        "Decoder.0.": 4 * c, "Decoder.1.": 2 * c, "Decoder.2.layers.": c,
+    }  # fmt: skip
+    expected = keys(
+        f"{{Encoder.0,Decoder.2}}.layers.down+({c},1,2,2) {{Encoder.0,Decoder.2}}.layers.conv+({c},{2 * c},1,1) "
+        f"feat_extract.0.main.0+({c},3,3,3) feat_extract.1.main.0+({2 * c},{c},3,3) "
+        f"feat_extract.2.main.0+({4 * c},{2 * c},3,3) feat_extract.3.main.0.weight({4 * c},{2 * c},4,4) "
+        f"feat_extract.3.main.0.bias({2 * c}) feat_extract.4.main.0.weight({2 * c},{c},4,4) "
+        f"feat_extract.4.main.0.bias({c}) feat_extract.5.main.0+(3,{c},3,3) "
+        f"Convs.0.main.0+({2 * c},{4 * c},1,1) Convs.1.main.0+({c},{2 * c},1,1) "
+        f"ConvsOut.0.main.0+(3,{4 * c},3,3) ConvsOut.1.main.0+(3,{2 * c},3,3) "
+        f"FAM1.merge.main.0+({4 * c},{8 * c},3,3) FAM2.merge.main.0+({2 * c},{4 * c},3,3)"
+    )
+    for level, width in levels.items():
+        expected |= frequency_block(f"{level}layers.{{0..14}}.", width)
+        expected |= frequency_block(f"{level}layers.15.", width, filtered=True)
+    for name, m in (("SCM1.", 4 * c), ("SCM2.", 2 * c)):
+        expected |= keys(
+            f"main.0.main.0+({m // 4},3,3,3) main.1.main.0+({m // 2},{m // 4},1,1) "
+            f"main.2.main.0+({m // 2},{m // 2},3,3) main.3.main.0+({m},{m // 2},1,1) main.4+({m})",
+            name,
+        )
+    assert_keys("fsnet", expected)
 
 
 def test_mprnet_has_the_authors_keys() -> None:
