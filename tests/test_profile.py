@@ -46,6 +46,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     # 0.125 more than the authors' 107.56 and 106.86, whose pixel filter is not counted as a convolution
     ("fsnet", {}, 13_275_689, 107.69),
     ("fsnet", {"window": None}, 13_275_689, 106.98),
+    ("mirnet_v2", {}, 5_858_560, 139.63),
     ("mprnet", {}, 20_127_073, 759.41),
     ("nafnet", {}, 17_111_907, 15.96),
     ("nafnet", {"width": 64, "encoder": [2, 2, 4, 8], "middle": 12, "decoder": [2, 2, 2, 2]}, 115_982_915, 63.24),

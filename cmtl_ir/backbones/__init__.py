@@ -29,6 +29,7 @@ BACKBONES: dict[str, str] = {
     "adair": "cmtl_ir.backbones.adair:AdaIR",
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "fsnet": "cmtl_ir.backbones.fsnet:FSNet",
+    "mirnet_v2": "cmtl_ir.backbones.mirnet_v2:MIRNetV2",
     "mprnet": "cmtl_ir.backbones.mprnet:MPRNet",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",

@@ -35,6 +35,7 @@ CASES = {
     "adair": Case("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
     "fsnet": Case("fsnet", {"width": 16, "blocks": 4}),
     "fsnet_frozen": Case("fsnet", {"width": 16, "blocks": 4, "window": None, "frozen_statistics": True}),
+    "mirnet_v2": Case("mirnet_v2", {"width": 16, "blocks": 1}),
     "mprnet": Case("mprnet", {"width": 8, "unet_growth": 4, "original_growth": 4, "attention_blocks": 1}),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(

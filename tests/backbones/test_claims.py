@@ -327,6 +327,7 @@ WRONG = [
     ("fsnet", {"width": 24}, "multiple of 16"),
     ("fsnet", {"blocks": 3}, "at least 4"),
     ("fsnet", {"window": 300}, "not between 1 and 256"),
+    ("mirnet_v2", {"width": 8}, "must be multiples of 4"),
     ("nafnet", {"encoder": [1, 1]}, "must be as many"),
     ("unet", {"widths": [8, 8]}, "four levels"),
     ("restormer", {"heads": [1, 2]}, "four levels need four each"),

@@ -18,6 +18,10 @@ SIZES: list[tuple[str, dict[str, Any], int, int, int]] = [  # parameters, entrie
     ("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}, 295_865, 191, 191),
     ("fsnet", {}, 13_275_689, 1012, 976),
     ("fsnet", {"width": 16, "blocks": 4}, 1_022_009, 436, 400),
+    ("mirnet_v2", {}, 5_858_560, 238, 238),
+    ("mirnet_v2", {"dual_pixel": True}, 5_860_720, 238, 238),
+    ("mirnet_v2", {"width": 16, "blocks": 1}, 123_472, 122, 122),
+    ("mirnet_v2", {"width": 16, "blocks": 1, "dual_pixel": True}, 123_904, 122, 122),
     ("mprnet", {}, 20_127_073, 316, 262),
     ("mprnet", {"width": 80}, 15_741_025, 316, 262),
     ("mprnet", {"width": 40, "unet_growth": 20, "original_growth": 16}, 3_637_249, 316, 262),
@@ -117,6 +121,28 @@ def test_fsnet_has_the_authors_keys() -> None:
             name,
         )
     assert_keys("fsnet", expected)
+
+
+def test_mirnet_v2_has_the_authors_keys() -> None:
+    c0, c1, c2 = widths = (80, 120, 180)
+    expected = keys(
+        f"conv_in.weight({c0},3,3,3) body.{{0..3}}.body.2.weight({c0},{c0},3,3) conv_out.weight(3,{c0},3,3)"
+    )
+    expected |= keys(
+        f"down2.body.0.bot.1.weight({c1},{c0},1,1) down4.0.body.0.bot.1.weight({c1},{c0},1,1) "
+        f"down4.1.body.0.bot.1.weight({c2},{c1},1,1) up21_{{1,2}}.body.0.bot.0.weight({c0},{c1},1,1) "
+        f"up32_{{1,2}}.body.0.bot.0.weight({c1},{c2},1,1) conv_out.weight({c0},{c0},1,1)",
+        "body.{0..3}.body.{0,1}.",
+    )
+    for stream, c in zip(("top", "mid", "bot"), widths, strict=True):
+        block = f"body.{{0..3}}.body.{{0,1}}.dau_{stream}."
+        expected |= keys(f"gcnet.conv_mask.weight(1,{c},1,1) gcnet.channel_add_conv.{{0,2}}.weight({c},{c},1,1)", block)
+        for group, groups in enumerate((1, 2, 4, 4)):
+            expected |= keys(f"body.{{0,2}}.weight({c},{c // groups},3,3)", block.replace("{0..3}", str(group)))
+    for stream, c in (("top", c0), ("mid", c1)):
+        fusion = f"body.{{0..3}}.body.{{0,1}}.skff_{stream}."
+        expected |= keys(f"conv_du.0.weight({c // 8},{c},1,1) fcs.{{0,1}}.weight({c},{c // 8},1,1)", fusion)
+    assert_keys("mirnet_v2", expected)
 
 
 def test_mprnet_has_the_authors_keys() -> None:
