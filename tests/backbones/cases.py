@@ -33,6 +33,8 @@ class Case(NamedTuple):
 
 CASES = {
     "adair": Case("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "dgunet": Case("dgunet", {"width": 4, "growth": 2, "last_growth": 2, "depth": 2}),
+    "dgunet_plus": Case("dgunet_plus", {"width": 4, "growth": 2}),
     "fsnet": Case("fsnet", {"width": 16, "blocks": 4}),
     "fsnet_frozen": Case("fsnet", {"width": 16, "blocks": 4, "window": None, "frozen_statistics": True}),
     "mirnet_v2": Case("mirnet_v2", {"width": 16, "blocks": 1}),

@@ -79,7 +79,8 @@ def test_bfloat16_autocast_stays_near_float32(case: Case) -> None:
     x = image(3, 24, 24, batch=2).float()
     with torch.autocast("cpu", torch.bfloat16):
         y = restored(model, x)
-    assert relative(y.float(), restored(model, x)) < 0.05
+    # The seven stages of DGUNet+ enlarge every difference with the rule's weights.
+    assert relative(y.float(), restored(model, x)) < (0.1 if case.name == "dgunet_plus" else 0.05)
 
 
 @every_case
@@ -324,6 +325,8 @@ def test_airnet_frozen_statistics_stay_through_training_mode() -> None:
 
 WRONG = [
     ("adair", {"width": 12}, "not a multiple of 8"),
+    ("dgunet", {"growth": 3}, "even from the second"),
+    ("dgunet_plus", {"width": 2}, "at least 4"),
     ("fsnet", {"width": 24}, "multiple of 16"),
     ("fsnet", {"blocks": 3}, "at least 4"),
     ("fsnet", {"window": 300}, "not between 1 and 256"),

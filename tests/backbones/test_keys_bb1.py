@@ -16,6 +16,13 @@ from .key_lists import Shapes, attention_block, keys
 SIZES: list[tuple[str, dict[str, Any], int, int, int]] = [  # parameters, entries, distinct parameters
     ("adair", {}, 28_784_824, 587, 587),
     ("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}, 295_865, 191, 191),
+    ("dgunet", {}, 17_331_512, 216, 210),
+    ("dgunet", {"width": 40, "growth": 20, "last_growth": 16}, 3_661_912, 216, 210),
+    ("dgunet", {"width": 8, "growth": 4, "last_growth": 4, "depth": 2}, 170_452, 216, 210),
+    ("dgunet_plus", {}, 69_572_915, 666, 647),
+    ("dgunet_plus", {"width": 80, "growth": 40}, 48_361_987, 666, 647),
+    ("dgunet_plus", {"width": 40, "growth": 20}, 12_176_107, 666, 647),
+    ("dgunet_plus", {"width": 8, "growth": 4}, 550_027, 666, 647),
     ("fsnet", {}, 13_275_689, 1012, 976),
     ("fsnet", {"width": 16, "blocks": 4}, 1_022_009, 436, 400),
     ("mirnet_v2", {}, 5_858_560, 238, 238),
@@ -47,7 +54,8 @@ def test_a_network_is_as_large_as_the_authors(
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "unread"), [("adair", {}, 43_098), ("fsnet", {}, 896), ("fsnet", {"width": 16}, 448)]
+    ("name", "fields", "unread"),
+    [("adair", {}, 43_098), ("dgunet", {}, 115_200), ("fsnet", {}, 896), ("fsnet", {"width": 16}, 448)],
 )
 def test_unused_names_what_gets_no_gradient_in_the_authors_class(
     name: str, fields: dict[str, Any], unread: int
@@ -76,6 +84,100 @@ def test_adair_has_the_authors_keys() -> None:
             f"fre{number}.",
         )
     assert_keys("adair", expected)
+
+
+def unfolding_block(prefix: str, inputs: int, outputs: int) -> Shapes:
+    """The convolutions that every block of DGUNet's encoders and decoders has."""
+    return keys(
+        f"identity+({outputs},{inputs},1,1) conv_1+({outputs},{inputs},3,3) conv_2+({outputs},{outputs},3,3)", prefix
+    )
+
+
+def unfolding_encoder(prefix: str, widths: list[int], fused: bool) -> Shapes:
+    """An encoder of DGUNet; `fused`: it takes the previous stage's features."""
+    found: Shapes = {}
+    for level, (a, b) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True)):
+        block = f"{prefix}body.{level}."
+        found |= unfolding_block(block, a, b) | keys(f"norm+({b // 2})", block)
+        if level < 3:
+            found |= keys(f"downsample.weight({b},{b},4,4)", block)
+        if fused and level < 3:
+            found |= keys(f"csff_enc+({b},{b},3,3) csff_dec+({b},{a},3,3) phi+({b},{b},3,3) gamma+({b},{b},3,3)", block)
+    return found
+
+
+def unfolding_decoder(prefix: str, widths: list[int]) -> Shapes:
+    """A decoder of DGUNet."""
+    found: Shapes = {}
+    for place, level in enumerate((2, 1, 0)):
+        c, above = widths[level], widths[level + 1]
+        found |= unfolding_block(f"{prefix}body.{place}.conv_block.", 2 * c, c)
+        found |= keys(
+            f"body.{place}.up.weight({above},{c},2,2) body.{place}.up.bias({c}) skip_conv.{place}+({c},{above},3,3)",
+            prefix,
+        )
+    return found
+
+
+def unfolding_pieces(n: int, *, degradations: str, shallow: str, supervisions: str, merges: str) -> Shapes:
+    """What the stages of DGUNet have besides encoder and decoder, at the places given."""
+    return (
+        keys(f"{degradations}.body.0+(64,3,3,3) {degradations}.body.1.weight(1) {degradations}.body.2+(3,64,3,3)")
+        | keys(f"{shallow}.0.weight({n},3,3,3)")
+        | attention_block(f"{shallow}.1.", n)
+        | keys(f"{supervisions}.conv1.weight({n},{n},1,1) {supervisions}.conv2.weight(3,{n},1,1)")
+        | keys(f"{merges}.conv_block+({n},{2 * n},3,3) {merges}.subnet+(16,{2 * n},3,3)")
+    )
+
+
+def test_dgunet_has_the_authors_keys() -> None:
+    n, s, o = 80, 48, 32
+    widths = [n, n + s, n + 2 * s, n + 3 * s]
+    expected = unfolding_pieces(
+        n,
+        degradations="{phi_0,phit_0,phi_6,phit_6,basic.phi_1,basic.phit_1}",
+        shallow="{shallow_feat1,shallow_feat7,basic.shallow_feat2}",
+        supervisions="{sam12,basic.sam23}",
+        merges="basic.merge12",
+    )
+    expected |= keys(
+        f"r0(1) r6(1) basic.r1(1) basic.concat12.weight({n},{2 * n},3,3) concat67.weight({n + o},{2 * n},3,3) "
+        f"tail.weight(3,{n + o},3,3)"
+    )
+    for stage, fused in (("stage1", False), ("basic.stage2", True)):
+        expected |= unfolding_encoder(f"{stage}_encoder.", widths, fused)
+        expected |= unfolding_decoder(f"{stage}_decoder.", widths)
+    assert_keys("dgunet", expected)
+
+
+def test_dgunet_plus_has_the_authors_keys() -> None:
+    n, s = 96, 48
+    widths = [n, n + s, n + 2 * s, n + 3 * s]
+    expected = unfolding_pieces(
+        n,
+        degradations="{phi,phit}_{0..6}",
+        shallow="shallow_feat{1..7}",
+        supervisions="sam{12,23,34,45,56,67}",
+        merges="merge{12,23,34,45,56,67}",
+    )
+    expected |= keys(f"r{{0..6}}(1) tail.weight(3,{n},3,3)")
+    for stage in range(1, 7):
+        expected |= unfolding_encoder(f"stage{stage}_encoder.", widths, fused=stage > 1)
+        expected |= unfolding_decoder(f"stage{stage}_decoder.", widths)
+    assert_keys("dgunet_plus", expected)
+
+
+SLOPES = {
+    "dgunet": ["basic.phi_1.body.1.weight", "basic.shallow_feat2.1.body.1.weight", "shallow_feat1.1.body.1.weight"],
+    "dgunet_plus": ["shallow_feat1.1.body.1.weight", "phi_0.body.1.weight"],
+    "mprnet": ["shallow_feat1.1.body.1.weight"],
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_slopes_are_shared_as_in_the_authors_class(name: str) -> None:
+    slopes = [key for key, value in meta(name).named_parameters() if value.shape == (1,) and key.endswith("weight")]
+    assert slopes == SLOPES[name]
 
 
 def frequency_block(prefix: str, m: int, filtered: bool = False) -> Shapes:
@@ -169,8 +271,3 @@ def test_mprnet_has_the_authors_keys() -> None:
     expected |= attention_block("stage{1,2}_decoder.skip_attn2.", w2)
     expected |= attention_block("stage3_orsnet.orb{1,2,3}.body.{0..7}.", o)
     assert_keys("mprnet", expected)
-
-
-def test_mprnet_shares_one_slope() -> None:
-    slopes = [key for key, value in meta("mprnet").named_parameters() if value.shape == (1,)]
-    assert slopes == ["shallow_feat1.1.body.1.weight"]
