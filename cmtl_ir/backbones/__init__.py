@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 
 BACKBONES: dict[str, str] = {
+    "adair": "cmtl_ir.backbones.adair:AdaIR",
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
+    "dgunet": "cmtl_ir.backbones.dgunet:DGUNet",
+    "dgunet_plus": "cmtl_ir.backbones.dgunet_plus:DGUNetPlus",
+    "fsnet": "cmtl_ir.backbones.fsnet:FSNet",
+    "mirnet_v2": "cmtl_ir.backbones.mirnet_v2:MIRNetV2",
+    "mprnet": "cmtl_ir.backbones.mprnet:MPRNet",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",
     "restormer": "cmtl_ir.backbones.restormer:Restormer",

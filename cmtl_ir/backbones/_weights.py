@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cmtl_ir.base.errors import UserError
 
 # Averaged weights first: where a file holds both, they are the ones that the paper scores.
-WRAPPERS = ("params_ema", "params", "state_dict")
+WRAPPERS = ("params_ema", "params", "state_dict", "model")
 PREFIXES = ("module.", "net.")
 SHOWN = 5
 

@@ -98,8 +98,17 @@ def _weight_rows(grad: Tensor, x: Tensor, w: Tensor, geometry: Sequence[Any]) ->
     patches = groups == 1 and w.dim() == 4 and where == [[*w.shape[2:]], [0, 0], [1, 1], False, [0, 0]]
     if patches and x.shape[-2] % w.shape[2] == x.shape[-1] % w.shape[3] == 0:
         return _patch_weight_rows(grad, x, w.shape[2:])
-    each = [aten.convolution_backward(g, v, w, None, *geometry, mask)[1] for g, v in zip(grad, x, strict=True)]
-    return torch.stack(each)
+    pairs = [(_with_batch_stride(g), _with_batch_stride(v)) for g, v in zip(grad, x, strict=True)]
+    return torch.stack([aten.convolution_backward(g, v, w, None, *geometry, mask)[1] for g, v in pairs])
+
+
+def _with_batch_stride(x: Tensor) -> Tensor:
+    """x [n, C, H, W] with the batch stride of a larger batch where n is 1.
+
+    Splitting a batch leaves such an x a stride of its own, with which torch (2.13, CPU, float64, channels_last) returns
+    a wrong weight gradient of a grouped convolution.
+    """
+    return x.as_strided(x.shape, (x[0].numel(), *x.stride()[1:])) if len(x) == 1 else x
 
 
 def _patch_weight_rows(grad: Tensor, x: Tensor, kernel: Sequence[int]) -> Tensor:

@@ -32,6 +32,13 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "adair": Case("adair", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "dgunet": Case("dgunet", {"width": 4, "growth": 2, "last_growth": 2, "depth": 2}),
+    "dgunet_plus": Case("dgunet_plus", {"width": 4, "growth": 2}),
+    "fsnet": Case("fsnet", {"width": 16, "blocks": 4}),
+    "fsnet_frozen": Case("fsnet", {"width": 16, "blocks": 4, "window": None, "frozen_statistics": True}),
+    "mirnet_v2": Case("mirnet_v2", {"width": 16, "blocks": 1}),
+    "mprnet": Case("mprnet", {"width": 8, "unet_growth": 4, "original_growth": 4, "attention_blocks": 1}),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(
         "nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1], "local_training_size": 8}
@@ -55,6 +62,9 @@ CASES = {
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
+
+COUPLED = frozenset({"airnet", "fsnet"})
+"""Cases whose samples depend on each other in training."""
 
 
 def spread(count: int, key: str) -> Tensor:

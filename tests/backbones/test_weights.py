@@ -44,6 +44,7 @@ WRAPPED: dict[str, tuple[Callable[[Weights], Any], tuple[str, ...], tuple[str, .
     "lightning": (
         lambda w: {"epoch": 120, "state_dict": prefixed(w, "net."), "lr_schedulers": []}, ("state_dict",), ("net.",)
     ),
+    "beside an optimizer": (lambda w: {"model": w, "optimizer": {"state": {}}, "epoch": 3}, ("model",), ()),
     "data parallel": (lambda w: prefixed(w, "module."), (), ("module.",)),
     "both at once": (
         lambda w: {"state_dict": {"params": prefixed(w, "module.net.")}}, ("state_dict", "params"), ("module.", "net.")

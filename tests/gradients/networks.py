@@ -88,6 +88,7 @@ class Prompts(nn.Module):
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "single_channel": _module(lambda: nn.Conv2d(4, 1, 1), lambda: nn.Conv2d(1, 4, 1)),
     "shared_and_unused": Twice,
     "windows": Windows,
     "prompts": Prompts,
@@ -96,6 +97,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         lambda: nn.Conv2d(4, 6, 2, 2), lambda: nn.Conv2d(6, 16, 1, bias=False), lambda: nn.PixelShuffle(2)
     ),
     "depthwise": _module(lambda: nn.Conv2d(4, 4, 3, padding=1, groups=4), lambda: nn.Conv2d(4, 4, 3, 1, 2, 2, 2)),
+    "grouped_channels_last": _module(
+        lambda: nn.Conv2d(4, 8, 1).to(memory_format=torch.channels_last),
+        lambda: nn.Conv2d(8, 8, 3, padding=1, groups=2).to(memory_format=torch.channels_last),
+        lambda: nn.Conv2d(8, 4, 1),
+    ),
     "same_padding": _module(lambda: nn.Conv2d(4, 4, 3, padding="same")),
     "group_norm": _module(lambda: nn.GroupNorm(2, 4), lambda: nn.InstanceNorm2d(4, affine=True), nn.PReLU),
     "prelu_channels": _module(lambda: nn.PReLU(4)),

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.gradients.rows import Engine, RowGradients
-from tests.backbones.cases import CASES, Case, image
+from tests.backbones.cases import CASES, COUPLED, Case, image
 from tests.gradients.networks import NETWORKS, UNSUITED
 
 SIZES = ([2, 2], [1, 3, 1], [4, 1])
@@ -23,7 +23,7 @@ ENGINES: tuple[Engine, ...] = ("stream", "grouped")
 both_engines = pytest.mark.parametrize("engine", ENGINES)
 every_network = pytest.mark.parametrize("name", NETWORKS)
 every_case = pytest.mark.parametrize(
-    "case", [case for name, case in CASES.items() if name != "airnet"], ids=[name for name in CASES if name != "airnet"]
+    "case", [case for name, case in CASES.items() if name not in COUPLED], ids=[n for n in CASES if n not in COUPLED]
 )
 
 
