@@ -107,7 +107,7 @@ class Sink:
     def put_outer(self, key: int, weight: Tensor, grads: Sequence[Tensor], data: Sequence[Tensor]) -> None:
         """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; of every run grad [rows, L, O], data [.., I]."""
         block, seen = self.open(key, weight)
-        block = block if block.dim() == 3 else block.flatten(2).squeeze(2)
+        block = block if block.dim() == 3 else block.flatten(2)
         for target, g, x in zip(self._targets(block), grads, data, strict=True):
             # Not straight into J: where rows lie P apart torch multiplies row by row, in up to three times the time.
             narrow = x.shape[2] < NARROW <= g.shape[2]

@@ -27,6 +27,8 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
+    "mambair": "cmtl_ir.backbones.mambair:MambaIR",
+    "mambair_unet": "cmtl_ir.backbones.mambair_unet:MambaIRUNet",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",
     "restormer": "cmtl_ir.backbones.restormer:Restormer",

@@ -50,6 +50,10 @@ CASES = {
         "swinir",
         {"width": 12, "depths": [2, 2], "heads": [2, 2], "window": 4, "image_size": 16, "drop_path": 0.5},
     ),
+    "mambair": Case("mambair", {"width": 30, "depths": [1, 1], "states": 3, "drop_path": 0.5}),
+    "mambair_unet": Case(
+        "mambair_unet", {"width": 30, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "states": 2, "expansion": 0.5}
+    ),
     "airnet": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2}),
     "airnet_frozen": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2, "frozen_statistics": True}),
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),

@@ -1,0 +1,57 @@
+"""Outputs of the authors' own classes (float64, weights by rule) of MambaIR and others, to the last printed digit."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from .cases import Case, image
+from .test_golden import five_numbers
+
+Numbers = tuple[float, float, float, float, float]  # mean, std, y[0, 0, 0], y[1, 7, 5], y[2, -1, -1]
+
+
+class Row(NamedTuple):
+    name: str
+    fields: dict[str, Any]
+    shape: tuple[int, int, int]
+    numbers: Numbers
+    task: int = 0
+
+
+UNET = {"width": 32, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}
+MAMBA = {"width": 60, "depths": [2, 1], "states": 4}
+
+# fmt: off
+QUICK = [
+    Row("mambair", MAMBA, (3, 24, 20), (0.8963158653, 0.9184128247, -0.5513660585, 1.0583288373, 0.6886173294)),
+    Row("mambair", {**MAMBA, "connection": "3conv"}, (3, 24, 20), (0.6305747099, 0.5656702048, -0.1659866381, 0.0177794215, 0.8282419670)),  # noqa: E501
+    Row("mambair", {**MAMBA, "upsampler": "pixelshuffledirect", "scale": 2}, (3, 24, 20), (0.5165134126, 0.8684822380, -0.3685009207, 0.3480487674, 0.3951711714)),  # noqa: E501
+    Row("mambair", {**MAMBA, "upsampler": "pixelshuffle", "scale": 2}, (3, 24, 20), (0.8150500246, 0.6127707436, 1.1825104953, 0.6215476058, 0.5319787131)),  # noqa: E501
+    Row("mambair_unet", UNET, (3, 32, 24), (0.3077949548, 0.4694262044, 0.7033948853, -0.6835699702, -0.0858899363)),
+    Row("mambair_unet", {**UNET, "scan": "loop"}, (3, 32, 24), (0.3077949548, 0.4694262044, 0.7033948853, -0.6835699702, -0.0858899363)),  # noqa: E501
+]
+SLOW = [
+    Row("mambair", {}, (3, 16, 16), (1.0979434224, 0.9559425753, 1.1194141415, 1.4664950761, 1.0661797730)),
+    Row("mambair_unet", {}, (3, 32, 32), (0.4975405091, 0.4007244416, 0.2671899192, 0.6505624805, 0.2512360090)),
+]
+# fmt: on
+
+
+def label(row: Row) -> str:
+    return "-".join([row.name, *row.fields, "x".join(map(str, row.shape)), f"task{row.task}"])
+
+
+def restored(row: Row) -> Tensor:
+    model = Case(row.name, row.fields).build().eval()
+    return model(image(*row.shape), torch.tensor([row.task]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("row", [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)], ids=label)
+def test_output_is_that_of_the_authors_class(row: Row) -> None:
+    found, expected = five_numbers(restored(row)), torch.tensor(row.numbers, dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-9 * max(1.0, row.numbers[1]))

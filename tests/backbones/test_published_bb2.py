@@ -1,0 +1,119 @@
+"""Sizes, keys and shapes of MambaIR and others are those of the published weights."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from .test_published import both, count, keys, meta
+
+MAMBA = {"width": 60, "depths": [2, 1], "states": 4}
+LIGHT = {"width": 60, "depths": [6] * 4, "states": 10, "upsampler": "pixelshuffledirect", "scale": 2}
+
+# fmt: off
+SIZES: list[tuple[str, dict[str, Any], int, int]] = [
+    ("mambair", {}, 15_777_507, 922),
+    ("mambair", {"expansion": 2.0, "upsampler": "pixelshuffle", "scale": 4}, 20_569_575, 928),
+    ("mambair", LIGHT, 905_016, 714),
+    ("mambair", MAMBA, 228_429, 89),
+    ("mambair_unet", {}, 26_779_480, 1110),
+    ("mambair_unet", {"expansion": 2.0}, 30_750_424, 1110),
+    ("mambair_unet", {"width": 32, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}, 3_252_160, 210),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("name", "fields", "parameters", "entries"), SIZES)
+def test_parameters_and_entries_are_as_many_as_the_authors(
+    name: str, fields: dict[str, Any], parameters: int, entries: int
+) -> None:
+    model = meta(name, **fields)
+    assert count(model) == parameters
+    assert len(model.state_dict()) == entries
+
+
+# ------------------------------------------------------------------------------------------------------- key lists
+
+
+def under(prefix: str, names: list[str]) -> list[str]:
+    return [f"{prefix}.{name}" for name in names]
+
+
+SCAN_BLOCK = [
+    "skip_scale", "skip_scale2", *both("ln_1"),
+    *under("self_attention", ["x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds", "in_proj.weight"]),
+    *under("self_attention", [*both("conv2d", "out_norm"), "out_proj.weight"]),
+]  # fmt: skip
+STATE_SPACE_BLOCK = [
+    *SCAN_BLOCK, *under("conv_blk.cab", both("0", "2", "3.attention.1", "3.attention.3")), *both("ln_2")
+]  # fmt: skip
+LIGHT_BLOCK = [
+    *SCAN_BLOCK, *under("conv_blk.cab", both("0", "1", "3", "4", "5.attention.1", "5.attention.3")), *both("ln_2")
+]  # fmt: skip
+
+
+def mambair(depths: list[int], block: list[str], connection: list[str], ending: list[str]) -> list[str]:
+    groups = [
+        [key for j in range(depth) for key in under(f"layers.{g}.residual_group.blocks.{j}", block)]
+        + both(*(f"layers.{g}.conv{one}" for one in connection))
+        for g, depth in enumerate(depths)
+    ]
+    after = both("norm", *(f"conv_after_body{one}" for one in connection), *ending)
+    return [*both("conv_first", "patch_embed.norm"), *itertools.chain(*groups), *after]
+
+
+def mambair_unet() -> list[str]:
+    def level(name: str, blocks: int) -> list[str]:
+        return [key for j in range(blocks) for key in under(f"{name}.{j}", STATE_SPACE_BLOCK)]
+
+    return [
+        "patch_embed.proj.weight",
+        *level("encoder_level1", 4), "down1_2.body.0.weight",
+        *level("encoder_level2", 6), "down2_3.body.0.weight",
+        *level("encoder_level3", 6), "down3_4.body.0.weight",
+        *level("latent", 8), "up4_3.body.0.weight", "reduce_chan_level3.weight",
+        *level("decoder_level3", 6), "up3_2.body.0.weight", "reduce_chan_level2.weight",
+        *level("decoder_level2", 6), "up2_1.body.0.weight",
+        *level("decoder_level1", 4), *level("refinement", 4), "output.weight",
+    ]  # fmt: skip
+
+
+SHUFFLE = ["conv_before_upsample.0", "upsample.0", "upsample.2", "conv_last"]
+KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("mambair", {}, mambair([6] * 6, STATE_SPACE_BLOCK, [""], ["conv_last"])),
+    (
+        "mambair",
+        {"connection": "3conv"},
+        mambair([6] * 6, STATE_SPACE_BLOCK, [".0", ".2", ".4"], ["conv_last"]),
+    ),
+    ("mambair", {"upsampler": "pixelshuffle", "scale": 4}, mambair([6] * 6, STATE_SPACE_BLOCK, [""], SHUFFLE)),
+    ("mambair", LIGHT, mambair([6] * 4, LIGHT_BLOCK, [""], ["upsample.0"])),
+    ("mambair_unet", {}, mambair_unet()),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "expected"), KEYS, ids=lambda value: value if type(value) is str else "")
+def test_keys_and_their_order_are_the_authors(name: str, fields: dict[str, Any], expected: list[str]) -> None:
+    assert keys(name, **fields) == expected
+
+
+SHAPES: list[tuple[str, dict[str, Any], str, tuple[int, ...]]] = [
+    ("mambair", {}, "layers.5.residual_group.blocks.5.self_attention.x_proj_weight", (4, 12 + 32, 216)),
+    ("mambair", {}, "layers.5.residual_group.blocks.5.self_attention.dt_projs_weight", (4, 216, 12)),
+    ("mambair", {}, "layers.5.residual_group.blocks.5.self_attention.A_logs", (864, 16)),
+    ("mambair", {}, "layers.5.residual_group.blocks.5.conv_blk.cab.0.weight", (60, 180, 3, 3)),
+    ("mambair", {}, "layers.5.residual_group.blocks.5.conv_blk.cab.3.attention.1.weight", (6, 180, 1, 1)),
+    ("mambair", {"connection": "3conv"}, "layers.0.conv.2.weight", (45, 45, 1, 1)),
+    ("mambair", LIGHT, "layers.0.residual_group.blocks.0.conv_blk.cab.1.weight", (30, 1, 3, 3)),
+    ("mambair", LIGHT, "layers.0.residual_group.blocks.0.conv_blk.cab.4.weight", (60, 1, 3, 3)),
+    ("mambair_unet", {}, "latent.7.self_attention.in_proj.weight", (1152, 384)),
+    ("mambair_unet", {}, "latent.7.self_attention.dt_projs_weight", (4, 576, 24)),
+    ("mambair_unet", {}, "reduce_chan_level2.weight", (96, 192, 1, 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "key", "shape"), SHAPES)
+def test_a_tensor_has_the_authors_shape(name: str, fields: dict[str, Any], key: str, shape: tuple[int, ...]) -> None:
+    assert tuple(meta(name, **fields).state_dict()[key].shape) == shape
