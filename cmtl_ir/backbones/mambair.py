@@ -58,13 +58,13 @@ class MambaIR(nn.Module):
     """MambaIR: A Simple Baseline for Image Restoration with State-Space Model (Guo et al., ECCV 2024).
 
     arXiv 2402.15648. SwinIR with selective scans over the whole image in place of window attention. The defaults are
-    the published colour denoiser. Any H and W, without padding. With an `upsampler` the output is [B, 3, scale H, scale W];
-    `pixelshuffledirect` also selects the lighter convolutions of the small published networks. Published
+    the published colour denoiser. Any H and W, without padding. With an `upsampler` the output is [B, 3, scale H, scale
+    W]; `pixelshuffledirect` also selects the lighter convolutions of the small published networks. Published
     super-resolution: `expansion` 2, and `states` 10 in the light one. `scan: loop` is the slow reference of the
     selective scan. The authors' weights are under Apache-2.0.
 
-    Departures: the scan is written in PyTorch, where the authors call the CUDA kernel of mamba_ssm. It stays in
-    float32 under autocast, as theirs does. Stochastic depth reads its coin off the sample's pixels (see DropPath). Raises
+    Departures: the scan is written in PyTorch, where the authors call the CUDA kernel of mamba_ssm. It stays in float32
+    under autocast, as theirs does. Stochastic depth reads its coin off the sample's pixels (see DropPath). Raises
     ValueError for a width below 30 and for an upsampler that does not fit the scale.
     """
 
