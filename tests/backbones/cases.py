@@ -50,6 +50,7 @@ CASES = {
         "swinir",
         {"width": 12, "depths": [2, 2], "heads": [2, 2], "window": 4, "image_size": 16, "drop_path": 0.5},
     ),
+    "ipt": Case("ipt", {"features": 4, "image_size": 12, "heads": 2, "layers": 1, "value_range": 1.0}),
     "mambair": Case("mambair", {"width": 30, "depths": [1, 1], "states": 3, "drop_path": 0.5}),
     "mambair_unet": Case(
         "mambair_unet", {"width": 30, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "states": 2, "expansion": 0.5}
@@ -74,6 +75,8 @@ def spread(count: int, key: str) -> Tensor:
 def fill(model: nn.Module) -> nn.Module:
     """Weights by key name: a wrong key, shape or eps shows in the output."""
     for key, parameter in model.named_parameters():
+        if "_mean." in key:  # IPT's constants
+            continue
         values = spread(parameter.numel(), key).reshape(parameter.shape)
         if not key.endswith("weight"):
             values *= 0.5

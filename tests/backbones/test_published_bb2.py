@@ -9,11 +9,15 @@ import pytest
 
 from .test_published import both, count, keys, meta
 
+IPT_SMALL = {"features": 8, "image_size": 12, "heads": 4, "layers": 2, "tasks": 3, "scales": [1, 1, 2]}
 MAMBA = {"width": 60, "depths": [2, 1], "states": 4}
 LIGHT = {"width": 60, "depths": [6] * 4, "states": 10, "upsampler": "pixelshuffledirect", "scale": 2}
 
 # fmt: off
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
+    ("ipt", {}, 115_312_731, 313),
+    ("ipt", {"tasks": 6, "scales": [1, 1, 1, 2, 3, 4]}, 118_892_394, 381),
+    ("ipt", IPT_SMALL, 367_865, 99),
     ("mambair", {}, 15_777_507, 922),
     ("mambair", {"expansion": 2.0, "upsampler": "pixelshuffle", "scale": 4}, 20_569_575, 928),
     ("mambair", LIGHT, 905_016, 714),
@@ -39,6 +43,23 @@ def test_parameters_and_entries_are_as_many_as_the_authors(
 
 def under(prefix: str, names: list[str]) -> list[str]:
     return [f"{prefix}.{name}" for name in names]
+
+
+def ipt(scales: list[int], layers: int) -> list[str]:
+    encoder = ["self_attn.in_proj_weight", "self_attn.out_proj.weight", *both("linear1", "linear2", "norm1", "norm2")]
+    asked = ["multihead_attn.in_proj_weight", "multihead_attn.out_proj.weight"]
+    decoder = [*encoder[:2], *asked, *encoder[2:], *both("norm3")]
+    head = both("0", "1.body.0", "1.body.2", "2.body.0", "2.body.2")
+    steps = {1: [], 2: ["0.0"], 3: ["0.0"], 4: ["0.0", "0.2"]}
+    return [
+        *both("sub_mean", "add_mean"),
+        *(key for k in range(len(scales)) for key in under(f"head.{k}", head)),
+        *both("body.linear_encoding", "body.mlp_head.0", "body.mlp_head.3"), "body.query_embed.weight",
+        *(key for j in range(layers) for key in under(f"body.encoder.layers.{j}", encoder)),
+        *(key for j in range(layers) for key in under(f"body.decoder.layers.{j}", decoder)),
+        "body.position_encoding.position_ids", "body.position_encoding.pe.weight",
+        *(key for k, scale in enumerate(scales) for key in under(f"tail.{k}", both(*steps[scale], "1"))),
+    ]  # fmt: skip
 
 
 SCAN_BLOCK = [
@@ -82,6 +103,8 @@ def mambair_unet() -> list[str]:
 
 SHUFFLE = ["conv_before_upsample.0", "upsample.0", "upsample.2", "conv_last"]
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("ipt", {}, ipt([1], 12)),
+    ("ipt", {"tasks": 6, "scales": [1, 1, 1, 2, 3, 4]}, ipt([1, 1, 1, 2, 3, 4], 12)),
     ("mambair", {}, mambair([6] * 6, STATE_SPACE_BLOCK, [""], ["conv_last"])),
     (
         "mambair",
@@ -100,6 +123,12 @@ def test_keys_and_their_order_are_the_authors(name: str, fields: dict[str, Any],
 
 
 SHAPES: list[tuple[str, dict[str, Any], str, tuple[int, ...]]] = [
+    ("ipt", {}, "head.0.2.body.2.weight", (64, 64, 5, 5)),
+    ("ipt", {}, "body.mlp_head.0.weight", (2304, 576)),
+    ("ipt", {}, "body.decoder.layers.11.multihead_attn.in_proj_weight", (1728, 576)),
+    ("ipt", {}, "body.position_encoding.position_ids", (1, 256)),
+    ("ipt", {"tasks": 6}, "body.query_embed.weight", (6, 147_456)),
+    ("ipt", IPT_SMALL, "tail.2.0.0.weight", (32, 8, 3, 3)),
     ("mambair", {}, "layers.5.residual_group.blocks.5.self_attention.x_proj_weight", (4, 12 + 32, 216)),
     ("mambair", {}, "layers.5.residual_group.blocks.5.self_attention.dt_projs_weight", (4, 216, 12)),
     ("mambair", {}, "layers.5.residual_group.blocks.5.self_attention.A_logs", (864, 16)),
