@@ -50,6 +50,13 @@ CASES = {
         "swinir",
         {"width": 12, "depths": [2, 2], "heads": [2, 2], "window": 4, "image_size": 16, "drop_path": 0.5},
     ),
+    "dehazeformer": Case(
+        "dehazeformer", {"widths": [4, 8, 8, 8, 4], "depths": [1, 2, 2, 1, 1], "heads": [1, 2, 2, 1, 1]}
+    ),
+    "dehazeformer_conv": Case(
+        "dehazeformer",
+        {"widths": [4, 8, 8, 8, 4], "depths": [1, 2, 2, 1, 1], "heads": [1, 2, 2, 1, 1], "conv": "conv"},
+    ),
     "ipt": Case("ipt", {"features": 4, "image_size": 12, "heads": 2, "layers": 1, "value_range": 1.0}),
     "mambair": Case("mambair", {"width": 30, "depths": [1, 1], "states": 3, "drop_path": 0.5}),
     "mambair_unet": Case(

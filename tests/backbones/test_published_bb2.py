@@ -9,12 +9,21 @@ import pytest
 
 from .test_published import both, count, keys, meta
 
+SMALL_RATIO = {"attention": [1 / 4, 1 / 2, 3 / 4, 0, 0]}
+WIDE = {"widths": [48, 96, 192, 96, 48], **SMALL_RATIO}
 IPT_SMALL = {"features": 8, "image_size": 12, "heads": 4, "layers": 2, "tasks": 3, "scales": [1, 1, 2]}
 MAMBA = {"width": 60, "depths": [2, 1], "states": 4}
 LIGHT = {"width": 60, "depths": [6] * 4, "states": 10, "upsampler": "pixelshuffledirect", "scale": 2}
 
 # fmt: off
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
+    ("dehazeformer", {}, 687_404, 258),
+    ("dehazeformer", {"depths": [8, 8, 8, 4, 4], **SMALL_RATIO}, 1_284_884, 496),
+    ("dehazeformer", {"depths": [16, 16, 16, 8, 8], **SMALL_RATIO}, 2_517_612, 972),
+    ("dehazeformer", {"depths": [32, 32, 32, 16, 16], **SMALL_RATIO}, 4_983_068, 1924),
+    ("dehazeformer", {"depths": [16, 16, 16, 8, 8], **WIDE}, 9_686_724, 972),
+    ("dehazeformer", {"depths": [12, 12, 12, 6, 6], **SMALL_RATIO, "conv": "conv"}, 4_635_952, 710),
+    ("dehazeformer", {"depths": [16, 16, 16, 12, 12], **WIDE, "conv": "conv"}, 25_451_652, 1004),
     ("ipt", {}, 115_312_731, 313),
     ("ipt", {"tasks": 6, "scales": [1, 1, 1, 2, 3, 4]}, 118_892_394, 381),
     ("ipt", IPT_SMALL, 367_865, 99),
@@ -43,6 +52,32 @@ def test_parameters_and_entries_are_as_many_as_the_authors(
 
 def under(prefix: str, names: list[str]) -> list[str]:
     return [f"{prefix}.{name}" for name in names]
+
+
+def dehazeformer(depths: list[int], attention: list[int], conv: list[str]) -> list[str]:
+    """`attention`: how many blocks at the end of each level have it."""
+    norm = ["norm1.weight", "norm1.bias", *both("norm1.meta1", "norm1.meta2")]
+    window = [*both("attn.QK"), "attn.attn.relative_positions", *both("attn.attn.meta.0", "attn.attn.meta.2")]
+
+    def level(number: int) -> list[str]:
+        plain = conv == [""]
+        names = []
+        for i in range(depths[number]):
+            attends = i >= depths[number] - attention[number]
+            block = [*norm] if attends else []
+            block += both(*(f"attn.conv{one}" for one in conv))
+            block += both("attn.V", "attn.proj") if attends or plain else []
+            block += [*window] if attends else []
+            names += under(f"layer{number + 1}.blocks.{i}", [*block, *both("mlp.mlp.0", "mlp.mlp.2")])
+        return names
+
+    return [
+        *both("patch_embed.proj"), *level(0), *both("patch_merge1.proj", "skip1"),
+        *level(1), *both("patch_merge2.proj", "skip2"),
+        *level(2), *both("patch_split1.proj.0"), "fusion1.mlp.0.weight", "fusion1.mlp.2.weight",
+        *level(3), *both("patch_split2.proj.0"), "fusion2.mlp.0.weight", "fusion2.mlp.2.weight",
+        *level(4), *both("patch_unembed.proj.0"),
+    ]  # fmt: skip
 
 
 def ipt(scales: list[int], layers: int) -> list[str]:
@@ -103,6 +138,12 @@ def mambair_unet() -> list[str]:
 
 SHUFFLE = ["conv_before_upsample.0", "upsample.0", "upsample.2", "conv_last"]
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("dehazeformer", {}, dehazeformer([4, 4, 4, 2, 2], [0, 2, 4, 0, 0], [""])),
+    (
+        "dehazeformer",
+        {"depths": [16, 16, 16, 12, 12], **WIDE, "conv": "conv"},
+        dehazeformer([16, 16, 16, 12, 12], [4, 8, 12, 0, 0], [".0", ".2"]),
+    ),
     ("ipt", {}, ipt([1], 12)),
     ("ipt", {"tasks": 6, "scales": [1, 1, 1, 2, 3, 4]}, ipt([1, 1, 1, 2, 3, 4], 12)),
     ("mambair", {}, mambair([6] * 6, STATE_SPACE_BLOCK, [""], ["conv_last"])),
@@ -123,6 +164,16 @@ def test_keys_and_their_order_are_the_authors(name: str, fields: dict[str, Any],
 
 
 SHAPES: list[tuple[str, dict[str, Any], str, tuple[int, ...]]] = [
+    ("dehazeformer", {}, "layer3.blocks.0.norm1.weight", (1, 96, 1, 1)),
+    ("dehazeformer", {}, "layer3.blocks.0.norm1.meta1.weight", (96, 1, 1, 1)),
+    ("dehazeformer", {}, "layer3.blocks.0.attn.conv.weight", (96, 1, 5, 5)),
+    ("dehazeformer", {}, "layer3.blocks.0.attn.QK.weight", (192, 96, 1, 1)),
+    ("dehazeformer", {}, "layer3.blocks.0.attn.attn.relative_positions", (64, 64, 2)),
+    ("dehazeformer", {}, "layer3.blocks.0.attn.attn.meta.2.weight", (6, 256)),
+    ("dehazeformer", {}, "layer2.blocks.0.mlp.mlp.0.weight", (192, 48, 1, 1)),
+    ("dehazeformer", {}, "fusion1.mlp.0.weight", (6, 48, 1, 1)),
+    ("dehazeformer", {}, "patch_split1.proj.0.weight", (192, 96, 1, 1)),
+    ("dehazeformer", {"conv": "conv"}, "layer1.blocks.0.attn.conv.2.weight", (24, 24, 3, 3)),
     ("ipt", {}, "head.0.2.body.2.weight", (64, 64, 5, 5)),
     ("ipt", {}, "body.mlp_head.0.weight", (2304, 576)),
     ("ipt", {}, "body.decoder.layers.11.multihead_attn.in_proj_weight", (1728, 576)),
