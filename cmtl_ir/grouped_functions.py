@@ -98,8 +98,19 @@ def _weight_rows(grad: Tensor, x: Tensor, w: Tensor, geometry: Sequence[Any]) ->
     patches = groups == 1 and w.dim() == 4 and where == [[*w.shape[2:]], [0, 0], [1, 1], False, [0, 0]]
     if patches and x.shape[-2] % w.shape[2] == x.shape[-1] % w.shape[3] == 0:
         return _patch_weight_rows(grad, x, w.shape[2:])
-    each = [aten.convolution_backward(g, v, w, None, *geometry, mask)[1] for g, v in zip(grad, x, strict=True)]
-    return torch.stack(each)
+    each = zip(grad, map(_usual_strides, x), strict=True)
+    return torch.stack([aten.convolution_backward(g, v, w, None, *geometry, mask)[1] for g, v in each])
+
+
+def _usual_strides(data: Tensor) -> Tensor:
+    """`data` [n, C, ...] with the batch stride of a new tensor where n is 1.
+
+    Any stride is correct there. But torch's float64 kernel for several groups reads it, and then returns a wrong
+    gradient for a channels_last weight.
+    """
+    if len(data) != 1:
+        return data
+    return data.as_strided(data.shape, (data.numel(), *data.stride()[1:]), data.storage_offset())
 
 
 def _patch_weight_rows(grad: Tensor, x: Tensor, kernel: Sequence[int]) -> Tensor:

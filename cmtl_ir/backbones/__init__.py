@@ -34,6 +34,7 @@ BACKBONES: dict[str, str] = {
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",
     "restormer": "cmtl_ir.backbones.restormer:Restormer",
+    "retinexformer": "cmtl_ir.backbones.retinexformer:Retinexformer",
     "srresnet": "cmtl_ir.backbones.srresnet:SRResNet",
     "swinir": "cmtl_ir.backbones.swinir:SwinIR",
     "transweather": "cmtl_ir.backbones.transweather:TransWeather",

@@ -62,6 +62,7 @@ CASES = {
     "mambair_unet": Case(
         "mambair_unet", {"width": 30, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "states": 2, "expansion": 0.5}
     ),
+    "retinexformer": Case("retinexformer", {"width": 8, "stages": 2, "blocks": [1, 1, 1]}),
     "airnet": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2}),
     "airnet_frozen": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2, "frozen_statistics": True}),
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),

@@ -34,6 +34,8 @@ SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("mambair_unet", {}, 26_779_480, 1110),
     ("mambair_unet", {"expansion": 2.0}, 30_750_424, 1110),
     ("mambair_unet", {"width": 32, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}, 3_252_160, 210),
+    ("retinexformer", {}, 1_605_701, 122),
+    ("retinexformer", {"width": 16, "stages": 2, "blocks": [1, 1, 1]}, 372_762, 166),
 ]
 # fmt: on
 
@@ -136,6 +138,30 @@ def mambair_unet() -> list[str]:
     ]  # fmt: skip
 
 
+def retinexformer(stages: int, blocks: list[int]) -> list[str]:
+    attention = ["rescale", "to_q.weight", "to_k.weight", "to_v.weight", *both("proj")]
+    attention += ["pos_emb.0.weight", "pos_emb.2.weight"]
+    feed_forward = ["fn.net.0.weight", "fn.net.2.weight", "fn.net.4.weight", *both("norm")]
+
+    def level(name: str, count: int) -> list[str]:
+        block = [*under("0", attention), *under("1", feed_forward)]
+        return [key for j in range(count) for key in under(f"{name}.blocks.{j}", block)]
+
+    encoder = [
+        [*level(f"encoder_layers.{i}.0", blocks[i]), f"encoder_layers.{i}.1.weight", f"encoder_layers.{i}.2.weight"]
+        for i in (0, 1)
+    ]
+    decoder = [
+        [*both(f"decoder_layers.{i}.0"), f"decoder_layers.{i}.1.weight", *level(f"decoder_layers.{i}.2", blocks[1 - i])]
+        for i in (0, 1)
+    ]
+    denoiser = ["embedding.weight", *encoder[0], *encoder[1], *level("bottleneck", blocks[2]), *decoder[0], *decoder[1]]
+    stage = [
+        *under("estimator", both("conv1", "depth_conv", "conv2")), *under("denoiser", [*denoiser, "mapping.weight"])
+    ]  # fmt: skip
+    return [key for number in range(stages) for key in under(f"body.{number}", stage)]
+
+
 SHUFFLE = ["conv_before_upsample.0", "upsample.0", "upsample.2", "conv_last"]
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("dehazeformer", {}, dehazeformer([4, 4, 4, 2, 2], [0, 2, 4, 0, 0], [""])),
@@ -155,6 +181,8 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("mambair", {"upsampler": "pixelshuffle", "scale": 4}, mambair([6] * 6, STATE_SPACE_BLOCK, [""], SHUFFLE)),
     ("mambair", LIGHT, mambair([6] * 4, LIGHT_BLOCK, [""], ["upsample.0"])),
     ("mambair_unet", {}, mambair_unet()),
+    ("retinexformer", {}, retinexformer(1, [1, 2, 2])),
+    ("retinexformer", {"stages": 3, "blocks": [2, 1, 3]}, retinexformer(3, [2, 1, 3])),
 ]
 
 
@@ -191,6 +219,12 @@ SHAPES: list[tuple[str, dict[str, Any], str, tuple[int, ...]]] = [
     ("mambair_unet", {}, "latent.7.self_attention.in_proj.weight", (1152, 384)),
     ("mambair_unet", {}, "latent.7.self_attention.dt_projs_weight", (4, 576, 24)),
     ("mambair_unet", {}, "reduce_chan_level2.weight", (96, 192, 1, 1)),
+    ("retinexformer", {}, "body.0.estimator.depth_conv.weight", (40, 10, 5, 5)),
+    ("retinexformer", {}, "body.0.denoiser.encoder_layers.1.2.weight", (160, 80, 4, 4)),
+    ("retinexformer", {}, "body.0.denoiser.decoder_layers.0.0.weight", (160, 80, 2, 2)),
+    ("retinexformer", {}, "body.0.denoiser.decoder_layers.1.1.weight", (40, 80, 1, 1)),
+    ("retinexformer", {}, "body.0.denoiser.bottleneck.blocks.1.0.rescale", (4, 1, 1)),
+    ("retinexformer", {}, "body.0.denoiser.bottleneck.blocks.1.1.fn.net.2.weight", (640, 1, 3, 3)),
 ]
 
 
