@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "dehazeformer": "cmtl_ir.backbones.dehazeformer:DehazeFormer",
+    "grl": "cmtl_ir.backbones.grl:GRL",
     "ipt": "cmtl_ir.backbones.ipt:IPT",
     "mambair": "cmtl_ir.backbones.mambair:MambaIR",
     "mambair_unet": "cmtl_ir.backbones.mambair_unet:MambaIRUNet",

@@ -57,6 +57,19 @@ CASES = {
         "dehazeformer",
         {"widths": [4, 8, 8, 8, 4], "depths": [1, 2, 2, 1, 1], "heads": [1, 2, 2, 1, 1], "conv": "conv"},
     ),
+    "grl": Case("grl", {"width": 8, "depths": [4], "heads": 2, "window": 8, "stripe": [8, 16], "drop_path": 0.5}),
+    "grl_local": Case(
+        "grl",
+        {
+            "width": 20,
+            "depths": [4],
+            "heads": 2,
+            "window": 8,
+            "stripe": [8, None],
+            "stripe_groups": [None, 2],
+            "local_connection": True,
+        },
+    ),
     "ipt": Case("ipt", {"features": 4, "image_size": 12, "heads": 2, "layers": 1, "value_range": 1.0}),
     "mambair": Case("mambair", {"width": 30, "depths": [1, 1], "states": 3, "drop_path": 0.5}),
     "mambair_unet": Case(

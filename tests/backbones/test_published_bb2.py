@@ -11,6 +11,8 @@ from .test_published import both, count, keys, meta
 
 SMALL_RATIO = {"attention": [1 / 4, 1 / 2, 3 / 4, 0, 0]}
 WIDE = {"widths": [48, 96, 192, 96, 48], **SMALL_RATIO}
+GRL_SMALL = {"width": 16, "depths": [4, 2], "heads": 2, "window": 8, "stripe": [8, 16]}
+GRL_BASE = {"width": 180, "depths": [4, 4, 8, 8, 8, 4, 4], "heads": 3, "local_connection": True}
 IPT_SMALL = {"features": 8, "image_size": 12, "heads": 4, "layers": 2, "tasks": 3, "scales": [1, 1, 2]}
 MAMBA = {"width": 60, "depths": [2, 1], "states": 4}
 LIGHT = {"width": 60, "depths": [6] * 4, "states": 10, "upsampler": "pixelshuffledirect", "scale": 2}
@@ -24,6 +26,13 @@ SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("dehazeformer", {"depths": [16, 16, 16, 8, 8], **WIDE}, 9_686_724, 972),
     ("dehazeformer", {"depths": [12, 12, 12, 6, 6], **SMALL_RATIO, "conv": "conv"}, 4_635_952, 710),
     ("dehazeformer", {"depths": [16, 16, 16, 12, 12], **WIDE, "conv": "conv"}, 25_451_652, 1004),
+    ("grl", {}, 3_120_227, 434),  # the authors' state dict has 13 tables, indices and masks more
+    ("grl", {"width": 64}, 880_227, 434),
+    ("grl", GRL_BASE, 19_805_263, 1397 - 13),
+    ("grl", {"width": 64, "upsampler": "pixelshuffledirect", "scale": 4}, 906_192, 434),
+    ("grl", {"upsampler": "pixelshuffle", "scale": 4}, 3_487_715, 453 - 13),
+    ("grl", GRL_SMALL, 68_183, 170),
+    ("grl", {**GRL_SMALL, "width": 36, "local_connection": True}, 188_277, 231 - 13),
     ("ipt", {}, 115_312_731, 313),
     ("ipt", {"tasks": 6, "scales": [1, 1, 1, 2, 3, 4]}, 118_892_394, 381),
     ("ipt", IPT_SMALL, 367_865, 99),
@@ -80,6 +89,25 @@ def dehazeformer(depths: list[int], attention: list[int], conv: list[str]) -> li
         *level(3), *both("patch_split2.proj.0"), "fusion2.mlp.0.weight", "fusion2.mlp.2.weight",
         *level(4), *both("patch_unembed.proj.0"),
     ]  # fmt: skip
+
+
+def grl(depths: list[int], local: bool, ending: list[str]) -> list[str]:
+    transform = ["logit_scale", *both("cpb_mlp.0"), "cpb_mlp.2.weight"]
+    block = [
+        *both("attn.qkv.body", "attn.anchor.body.0.reduction"),
+        *under("attn.window_attn.attn_transform", transform),
+        *under("attn.stripe_attn.attn_transform1", transform),
+        *under("attn.stripe_attn.attn_transform2", transform),
+        *both("attn.proj", "norm1"),
+        *(under("conv.cab", both("0", "2", "3.attention.1", "3.attention.3")) if local else []),
+        *both("mlp.fc1", "mlp.fc2", "norm2"),
+    ]
+    stages = [
+        [key for j in range(depth) for key in under(f"layers.{g}.blocks.{j}", block)] + both(f"layers.{g}.conv")
+        for g, depth in enumerate(depths)
+    ]
+    after = both("norm_end", "conv_after_body", *ending)
+    return [*both("conv_first", "norm_start"), *itertools.chain(*stages), *after]
 
 
 def ipt(scales: list[int], layers: int) -> list[str]:
@@ -170,6 +198,14 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
         {"depths": [16, 16, 16, 12, 12], **WIDE, "conv": "conv"},
         dehazeformer([16, 16, 16, 12, 12], [4, 8, 12, 0, 0], [".0", ".2"]),
     ),
+    ("grl", {}, grl([4] * 4, False, ["conv_last"])),
+    ("grl", GRL_BASE, grl([4, 4, 8, 8, 8, 4, 4], True, ["conv_last"])),
+    ("grl", {"upsampler": "pixelshuffledirect", "scale": 4}, grl([4] * 4, False, ["upsample.up.0"])),
+    (
+        "grl",
+        {"upsampler": "pixelshuffle", "scale": 4},
+        grl([4] * 4, False, ["conv_before_upsample.0", "upsample.up.0", "upsample.up.2", "conv_last"]),
+    ),
     ("ipt", {}, ipt([1], 12)),
     ("ipt", {"tasks": 6, "scales": [1, 1, 1, 2, 3, 4]}, ipt([1, 1, 1, 2, 3, 4], 12)),
     ("mambair", {}, mambair([6] * 6, STATE_SPACE_BLOCK, [""], ["conv_last"])),
@@ -202,6 +238,12 @@ SHAPES: list[tuple[str, dict[str, Any], str, tuple[int, ...]]] = [
     ("dehazeformer", {}, "fusion1.mlp.0.weight", (6, 48, 1, 1)),
     ("dehazeformer", {}, "patch_split1.proj.0.weight", (192, 96, 1, 1)),
     ("dehazeformer", {"conv": "conv"}, "layer1.blocks.0.attn.conv.2.weight", (24, 24, 3, 3)),
+    ("grl", {}, "layers.3.blocks.3.attn.qkv.body.weight", (384, 128)),
+    ("grl", {}, "layers.3.blocks.3.attn.anchor.body.0.reduction.weight", (64, 128)),
+    ("grl", {}, "layers.3.blocks.3.attn.stripe_attn.attn_transform2.logit_scale", (2, 1, 1)),
+    ("grl", {}, "layers.3.blocks.3.attn.window_attn.attn_transform.cpb_mlp.2.weight", (2, 512)),
+    ("grl", GRL_BASE, "layers.0.blocks.0.conv.cab.0.weight", (45, 180, 3, 3)),
+    ("grl", GRL_BASE, "layers.0.blocks.0.conv.cab.3.attention.1.weight", (10, 180, 1, 1)),
     ("ipt", {}, "head.0.2.body.2.weight", (64, 64, 5, 5)),
     ("ipt", {}, "body.mlp_head.0.weight", (2304, 576)),
     ("ipt", {}, "body.decoder.layers.11.multihead_attn.in_proj_weight", (1728, 576)),
