@@ -166,7 +166,7 @@ class Stage(nn.Module):
 
 
 class Retinexformer(nn.Module):
-    """Retinexformer: One-stage Retinex-based Transformer for Low-light Enhancement (Cai et al., ICCV 2023).
+    """Retinexformer: One-stage Retinex-based Transformer for Low-light Image Enhancement (Cai et al., ICCV 2023).
 
     arXiv 2303.06705. Stages in sequence: each estimates a light-up map, and a U-Net guided by the illumination
     features restores the lit image. The defaults are the published network of one stage. Any H and W: reflected right
