@@ -18,7 +18,7 @@ from cmtl_ir.base.errors import UserError
 
 # Averaged weights first: where a file holds both, they are the ones that the paper scores.
 WRAPPERS = ("params_ema", "params", "state_dict", "model")
-PREFIXES = ("module.", "net.")
+PREFIXES = ("module.", "net.", "model.")
 SHOWN = 5
 
 
@@ -43,7 +43,13 @@ def load_weights(model: nn.Module, path: str | Path) -> WeightsReport:
     path = Path(path).expanduser()
     content, wrappers = _unwrapped(_read(path), path)
     expected = model.state_dict()
-    weights, prefixes = _stripped(content, expected)
+    stripped, prefixes = _stripped(content, expected)
+    # Buffers of the authors that the network computes in each pass, for the size of the image.
+    weights = {
+        key: value
+        for key, value in stripped.items()
+        if not any(fnmatchcase(key, one) for one in getattr(model, "recomputed", ()))
+    }
     resized = tuple(
         key for key in expected if any(fnmatchcase(key, one) for one in getattr(model, "sized_by_file", ()))
     )

@@ -57,6 +57,32 @@ CASES = {
         "swinir",
         {"width": 12, "depths": [2, 2], "heads": [2, 2], "window": 4, "image_size": 16, "drop_path": 0.5},
     ),
+    "dehazeformer": Case(
+        "dehazeformer", {"widths": [4, 8, 8, 8, 4], "depths": [1, 2, 2, 1, 1], "heads": [1, 2, 2, 1, 1]}
+    ),
+    "dehazeformer_conv": Case(
+        "dehazeformer",
+        {"widths": [4, 8, 8, 8, 4], "depths": [1, 2, 2, 1, 1], "heads": [1, 2, 2, 1, 1], "conv": "conv"},
+    ),
+    "grl": Case("grl", {"width": 8, "depths": [4], "heads": 2, "window": 8, "stripe": [8, 16], "drop_path": 0.5}),
+    "grl_local": Case(
+        "grl",
+        {
+            "width": 20,
+            "depths": [4],
+            "heads": 2,
+            "window": 8,
+            "stripe": [8, None],
+            "stripe_groups": [None, 2],
+            "local_connection": True,
+        },
+    ),
+    "ipt": Case("ipt", {"features": 4, "image_size": 12, "heads": 2, "layers": 1, "value_range": 1.0}),
+    "mambair": Case("mambair", {"width": 30, "depths": [1, 1], "states": 3, "drop_path": 0.5}),
+    "mambair_unet": Case(
+        "mambair_unet", {"width": 30, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "states": 2, "expansion": 0.5}
+    ),
+    "retinexformer": Case("retinexformer", {"width": 8, "stages": 2, "blocks": [1, 1, 1]}),
     "airnet": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2}),
     "airnet_frozen": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2, "frozen_statistics": True}),
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
@@ -80,6 +106,8 @@ def spread(count: int, key: str) -> Tensor:
 def fill(model: nn.Module) -> nn.Module:
     """Weights by key name: a wrong key, shape or eps shows in the output."""
     for key, parameter in model.named_parameters():
+        if "_mean." in key:  # IPT's constants
+            continue
         values = spread(parameter.numel(), key).reshape(parameter.shape)
         if not key.endswith("weight"):
             values *= 0.5
