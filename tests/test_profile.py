@@ -52,6 +52,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("srresnet", {}, 1_222_147, 79.95),
     ("transweather", {}, 38_052_078, 4.663),
     ("transweather", {"decoder": False}, 21_903_086, 4.380),
+    ("instructir", {}, 15_843_363, 16.17),
     ("unet", {"noise_level": 25.0}, 32_640_960, 138.78),
 ]
 
