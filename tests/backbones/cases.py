@@ -39,6 +39,10 @@ CASES = {
         "instructir",
         {"width": 4, "encoder": [1], "middle": 1, "decoder": [1], "text": 8, "instructions": "learned"},
     ),
+    "moce_ir": Case(
+        "moce_ir",
+        {"width": 8, "blocks": [1, 1, 1, 1], "decoder_blocks": [1, 1, 1], "refinement_blocks": 1, "experts": 2},
+    ),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(
         "nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1], "local_training_size": 8}
@@ -62,6 +66,9 @@ CASES = {
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
+
+COUPLED = frozenset({"airnet"})
+"""Cases whose samples depend on each other in training."""
 
 
 def spread(count: int, key: str) -> Tensor:

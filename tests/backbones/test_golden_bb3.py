@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmtl_ir import backbones
 from cmtl_ir.backbones.instructir import InstructionHead, keyed_instructions
 
 from .cases import CASES, Case, fill, image, spread
@@ -27,18 +28,25 @@ class Row(NamedTuple):
 
 ONE = [1, 1, 1, 1]
 INSTRUCTIR = {"width": 8, "encoder": [1, 1, 1], "middle": 1, "decoder": [1, 1, 1], "text": 16}
+MOCE_IR = {"width": 16, "blocks": ONE, "decoder_blocks": ONE[:3], "refinement_blocks": 1, "with_complexity": True}
 TEXT = {"text": spread(16, "text")[None]}
 
 # fmt: off
 QUICK = [
     Row("instructir", INSTRUCTIR, (3, 64, 64), (0.7825222974, 2.1870342151, -0.1148972584, 0.7499278770, 0.4493959450), TEXT),  # noqa: E501
     Row("instructir", INSTRUCTIR, (3, 61, 50), (0.7750520437, 2.1753434903, -1.3864367052, 4.6399038155, -2.7300868668), TEXT),  # noqa: E501
+    Row("moce_ir", MOCE_IR, (3, 64, 64), (1.3773698739, 1.5982749096, 1.7682287731, 0.9458441845, -0.0285586375)),
+    Row("moce_ir", MOCE_IR, (3, 64, 96), (1.3761278310, 1.6289071040, 1.7069755030, 1.5851702741, -0.1926648344)),
 ]
 SLOW: list[Row] = [
+    Row("moce_ir", {"width": 32}, (3, 64, 64), (-0.8855230982, 3.5111929321, 0.6945242152, 1.3077410536, 0.0175082499)),
 ]
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("instructir", {}, 15_843_363, 696),
     ("instructir", INSTRUCTIR, 99_995, 271),
+    ("moce_ir", {}, 25_353_796, 1262),
+    ("moce_ir", {"width": 32}, 11_477_752, 1262),
+    ("moce_ir", MOCE_IR, 927_008, 332),
 ]
 # fmt: on
 
@@ -82,7 +90,7 @@ def test_parameters_and_entries_are_as_many_as_the_authors(
 def expanded(*patterns: str) -> set[str]:
     """Shell braces: `a.{b,c}.{0..2}` stands for six names; they may be nested."""
     found: set[str] = set()
-    for pattern in patterns:
+    for pattern in " ".join(patterns).split():
         start = pattern.rfind("{")
         if start < 0:
             found.add(pattern)
@@ -97,6 +105,11 @@ def expanded(*patterns: str) -> set[str]:
 
 WB = "{weight,bias}"
 NAF = f"{{beta,gamma,{{conv{{1..5}},sca.1,norm{{1,2}}}}.{WB}}}"
+MDTA = "{qkv,qkv_dwconv,project_out}"
+CROSS = "{q,q_dwconv,kv,kv_dwconv,project_out}"
+FFN = "{project_in,dwconv,project_out}"
+MOCE_BLOCK = f"{{norms.{{0,1}}.body.{WB},mixer.{{temperature,{MDTA}.{WB}}},ffn.{FFN}.{WB}}}"
+MOCE_ATTENTION = f"{{{{q,kv}}.weight,{{q_dwconv,kv_dwconv,proj_out,norm.body}}.{WB}}}"
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "instructir",
@@ -106,6 +119,19 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             f"{{{{encoders,decoders}}.{{0..2}}.0,middle_blks.0}}.{NAF}",
             "ups.{0..2}.0.weight",
             f"{{enc,dec}}_cond.{{0..2}}.{{beta,gamma,fc.{WB},block.{NAF}}}",
+        ],
+    ),
+    (
+        "moce_ir",
+        MOCE_IR,
+        [
+            f"{{patch_embed.proj,output,freq_embed.high_conv.0.conv}}.weight freq_embed.mlp.{{0,2}}.{WB}",
+            f"{{{{enc.{{0..2}}.0,latent,refinement}}.layers.0}}.{MOCE_BLOCK}",
+            "{enc.{0..2}.1.body.0,dec.{0..2}.{0.body.0,1}}.weight",
+            f"dec.{{0..2}}.2.layers.0.{{norms.{{0,1}}.body.{WB},proj.{{0,1}}.{WB},ffn.{FFN}.weight}}",
+            f"dec.{{0..2}}.2.layers.0.{{shared.{{temperature,{MDTA}.weight}},mixer.{{temperature,{CROSS}.weight}}}}",
+            f"dec.{{0..2}}.2.layers.0.adapter.experts.{{0..3}}.0.{{proj.{{0..2}}.weight,body.{MOCE_ATTENTION}}}",
+            "dec.{0..2}.2.layers.0.adapter.{proj_out.weight,routing.{complexity,gate.2.weight,freq_gate.weight}}",
         ],
     ),
 ]
@@ -122,6 +148,20 @@ ORDERS = {"instructir": "intro ending encoders decoders middle_blks ups downs en
 @pytest.mark.parametrize("name", ORDERS)
 def test_parts_come_in_the_authors_order(name: str) -> None:
     assert first_seen(keys(name)) == ORDERS[name].split()
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_moce_ir_routes_as_the_authors_balance_loss_says() -> None:
+    model = Case("moce_ir", {**MOCE_IR, "router_noise": False}).build().train()
+    x = torch.cat([image(3, 64, 64), image(3, 64, 64, key="b")])
+    _, features = model.forward_features(x)
+
+    def spread_of(values: Tensor) -> Tensor:  # [D, E] -> [D]
+        return (values.std(1) / (values.mean(1) + 1e-8)).square()
+
+    loss = 0.5 * (spread_of(features["importance"].sum(0)) + spread_of(features["load"].mean(0))).mean()
+    assert float(loss) == pytest.approx(1.2982131316, abs=1e-9)
 
 
 # ---------------------------------------------------------------------------------------- what one network promises
@@ -141,3 +181,32 @@ def test_an_instruction_belongs_to_the_task_number_alone() -> None:
     few, many = keyed_instructions(2, 16), keyed_instructions(9, 16)
     assert torch.equal(few, many[:2])
     torch.testing.assert_close(many.norm(dim=1), torch.ones(9))
+
+
+@torch.no_grad()
+def test_moce_ir_noise_is_of_training_and_of_the_image() -> None:
+    model = CASES["moce_ir"].build().train()
+    x = image(3, 16, 16, batch=2)
+
+    def loads(model: Any, x: Tensor) -> Tensor:
+        return model.forward_features(x)[1]["load"]
+
+    noisy = loads(model, x)
+    assert torch.equal(loads(model, x), noisy)
+    torch.testing.assert_close(loads(model, x.flip(0)), noisy.flip(0), rtol=1e-9, atol=1e-9)
+    quiet = Case("moce_ir", {**CASES["moce_ir"].fields, "router_noise": False}).build().train()
+    assert not torch.allclose(loads(quiet, x), noisy)
+    torch.testing.assert_close(loads(quiet, x), loads(model.eval(), x), rtol=1e-9, atol=1e-9)
+
+
+def test_skipping_experts_that_nobody_chose_changes_nothing() -> None:
+    model = CASES["moce_ir"].build().eval()
+    x = image(3, 16, 16, batch=2)
+    with torch.no_grad():
+        sparse = model(x)
+    torch.testing.assert_close(model(x), sparse, rtol=1e-12, atol=1e-12)
+
+
+def test_more_chosen_experts_than_experts_are_refused() -> None:
+    with pytest.raises(ValueError, match="between 1 and experts"):
+        backbones.build("moce_ir", experts=2, chosen=3)
