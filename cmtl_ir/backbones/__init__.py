@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "instructir": "cmtl_ir.backbones.instructir:InstructIR",
+    "measnet": "cmtl_ir.backbones.measnet:MEASNet",
     "moce_ir": "cmtl_ir.backbones.moce_ir:MoCEIR",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",

@@ -39,6 +39,7 @@ CASES = {
         "instructir",
         {"width": 4, "encoder": [1], "middle": 1, "decoder": [1], "text": 8, "instructions": "learned"},
     ),
+    "measnet": Case("measnet", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
     "moce_ir": Case(
         "moce_ir",
         {"width": 8, "blocks": [1, 1, 1, 1], "decoder_blocks": [1, 1, 1], "refinement_blocks": 1, "experts": 2},
@@ -67,7 +68,7 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
 
-COUPLED = frozenset({"airnet"})
+COUPLED = frozenset({"airnet", "measnet"})
 """Cases whose samples depend on each other in training."""
 
 

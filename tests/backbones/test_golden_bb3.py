@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from cmtl_ir import backbones
+from cmtl_ir.backbones._measnet_parts import split_spectrum
 from cmtl_ir.backbones.instructir import InstructionHead, keyed_instructions
+from cmtl_ir.gradients import Engine, RowGradients
 
 from .cases import CASES, Case, fill, image, spread
 from .test_golden import assert_golden
@@ -29,21 +31,27 @@ class Row(NamedTuple):
 ONE = [1, 1, 1, 1]
 INSTRUCTIR = {"width": 8, "encoder": [1, 1, 1], "middle": 1, "decoder": [1, 1, 1], "text": 16}
 MOCE_IR = {"width": 16, "blocks": ONE, "decoder_blocks": ONE[:3], "refinement_blocks": 1, "with_complexity": True}
+MEASNET = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
 TEXT = {"text": spread(16, "text")[None]}
 
 # fmt: off
 QUICK = [
     Row("instructir", INSTRUCTIR, (3, 64, 64), (0.7825222974, 2.1870342151, -0.1148972584, 0.7499278770, 0.4493959450), TEXT),  # noqa: E501
     Row("instructir", INSTRUCTIR, (3, 61, 50), (0.7750520437, 2.1753434903, -1.3864367052, 4.6399038155, -2.7300868668), TEXT),  # noqa: E501
+    Row("measnet", MEASNET, (3, 64, 64), (-0.3262451286, 1.3054766395, -0.2254947745, 0.0241500399, 0.5975024788)),
+    Row("measnet", MEASNET, (3, 64, 128), (-0.3358132116, 1.2936764734, -0.1072368648, -0.1561958462, -0.4898900573)),
     Row("moce_ir", MOCE_IR, (3, 64, 64), (1.3773698739, 1.5982749096, 1.7682287731, 0.9458441845, -0.0285586375)),
     Row("moce_ir", MOCE_IR, (3, 64, 96), (1.3761278310, 1.6289071040, 1.7069755030, 1.5851702741, -0.1926648344)),
 ]
 SLOW: list[Row] = [
+    Row("measnet", {}, (3, 64, 64), (1.3061622640, 2.7551904098, 0.1267047277, 0.3126728615, 2.0772714088)),
     Row("moce_ir", {"width": 32}, (3, 64, 64), (-0.8855230982, 3.5111929321, 0.6945242152, 1.3077410536, 0.0175082499)),
 ]
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("instructir", {}, 15_843_363, 696),
     ("instructir", INSTRUCTIR, 99_995, 271),
+    ("measnet", {}, 31_680_752, 982),
+    ("measnet", MEASNET, 1_592_413, 630),
     ("moce_ir", {}, 25_353_796, 1262),
     ("moce_ir", {"width": 32}, 11_477_752, 1262),
     ("moce_ir", MOCE_IR, 927_008, 332),
@@ -108,6 +116,10 @@ NAF = f"{{beta,gamma,{{conv{{1..5}},sca.1,norm{{1,2}}}}.{WB}}}"
 MDTA = "{qkv,qkv_dwconv,project_out}"
 CROSS = "{q,q_dwconv,kv,kv_dwconv,project_out}"
 FFN = "{project_in,dwconv,project_out}"
+BATCH_NORM = "{weight,bias,running_mean,running_var,num_batches_tracked}"
+UNET = "{patch_embed.proj,{down1_2,down2_3,down3_4,up4_3,up3_2,up2_1}.body.0,reduce_chan_level{2,3},output}.weight"
+LEVELS = "{{en,de}coder_level{1..3},latent,refinement}"
+RESTORMER = f"{LEVELS}.0.{{norm{{1,2}}.body.{WB},attn.{{temperature,{MDTA}.weight}},ffn.{FFN}.weight}}"
 MOCE_BLOCK = f"{{norms.{{0,1}}.body.{WB},mixer.{{temperature,{MDTA}.{WB}}},ffn.{FFN}.{WB}}}"
 MOCE_ATTENTION = f"{{{{q,kv}}.weight,{{q_dwconv,kv_dwconv,proj_out,norm.body}}.{WB}}}"
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
@@ -119,6 +131,24 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             f"{{{{encoders,decoders}}.{{0..2}}.0,middle_blks.0}}.{NAF}",
             "ups.{0..2}.0.weight",
             f"{{enc,dec}}_cond.{{0..2}}.{{beta,gamma,fc.{WB},block.{NAF}}}",
+        ],
+    ),
+    (
+        "measnet",
+        MEASNET,
+        [
+            f"{UNET} {RESTORMER}",
+            f"block{{1..3}}.{{param_alpha,param_beta,{{initial_conv,aux_conv}}.weight,score_generator.{WB}}}",
+            f"block{{1..3}}.cross_layer_{{low,high,agg}}.{{temperature,{CROSS}.weight}}",
+            f"block{{1..3}}.freq_refinement.{{modulate1.spatial.weight,modulate2.squential.{{0,2}}.weight,conv.{WB}}}",
+            "block{1..3}.rate_adaptive_conv.{0,2}.weight",
+            f"task_prompt.{{dictionary,{{CondNet.{{0,2,4,6,8}},lastOut}}.{WB}}}",
+            f"stpg_g_mese{{1..3}}.{{fc.{WB},model.{{w_g,w_n,mean,std,el.{{0..5}}.{{fc1,fc2}}.{WB}}}}}",
+            f"fe_mee{{1..3}}.{{spilit.{{lamb_l,lamb_h,conv.weight,bn.{BATCH_NORM}}},proj.{WB}}}",
+            f"fe_mee{{1..3}}.{{high,low}}_block.{{norm_1,norm_2,block.{{conv_1.{{0,2}},agg_conv.0,conv.{{0,1}}}}}}.{WB}",
+            f"fe_mee{{1..3}}.{{high,low}}_block.block.{{conv_2.0.conv.{{0,1}},proj}}.{WB}",
+            f"fe_mee{{1..3}}.{{high,low}}_block.block.moe_layer.experts.{{0..4}}.conv_{{1..3}}.{WB}",
+            "fe_mee{1..3}.{high,low}_block.block.moe_layer.wet.body.2.weight",
         ],
     ),
     (
@@ -162,6 +192,19 @@ def test_moce_ir_routes_as_the_authors_balance_loss_says() -> None:
 
     loss = 0.5 * (spread_of(features["importance"].sum(0)) + spread_of(features["load"].mean(0))).mean()
     assert float(loss) == pytest.approx(1.2982131316, abs=1e-9)
+
+
+@torch.no_grad()
+def test_measnet_in_training_is_that_of_the_authors() -> None:
+    model = Case("measnet", {**MEASNET, "router_noise": False}).build().train()
+    y, features = model.forward_features(torch.cat([image(3, 64, 64), image(3, 64, 64, key="b")]))
+
+    def spread_of(values: Tensor) -> Tensor:  # [3, E] -> [3]
+        return values.var(1) / (values.mean(1).square() + 1e-10)
+
+    loss = (spread_of(features["importance"].sum(0)) + spread_of(features["load"].sum(0))).sum()
+    assert float(loss) == pytest.approx(5.2235162513, abs=1e-9)
+    assert float(y[0].mean()) == pytest.approx(-0.2685894412, abs=1e-9)
 
 
 # ---------------------------------------------------------------------------------------- what one network promises
@@ -210,3 +253,44 @@ def test_skipping_experts_that_nobody_chose_changes_nothing() -> None:
 def test_more_chosen_experts_than_experts_are_refused() -> None:
     with pytest.raises(ValueError, match="between 1 and experts"):
         backbones.build("moce_ir", experts=2, chosen=3)
+
+
+def test_measnet_router_without_noise_has_no_gradient_for_it() -> None:
+    model = Case("measnet", {**CASES["measnet"].fields, "router_noise": False}).build().train()
+    model(image(3, 64, 64, batch=2)).mean().backward()
+    unused = {key for key, one in model.named_parameters() if one.grad is None}
+    assert "stpg_g_mese1.model.w_n" in unused & set(model.unused)
+
+
+@torch.no_grad()
+def test_low_frequencies_are_a_box_that_grows_with_the_side() -> None:
+    rows = torch.arange(256, dtype=torch.float64) * (2 * torch.pi / 256)
+    slow, fast = torch.ones(256, 1, dtype=torch.float64), torch.cos(3 * rows)[:, None]  # frequencies 0 and 3
+    x = (slow + fast).expand(1, 1, 256, 256)
+    share = torch.tensor([[0.6, 0.6]])  # h = int(256 // 128 * 0.6) = 1
+    high, low = split_spectrum(x, share)
+    torch.testing.assert_close(low[0, 0], slow.expand(256, 256), rtol=0, atol=1e-12)
+    torch.testing.assert_close(high[0, 0], fast.abs().expand(256, 256), rtol=0, atol=1e-12)
+    assert not split_spectrum(x[:, :, :120, :120], share)[1].any()
+
+
+FROZEN = [Case("measnet", {**MEASNET, "frozen_statistics": True})]
+
+
+@pytest.mark.parametrize("case", FROZEN, ids=lambda case: case.name)
+def test_frozen_statistics_stay_and_give_row_gradients(case: Case) -> None:
+    model = case.build(torch.float32).train()  # depthwise convolutions take ten times as long in float64
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    x, sizes = image(3, 16, 16, batch=2).float(), [1, 1]
+
+    def rows(engine: Engine) -> RowGradients:
+        found = RowGradients(model, len(sizes), engine)
+        found(lambda start, stop: model(x[start:stop]), sizes, lambda y, row: (y - row).abs().mean())
+        return found
+
+    grouped = rows("grouped")
+    assert grouped.fallback is None
+    streamed = rows("stream").buffer
+    torch.testing.assert_close(grouped.buffer, streamed, rtol=0, atol=1e-4 * float(streamed.abs().max()))
+    assert model.training and not model.couples_samples
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
