@@ -32,6 +32,9 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "gridformer": Case(
+        "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
+    ),
     "instructir": Case(
         "instructir", {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1], "text": 8, "tasks": 7}
     ),

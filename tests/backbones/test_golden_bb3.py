@@ -29,6 +29,7 @@ class Row(NamedTuple):
 
 
 ONE = [1, 1, 1, 1]
+GRIDFORMER = {"width": 16, "blocks": ONE[:3], "growth": 8, "dense_layers": 1}
 INSTRUCTIR = {"width": 8, "encoder": [1, 1, 1], "middle": 1, "decoder": [1, 1, 1], "text": 16}
 MOCE_IR = {"width": 16, "blocks": ONE, "decoder_blocks": ONE[:3], "refinement_blocks": 1, "with_complexity": True}
 MEASNET = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
@@ -36,6 +37,8 @@ TEXT = {"text": spread(16, "text")[None]}
 
 # fmt: off
 QUICK = [
+    Row("gridformer", GRIDFORMER, (3, 64, 64), (0.5970147251, 0.5830423395, 0.0436941301, 1.1370367065, 0.8196079378)),
+    Row("gridformer", GRIDFORMER, (3, 48, 80), (0.5980529265, 0.5810376585, 0.1266917208, 1.6166377206, 0.9992871987)),
     Row("instructir", INSTRUCTIR, (3, 64, 64), (0.7825222974, 2.1870342151, -0.1148972584, 0.7499278770, 0.4493959450), TEXT),  # noqa: E501
     Row("instructir", INSTRUCTIR, (3, 61, 50), (0.7750520437, 2.1753434903, -1.3864367052, 4.6399038155, -2.7300868668), TEXT),  # noqa: E501
     Row("measnet", MEASNET, (3, 64, 64), (-0.3262451286, 1.3054766395, -0.2254947745, 0.0241500399, 0.5975024788)),
@@ -44,10 +47,14 @@ QUICK = [
     Row("moce_ir", MOCE_IR, (3, 64, 96), (1.3761278310, 1.6289071040, 1.7069755030, 1.5851702741, -0.1926648344)),
 ]
 SLOW: list[Row] = [
+    Row("gridformer", {}, (3, 64, 64), (0.5811617823, 0.5191869472, -0.2074592156, 0.1076042356, 0.8269553514)),
     Row("measnet", {}, (3, 64, 64), (1.3061622640, 2.7551904098, 0.1267047277, 0.3126728615, 2.0772714088)),
     Row("moce_ir", {"width": 32}, (3, 64, 64), (-0.8855230982, 3.5111929321, 0.6945242152, 1.3077410536, 0.0175082499)),
 ]
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
+    ("gridformer", {}, 34_072_791, 1974),
+    ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 1494),
+    ("gridformer", GRIDFORMER, 713_769, 308),
     ("instructir", {}, 15_843_363, 696),
     ("instructir", INSTRUCTIR, 99_995, 271),
     ("measnet", {}, 31_680_752, 982),
@@ -67,7 +74,16 @@ def label(row: Row) -> str:
 @pytest.mark.parametrize("row", [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)], ids=label)
 def test_output_is_that_of_the_authors_class(row: Row) -> None:
     model = Case(row.name, row.fields).build().eval()
-    assert_golden(model(image(*row.shape), **row.given), row.numbers)
+    y = model(image(*row.shape), **row.given)
+    assert_golden(y[-1] if isinstance(y, list) else y, row.numbers)
+
+
+@torch.no_grad()
+def test_gridformer_restores_smaller_images_as_the_authors() -> None:
+    quarter, half, _ = Case("gridformer", GRIDFORMER).build().eval()(image(3, 64, 64))
+    assert (quarter.shape[-2:], half.shape[-2:]) == ((16, 16), (32, 32))
+    assert float(half.mean()) == pytest.approx(0.8174196754, abs=1e-9)
+    assert float(quarter.mean()) == pytest.approx(0.7680111045, abs=1e-9)
 
 
 @torch.no_grad()
@@ -122,7 +138,20 @@ LEVELS = "{{en,de}coder_level{1..3},latent,refinement}"
 RESTORMER = f"{LEVELS}.0.{{norm{{1,2}}.body.{WB},attn.{{temperature,{MDTA}.weight}},ffn.{FFN}.weight}}"
 MOCE_BLOCK = f"{{norms.{{0,1}}.body.{WB},mixer.{{temperature,{MDTA}.{WB}}},ffn.{FFN}.{WB}}}"
 MOCE_ATTENTION = f"{{{{q,kv}}.weight,{{q_dwconv,kv_dwconv,proj_out,norm.body}}.{WB}}}"
+COMPACT = f"{{norm{{1,2}}.body.{WB},attn.{{temperature,{{LocalProp,{MDTA}}}.weight}},ffn.{FFN}.weight}}"
+DENSE = f"{{dense_layers.0.{{Transformer.transformer.0.{COMPACT},conv.weight}},conv_1x1.weight}}"
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
+    (
+        "gridformer",
+        GRIDFORMER,
+        [
+            f"coefficient conv_in.proj.weight conv_out.{WB}",
+            "{upsample_module.{0,1}_{3..5},downsample_module.{0,1}_{0..2}}.body.0.weight",
+            f"extractor_module.{{0,1}}_0.{{conv_in.proj.weight,tbm_in.transformer.0.{COMPACT}}}",
+            f"reconstruct_module.{{0,1}}_5.{{conv_out.{WB},tbm_out.transformer.0.{COMPACT}}}",
+            f"{{TBM_in,TBM_out,TBM_module.{{0..2}}_{{0..4}}}}.{DENSE}",
+        ],
+    ),
     (
         "instructir",
         INSTRUCTIR,
@@ -294,3 +323,15 @@ def test_frozen_statistics_stay_and_give_row_gradients(case: Case) -> None:
     torch.testing.assert_close(grouped.buffer, streamed, rtol=0, atol=1e-4 * float(streamed.abs().max()))
     assert model.training and not model.couples_samples
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("side", "expected"), [(16, (4, 8, 16)), (13, (4, 7, 13)), (1, (1, 1, 1))])
+def test_gridformer_rounds_the_sides_of_smaller_images_up(side: int, expected: tuple[int, int, int]) -> None:
+    outputs = CASES["gridformer"].build()(image(3, side, 2 * side))
+    assert tuple(y.shape[2] for y in outputs) == expected
+
+
+def test_a_gridformer_with_another_number_of_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="one per row"):
+        backbones.build("gridformer", blocks=[1, 1])
