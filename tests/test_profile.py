@@ -53,6 +53,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("transweather", {}, 38_052_078, 4.663),
     ("transweather", {"decoder": False}, 21_903_086, 4.380),
     ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 252.50),
+    ("hair", {}, 28_559_846, 154.27),
     ("instructir", {}, 15_843_363, 16.17),
     # With gradients every expert runs; the authors, who run the chosen ones alone, count about 182.48, 93.96 and 44.64.
     ("measnet", {}, 31_680_752, 183.09),

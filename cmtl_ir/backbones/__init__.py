@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "gridformer": "cmtl_ir.backbones.gridformer:GridFormer",
+    "hair": "cmtl_ir.backbones.hair:HAIR",
     "instructir": "cmtl_ir.backbones.instructir:InstructIR",
     "measnet": "cmtl_ir.backbones.measnet:MEASNet",
     "moce_ir": "cmtl_ir.backbones.moce_ir:MoCEIR",

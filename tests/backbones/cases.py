@@ -35,6 +35,7 @@ CASES = {
     "gridformer": Case(
         "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
     ),
+    "hair": Case("hair", {"width": 16, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
     "instructir": Case(
         "instructir", {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1], "text": 8, "tasks": 7}
     ),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones._measnet_parts import split_spectrum
+from cmtl_ir.backbones.hair import HyperLevel
 from cmtl_ir.backbones.instructir import InstructionHead, keyed_instructions
 from cmtl_ir.gradients import Engine, RowGradients
 
@@ -30,6 +31,7 @@ class Row(NamedTuple):
 
 ONE = [1, 1, 1, 1]
 GRIDFORMER = {"width": 16, "blocks": ONE[:3], "growth": 8, "dense_layers": 1}
+HAIR = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
 INSTRUCTIR = {"width": 8, "encoder": [1, 1, 1], "middle": 1, "decoder": [1, 1, 1], "text": 16}
 MOCE_IR = {"width": 16, "blocks": ONE, "decoder_blocks": ONE[:3], "refinement_blocks": 1, "with_complexity": True}
 MEASNET = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
@@ -39,6 +41,8 @@ TEXT = {"text": spread(16, "text")[None]}
 QUICK = [
     Row("gridformer", GRIDFORMER, (3, 64, 64), (0.5970147251, 0.5830423395, 0.0436941301, 1.1370367065, 0.8196079378)),
     Row("gridformer", GRIDFORMER, (3, 48, 80), (0.5980529265, 0.5810376585, 0.1266917208, 1.6166377206, 0.9992871987)),
+    Row("hair", HAIR, (3, 64, 64), (-0.1754700898, 1.0067481044, 0.1097670043, -1.2157667148, 0.1273995374)),
+    Row("hair", HAIR, (3, 64, 96), (-0.1931765311, 1.0201301210, 0.2301990392, -0.8471566033, 0.4720326988)),
     Row("instructir", INSTRUCTIR, (3, 64, 64), (0.7825222974, 2.1870342151, -0.1148972584, 0.7499278770, 0.4493959450), TEXT),  # noqa: E501
     Row("instructir", INSTRUCTIR, (3, 61, 50), (0.7750520437, 2.1753434903, -1.3864367052, 4.6399038155, -2.7300868668), TEXT),  # noqa: E501
     Row("measnet", MEASNET, (3, 64, 64), (-0.3262451286, 1.3054766395, -0.2254947745, 0.0241500399, 0.5975024788)),
@@ -48,6 +52,7 @@ QUICK = [
 ]
 SLOW: list[Row] = [
     Row("gridformer", {}, (3, 64, 64), (0.5811617823, 0.5191869472, -0.2074592156, 0.1076042356, 0.8269553514)),
+    Row("hair", {}, (3, 64, 64), (0.6550751605, 3.3980610734, -0.9266691267, 2.6658346527, 2.4685279343)),
     Row("measnet", {}, (3, 64, 64), (1.3061622640, 2.7551904098, 0.1267047277, 0.3126728615, 2.0772714088)),
     Row("moce_ir", {"width": 32}, (3, 64, 64), (-0.8855230982, 3.5111929321, 0.6945242152, 1.3077410536, 0.0175082499)),
 ]
@@ -55,6 +60,8 @@ SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("gridformer", {}, 34_072_791, 1974),
     ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 1494),
     ("gridformer", GRIDFORMER, 713_769, 308),
+    ("hair", {}, 28_559_846, 665),
+    ("hair", HAIR, 1_977_811, 223),
     ("instructir", {}, 15_843_363, 696),
     ("instructir", INSTRUCTIR, 99_995, 271),
     ("measnet", {}, 31_680_752, 982),
@@ -135,7 +142,9 @@ FFN = "{project_in,dwconv,project_out}"
 BATCH_NORM = "{weight,bias,running_mean,running_var,num_batches_tracked}"
 UNET = "{patch_embed.proj,{down1_2,down2_3,down3_4,up4_3,up3_2,up2_1}.body.0,reduce_chan_level{2,3},output}.weight"
 LEVELS = "{{en,de}coder_level{1..3},latent,refinement}"
-RESTORMER = f"{LEVELS}.0.{{norm{{1,2}}.body.{WB},attn.{{temperature,{MDTA}.weight}},ffn.{FFN}.weight}}"
+BLOCK = f"{{norm{{1,2}}.body.{WB},attn.{{temperature,{MDTA}.weight}},ffn.{FFN}.weight}}"
+HYPER = "{latent,decoder_level{1..3},refinement}"
+RESTORMER = f"{LEVELS}.0.{BLOCK}"
 MOCE_BLOCK = f"{{norms.{{0,1}}.body.{WB},mixer.{{temperature,{MDTA}.{WB}}},ffn.{FFN}.{WB}}}"
 MOCE_ATTENTION = f"{{{{q,kv}}.weight,{{q_dwconv,kv_dwconv,proj_out,norm.body}}.{WB}}}"
 COMPACT = f"{{norm{{1,2}}.body.{WB},attn.{{temperature,{{LocalProp,{MDTA}}}.weight}},ffn.{FFN}.weight}}"
@@ -150,6 +159,18 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             f"extractor_module.{{0,1}}_0.{{conv_in.proj.weight,tbm_in.transformer.0.{COMPACT}}}",
             f"reconstruct_module.{{0,1}}_5.{{conv_out.{WB},tbm_out.transformer.0.{COMPACT}}}",
             f"{{TBM_in,TBM_out,TBM_module.{{0..2}}_{{0..4}}}}.{DENSE}",
+        ],
+    ),
+    (
+        "hair",
+        HAIR,
+        [
+            f"{UNET} reduce_latent.{WB} encoder_level{{1..3}}.0.{BLOCK}",
+            f"{HYPER}.{{kernel_box,blocks.0.{{norm1.body.{WB},attn.temperature,norm2.body.{WB}}}}}",
+            f"{HYPER}.extracts.0.net.{{0,2,4,6}}.{WB}",
+            f"feature.{{conv_in,down.{{0,1}}.downsample.conv,norm_out,conv_out}}.{WB}",
+            f"feature.{{down.{{0..2}}.block.{{0..2}},mid.block_{{1,2}}}}.{{norm,conv}}{{1,2}}.{WB}",
+            f"feature.mid.attn_1.{{norm,q,k,v,proj_out}}.{WB}",
         ],
     ),
     (
@@ -335,3 +356,15 @@ def test_gridformer_rounds_the_sides_of_smaller_images_up(side: int, expected: t
 def test_a_gridformer_with_another_number_of_rows_is_refused() -> None:
     with pytest.raises(ValueError, match="one per row"):
         backbones.build("gridformer", blocks=[1, 1])
+
+
+def test_a_new_kernel_box_holds_convolutions_of_the_usual_size() -> None:
+    torch.manual_seed(0)
+    box = HyperLevel(16, 1, 1, rows=5, width=16, expansion=2.0).kernel_box.detach()
+    assert float(box[:, : 48 * 16].abs().max()) == pytest.approx(1 / 4, rel=0.01)  # 1x1, 16 inputs
+    assert float(box[:, 48 * 16 : 48 * 25].abs().max()) == pytest.approx(1 / 3, rel=0.01)  # depthwise 3x3
+
+
+def test_hair_of_a_width_without_24_groups_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 16"):
+        backbones.build("hair", width=24)
