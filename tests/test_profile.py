@@ -52,6 +52,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("srresnet", {}, 1_222_147, 79.95),
     ("transweather", {}, 38_052_078, 4.663),
     ("transweather", {"decoder": False}, 21_903_086, 4.380),
+    ("anyir", {}, 5_736_376, 34.29),
     ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 252.50),
     ("hair", {}, 28_559_846, 154.27),
     ("instructir", {}, 15_843_363, 16.17),

@@ -32,6 +32,7 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "anyir": Case("anyir", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
     "gridformer": Case(
         "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
     ),
@@ -72,7 +73,7 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
 
-COUPLED = frozenset({"airnet", "measnet"})
+COUPLED = frozenset({"airnet", "anyir", "measnet"})
 """Cases whose samples depend on each other in training."""
 
 
