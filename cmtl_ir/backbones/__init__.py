@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "anyir": "cmtl_ir.backbones.anyir:AnyIR",
+    "captnet": "cmtl_ir.backbones.captnet:CAPTNet",
     "gridformer": "cmtl_ir.backbones.gridformer:GridFormer",
     "hair": "cmtl_ir.backbones.hair:HAIR",
     "instructir": "cmtl_ir.backbones.instructir:InstructIR",

@@ -33,6 +33,7 @@ class Case(NamedTuple):
 
 CASES = {
     "anyir": Case("anyir", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "captnet": Case("captnet", {"width": 4, "encoder": [1, 1, 1, 1]}),
     "gridformer": Case(
         "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
     ),

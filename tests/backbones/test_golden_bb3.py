@@ -15,6 +15,7 @@ from cmtl_ir.backbones._measnet_parts import split_spectrum
 from cmtl_ir.backbones.hair import HyperLevel
 from cmtl_ir.backbones.instructir import InstructionHead, keyed_instructions
 from cmtl_ir.gradients import Engine, RowGradients
+from cmtl_ir.profile import unused_of
 
 from .cases import CASES, Case, fill, image, spread
 from .test_golden import assert_golden
@@ -31,6 +32,7 @@ class Row(NamedTuple):
 
 ONE = [1, 1, 1, 1]
 ANYIR = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
+CAPTNET = {"width": 16, "encoder": ONE}
 GRIDFORMER = {"width": 16, "blocks": ONE[:3], "growth": 8, "dense_layers": 1}
 HAIR = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
 INSTRUCTIR = {"width": 8, "encoder": [1, 1, 1], "middle": 1, "decoder": [1, 1, 1], "text": 16}
@@ -42,6 +44,7 @@ TEXT = {"text": spread(16, "text")[None]}
 QUICK = [
     Row("anyir", ANYIR, (3, 64, 64), (2.7782493166, 3.4485425410, -0.3598047191, 6.8721200748, 2.7824543173)),
     Row("anyir", ANYIR, (3, 64, 96), (2.7938176500, 3.4537116543, -0.0280430066, 4.1364338832, 2.4455352274)),
+    Row("captnet", CAPTNET, (3, 64, 64), (1.1806825720, 5.2202334215, 2.8799320057, -4.2982453372, -1.4263606017)),
     Row("gridformer", GRIDFORMER, (3, 64, 64), (0.5970147251, 0.5830423395, 0.0436941301, 1.1370367065, 0.8196079378)),
     Row("gridformer", GRIDFORMER, (3, 48, 80), (0.5980529265, 0.5810376585, 0.1266917208, 1.6166377206, 0.9992871987)),
     Row("hair", HAIR, (3, 64, 64), (-0.1754700898, 1.0067481044, 0.1097670043, -1.2157667148, 0.1273995374)),
@@ -55,6 +58,7 @@ QUICK = [
 ]
 SLOW: list[Row] = [
     Row("anyir", {}, (3, 64, 64), (0.4620761938, 6.5185526399, -0.7414755820, -8.1628035346, 2.7381409259)),
+    Row("captnet", {}, (3, 64, 64), (1.1666210019, 11.7724202283, -2.0659990418, 21.6671366936, 2.6593815262)),
     Row("gridformer", {}, (3, 64, 64), (0.5811617823, 0.5191869472, -0.2074592156, 0.1076042356, 0.8269553514)),
     Row("hair", {}, (3, 64, 64), (0.6550751605, 3.3980610734, -0.9266691267, 2.6658346527, 2.4685279343)),
     Row("measnet", {}, (3, 64, 64), (1.3061622640, 2.7551904098, 0.1267047277, 0.3126728615, 2.0772714088)),
@@ -64,6 +68,8 @@ SIZES: list[tuple[str, dict[str, Any], int, int | None]] = [
     ("anyir", {}, 5_736_376, 825),
     ("anyir", {"width": 32, "blocks": [4, 6, 6, 8]}, 8_513_436, None),
     ("anyir", ANYIR, 499_157, 187),
+    ("captnet", {}, 24_366_307, 683),
+    ("captnet", CAPTNET, 1_552_923, 197),
     ("gridformer", {}, 34_072_791, 1974),
     ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 1494),
     ("gridformer", GRIDFORMER, 713_769, 308),
@@ -90,6 +96,14 @@ def test_output_is_that_of_the_authors_class(row: Row) -> None:
     model = Case(row.name, row.fields).build().eval()
     y = model(image(*row.shape), **row.given)
     assert_golden(y[-1] if isinstance(y, list) else y, row.numbers)
+
+
+@torch.no_grad()
+def test_captnet_before_cropping_is_that_of_the_authors() -> None:
+    model, x = Case("captnet", CAPTNET).build().eval(), image(3, 61, 50)
+    y = model.restored(x)
+    assert_golden(y, (0.7276008831, 4.9114043213, 3.3182479023, 1.9963264547, -1.6180618887))
+    assert torch.equal(model(x), y[:, :, :61, :50])
 
 
 @torch.no_grad()
@@ -163,6 +177,17 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
         [
             f"{UNET} reduce_dim_level3.weight {LEVELS}.0.{BLOCK}",
             f"{LEVELS}.0.attn.{{lam,gatedcnn.{{tau,norm.{BATCH_NORM},W_{{exp,depth,gate,proj}}.weight}}}}",
+        ],
+    ),
+    (
+        "captnet",
+        CAPTNET,
+        [
+            f"{{intro,ending,downs.{{0..3}}}}.{WB}",
+            f"{{encoders.{{0,1}},decoders.{{2,3}},middle}}.0.{NAF}",
+            f"{{encoders.{{2,3}},decoders.{{0,1}},middle_blks}}.0.{{{{norm1,norm2,ffn.{FFN},attn.{MDTA}}}.{WB}}}",
+            "{encoders.{2,3},decoders.{0,1},middle_blks}.0.attn.{temperature,prompt}",
+            "{ups.{0..3}.0,middle_ups.0}.weight",
         ],
     ),
     (
@@ -383,3 +408,23 @@ def test_a_new_kernel_box_holds_convolutions_of_the_usual_size() -> None:
 def test_hair_of_a_width_without_24_groups_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 16"):
         backbones.build("hair", width=24)
+
+
+@torch.no_grad()
+def test_captnet_reads_the_prompts_of_the_decoder_alone() -> None:
+    model = CASES["captnet"].build()
+    x = image(3, 16, 16)
+    before = model(x)
+    model.encoders[3][0].attn.prompt += 1
+    assert torch.equal(model(x), before)
+    model.decoders[0][0].attn.prompt += 1
+    assert not torch.allclose(model(x), before)
+
+
+def test_a_captnet_of_three_levels_is_refused() -> None:
+    with pytest.raises(ValueError, match="4 numbers each, not 3 and 4"):
+        backbones.build("captnet", encoder=[1, 1, 1])
+
+
+def test_captnet_counts_its_unused_prompts_as_the_authors() -> None:
+    assert unused_of(meta("captnet")) == 7_808
