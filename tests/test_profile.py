@@ -54,6 +54,8 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("transweather", {"decoder": False}, 21_903_086, 4.380),
     ("anyir", {}, 5_736_376, 34.29),
     ("captnet", {}, 24_366_307, 26.05),
+    ("dynet", {}, 16_726_031, 172.71),
+    ("dynet", {"reuse": [2, 3, 3, 4]}, 16_726_031, 118.61),
     ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 252.50),
     ("hair", {}, 28_559_846, 154.27),
     ("instructir", {}, 15_843_363, 16.17),

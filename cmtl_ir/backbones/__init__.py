@@ -29,6 +29,7 @@ BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "anyir": "cmtl_ir.backbones.anyir:AnyIR",
     "captnet": "cmtl_ir.backbones.captnet:CAPTNet",
+    "dynet": "cmtl_ir.backbones.dynet:DyNet",
     "gridformer": "cmtl_ir.backbones.gridformer:GridFormer",
     "hair": "cmtl_ir.backbones.hair:HAIR",
     "instructir": "cmtl_ir.backbones.instructir:InstructIR",

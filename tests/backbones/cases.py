@@ -34,6 +34,7 @@ class Case(NamedTuple):
 CASES = {
     "anyir": Case("anyir", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
     "captnet": Case("captnet", {"width": 4, "encoder": [1, 1, 1, 1]}),
+    "dynet": Case("dynet", {"width": 8, "reuse": [1, 2, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
     "gridformer": Case(
         "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
     ),

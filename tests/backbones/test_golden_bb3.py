@@ -33,6 +33,7 @@ class Row(NamedTuple):
 ONE = [1, 1, 1, 1]
 ANYIR = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
 CAPTNET = {"width": 16, "encoder": ONE}
+DYNET = {"width": 16, "reuse": [1, 2, 1, 2], "refinement_blocks": 1}
 GRIDFORMER = {"width": 16, "blocks": ONE[:3], "growth": 8, "dense_layers": 1}
 HAIR = {"width": 16, "blocks": ONE, "refinement_blocks": 1}
 INSTRUCTIR = {"width": 8, "encoder": [1, 1, 1], "middle": 1, "decoder": [1, 1, 1], "text": 16}
@@ -45,6 +46,8 @@ QUICK = [
     Row("anyir", ANYIR, (3, 64, 64), (2.7782493166, 3.4485425410, -0.3598047191, 6.8721200748, 2.7824543173)),
     Row("anyir", ANYIR, (3, 64, 96), (2.7938176500, 3.4537116543, -0.0280430066, 4.1364338832, 2.4455352274)),
     Row("captnet", CAPTNET, (3, 64, 64), (1.1806825720, 5.2202334215, 2.8799320057, -4.2982453372, -1.4263606017)),
+    Row("dynet", DYNET, (3, 64, 64), (0.1963179203, 1.6947119116, 0.8048293469, -2.0744277930, 1.5302989774)),
+    Row("dynet", DYNET, (3, 64, 96), (0.1764653064, 1.6808139856, -0.2652193169, -0.4733647177, 0.6524578815)),
     Row("gridformer", GRIDFORMER, (3, 64, 64), (0.5970147251, 0.5830423395, 0.0436941301, 1.1370367065, 0.8196079378)),
     Row("gridformer", GRIDFORMER, (3, 48, 80), (0.5980529265, 0.5810376585, 0.1266917208, 1.6166377206, 0.9992871987)),
     Row("hair", HAIR, (3, 64, 64), (-0.1754700898, 1.0067481044, 0.1097670043, -1.2157667148, 0.1273995374)),
@@ -59,6 +62,8 @@ QUICK = [
 SLOW: list[Row] = [
     Row("anyir", {}, (3, 64, 64), (0.4620761938, 6.5185526399, -0.7414755820, -8.1628035346, 2.7381409259)),
     Row("captnet", {}, (3, 64, 64), (1.1666210019, 11.7724202283, -2.0659990418, 21.6671366936, 2.6593815262)),
+    Row("dynet", {}, (3, 64, 64), (0.9184638197, 5.6539231596, -1.9802792499, -8.5464474006, 0.8342905095)),
+    Row("dynet", {"reuse": [2, 3, 3, 4]}, (3, 64, 64), (0.6691072098, 3.3127155882, -1.3455626980, 0.2957153683, 0.3812288813)),  # noqa: E501
     Row("gridformer", {}, (3, 64, 64), (0.5811617823, 0.5191869472, -0.2074592156, 0.1076042356, 0.8269553514)),
     Row("hair", {}, (3, 64, 64), (0.6550751605, 3.3980610734, -0.9266691267, 2.6658346527, 2.4685279343)),
     Row("measnet", {}, (3, 64, 64), (1.3061622640, 2.7551904098, 0.1267047277, 0.3126728615, 2.0772714088)),
@@ -70,6 +75,9 @@ SIZES: list[tuple[str, dict[str, Any], int, int | None]] = [
     ("anyir", ANYIR, 499_157, 187),
     ("captnet", {}, 24_366_307, 683),
     ("captnet", CAPTNET, 1_552_923, 197),
+    ("dynet", {}, 16_726_031, 182),
+    ("dynet", {"reuse": [2, 3, 3, 4]}, 16_726_031, 182),
+    ("dynet", DYNET, 7_144_038, 149),
     ("gridformer", {}, 34_072_791, 1974),
     ("gridformer", {"blocks": [1, 2, 4]}, 30_202_439, 1494),
     ("gridformer", GRIDFORMER, 713_769, 308),
@@ -188,6 +196,15 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             f"{{encoders.{{2,3}},decoders.{{0,1}},middle_blks}}.0.{{{{norm1,norm2,ffn.{FFN},attn.{MDTA}}}.{WB}}}",
             "{encoders.{2,3},decoders.{0,1},middle_blks}.0.attn.{temperature,prompt}",
             "{ups.{0..3}.0,middle_ups.0}.weight",
+        ],
+    ),
+    (
+        "dynet",
+        DYNET,
+        [
+            f"{UNET} {{encoder_level{{1..3}},latent,decoder_level{{1..3}},noise_level{{1..3}},refinement.0}}.{BLOCK}",
+            f"prompt{{1..3}}.{{prompt_param,linear_layer.{WB},conv3x3.weight}}",
+            "{reduce_noise_level{1..3},reduce_noise_channel_{1..3}}.weight",
         ],
     ),
     (
@@ -426,5 +443,16 @@ def test_a_captnet_of_three_levels_is_refused() -> None:
         backbones.build("captnet", encoder=[1, 1, 1])
 
 
-def test_captnet_counts_its_unused_prompts_as_the_authors() -> None:
-    assert unused_of(meta("captnet")) == 7_808
+@pytest.mark.parametrize(("name", "unread"), [("captnet", 7_808), ("dynet", 112_896)])
+def test_unused_names_the_parameters_that_the_authors_never_read(name: str, unread: int) -> None:
+    assert unused_of(meta(name)) == unread
+
+
+@torch.no_grad()
+def test_a_dynet_block_applied_twice_is_two_blocks_with_the_same_weights() -> None:
+    once, twice = (Case("dynet", {**CASES["dynet"].fields, "reuse": [times, 1, 1, 1]}).build() for times in (1, 2))
+    assert list(once.state_dict()) == list(twice.state_dict())
+    x = image(3, 16, 16)
+    once.encoder_level1 = torch.nn.Sequential(once.encoder_level1, once.encoder_level1)
+    once.decoder_level1 = torch.nn.Sequential(once.decoder_level1, once.decoder_level1)
+    torch.testing.assert_close(once(x), twice(x), rtol=1e-12, atol=1e-12)
