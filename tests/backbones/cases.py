@@ -39,6 +39,25 @@ CASES = {
     "fsnet_frozen": Case("fsnet", {"width": 16, "blocks": 4, "window": None, "frozen_statistics": True}),
     "mirnet_v2": Case("mirnet_v2", {"width": 16, "blocks": 1}),
     "mprnet": Case("mprnet", {"width": 8, "unet_growth": 4, "original_growth": 4, "attention_blocks": 1}),
+    "anyir": Case("anyir", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "captnet": Case("captnet", {"width": 4, "encoder": [1, 1, 1, 1]}),
+    "dynet": Case("dynet", {"width": 8, "reuse": [1, 2, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
+    "gridformer": Case(
+        "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
+    ),
+    "hair": Case("hair", {"width": 16, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
+    "instructir": Case(
+        "instructir", {"width": 4, "encoder": [1, 1], "middle": 1, "decoder": [1, 1], "text": 8, "tasks": 7}
+    ),
+    "instructir_learned": Case(
+        "instructir",
+        {"width": 4, "encoder": [1], "middle": 1, "decoder": [1], "text": 8, "instructions": "learned"},
+    ),
+    "measnet": Case("measnet", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "moce_ir": Case(
+        "moce_ir",
+        {"width": 8, "blocks": [1, 1, 1, 1], "decoder_blocks": [1, 1, 1], "refinement_blocks": 1, "experts": 2},
+    ),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(
         "nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1], "local_training_size": 8}
@@ -89,7 +108,7 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
 }
 
-COUPLED = frozenset({"airnet", "fsnet"})
+COUPLED = frozenset({"airnet", "anyir", "fsnet", "measnet"})
 """Cases whose samples depend on each other in training."""
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.backbones._tiles import tiled
-from cmtl_ir.gradients import Engine, RowGradients
+from cmtl_ir.gradients.rows import Engine, RowGradients
 
 from .cases import Case, image
 
