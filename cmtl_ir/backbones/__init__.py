@@ -34,6 +34,7 @@ BACKBONES: dict[str, str] = {
     "swinir": "cmtl_ir.backbones.swinir:SwinIR",
     "transweather": "cmtl_ir.backbones.transweather:TransWeather",
     "unet": "cmtl_ir.backbones.unet:UNet",
+    "wgws": "cmtl_ir.backbones.wgws:WGWS",
 }
 
 MADE_OF_OTHERS = {
