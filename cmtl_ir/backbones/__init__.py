@@ -27,6 +27,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
+    "biden": "cmtl_ir.backbones.biden:BIDeN",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",
     "restormer": "cmtl_ir.backbones.restormer:Restormer",

@@ -54,6 +54,8 @@ CASES = {
     "airnet_frozen": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2, "frozen_statistics": True}),
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
+    "biden": Case("biden", {"features": 4, "tasks": 4}),
+    "biden_first": Case("biden", {"features": 4, "tasks": 2, "head": "first", "discriminator": True}),
     "wgws": Case("wgws", {"base": 4, "blocks": 1, "stage": 2, "tasks": 4}),
     "wgws_general": Case("wgws", {"base": 4, "blocks": 1}),
 }

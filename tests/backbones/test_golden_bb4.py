@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir import backbones
+from cmtl_ir.backbones._instance import instance_norm
 
 from .cases import Case, image
 from .test_golden import five_numbers
@@ -38,8 +39,18 @@ def of_task(number: int) -> Run:
 WGWS = {"base": 8, "stage": 2}
 TENTH = ("_residual", 0.1)
 
+
+def raw_head(number: int) -> Run:
+    """The tanh of that head of BIDeN."""
+    return lambda model, x: 2 * model(x, torch.tensor([number])) - 1
+
+
+BIDEN = {"features": 8, "tasks": 3}
+
 # fmt: off
 QUICK = [
+    Row("biden", BIDEN, (3, 64, 64), (0.2029524538, 0.4675571523, 0.5972712617, 0.2114052529, -0.4327564092), raw_head(0)),  # noqa: E501
+    Row("biden", BIDEN, (3, 64, 96), (0.0747137129, 0.6002960629, -0.8173718384, 0.6108081297, 0.9813771632), raw_head(2)),  # noqa: E501
     Row("wgws", {"base": 8}, (3, 64, 64), (22.8277201120, 104.7788803196, 0.8596141587, 14.1547093076, -3.1414299043)),
     Row("wgws", {"base": 8}, (3, 96, 80), (24.7221948232, 111.4879506443, -1.9655882783, 25.5803381134, -9.0761216091)),
     Row("wgws", WGWS, (3, 64, 64), (12.8270991898, 55.0122167095, -1.3289824283, 6.8758864849, -6.8875028742), of_task(0), TENTH),  # noqa: E501
@@ -50,6 +61,9 @@ QUICK = [
 SLOW: list[Row] = []
 
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
+    ("biden", {}, 33_908_224 + 6 * 575_363, 135 + 6 * 12),
+    ("biden", {"discriminator": True}, 33_908_224 + 6 * 575_363 + 3_030_471, 135 + 6 * 12 + 17),
+    ("biden", {"features": 8, "tasks": 3}, 568_345, 171),
     ("wgws", {}, 4_988_895, 340),
     ("wgws", {"base": 20}, 6_158_077, 340),
     ("wgws", {"base": 24}, 8_865_357, 340),
@@ -68,6 +82,17 @@ WGWS_CONVS = (
     "Convs.{0,1},AFFs.{0..2}.conv{1,2},FAM{1,2}.merge,SCM{1,2}.{layer{1..4},conv}}.layer."
 )
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
+    (
+        "biden",
+        {"discriminator": True},
+        [
+            "netE.model1.{{1,4,8}.{weight,bias},{7,11}.filt,{12..20}.conv_block.{1,5}.{weight,bias}}",
+            "netE.model2.{{1,4,8,12,15,27}.{weight,bias},{7,11}.filt,{18..26}.conv_block.{1,5}.{weight,bias}}",
+            "netE.model3.{{0,13}.{weight,bias},3.filt,{4..12}.conv_block.{1,5}.{weight,bias}}",
+            "netH{1..6}.model.{{0,3,7,11,15}.{weight,bias},{6,10}.filt}",
+            "netD.{model.{{0,3,7,11}.{weight,bias},{2,6,10}.filt},model2.0.{weight,bias},model3.{0,4}.{weight,bias}}",
+        ],
+    ),
     ("wgws", {}, [WGWS_CONVS + BOTH, "feat_extract.{3,4}.layer." + BOTH]),
     (
         "wgws",
@@ -165,3 +190,29 @@ def test_every_image_of_a_batch_has_its_own_weather() -> None:
     assert not torch.allclose(first, second)
     with pytest.raises(RuntimeError, match="smaller than num_classes"):
         model(x, torch.tensor([0, 3]))
+
+
+@torch.no_grad()
+def test_bidens_discriminator_gives_the_authors_source_logits() -> None:
+    model = Case("biden", {"features": 4, "discriminator": True}).build().eval()
+    _, found = model.forward_features(image(3, 64, 64))
+    expected = torch.tensor([-2.3285336510, 0.2400751232, 3.0175975145, 2.5782197115], dtype=torch.float64)
+    torch.testing.assert_close(found["sources"][0, :4], expected, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_biden_chooses_the_head_of_the_task_alike_in_training_and_in_eval() -> None:
+    model = Case("biden", {"features": 4, "tasks": 3}).build()
+    x, tasks = image(3, 19, 16, batch=2), torch.tensor([2, 0])
+    restored, found = model.forward_features(x, tasks)
+    torch.testing.assert_close(model.eval()(x, tasks), restored, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(model.train()(x, tasks), restored, rtol=1e-9, atol=1e-9)
+    assert found["components"].shape == (2, 3, 3, 19, 16)
+    assert torch.equal(found["components"][0, 2], restored[0])
+
+
+def test_instance_norm_has_the_same_gradient_in_every_memory_format() -> None:
+    x, along = image(4, 6, 6, key="x").requires_grad_(), image(4, 6, 6, key="gradient")
+    plain = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, along)[0]
+    last = torch.autograd.grad(instance_norm(x), x, along.contiguous(memory_format=torch.channels_last))[0]
+    torch.testing.assert_close(last, plain, rtol=1e-12, atol=1e-12)
