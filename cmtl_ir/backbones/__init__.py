@@ -29,12 +29,14 @@ BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "biden": "cmtl_ir.backbones.biden:BIDeN",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
+    "promptgip": "cmtl_ir.backbones.promptgip:PromptGIP",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",
     "restormer": "cmtl_ir.backbones.restormer:Restormer",
     "srresnet": "cmtl_ir.backbones.srresnet:SRResNet",
     "swinir": "cmtl_ir.backbones.swinir:SwinIR",
     "transweather": "cmtl_ir.backbones.transweather:TransWeather",
     "unet": "cmtl_ir.backbones.unet:UNet",
+    "uwadn": "cmtl_ir.backbones.uwadn:UWADN",
     "wgws": "cmtl_ir.backbones.wgws:WGWS",
 }
 

@@ -56,6 +56,12 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
     "biden": Case("biden", {"features": 4, "tasks": 4}),
     "biden_first": Case("biden", {"features": 4, "tasks": 2, "head": "first", "discriminator": True}),
+    "promptgip": Case(
+        "promptgip",
+        {"width": 16, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "patch": 4}
+        | {"size": 24, "tasks": 4},
+    ),
+    "uwadn": Case("uwadn", {"groups": 1, "blocks": 1, "widths": [0.1, 0.2]}),
     "wgws": Case("wgws", {"base": 4, "blocks": 1, "stage": 2, "tasks": 4}),
     "wgws_general": Case("wgws", {"base": 4, "blocks": 1}),
 }

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones._instance import instance_norm
+from cmtl_ir.backbones._tiles import Tiles
 
-from .cases import Case, image
+from .cases import CASES, Case, image
 from .test_golden import five_numbers
 
 Run = Callable[[Any, Tensor], Tensor]
@@ -45,12 +46,33 @@ def raw_head(number: int) -> Run:
     return lambda model, x: 2 * model(x, torch.tensor([number])) - 1
 
 
+def at_width(number: int) -> Run:
+    """Restore by U-WADN's width of that number."""
+    return lambda model, x: model.at_width(x, number)
+
+
+def question(model: Any, x: Tensor) -> Tensor:
+    """PromptGIP's answer to image b, of which the input and image a are the example."""
+    answer, query = (image(3, x.shape[2], x.shape[3], key=key) for key in ("a", "b"))
+    return model(query, example=(x, answer))
+
+
+PROMPTGIP = {
+    "width": 32,
+    "depth": 2,
+    "heads": 2,
+    "decoder_width": 24,
+    "decoder_depth": 2,
+    "decoder_heads": 2,
+    "tasks": 0,
+}
 BIDEN = {"features": 8, "tasks": 3}
 
 # fmt: off
 QUICK = [
     Row("biden", BIDEN, (3, 64, 64), (0.2029524538, 0.4675571523, 0.5972712617, 0.2114052529, -0.4327564092), raw_head(0)),  # noqa: E501
     Row("biden", BIDEN, (3, 64, 96), (0.0747137129, 0.6002960629, -0.8173718384, 0.6108081297, 0.9813771632), raw_head(2)),  # noqa: E501
+    Row("promptgip", PROMPTGIP, (3, 32, 32), (0.0174687483, 0.4911995609, 0.1498574555, -0.3344150514, 0.4780870969), question),  # noqa: E501
     Row("wgws", {"base": 8}, (3, 64, 64), (22.8277201120, 104.7788803196, 0.8596141587, 14.1547093076, -3.1414299043)),
     Row("wgws", {"base": 8}, (3, 96, 80), (24.7221948232, 111.4879506443, -1.9655882783, 25.5803381134, -9.0761216091)),
     Row("wgws", WGWS, (3, 64, 64), (12.8270991898, 55.0122167095, -1.3289824283, 6.8758864849, -6.8875028742), of_task(0), TENTH),  # noqa: E501
@@ -58,12 +80,19 @@ QUICK = [
     Row("wgws", WGWS, (3, 64, 64), (10.5013491120, 48.7984127588, 0.0433791316, -0.4274573854, -3.5674152305), scaled=TENTH),  # noqa: E501
     Row("wgws", {**WGWS, "residual_kernel": 3}, (3, 64, 64), (31.0142042083, 106.7650605741, 3.4153447061, 38.4917936988, -11.2801253143), of_task(2), TENTH),  # noqa: E501
 ]
-SLOW: list[Row] = []
+SLOW = [
+    Row("uwadn", {}, (3, 64, 64), (-12.8036984871, 45.5817264013, -9.5670101844, -30.6182125332, 12.7670753691), at_width(4)),  # noqa: E501
+    Row("uwadn", {}, (3, 64, 64), (0.5269565727, 3.1794760458, -1.4248233459, -4.9505540179, 0.2010755269), at_width(1)),  # noqa: E501
+    Row("uwadn", {}, (3, 61, 50), (0.5331950341, 3.1882353304, -0.7942325951, -3.6796649458, 0.4589482474), at_width(1)),  # noqa: E501
+]
 
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("biden", {}, 33_908_224 + 6 * 575_363, 135 + 6 * 12),
     ("biden", {"discriminator": True}, 33_908_224 + 6 * 575_363 + 3_030_471, 135 + 6 * 12 + 17),
     ("biden", {"features": 8, "tasks": 3}, 568_345, 171),
+    ("promptgip", {"tasks": 0}, 329_279_747, 402),
+    ("promptgip", PROMPTGIP, 125_075, 66),
+    ("uwadn", {}, 6_583_379, 511),
     ("wgws", {}, 4_988_895, 340),
     ("wgws", {"base": 20}, 6_158_077, 340),
     ("wgws", {"base": 24}, 8_865_357, 340),
@@ -91,6 +120,29 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             "netE.model3.{{0,13}.{weight,bias},3.filt,{4..12}.conv_block.{1,5}.{weight,bias}}",
             "netH{1..6}.model.{{0,3,7,11,15}.{weight,bias},{6,10}.filt}",
             "netD.{model.{{0,3,7,11}.{weight,bias},{2,6,10}.filt},model2.0.{weight,bias},model3.{0,4}.{weight,bias}}",
+        ],
+    ),
+    (
+        "promptgip",
+        {"tasks": 0},
+        [
+            "{cls_token,mask_token}",
+            "{patch_embed.proj,norm,decoder_embed,decoder_norm,decoder_pred,CNN_Head.{conv_first,HRconv,conv_last}}"
+            ".{weight,bias}",
+            "{blocks.{0..23},decoder_blocks.{0..7}}.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}.{weight,bias}",
+        ],
+    ),
+    (
+        "uwadn",
+        {},
+        [
+            "R.{{head,tail}.0,body.{0..4}.body.5,body.5,body.{0..4}.body.{0..4}.{conv1,conv2}}.{weight,bias}",
+            "R.body.{0..4}.body.{0..4}.dgm{1,2}."
+            "{dcn.{weight,conv_offset_mask.{weight,bias}},sft.conv_{gamma,beta}.{0,2}.weight}",
+            "E.E.{E_pre,E.0}.{{backbone.{0,3},shortcut.0}.weight,{backbone.{1,4},shortcut.1}."
+            "{weight,bias,running_mean,running_var,num_batches_tracked}}",
+            "{E.E.mlp.{0,2},E.classifier}.{weight,bias}",
+            "{E.se.{1,3},transform}.weight",
         ],
     ),
     ("wgws", {}, [WGWS_CONVS + BOTH, "feat_extract.{3,4}.layer." + BOTH]),
@@ -216,3 +268,51 @@ def test_instance_norm_has_the_same_gradient_in_every_memory_format() -> None:
     plain = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, along)[0]
     last = torch.autograd.grad(instance_norm(x), x, along.contiguous(memory_format=torch.channels_last))[0]
     torch.testing.assert_close(last, plain, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_promptgip_hides_three_quarters_of_both_answers_by_the_image_alone() -> None:
+    model = CASES["promptgip"].build()
+    x, target = image(3, 16, 12, batch=2), image(3, 16, 12, batch=2, key="gt")
+    answers, found = model.masked(x, target, torch.tensor([0, 1]))
+    assert answers.shape == found["patches"].shape == found["truth"].shape == (2, 2, 3, 16, 16)
+    assert found["hidden"].mean((1, 2, 3, 4)).tolist() == [0.75, 0.75]
+    assert not torch.equal(*found["hidden"])
+    alone = model.masked(x[1:], target[1:], torch.tensor([1]))
+    torch.testing.assert_close(alone[0], answers[1:], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found["truth"][:, 1, :, :, :12], target)
+
+
+@torch.no_grad()
+def test_promptgip_reads_the_example_and_refuses_to_do_without() -> None:
+    model, bare = CASES["promptgip"].build(), Case("promptgip", CASES["promptgip"].fields | {"tasks": 0}).build()
+    x, one, other = (image(3, 8, 8, key=key) for key in ("input", "a", "b"))
+    assert not torch.allclose(model(x, example=(one, one)), model(x, example=(one, other)))
+    assert torch.equal(model(x, example=(one, other)), bare(x, example=(one, other)))
+    with pytest.raises(ValueError, match="example"):
+        bare(x)
+    with pytest.raises(ValueError, match="512 pixels a side, not for 516"):
+        model.masked(torch.zeros(1, 3, 8, 516), torch.zeros(1, 3, 8, 516))
+
+
+@torch.no_grad()
+def test_tiles_are_averaged_to_what_they_were_cut_from() -> None:
+    x = image(3, 13, 20, batch=2)
+    tiles = Tiles((13, 20), 8, 5)
+    assert len(tiles.cut(x)) == 2 * 2 * 4
+    torch.testing.assert_close(tiles.averaged(tiles.cut(x)), x)
+    with pytest.raises(ValueError, match="smaller than a tile of 14"):
+        Tiles((13, 20), 14, 5)
+
+
+@torch.no_grad()
+def test_uwadn_restores_every_image_at_the_width_that_it_chooses() -> None:
+    model = CASES["uwadn"].build().eval()
+    x = image(3, 12, 12, batch=6)
+    logits = model.forward_features(x)[1]["width"]
+    model.E.classifier.bias[0] += 2 * (logits[:, 1] - logits[:, 0]).median()  # so that it chooses both
+    restored, found = model.forward_features(x)
+    chosen = found["width"].argmax(1)
+    assert 0 < chosen.sum() < 6
+    each = torch.stack([model.at_width(x, 0), model.at_width(x, 1)])[chosen, torch.arange(6)]
+    torch.testing.assert_close(restored, each, rtol=1e-9, atol=1e-9)
