@@ -28,9 +28,11 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "biden": "cmtl_ir.backbones.biden:BIDeN",
+    "msbdn": "cmtl_ir.backbones.msbdn:MSBDN",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptgip": "cmtl_ir.backbones.promptgip:PromptGIP",
     "promptir": "cmtl_ir.backbones.promptir:PromptIR",
+    "prores": "cmtl_ir.backbones.prores:ProRes",
     "restormer": "cmtl_ir.backbones.restormer:Restormer",
     "srresnet": "cmtl_ir.backbones.srresnet:SRResNet",
     "swinir": "cmtl_ir.backbones.swinir:SwinIR",

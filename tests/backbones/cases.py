@@ -56,10 +56,25 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
     "biden": Case("biden", {"features": 4, "tasks": 4}),
     "biden_first": Case("biden", {"features": 4, "tasks": 2, "head": "first", "discriminator": True}),
+    "msbdn": Case("msbdn", {"width": 2, "blocks": 1}),
     "promptgip": Case(
         "promptgip",
         {"width": 16, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "patch": 4}
         | {"size": 24, "tasks": 4},
+    ),
+    "prores": Case(
+        "prores",
+        {
+            "width": 16,
+            "depth": 4,
+            "heads": 2,
+            "patch": 4,
+            "image_size": 24,
+            "head_width": 4,
+            "windowed": [0],
+            "window": 3,
+        }
+        | {"drop_path": 0.5, "tasks": 4, "prompt_size": 8},
     ),
     "uwadn": Case("uwadn", {"groups": 1, "blocks": 1, "widths": [0.1, 0.2]}),
     "wgws": Case("wgws", {"base": 4, "blocks": 1, "stage": 2, "tasks": 4}),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cmtl_ir import backbones
 from cmtl_ir.backbones._instance import instance_norm
 from cmtl_ir.backbones._tiles import Tiles
+from cmtl_ir.backbones.msbdn import CollaborativeTransfer
 
 from .cases import CASES, Case, image
 from .test_golden import five_numbers
@@ -51,6 +52,11 @@ def at_width(number: int) -> Run:
     return lambda model, x: model.at_width(x, number)
 
 
+def alone(model: Any, x: Tensor) -> Tensor:
+    """The transformer of ProRes, without prompt and normalization."""
+    return model.network(x)
+
+
 def question(model: Any, x: Tensor) -> Tensor:
     """PromptGIP's answer to image b, of which the input and image a are the example."""
     answer, query = (image(3, x.shape[2], x.shape[3], key=key) for key in ("a", "b"))
@@ -66,13 +72,20 @@ PROMPTGIP = {
     "decoder_heads": 2,
     "tasks": 0,
 }
+MSBDN = {"width": 4, "blocks": 2}
+PRORES = {"width": 32, "depth": 24, "heads": 2, "image_size": 64, "head_width": 8, "tasks": 0}
 BIDEN = {"features": 8, "tasks": 3}
 
 # fmt: off
 QUICK = [
     Row("biden", BIDEN, (3, 64, 64), (0.2029524538, 0.4675571523, 0.5972712617, 0.2114052529, -0.4327564092), raw_head(0)),  # noqa: E501
     Row("biden", BIDEN, (3, 64, 96), (0.0747137129, 0.6002960629, -0.8173718384, 0.6108081297, 0.9813771632), raw_head(2)),  # noqa: E501
+    Row("msbdn", MSBDN, (3, 64, 64), (1.4412158683, 73.7136363200, -34.4654723891, -44.1439787402, 17.3033291997)),
+    Row("msbdn", MSBDN, (3, 48, 80), (0.3135502936, 64.2713215182, -35.5011215446, -42.0702894000, 36.2286094589)),
     Row("promptgip", PROMPTGIP, (3, 32, 32), (0.0174687483, 0.4911995609, 0.1498574555, -0.3344150514, 0.4780870969), question),  # noqa: E501
+    Row("prores", PRORES, (3, 64, 64), (0.0548475789, 0.8267878519, -0.2253842081, 0.1871638689, 0.0771034573), alone),
+    Row("prores", PRORES, (3, 96, 64), (0.0547785298, 0.8314754168, -0.6831344381, 0.1488218675, 0.0400503131), alone),
+    Row("prores", {**PRORES, "windowed": [0, 1, 3], "window": 3}, (3, 64, 64), (0.0588650658, 0.8150845936, -0.6515354432, -0.1164487127, 0.2317266043), alone),  # noqa: E501
     Row("wgws", {"base": 8}, (3, 64, 64), (22.8277201120, 104.7788803196, 0.8596141587, 14.1547093076, -3.1414299043)),
     Row("wgws", {"base": 8}, (3, 96, 80), (24.7221948232, 111.4879506443, -1.9655882783, 25.5803381134, -9.0761216091)),
     Row("wgws", WGWS, (3, 64, 64), (12.8270991898, 55.0122167095, -1.3289824283, 6.8758864849, -6.8875028742), of_task(0), TENTH),  # noqa: E501
@@ -81,6 +94,7 @@ QUICK = [
     Row("wgws", {**WGWS, "residual_kernel": 3}, (3, 64, 64), (31.0142042083, 106.7650605741, 3.4153447061, 38.4917936988, -11.2801253143), of_task(2), TENTH),  # noqa: E501
 ]
 SLOW = [
+    Row("msbdn", {}, (3, 64, 64), (-4.2646390054, 98.7493729006, -102.2054186849, 101.2412966891, -7.3846019548)),
     Row("uwadn", {}, (3, 64, 64), (-12.8036984871, 45.5817264013, -9.5670101844, -30.6182125332, 12.7670753691), at_width(4)),  # noqa: E501
     Row("uwadn", {}, (3, 64, 64), (0.5269565727, 3.1794760458, -1.4248233459, -4.9505540179, 0.2010755269), at_width(1)),  # noqa: E501
     Row("uwadn", {}, (3, 61, 50), (0.5331950341, 3.1882353304, -0.7942325951, -3.6796649458, 0.4589482474), at_width(1)),  # noqa: E501
@@ -90,8 +104,12 @@ SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("biden", {}, 33_908_224 + 6 * 575_363, 135 + 6 * 12),
     ("biden", {"discriminator": True}, 33_908_224 + 6 * 575_363 + 3_030_471, 135 + 6 * 12 + 17),
     ("biden", {"features": 8, "tasks": 3}, 568_345, 171),
+    ("msbdn", {}, 28_712_861, 390),
+    ("msbdn", MSBDN, 616_835, 310),
     ("promptgip", {"tasks": 0}, 329_279_747, 402),
     ("promptgip", PROMPTGIP, 125_075, 66),
+    ("prores", {"tasks": 0}, 370_633_091, 350),
+    ("prores", PRORES, 606_099, 350),
     ("uwadn", {}, 6_583_379, 511),
     ("wgws", {}, 4_988_895, 340),
     ("wgws", {"base": 20}, 6_158_077, 340),
@@ -123,6 +141,21 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
         ],
     ),
     (
+        "msbdn",
+        {},
+        [
+            "{conv_input,conv{2,4,8,16}x,convd{2,4,8,16}x,conv_output}.conv2d.{weight,bias}",
+            "{dense{0..3}.{0..2},dehaze.res{0..17},dense_{1..4}.{0..2}}.{conv{1,2}.conv2d.{weight,bias},relu.weight}",
+            "conv{,_}{1..4}.{dense_layers.{0..3}.conv,conv_1x1}.weight",
+            *(
+                f"{fusion}.{{up_convs.{{0..{last}}}.{{deconv.{{weight,bias}},act.weight}},"
+                f"down_convs.{{0..{last}}}.{{conv.{{weight,bias}},act.weight}}}}"
+                for level in range(1, 5)
+                for fusion, last in ((f"fusion{level}", level - 1), (f"fusion_{level}", 4 - level))
+            ),
+        ],
+    ),
+    (
         "promptgip",
         {"tasks": 0},
         [
@@ -130,6 +163,15 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             "{patch_embed.proj,norm,decoder_embed,decoder_norm,decoder_pred,CNN_Head.{conv_first,HRconv,conv_last}}"
             ".{weight,bias}",
             "{blocks.{0..23},decoder_blocks.{0..7}}.{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}.{weight,bias}",
+        ],
+    ),
+    (
+        "prores",
+        {"tasks": 0},
+        [
+            "{segment_token_x,pos_embed}",
+            "{patch_embed.proj,norm,decoder_embed,decoder_pred.{0,1,3}}.{weight,bias}",
+            "blocks.{0..23}.{{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}.{weight,bias},attn.rel_pos_{h,w}}",
         ],
     ),
     (
@@ -316,3 +358,33 @@ def test_uwadn_restores_every_image_at_the_width_that_it_chooses() -> None:
     assert 0 < chosen.sum() < 6
     each = torch.stack([model.at_width(x, 0), model.at_width(x, 1)])[chosen, torch.arange(6)]
     torch.testing.assert_close(restored, each, rtol=1e-9, atol=1e-9)
+
+
+@torch.no_grad()
+def test_collaborative_transfer_projects_the_four_features_of_msbdn() -> None:
+    with torch.device("meta"):
+        parts = [CollaborativeTransfer(channels, teachers=3) for channels in (64, 128, 256, 256)]
+    assert sum(parameter.numel() for part in parts for parameter in part.parameters()) == 10_229_760
+    assert sum(len(part.state_dict()) for part in parts) == 56
+    feature = Case("msbdn", MSBDN).build().forward_features(image(3, 32, 32))[1]["scale8"]
+    student, common, back = CollaborativeTransfer(32, teachers=2).double()(feature, feature, 1)
+    assert student.shape == common.shape == (1, 16, 4, 4)
+    assert back.shape == feature.shape
+
+
+@torch.no_grad()
+def test_prores_on_the_rules_target_has_the_authors_loss() -> None:
+    y = Case("prores", PRORES).build().eval().network(image(3, 64, 64))
+    loss = torch.nn.functional.smooth_l1_loss(y, image(3, 64, 64, key="gt"), beta=0.01)
+    torch.testing.assert_close(float(loss), 0.7810728694, rtol=0.0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_prores_adds_the_prompt_of_the_task_or_the_given_one() -> None:
+    model, bare = CASES["prores"].build().eval(), Case("prores", CASES["prores"].fields | {"tasks": 0}).build().eval()
+    x = image(3, 8, 8, batch=2)
+    first, second = model(x[:1].repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    assert not torch.allclose(first, second)
+    torch.testing.assert_close(bare(x, prompt=model.prompts[[1, 0]]), model(x, torch.tensor([1, 0])))
+    with pytest.raises(ValueError, match="prompt=picture"):
+        bare(x)
