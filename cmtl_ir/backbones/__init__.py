@@ -28,6 +28,7 @@ ENTRY_POINT_GROUP = "cmtl_ir.backbones"
 BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "biden": "cmtl_ir.backbones.biden:BIDeN",
+    "idr": "cmtl_ir.backbones.idr:IDR",
     "msbdn": "cmtl_ir.backbones.msbdn:MSBDN",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptgip": "cmtl_ir.backbones.promptgip:PromptGIP",

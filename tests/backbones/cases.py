@@ -56,6 +56,16 @@ CASES = {
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
     "biden": Case("biden", {"features": 4, "tasks": 4}),
     "biden_first": Case("biden", {"features": 4, "tasks": 2, "head": "first", "discriminator": True}),
+    "idr": Case(
+        "idr",
+        {"width": 4, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "heads": [1, 2, 2, 2]}
+        | {"operations": ["add", "point", "conv", "add"]},
+    ),
+    "idr_second_stage": Case(
+        "idr",
+        {"width": 4, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "heads": [1, 2, 2, 2], "stage": 2}
+        | {"operations": ["add", "point", "conv", "add"]},
+    ),
     "msbdn": Case("msbdn", {"width": 2, "blocks": 1}),
     "promptgip": Case(
         "promptgip",
@@ -81,6 +91,12 @@ CASES = {
     "wgws_general": Case("wgws", {"base": 4, "blocks": 1}),
 }
 
+COUPLED = frozenset({"airnet", "uwadn"})
+"""Cases whose samples depend on each other in training."""
+
+WEAKENED = {".dgm": 0.3, ".convolve.": 0.2, "_residual": 0.1}
+"""Parts of AirNet, IDR and WGWS-Net that are chaotic at the rule's full strength, and their factors."""
+
 
 def spread(count: int, key: str) -> Tensor:
     """[count] float64 in [-1, 1], from a hash of position and key."""
@@ -102,8 +118,7 @@ def fill(model: nn.Module) -> nn.Module:
             values *= math.sqrt(3 / math.prod(parameter.shape[1:]))
         else:
             values = 1 + 0.1 * values
-        # AirNet's 50 deformable convolutions in a row are chaotic at full strength.
-        parameter.copy_(values * 0.3 if ".dgm" in key else values)
+        parameter.copy_(values * next((factor for part, factor in WEAKENED.items() if part in key), 1.0))
     return model
 
 
