@@ -39,6 +39,7 @@ BACKBONES: dict[str, str] = {
     "swinir": "cmtl_ir.backbones.swinir:SwinIR",
     "transweather": "cmtl_ir.backbones.transweather:TransWeather",
     "unet": "cmtl_ir.backbones.unet:UNet",
+    "utilityir": "cmtl_ir.backbones.utilityir:UtilityIR",
     "uwadn": "cmtl_ir.backbones.uwadn:UWADN",
     "wgws": "cmtl_ir.backbones.wgws:WGWS",
 }

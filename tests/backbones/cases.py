@@ -86,6 +86,7 @@ CASES = {
         }
         | {"drop_path": 0.5, "tasks": 4, "prompt_size": 8},
     ),
+    "utilityir": Case("utilityir", {"width": 4, "blocks": 1, "degradation": 4}),
     "uwadn": Case("uwadn", {"groups": 1, "blocks": 1, "widths": [0.1, 0.2]}),
     "wgws": Case("wgws", {"base": 4, "blocks": 1, "stage": 2, "tasks": 4}),
     "wgws_general": Case("wgws", {"base": 4, "blocks": 1}),

@@ -69,6 +69,7 @@ PROMPTGIP = {
     "decoder_heads": 2,
     "tasks": 0,
 }
+UTILITYIR = {"width": 8, "blocks": 1, "degradation": 8}
 IDR = {"width": 16, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}
 MSBDN = {"width": 4, "blocks": 2}
 PRORES = {"width": 32, "depth": 24, "heads": 2, "image_size": 64, "head_width": 8, "tasks": 0}
@@ -89,6 +90,8 @@ QUICK = [
     Row("prores", PRORES, (3, 64, 64), (0.0548475789, 0.8267878519, -0.2253842081, 0.1871638689, 0.0771034573), alone),
     Row("prores", PRORES, (3, 96, 64), (0.0547785298, 0.8314754168, -0.6831344381, 0.1488218675, 0.0400503131), alone),
     Row("prores", {**PRORES, "windowed": [0, 1, 3], "window": 3}, (3, 64, 64), (0.0588650658, 0.8150845936, -0.6515354432, -0.1164487127, 0.2317266043), alone),  # noqa: E501
+    Row("utilityir", UTILITYIR, (3, 64, 64), (0.0750987047, 0.3495538556, -0.1596628045, -0.4011743691, 0.5046004323)),
+    Row("utilityir", UTILITYIR, (3, 48, 80), (0.0746603668, 0.3496148401, -0.1085698370, 0.1717663519, 0.7329475958)),
     Row("wgws", {"base": 8}, (3, 64, 64), (22.8277201120, 104.7788803196, 0.8596141587, 14.1547093076, -3.1414299043)),
     Row("wgws", {"base": 8}, (3, 96, 80), (24.7221948232, 111.4879506443, -1.9655882783, 25.5803381134, -9.0761216091)),
     Row("wgws", WGWS, (3, 64, 64), (12.8270991898, 55.0122167095, -1.3289824283, 6.8758864849, -6.8875028742), of_task(0)),  # noqa: E501
@@ -115,6 +118,8 @@ SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("promptgip", PROMPTGIP, 125_075, 66),
     ("prores", {"tasks": 0}, 370_633_091, 350),
     ("prores", PRORES, 606_099, 350),
+    ("utilityir", {}, 26_254_176, 516),
+    ("utilityir", UTILITYIR, 240_576, 276),
     ("uwadn", {}, 6_583_379, 511),
     ("wgws", {}, 4_988_895, 340),
     ("wgws", {"base": 20}, 6_158_077, 340),
@@ -193,6 +198,19 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             "{segment_token_x,pos_embed}",
             "{patch_embed.proj,norm,decoder_embed,decoder_pred.{0,1,3}}.{weight,bias}",
             "blocks.{0..23}.{{norm1,attn.qkv,attn.proj,norm2,mlp.fc1,mlp.fc2}.{weight,bias},attn.rel_pos_{h,w}}",
+        ],
+    ),
+    (
+        "utilityir",
+        {},
+        [
+            "die.{feat.{1,4,6,8},feat{0..3}.0,feat_enc.0,avgpool.1,IQA_regressor.{0,2}}.{weight,bias}",
+            "R.{feat_extarct.{1,5},down_{0,1}.0,model.{0..6}.block.{1,5},att.{q,k,v}_enc.{0,1},att.att.out_proj}.{weight,bias}",
+            "R.att.att.in_proj_{weight,bias}",
+            "R.{feat_extarct.{2,6},down_{0,1}.1,model.{0..6}.block.{2,6}.global_affine}."
+            "{running_mean,running_var,{weight,bias}_enc.model.{0,2,4}.{weight,bias}}",
+            "R.model.{0..6}.block.{2,6}.local_affine.{running_mean,running_var,{weight,bias}_enc.{0,2}.{weight,bias}}",
+            "recon.{{res.{0..4}.block.{1,5},up_{0,1}.0,model.{1,3}}.{weight,bias},res.{0..4}.block.{2,6}.{gamma,beta}}",
         ],
     ),
     (
@@ -422,3 +440,13 @@ def test_idr_without_a_task_takes_the_most_probable_one() -> None:
     x = image(3, 16, 16)
     assert torch.equal(model(x), model(x, torch.tensor([2])))
     assert not torch.allclose(model(x), model(x, torch.tensor([1])))
+
+
+@torch.no_grad()
+def test_utilityir_takes_estimates_from_its_user() -> None:
+    model = Case("utilityir", UTILITYIR).build().eval()
+    restored, found = model.forward_features(image(3, 64, 64))
+    assert float(found["quality"]) == pytest.approx(5.4196343377, abs=1e-9)
+    again = model(image(3, 64, 64), type_map=found["type"], severity=found["severity"])
+    assert torch.equal(again, restored)
+    assert not torch.allclose(model(image(3, 64, 64), severity=2 * found["severity"]), restored)
