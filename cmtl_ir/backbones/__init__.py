@@ -29,6 +29,7 @@ BACKBONES: dict[str, str] = {
     "airnet": "cmtl_ir.backbones.airnet:AirNet",
     "biden": "cmtl_ir.backbones.biden:BIDeN",
     "idr": "cmtl_ir.backbones.idr:IDR",
+    "ir_sde": "cmtl_ir.backbones.ir_sde:IRSDE",
     "msbdn": "cmtl_ir.backbones.msbdn:MSBDN",
     "nafnet": "cmtl_ir.backbones.nafnet:NAFNet",
     "promptgip": "cmtl_ir.backbones.promptgip:PromptGIP",

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones._instance import instance_norm
+from cmtl_ir.backbones._mean_reverting import MeanReverting
 from cmtl_ir.backbones._tiles import Tiles
 from cmtl_ir.backbones.msbdn import CollaborativeTransfer
 
-from .cases import CASES, Case, image
+from .cases import CASES, Case, image, spread
 from .test_golden import five_numbers
 
 Run = Callable[[Any, Tensor], Tensor]
@@ -54,6 +55,26 @@ def alone(model: Any, x: Tensor) -> Tensor:
     return model.network(x)
 
 
+def noisy(x: Tensor) -> Tensor:
+    """A state of that size."""
+    return image(3, x.shape[2], x.shape[3], key="noise")
+
+
+def vectors() -> tuple[Tensor, Tensor]:
+    """A degradation and a content vector."""
+    return spread(16, "degra")[None], spread(16, "content")[None]
+
+
+def noise_at(t: int) -> Run:
+    """What IR-SDE's network finds in a state at time t."""
+    return lambda model, x: model.noise(noisy(x), x, torch.tensor([t]).double(), *vectors())
+
+
+def posterior_means(model: Any, x: Tensor) -> Tensor:
+    """The reverse of IR-SDE without noise."""
+    return model.sampled(noisy(x), x, *vectors(), keys=None)
+
+
 def question(model: Any, x: Tensor) -> Tensor:
     """PromptGIP's answer to image b, of which the input and image a are the example."""
     answer, query = (image(3, x.shape[2], x.shape[3], key=key) for key in ("a", "b"))
@@ -70,6 +91,7 @@ PROMPTGIP = {
     "tasks": 0,
 }
 UTILITYIR = {"width": 8, "blocks": 1, "degradation": 8}
+IR_SDE = {"width": 32, "multipliers": [1, 2, 2, 2], "vector": 16, "content_vector": True}
 IDR = {"width": 16, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}
 MSBDN = {"width": 4, "blocks": 2}
 PRORES = {"width": 32, "depth": 24, "heads": 2, "image_size": 64, "head_width": 8, "tasks": 0}
@@ -84,6 +106,10 @@ QUICK = [
     Row("idr", IDR, (3, 64, 64), (0.2238710718, 1.4520454840, -0.8787892490, -1.8681826994, -0.3128451896), of_task(3)),
     Row("idr", {**IDR, "stage": 2}, (3, 64, 64), (-0.4062172587, 9.3450625913, -0.5815075298, -2.3289877216, -0.3972392262)),  # noqa: E501
     Row("idr", {**IDR, "stage": 2}, (3, 64, 96), (-0.5547316337, 12.4443717606, -2.5141573317, -5.0023305424, -0.2582149357)),  # noqa: E501
+    Row("ir_sde", IR_SDE, (3, 64, 64), (-0.0160539207, 0.9472457055, -0.0751925019, 0.1805187924, -0.0068361218), noise_at(50)),  # noqa: E501
+    Row("ir_sde", IR_SDE, (3, 61, 50), (0.0906006639, 1.2194751251, -0.2277692843, 1.0581889700, -1.2030994102), noise_at(1)),  # noqa: E501
+    Row("ir_sde", {**IR_SDE, "content_vector": False}, (3, 64, 64), (-0.0803698538, 0.7750293435, 0.0104474945, 0.3596115319, -0.0852067079), noise_at(50)),  # noqa: E501
+    Row("ir_sde", {**IR_SDE, "steps": 4}, (3, 64, 64), (-3.4910805949, 136.2522800430, 48.6360905328, 5.9429564504, -9.3640838208), posterior_means),  # noqa: E501
     Row("msbdn", MSBDN, (3, 64, 64), (1.4412158683, 73.7136363200, -34.4654723891, -44.1439787402, 17.3033291997)),
     Row("msbdn", MSBDN, (3, 48, 80), (0.3135502936, 64.2713215182, -35.5011215446, -42.0702894000, 36.2286094589)),
     Row("promptgip", PROMPTGIP, (3, 32, 32), (0.0174687483, 0.4911995609, 0.1498574555, -0.3344150514, 0.4780870969), question),  # noqa: E501
@@ -112,6 +138,11 @@ SIZES: list[tuple[str, dict[str, Any], int, int]] = [
     ("biden", {"features": 8, "tasks": 3}, 568_345, 171),
     ("idr", {}, 12_262_448, 446),
     ("idr", IDR, 2_624_319, 292),
+    ("ir_sde", {"content_vector": True}, 48_975_747, 224),
+    ("ir_sde", {}, 36_499_587, 158),
+    ("ir_sde", {"degradation_vector": False}, 36_236_419, 151),
+    ("ir_sde", IR_SDE, 2_256_899, 224),
+    ("ir_sde", {**IR_SDE, "content_vector": False}, 2_099_651, 158),
     ("msbdn", {}, 28_712_861, 390),
     ("msbdn", MSBDN, 616_835, 310),
     ("promptgip", {"tasks": 0}, 329_279_747, 402),
@@ -138,6 +169,7 @@ WGWS_CONVS = (
     "{{Encoder,Decoder}.{0..2}.layer{1..6}.{conv0.conv,conv1.conv,conv2.conv,LFF},feat_extract.{0,1,2,5},"
     "Convs.{0,1},AFFs.{0..2}.conv{1,2},FAM{1,2}.merge,SCM{1,2}.{layer{1..4},conv}}.layer."
 )
+UNET_BLOCK = "{mlp.1.{weight,bias},block{1,2}.proj.weight}"
 KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         "biden",
@@ -164,6 +196,21 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
             "kdp_level{1..3}.principle.{{mlp_img,mlp_degra,pred.1,pred.2}.{weight,bias},"
             "{convolve.convolve,addition.add,point.weight}.{0.{0.{weight,bias},1.weight},{1,2}.conv{1,2}.{weight,bias}},"
             "convolve.convolve.3.{0.{weight,bias},1.weight}}",
+        ],
+    ),
+    (
+        "ir_sde",
+        {"content_vector": True},
+        [
+            "{prompt,init_conv.weight,{time_mlp.{1,3},text_mlp.{0,2},prompt_mlp,final_conv}.{weight,bias}}",
+            f"{{{{downs,ups}}.{{0..3}}.{{0,1}},mid_block{{1,2}},final_res_block}}.{UNET_BLOCK}",
+            "{ups.{0..3}.{0,1},final_res_block}.res_conv.weight",
+            "{{downs,ups}.{0..3}.2,mid_attn}.fn.norm.g",
+            "{downs.{0..2},ups.{1..3}}.2.fn.fn.{to_qkv.weight,to_out.0.{weight,bias},to_out.1.g}",
+            "{downs.3.2,ups.0.2,mid_attn}.fn.fn.{norm,proj_in,proj_out}.{weight,bias}",
+            "{downs.3.2,ups.0.2,mid_attn}.fn.fn.transformer_blocks.0.{attn{1,2}.{to_{q,k,v}.weight,to_out.0.{weight,bias}},"
+            "{ff.net.{0.proj,2},norm{1..3}}.{weight,bias}}",
+            "{downs.{0..2}.3.{weight,bias},downs.3.3.weight,ups.{0..2}.3.1.{weight,bias},ups.3.3.weight}",
         ],
     ),
     (
@@ -450,3 +497,61 @@ def test_utilityir_takes_estimates_from_its_user() -> None:
     again = model(image(3, 64, 64), type_map=found["type"], severity=found["severity"])
     assert torch.equal(again, restored)
     assert not torch.allclose(model(image(3, 64, 64), severity=2 * found["severity"]), restored)
+
+
+# ------------------------------------------------------------------------------------------------ diffusion networks
+
+
+def test_the_sde_has_the_published_tables() -> None:
+    sde = MeanReverting()
+    found = [
+        *sde.theta[[0, 1, 50, 100]].tolist(), sde.dt, *sde.theta_sum[[50, 100]].tolist(), float(sde.sigma[50]),
+        *sde.deviation[[1, 50, 100]].tolist(), float(sde.posterior_deviation[50]),
+    ]  # fmt: skip
+    expected = [
+        0.000614239571, 0.001694615642, 0.506156409559, 0.999766572480, 0.104093807857, 9.7928167676, 50.8994480617,
+        0.197281877382, 0.003682600193, 0.182869578376, 0.196075980377, 0.0614917421,
+    ]  # fmt: skip
+    assert found == pytest.approx(expected, abs=1e-10)
+
+
+SDE_STEPS = {
+    "noised": (0.4980644847, 0.2114087672, 0.4291855936, 0.3946881186, 0.5483102041),
+    "optimum": (0.4999551990, 0.2707690644, 0.6507417345, 0.4269977232, 0.5569326952),
+    "reverse_mean": (0.5003859848, 0.3053382564, 0.6805637907, 0.4074065703, 0.5405151248),
+    "ode_step": (0.5002987340, 0.3051367389, 0.6793025100, 0.4180281608, 0.5498898851),
+    "clean": (0.5050719978, 0.9879203488, 1.3666926738, 0.4857817879, -0.0909839039),
+}
+
+
+@pytest.mark.parametrize("step", SDE_STEPS)
+def test_a_step_of_the_sde_is_the_authors(step: str) -> None:
+    mu, clean, noise = image(3, 64, 64), image(3, 64, 64, key="gt"), spread(12288, "eps").reshape(1, 3, 64, 64)
+    others = {"noised": (clean, noise * 0), "optimum": (noisy(mu), clean)}
+    first, last = others.get(step, (noisy(mu), noise))
+    assert_golden(getattr(MeanReverting(), step)(first, mu, torch.tensor([50]), last), SDE_STEPS[step])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampler", ["posterior", "sde"])
+def test_ir_sdes_noise_is_keyed_by_the_image(sampler: str) -> None:
+    model = Case("ir_sde", CASES["ir_sde"].fields | {"sampler": sampler}).build()
+    x = image(3, 12, 9, batch=2)
+    restored = model(x)
+    assert torch.equal(model(x), restored)
+    torch.testing.assert_close(model(x.flip(0)), restored.flip(0), rtol=1e-10, atol=1e-10)
+    noiseless = model.sampled(x, x, model.of_task(x, None), None, keys=None)
+    assert not torch.allclose(restored, noiseless)
+
+
+@torch.no_grad()
+def test_ir_sdes_training_pair_reads_time_and_noise_off_each_images_key() -> None:
+    model = CASES["ir_sde"].build()
+    x, target = image(3, 12, 9, batch=4), image(3, 12, 9, batch=4, key="gt")
+    vector = model.of_task(x, torch.tensor([0, 1, 2, 0]))
+    assert torch.equal(vector[0], vector[3]) and not torch.equal(vector[0], vector[1])
+    together = torch.stack(model.training_pair(x, target, vector, None))
+    alone = torch.stack(model.training_pair(x[2:3], target[2:3], vector[2:3], None))
+    torch.testing.assert_close(together[:, 2:3], alone, rtol=1e-10, atol=1e-10)
+    other = torch.stack(model.training_pair(x, target, vector, None, keys=torch.arange(4)))
+    assert not torch.allclose(together, other)
