@@ -42,6 +42,7 @@ BACKBONES: dict[str, str] = {
     "unet": "cmtl_ir.backbones.unet:UNet",
     "utilityir": "cmtl_ir.backbones.utilityir:UtilityIR",
     "uwadn": "cmtl_ir.backbones.uwadn:UWADN",
+    "weather_diffusion": "cmtl_ir.backbones.weather_diffusion:WeatherDiffusion",
     "wgws": "cmtl_ir.backbones.wgws:WGWS",
 }
 

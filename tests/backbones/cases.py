@@ -93,6 +93,11 @@ CASES = {
     ),
     "utilityir": Case("utilityir", {"width": 4, "blocks": 1, "degradation": 4}),
     "uwadn": Case("uwadn", {"groups": 1, "blocks": 1, "widths": [0.1, 0.2]}),
+    "weather_diffusion": Case(
+        "weather_diffusion",
+        {"width": 32, "multipliers": [1, 1], "blocks": 1, "attention_sides": [8], "patch": 16, "stride": 16, "steps": 1}
+        | {"patches_per_image": 3},
+    ),
     "wgws": Case("wgws", {"base": 4, "blocks": 1, "stage": 2, "tasks": 4}),
     "wgws_general": Case("wgws", {"base": 4, "blocks": 1}),
 }
