@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
-from cmtl_ir.backbones._transposed_attention import CrossChannelAttention, depthwise
 from cmtl_ir.backbones._experts import largest, mixed
 from cmtl_ir.backbones._layers import ChannelNorm
+from cmtl_ir.backbones._transposed_attention import CrossChannelAttention, depthwise
+from cmtl_ir.base import keyed
 
 PIXEL_EXPERTS, TASK_FEATURES, ENTRIES = 6, 256, 32
 GROUPS, TAPS = 8, 9

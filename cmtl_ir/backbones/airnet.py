@@ -36,16 +36,20 @@ class DeformableConv(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, representation: Tensor) -> Tensor:  # [B, C, H, W] each
+        taps = self.taps(features, self.conv_offset_mask(torch.cat([features, representation], dim=1)))
+        return F.conv2d(taps, self.weight, stride=3)
+
+    @classmethod
+    def taps(cls, features: Tensor, t: Tensor) -> Tensor:  # [B, C, H, W], [B, 27, H, W] -> [B, C, 3H, 3W]
+        """Sample what the nine taps of every pixel see. A plain convolution of stride 3 sums them."""
         batch, _, height, width = features.shape
-        t = self.conv_offset_mask(torch.cat([features, representation], dim=1))
         # bfloat16 cannot tell pixel 200 from 201: positions need float32.
         exact = torch.promote_types(t.dtype, torch.float32)
         offsets = t[:, :18].to(exact).view(batch, 3, 3, 2, height, width).permute(0, 4, 1, 5, 2, 3)
         strength = t[:, 18:].sigmoid().view(batch, 3, 3, height, width).permute(0, 3, 1, 4, 2)
-        grid = self._grid(offsets.reshape(batch, 3 * height, 3 * width, 2))
+        grid = cls._grid(offsets.reshape(batch, 3 * height, 3 * width, 2))
         sampled = F.grid_sample(features.to(exact), grid, padding_mode="zeros", align_corners=False)
-        # With the nine taps of a pixel side by side in a map of 3H x 3W, a plain convolution of stride 3 sums them.
-        return F.conv2d(sampled * strength.reshape(batch, 1, 3 * height, 3 * width), self.weight, stride=3)
+        return sampled * strength.reshape(batch, 1, 3 * height, 3 * width)
 
     @staticmethod
     def _grid(offsets: Tensor) -> Tensor:  # [B, 3H, 3W, (dy, dx)] in pixels -> [B, 3H, 3W, (x, y)] in [-1, 1]

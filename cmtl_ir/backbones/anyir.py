@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._transposed_attention import GatedFeedForward, attend_channels, depthwise
 from cmtl_ir.backbones._frozen_statistics import BatchNormNetwork
 from cmtl_ir.backbones._layers import pad_to
+from cmtl_ir.backbones._transposed_attention import GatedFeedForward, attend_channels, depthwise
 from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample, check_four_levels
 
 

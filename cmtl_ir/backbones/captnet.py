@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._transposed_attention import attend_channels, depthwise
 from cmtl_ir.backbones._layers import ChannelNorm, pad_to
+from cmtl_ir.backbones._transposed_attention import attend_channels, depthwise
 from cmtl_ir.backbones.nafnet import Block
 
 LEVELS = 4

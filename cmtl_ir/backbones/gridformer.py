@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._transposed_attention import GatedFeedForward, attend_channels, depthwise
 from cmtl_ir.backbones._layers import pad_to
+from cmtl_ir.backbones._transposed_attention import GatedFeedForward, attend_channels, depthwise
 from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample
 
 ROWS, COLUMNS = 3, 6

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
 from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones.nafnet import Block, NAFNet
+from cmtl_ir.base import keyed
 
 
 class InstructionHead(nn.Module):

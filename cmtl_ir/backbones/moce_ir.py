@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
-from cmtl_ir.backbones._transposed_attention import ChannelAttention, CrossChannelAttention, GatedFeedForward, depthwise
 from cmtl_ir.backbones._experts import largest, mixed
 from cmtl_ir.backbones._layers import image_keys, pad_to
+from cmtl_ir.backbones._transposed_attention import ChannelAttention, CrossChannelAttention, GatedFeedForward, depthwise
 from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample, check_four_levels
+from cmtl_ir.base import keyed
 
 
 class Routing(NamedTuple):

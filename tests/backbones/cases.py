@@ -106,10 +106,59 @@ CASES = {
     "airnet_frozen": Case("airnet", {"groups": 1, "blocks": 1, "contrast_batch": 2, "frozen_statistics": True}),
     "transweather": Case("transweather", {"widths": [4, 8, 8, 16], "drop_path": 0.5}),
     "transweather_base": Case("transweather", {"widths": [4, 8, 8, 16], "decoder": False, "drop_path": 0.5}),
+    "biden": Case("biden", {"features": 4, "tasks": 4}),
+    "biden_first": Case("biden", {"features": 4, "tasks": 2, "head": "first", "discriminator": True}),
+    "idr": Case(
+        "idr",
+        {"width": 4, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "heads": [1, 2, 2, 2]}
+        | {"operations": ["add", "point", "conv", "add"]},
+    ),
+    "idr_second_stage": Case(
+        "idr",
+        {"width": 4, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "heads": [1, 2, 2, 2], "stage": 2}
+        | {"operations": ["add", "point", "conv", "add"]},
+    ),
+    "ir_sde": Case("ir_sde", {"width": 4, "multipliers": [1, 2, 2], "vector": 8, "steps": 2, "sampler": "sde"}),
+    "ir_sde_content": Case(
+        "ir_sde",
+        {"width": 4, "multipliers": [8, 8], "vector": 8, "steps": 1, "content_vector": True},
+    ),
+    "msbdn": Case("msbdn", {"width": 2, "blocks": 1}),
+    "promptgip": Case(
+        "promptgip",
+        {"width": 16, "depth": 1, "heads": 2, "decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2, "patch": 4}
+        | {"size": 24, "tasks": 4},
+    ),
+    "prores": Case(
+        "prores",
+        {
+            "width": 16,
+            "depth": 4,
+            "heads": 2,
+            "patch": 4,
+            "image_size": 24,
+            "head_width": 4,
+            "windowed": [0],
+            "window": 3,
+        }
+        | {"drop_path": 0.5, "tasks": 4, "prompt_size": 8},
+    ),
+    "utilityir": Case("utilityir", {"width": 4, "blocks": 1, "degradation": 4}),
+    "uwadn": Case("uwadn", {"groups": 1, "blocks": 1, "widths": [0.1, 0.2]}),
+    "weather_diffusion": Case(
+        "weather_diffusion",
+        {"width": 32, "multipliers": [1, 1], "blocks": 1, "attention_sides": [8], "patch": 16, "stride": 16, "steps": 1}
+        | {"patches_per_image": 3},
+    ),
+    "wgws": Case("wgws", {"base": 4, "blocks": 1, "stage": 2, "tasks": 4}),
+    "wgws_general": Case("wgws", {"base": 4, "blocks": 1}),
 }
 
-COUPLED = frozenset({"airnet", "anyir", "fsnet", "measnet"})
+COUPLED = frozenset({"airnet", "anyir", "fsnet", "measnet", "uwadn"})
 """Cases whose samples depend on each other in training."""
+
+WEAKENED = {".dgm": 0.3, ".convolve.": 0.2, "_residual": 0.1}
+"""Parts of AirNet, IDR and WGWS-Net that are chaotic at the rule's full strength, and their factors."""
 
 
 def spread(count: int, key: str) -> Tensor:
@@ -134,8 +183,7 @@ def fill(model: nn.Module) -> nn.Module:
             values *= math.sqrt(3 / math.prod(parameter.shape[1:]))
         else:
             values = 1 + 0.1 * values
-        # AirNet's 50 deformable convolutions in a row are chaotic at full strength.
-        parameter.copy_(values * 0.3 if ".dgm" in key else values)
+        parameter.copy_(values * next((factor for part, factor in WEAKENED.items() if part in key), 1.0))
     return model
 
 

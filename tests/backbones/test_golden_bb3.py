@@ -14,8 +14,8 @@ from cmtl_ir import backbones
 from cmtl_ir.backbones._measnet_parts import split_spectrum
 from cmtl_ir.backbones.hair import HyperLevel
 from cmtl_ir.backbones.instructir import InstructionHead, keyed_instructions
-from cmtl_ir.gradients import Engine, RowGradients
-from cmtl_ir.profile import unused_of
+from cmtl_ir.gradients.rows import Engine, RowGradients
+from cmtl_ir.inference.profile import unused_of
 
 from .cases import CASES, Case, fill, image, spread
 from .test_golden import assert_golden

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmtl_ir.backbones._tiles import tiled
+from cmtl_ir.backbones._quarter_tiles import tiled
 from cmtl_ir.gradients.rows import Engine, RowGradients
 
 from .cases import Case, image
