@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
 from cmtl_ir.backbones._layers import image_keys
+from cmtl_ir.base import keyed
 
 STEPS = 100  # of training
 NOISE = 50 / 255  # lambda: deviation at the end of the forward process

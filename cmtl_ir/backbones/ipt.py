@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._layers import pad_to
-from cmtl_ir.backbones._query_transformer import QueryTransformer
 from cmtl_ir.backbones._quarter_tiles import tiled
+from cmtl_ir.backbones._query_transformer import QueryTransformer
 from cmtl_ir.backbones._upsample import shuffle_steps
 from cmtl_ir.backbones.swinir import MEAN
 

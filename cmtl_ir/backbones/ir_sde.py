@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
 from cmtl_ir.backbones._conditional_attention import LinearAttention, SpatialTransformer
 from cmtl_ir.backbones._gain import GainNorm, time_embedding
 from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones._mean_reverting import MeanRevertingNet, Sampler
+from cmtl_ir.base import keyed
 
 DEGRADATIONS = keyed.name_key("degradation vectors of IR-SDE")
 MULTIPLE = 16

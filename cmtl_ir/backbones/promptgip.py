@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
 from cmtl_ir.backbones._layers import image_keys, pad_to
 from cmtl_ir.backbones._tiles import Tiles
 from cmtl_ir.backbones._vit import Block, PatchEmbed, unpatchified
+from cmtl_ir.base import keyed
 
 LARGEST = 512  # pixels a side for which there are positions
 EXAMPLE_SIDE = 64  # of a learned example

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
 from cmtl_ir.backbones._gain import time_embedding
 from cmtl_ir.backbones._layers import image_keys, pad_to
 from cmtl_ir.backbones._tiles import Tiles
+from cmtl_ir.base import keyed
 
 TIMES = 1000
 FIRST_BETA, LAST_BETA = 1e-4, 2e-2

@@ -36,7 +36,7 @@ def test_tiles_in_parts_are_tiles_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     model, x = three_tasks(), image(3, 20, 25, batch=3)
     task = torch.tensor([1, 0, 2])
     at_once = model(x, task)
-    monkeypatch.setattr("cmtl_ir.backbones._tiles.TILES", 7)  # two tiles of three images
+    monkeypatch.setattr("cmtl_ir.backbones._quarter_tiles.TILES", 7)  # two tiles of three images
     torch.testing.assert_close(model(x, task), at_once, rtol=1e-12, atol=1e-12)
 
 
