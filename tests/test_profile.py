@@ -53,6 +53,12 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("transweather", {}, 38_052_078, 4.663),
     ("transweather", {"decoder": False}, 21_903_086, 4.380),
     ("unet", {"noise_level": 25.0}, 32_640_960, 138.78),
+    ("dehazeformer", {}, 687_404, 6.64),
+    ("grl", {}, 3_120_227, 359.40),
+    ("ipt", {}, 115_312_731, 11902.9),  # 361 tiles of 32.97 each
+    ("mambair", {}, 15_777_507, 986.98),
+    ("mambair_unet", {}, 26_779_480, 145.96),
+    ("retinexformer", {}, 1_605_701, 16.66),
 ]
 
 
