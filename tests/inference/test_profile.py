@@ -73,6 +73,12 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
     ("moce_ir", {}, 25_353_796, 111.34),
     ("moce_ir", {"width": 32}, 11_477_752, 51.41),
     ("unet", {"noise_level": 25.0}, 32_640_960, 138.78),
+    ("dehazeformer", {}, 687_404, 6.64),
+    ("grl", {}, 3_120_227, 359.40),
+    ("ipt", {}, 115_312_731, 11902.9),  # 361 tiles of 32.97 each
+    ("mambair", {}, 15_777_507, 986.98),
+    ("mambair_unet", {}, 26_779_480, 145.96),
+    ("retinexformer", {}, 1_605_701, 16.66),
 ]
 
 
