@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say, show
+from cmtl_ir.store.folder import read_result
 from cmtl_ir.store.run import Run
 from cmtl_ir.unlearning.planning import Job
 from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
@@ -76,7 +76,7 @@ def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) 
 def put_together(grouped: Sequence[Path]) -> None:
     """Where the grouped runs are that no longer know it."""
     for folder in grouped:
-        scores = json.loads((folder / "result.json").read_text())["psnr"]
+        scores = read_result(folder)["psnr"]
         say(f"grouped run {folder}: {', '.join(f'{task} {psnr:.2f} dB' for task, psnr in scores.items())}")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmtl_ir.base import yaml
 from cmtl_ir.base.environment import environment
 from cmtl_ir.grouping.members import Crew, Execute
 from cmtl_ir.grouping.probe import RunProbe
@@ -16,7 +14,7 @@ from cmtl_ir.grouping.results import leave_results
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.runs.plan import Ahead, Prepared
 from cmtl_ir.runs.recorder import Progress
-from cmtl_ir.store.lookup import GROUPS
+from cmtl_ir.store.folder import write_config, write_groups, write_uses
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.grouping import Group, Grouping, ordered, shared_steps
 from cmtl_ir.strategy.making import described
@@ -60,9 +58,7 @@ def train_groups(
     started = time.monotonic()
     crew = Crew(prepared, tracking, parent, run.label, run.seed, execute, progress)
     work = _Grouped(run, prepared, crew, RunProbe(crew, run.strategy.grouping, run.strategy))
-    (run.folder / "config.yaml").write_text(
-        yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})
-    )
+    write_config(run.folder, run.identity, environment(prepared.device))
     try:
         groups = ordered(work.grouping.plan(list(crew.tasks), work.probe), list(crew.tasks))
         counts = shared_steps(groups, prepared.experiment.training.steps, work.grouping.steps)
@@ -73,7 +69,7 @@ def train_groups(
         members = [crew.finished(one, own, counts=True) for one, own in planned]
         model = _leave_plan(work, groups, counts, members)
     finally:
-        (run.folder / "uses.json").write_text(json.dumps(crew.used))
+        write_uses(run.folder, crew.used)
     leave_results(run, prepared, model, members, tracker, time.monotonic() - started)
 
 
@@ -94,7 +90,7 @@ def _member(work: _Grouped, group: Group, steps: int) -> tuple[Run, Prepared]:
 
 
 def _leave_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], members: Sequence[Run]) -> GroupedModel:
-    """groups.json: all that restoring needs to know."""
+    """Record all that restoring needs to know."""
     plan: dict[str, Any] = {
         "grouping": described(work.grouping),
         "tasks": list(work.crew.tasks),
@@ -109,11 +105,10 @@ def _leave_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], 
     if work.grouping.routes:
         features = work.probe.features_file()
         plan |= {"proxy": features.parent.parent.name, "features": features.name, "side": work.probe.side()}
-    file = work.run.folder / GROUPS
-    file.write_text(json.dumps(plan, indent=1))
+    write_groups(work.run.folder, plan)
     model = GroupedModel(work.run.folder, work.prepared.device)
     if model.router is not None:
         samples = (sample for task in work.crew.tasks.values() for sample in task.train_samples(CALIBRATED))
         plan["threshold"] = model.plan["threshold"] = model.router.threshold(sample.degraded for sample in samples)
-        file.write_text(json.dumps(plan, indent=1))
+        write_groups(work.run.folder, plan)
     return model

@@ -10,6 +10,7 @@ from cmtl_ir.config.experiment import Strategy
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking.store import Tracking
@@ -59,7 +60,7 @@ class Crew:
         experiment = whole.model_copy(update=update)
         own = {task: self.tasks[task] for task in experiment.tasks}
         identity = identity_of(experiment, strategy, self.seed, own)
-        folder = self.prepared.out / "store" / hash_of(identity)
+        folder = run_folder(self.prepared.out, hash_of(identity))
         made = Run(f"{self.label}/{named(list(own))}", self.seed, strategy, identity, folder)
         if made.hash not in self.used:
             self.used.append(made.hash)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock
 
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.config.experiment import Strategy
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
@@ -20,6 +21,7 @@ from cmtl_ir.grouping.members import Crew
 from cmtl_ir.measures.conflict import ConflictLog, PairRecord
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store.layout import CONFLICT, PROBES
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.grouping import Array, Features, Grouping, proxy_steps
 from cmtl_ir.training.learner import Learner
@@ -59,7 +61,7 @@ class RunProbe:
     def features_file(self) -> Path:
         """Where the features of the joint proxy are; made if they are not."""
         run, prepared = self.proxy()
-        file = run.folder / "probes" / f"features-{self.grouping.patches}-{self.side()}.safetensors"
+        file = run.folder / PROBES / f"features-{self.grouping.patches}-{self.side()}.safetensors"
         if not file.is_file():
             self.crew.finished(run, prepared)
             _once(file, lambda: save_features(file, self._features(run)))
@@ -83,7 +85,7 @@ class RunProbe:
         run, prepared = self.proxy()
         steps = prepared.experiment.training.steps
         every = max(1, min(every, steps // LEAST_LOOKS))
-        file = run.folder / "probes" / f"affinity-{look_ahead}-{every}.json"
+        file = run.folder / PROBES / f"affinity-{look_ahead}-{every}.json"
         if not file.is_file():
             self.crew.finished(run, prepared)  # says what goes wrong in it, step and task, before it is repeated
             _once(file, lambda: _write_matrix(file, self.tasks, self._affinity(run, prepared, every, look_ahead)))
@@ -91,7 +93,7 @@ class RunProbe:
 
     def _affinity(self, run: Run, prepared: Prepared, every: int, look_ahead: str) -> Array:
         learner = Learner(prepared.experiment, run.strategy, prepared.tasks[self.seed], self.seed, prepared.device)
-        home = run.folder / "probes" / f"look-{look_ahead}-{every}"
+        home = run.folder / PROBES / f"look-{look_ahead}-{every}"
         watcher = LookAheadWatcher(learner, home, every, look_ahead, prepared.experiment.checkpoint.every)
         watcher.load()
         train(learner, watcher)
@@ -102,7 +104,7 @@ class RunProbe:
         batch = max(self.crew.prepared.experiment.training.batch, 2 * len(self.tasks))
         run, prepared = self.proxy(conflict=every, batch=batch)
         self.crew.finished(run, prepared)
-        log = read_conflict(run.folder / "conflict.csv")
+        log = read_conflict(run.folder / CONFLICT)
         values, unsure = np.eye(len(self.tasks)), []
         for i, a in enumerate(self.tasks):
             for j, b in enumerate(self.tasks[:i]):
@@ -137,9 +139,7 @@ def _once(file: Path, make: Callable[[], T]) -> None:
 def _write_matrix(file: Path, tasks: Sequence[str], values: Array) -> None:
     """{a: {b: value}}: the form in which TAG's authors publish theirs."""
     table = {a: {b: float(values[i, j]) for j, b in enumerate(tasks)} for i, a in enumerate(tasks)}
-    writing = file.with_suffix(".writing")
-    writing.write_text(json.dumps(table, indent=1))
-    writing.replace(file)
+    write_whole(file, json.dumps(table, indent=1))
 
 
 def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
@@ -148,7 +148,7 @@ def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
 
 
 def read_conflict(file: Path) -> ConflictLog:
-    """The log that a run left in conflict.csv."""
+    """The log that a run left."""
     names = [one.name for one in fields(PairRecord)]
     with file.open(newline="") as opened:
         rows = [[_value(name, row[name]) for name in names if name in row] for row in csv.DictReader(opened)]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from cmtl_ir.base import yaml
 from cmtl_ir.base.environment import environment
 from cmtl_ir.base.errors import TrainingError, UserError
 from cmtl_ir.base.ranks import SKIP, current
@@ -17,7 +15,8 @@ from cmtl_ir.measures.continual import summary
 from cmtl_ir.measures.evaluation import Evaluator, task_means
 from cmtl_ir.runs.plan import Ahead, Prepared
 from cmtl_ir.runs.recorder import Judge, Progress, Recorder
-from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import latest_checkpoint, lock_of, write_config, write_result
+from cmtl_ir.store.layout import CONFIG, CONFLICT
 from cmtl_ir.store.run import Run
 from cmtl_ir.tracking.store import RunTracker, Tracking
 from cmtl_ir.training.learner import Learner
@@ -39,9 +38,8 @@ def execute(
 
     `ahead`: trains the groups of a grouped run side by side.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(run.folder / "lock", timeout=-1 if wait else 0):
+        with lock_of(run.folder, wait):
             tracker = tracking.run(
                 run.hash,
                 name=f"{run.label}-seed{run.seed}",
@@ -85,12 +83,10 @@ def _train(
     learner = Learner(experiment, run.strategy, tasks, run.seed, prepared.device, current())
     evaluator = Evaluator(tasks, experiment.evaluation.protocol, experiment.evaluation.tile, prepared.device)
     recorder = Recorder(learner, evaluator, run.folder, run.hash, intervals(experiment), tracker, progress, judge)
-    (run.folder / "config.yaml").write_text(
-        yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})
-    )
+    write_config(run.folder, run.identity, environment(prepared.device))
     if run.begin is not None:
         run.begin(learner, recorder)
-    saved = checkpoint.load_latest(run.folder / "checkpoints", expect={"run": run.hash})
+    saved = latest_checkpoint(run.folder)
     if saved is not None:
         recorder.load(saved.tree)
     tracker.rewind(learner.step)
@@ -122,10 +118,10 @@ def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Ev
         write_per_image(run.folder, recorder.scores),
         write_curve(run.folder, recorder.curve),
         *write_restored(run.folder, learner, evaluator),
-        run.folder / "config.yaml",
+        run.folder / CONFIG,
     ]
     if recorder.conflict.rows:
-        files.append(recorder.conflict.write(run.folder / "conflict.csv"))
+        files.append(recorder.conflict.write(run.folder / CONFLICT))
     for file in files:
         tracker.artifact(file, file.parent.relative_to(run.folder).as_posix())
     identity = task_means(recorder.scores, "psnr_input")
@@ -146,10 +142,7 @@ def _leave_results(run: Run, learner: Learner, recorder: Recorder, evaluator: Ev
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         "environment": environment(learner.device),
     }
-    temporary = run.folder / "result.json.writing"
-    temporary.write_text(json.dumps(result, indent=1))
-    temporary.replace(run.folder / "result.json")
-    tracker.artifact(run.folder / "result.json")
+    tracker.artifact(write_result(run.folder, result))
 
 
 def _tags(device: torch.device) -> dict[str, str]:

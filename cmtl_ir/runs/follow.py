@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.store.layout import JOURNAL
 from cmtl_ir.store.run import Run
 
 
@@ -37,7 +38,7 @@ class Follower:
     def __init__(self, run: Run, progress: Callable[[Run], Progress]) -> None:
         self.run, self.make = run, progress
         self.progress: Progress | None = None
-        self.tail = Tail(run.folder / "metrics.jsonl")
+        self.tail = Tail(run.folder / JOURNAL)
 
     def look(self) -> None:
         """Show what is new."""

@@ -12,7 +12,7 @@ from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.execution import intervals
 from cmtl_ir.runs.plan import Comparison, Prepared, prepare
 from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import latest_checkpoint
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.tracking.store import Tracking
@@ -68,7 +68,7 @@ def _train_along(run: Run, prepared: Prepared, ranks: Ranks, step: int) -> None:
     watcher = Onlooker(learner, evaluator, run.folder, run.hash, intervals(experiment), Nowhere())
     if run.begin is not None:
         run.begin(learner, watcher)
-    saved = checkpoint.load_latest(run.folder / "checkpoints", expect={"run": run.hash}) if step > 0 else None
+    saved = latest_checkpoint(run.folder) if step > 0 else None
     if saved is not None:
         watcher.load(saved.tree)
     if learner.step != step:

@@ -13,6 +13,7 @@ from cmtl_ir.backbones.building import pick_device
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
@@ -61,7 +62,7 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
         for seed in experiment.seeds:
             identity = identity_of(experiment, strategy, seed, tasks[seed])
-            planned.append(Run(label, seed, strategy, identity, out / "store" / hash_of(identity)))
+            planned.append(Run(label, seed, strategy, identity, run_folder(out, hash_of(identity))))
     return Prepared(experiment, tasks, planned, out, chosen)
 
 

@@ -17,6 +17,7 @@ from cmtl_ir.measures.conflict import ConflictLog
 from cmtl_ir.measures.evaluation import Evaluator, task_means
 from cmtl_ir.runs.meter import Meter
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.layout import CHECKPOINTS, stage_folder
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import NonFinite, StepResult
@@ -111,7 +112,7 @@ class Recorder:
         self.save()
         number = len(learner.finished)
         checkpoint.save(
-            self.folder / "stages" / f"{number:02d}-{stage.name.replace(':', '.')}",
+            stage_folder(self.folder, number, stage.name),
             learner.tree(),
             step=learner.step,
             keep=1,
@@ -163,11 +164,11 @@ class Recorder:
 
     def stopped_at(self, error: NonFinite, step: int) -> TrainingError:
         """The error to show for a loss that is not a number."""
-        good = checkpoint.newest_step(self.folder / "checkpoints")
+        good = checkpoint.newest_step(self.folder / CHECKPOINTS)
         last = f"the last good checkpoint is of step {good}" if good is not None else "no checkpoint was written yet"
         return Diverged(
             f"step {step}: the loss or gradient of {', '.join(error.rows)} is not a finite number; {last} "
-            f"({self.folder / 'checkpoints'}). A smaller training.optimizer.lr or training.clip=1.0 usually helps"
+            f"({self.folder / CHECKPOINTS}). A smaller training.optimizer.lr or training.clip=1.0 usually helps"
         )
 
     def _log_conflict(self, step: int, result: StepResult) -> None:
@@ -226,7 +227,7 @@ class Recorder:
             "pending": [_to_tree(*one) for one in self.pending],
         }
         checkpoint.save(
-            self.folder / "checkpoints",
+            self.folder / CHECKPOINTS,
             {"learner": self.learner.tree(), "recorder": recorded},
             step=self.learner.step,
             keep=self.every["keep"],

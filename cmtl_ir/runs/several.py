@@ -13,6 +13,7 @@ from cmtl_ir.processes.pool import starter, work_off
 from cmtl_ir.runs.follow import Follower
 from cmtl_ir.runs.plan import Prepared, Run
 from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.store.layout import LOG
 from cmtl_ir.tracking.store import Tracking
 
 
@@ -59,7 +60,7 @@ def _job_of(
         "parent": parent,
     }
     follower = Follower(run, progress) if progress is not None else None
-    return Job(run.name, payload, run.folder / "log.txt", run.hash, follower.look if follower else lambda: None)
+    return Job(run.name, payload, run.folder / LOG, run.hash, follower.look if follower else lambda: None)
 
 
 def train_run(job: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
 from cmtl_ir.search.report import leave_tables
 from cmtl_ir.search.scores import Report, scores_of
 from cmtl_ir.store import listing
+from cmtl_ir.store.layout import LOGS
 from cmtl_ir.store.run import Run
 from cmtl_ir.tasks.images.decode import DataError
 from cmtl_ir.tracking.store import Tracking
@@ -129,7 +130,7 @@ def _side_by_side(
         "device": str(prepared.device),
         "tracking_uri": tracking.uri,
     }
-    logs = prepared.out / plan.name / "logs"
+    logs = prepared.out / plan.name / LOGS
     look = (lambda: shown.of_study(study, plan)) if shown is not None else (lambda: None)
     jobs = [
         Job(f"worker {n}", payload, logs / f"worker-{n}.txt", look=look if n == 0 else _nothing) for n in range(workers)
@@ -197,7 +198,7 @@ class Trials:
         return [sum(one[name] for one in scores) / len(scores) for name in self.plan.search.objectives]
 
     def _list(self, listed: Sequence[Run]) -> None:
-        """In runs.json, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
+        """In the list of runs, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
         rows = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
         listing.list_runs(self.out / self.plan.name, rows)
 

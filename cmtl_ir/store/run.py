@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import is_finished, read_result, read_uses
+from cmtl_ir.store.layout import CHECKPOINTS
 
 if TYPE_CHECKING:
     from cmtl_ir.config.experiment import Strategy
@@ -46,20 +48,18 @@ class Run:
     @property
     def status(self) -> Status:
         """finished, killed (a checkpoint to go on from) or new."""
-        if (self.folder / "result.json").is_file():
+        if is_finished(self.folder):
             return "finished"
-        return "killed" if checkpoint.newest_step(self.folder / "checkpoints") is not None else "new"
+        return "killed" if checkpoint.newest_step(self.folder / CHECKPOINTS) is not None else "new"
 
     @property
     def folders(self) -> list[Path]:
         """Its own, and those of the runs that a grouped one stands on."""
-        uses = self.folder / "uses.json"
-        names = json.loads(uses.read_text()) if uses.is_file() else []
-        return [self.folder, *(self.folder.parent / name for name in names)]
+        return [self.folder, *(self.folder.parent / name for name in read_uses(self.folder))]
 
     def result(self) -> dict[str, Any]:
         """Scores, curve and cost of a finished run."""
-        return json.loads((self.folder / "result.json").read_text())
+        return read_result(self.folder)
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

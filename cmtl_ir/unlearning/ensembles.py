@@ -12,6 +12,8 @@ from cmtl_ir.config.reading import neutral
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import latest_checkpoint
+from cmtl_ir.store.layout import WEIGHTS, stage_folders
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.strategy.parts import Curriculum
 from cmtl_ir.strategy.unlearning import Constituent, Ensemble, Program, Request
@@ -29,7 +31,7 @@ class FromConstituents:
         """Load them, in their order."""
         members: Any = learner.model.members
         for member, folder in zip(members, self.folders, strict=True):
-            member.load_state_dict(checkpoint.load_weights(folder / "weights.safetensors")[0])
+            member.load_state_dict(checkpoint.load_weights(folder / WEIGHTS)[0])
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class FromStage:
     stage: int
 
     def _saved(self) -> checkpoint.Checkpoint | None:
-        found = sorted((self.folder / "stages").glob(f"{self.stage:02d}-*"))
-        return checkpoint.load_latest(found[0]) if found else None
+        folder = stage_folders(self.folder).get(self.stage)
+        return checkpoint.load_latest(folder) if folder is not None else None
 
     @property
     def step(self) -> int:
@@ -55,7 +57,7 @@ class FromStage:
         if saved is None:
             return
         learner.load_tree(saved.tree)
-        whole = checkpoint.load_latest(self.folder / "checkpoints")
+        whole = latest_checkpoint(self.folder)
         curve = whole.tree["recorder"]["curve"] if whole is not None else []
         recorder.curve = [point for point in curve if point["step"] <= learner.step]
 

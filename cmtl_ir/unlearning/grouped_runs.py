@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from cmtl_ir.base import yaml
+from cmtl_ir.base.environment import environment
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config import reading
 from cmtl_ir.config.experiment import Experiment
@@ -21,14 +19,15 @@ from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.runs.identity import MEANING
 from cmtl_ir.runs.plan import Prepared, prepare
 from cmtl_ir.store import lookup
+from cmtl_ir.store.folder import lock_of, read_groups, write_config, write_groups, write_uses
+from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.listing import claim_folder, list_runs
-from cmtl_ir.store.lookup import GROUPS
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tracking.store import Tracking
-from cmtl_ir.unlearning.origin import Origin, listed, never_had, origin_of
+from cmtl_ir.unlearning.origin import Origin, label_of, never_had, origin_of
 
 NOTE = "forgotten"
-"""Key of groups.json: tasks that the run no longer restores as such."""
+"""Key of the plan: tasks that the run no longer restores as such."""
 
 
 def touched_members(folder: Path, forget: Sequence[str], out: Path, device: str) -> list[Origin]:
@@ -36,8 +35,8 @@ def touched_members(folder: Path, forget: Sequence[str], out: Path, device: str)
 
     A model of nothing but forgotten tasks needs no unlearning: it is left out.
     """
-    plan, file = _plan(folder), lookup.experiment_of(folder, out)
-    label, seed = listed(file.parent / "runs.json", folder.name)
+    plan, file = read_groups(folder), lookup.experiment_of(folder, out)
+    label, seed = label_of(folder.name, file.parent)
     known = [task for task in plan["tasks"] if task not in plan.get(NOTE, ())]
     for task in forget:
         if task not in known:
@@ -60,14 +59,14 @@ def put_together(
 ) -> list[Path]:
     """A grouped run for each method whose models are all there; `replaced`: label -> model -> its successor."""
     file = lookup.experiment_of(folder, out)
-    label, seed = listed(file.parent / "runs.json", folder.name)
+    label, seed = label_of(folder.name, file.parent)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{file.parent.name}.{label}") + f"-without-{'-'.join(forget)}"
     experiment = _experiment(file, label, name)
     home, parent = claim_folder(experiment.resolved(), out), tracking.parent(name, {}, yaml.dump(experiment.resolved()))
     prepared = prepare(experiment.model_copy(update={"seeds": [seed]}), out)
     made = []
     for method, successors in replaced.items():
-        plan = _successor(_plan(folder), forget, successors)
+        plan = _successor(read_groups(folder), forget, successors)
         if plan is not None:
             run = _run(method, folder, forget, plan, prepared)
             _bring_to_end(run, plan, prepared, tracking, parent)
@@ -75,10 +74,6 @@ def put_together(
             list_runs(home, [row])
             made.append(run.folder)
     return made
-
-
-def _plan(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / GROUPS).read_text())
 
 
 def _experiment(file: Path, label: str, name: str) -> Experiment:
@@ -108,7 +103,7 @@ def _run(method: str, folder: Path, forget: Sequence[str], plan: dict[str, Any],
     before = prepared.runs[0]
     asked = {"forget": list(forget), "forgotten": plan[NOTE], "parent": folder.name}
     identity = {"meaning": MEANING, "groups": plan["groups"], "router": plan["proxy"], "unlearning": asked}
-    place = prepared.out / "store" / hash_of(identity)
+    place = run_folder(prepared.out, hash_of(identity))
     tags = {"cmtl_ir.forgotten": ",".join(plan[NOTE]), "cmtl_ir.parent": folder.name}
     return Run(method, before.seed, before.strategy, identity, place, tags)
 
@@ -117,7 +112,7 @@ def _bring_to_end(run: Run, plan: dict[str, Any], prepared: Prepared, tracking: 
     """Nothing is trained: the plan is written, its models are scored together."""
     experiment, started = prepared.experiment, time.monotonic()
     run.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(run.folder / "lock"):
+    with lock_of(run.folder, wait=True):
         tracker = tracking.run(
             run.hash,
             name=f"{run.label}-seed{run.seed}",
@@ -129,9 +124,9 @@ def _bring_to_end(run: Run, plan: dict[str, Any], prepared: Prepared, tracking: 
             tags=run.tags,
         )
         if run.status != "finished":
-            (run.folder / GROUPS).write_text(json.dumps(plan, indent=1))
-            (run.folder / "config.yaml").write_text(yaml.dump({"identity": run.identity}))
-            (run.folder / "uses.json").write_text(json.dumps([group["run"] for group in plan["groups"]]))
+            write_groups(run.folder, plan)
+            write_config(run.folder, run.identity, environment(prepared.device))
+            write_uses(run.folder, [group["run"] for group in plan["groups"]])
             tasks = {task: prepared.tasks[run.seed][task] for task in plan["tasks"]}
             model = GroupedModel(run.folder, prepared.device)
             members = [replace(run, folder=run.folder.parent / group["run"]) for group in plan["groups"]]

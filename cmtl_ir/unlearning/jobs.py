@@ -11,6 +11,7 @@ from cmtl_ir.processes import pool
 from cmtl_ir.processes.job import Job as ProcessJob
 from cmtl_ir.runs.follow import Follower
 from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.store.layout import LOG, experiment_file
 from cmtl_ir.store.listing import set_aside
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.making import described
@@ -68,7 +69,7 @@ def _job_of(
         "device": device,
         "tracking_uri": Tracking(tracking_uri, out).uri,
     }
-    made = ProcessJob(job.name, payload, run.folder / "log.txt", run.hash)
+    made = ProcessJob(job.name, payload, run.folder / LOG, run.hash)
     if progress is not None:
         made.look = Follower(run, progress).look
     return made
@@ -78,7 +79,7 @@ def described_origin(origin: Origin, out: Path) -> dict[str, Any]:
     """What another process needs to know of a run that is made to forget."""
     return {
         "folder": str(origin.folder.resolve()),
-        "file": str((out / origin.comparison / "experiment.yaml").resolve()),
+        "file": str(experiment_file(out, origin.comparison).resolve()),
         "label": origin.label,
         "seed": origin.seed,
         "called": origin.called,

@@ -14,6 +14,8 @@ from cmtl_ir.runs.identity import MEANING
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import is_finished
+from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.strategy.making import described
 from cmtl_ir.strategy.unlearning import Program, Request, Rerun, Unlearner
@@ -114,7 +116,7 @@ def reference_identity(job: Job) -> dict[str, Any]:
 def reference_folder(job: Job) -> Path | None:
     """The retrained reference, if it is finished."""
     folder = job.origin.folder.parent / hash_of(reference_identity(job))
-    return folder if (folder / "result.json").is_file() else None
+    return folder if is_finished(folder) else None
 
 
 def plan(job: Job) -> Planned:
@@ -129,7 +131,7 @@ def plan(job: Job) -> Planned:
     target = (reference.name if reference is not None else "identity") if job.method.wants_target() else None
     identity = identity_for(job, experiment, {"target": target})
     strategy = neutral().model_copy(update={"curriculum": Program.of(method.stages()), "retention": method})
-    begin = FromWeights(job.origin.folder / "weights.safetensors")
+    begin = FromWeights(job.origin.folder / WEIGHTS)
     return planned(job, experiment, Run(job.label, job.origin.seed, strategy, identity, Path(), tags_of(job), begin))
 
 
@@ -197,7 +199,7 @@ def comparison_name(origin: Origin, forget: Sequence[str]) -> str:
 
 
 def _request(job: Job, reference: Path | None) -> Request:
-    weights = reference / "weights.safetensors" if reference is not None else None
+    weights = reference / WEIGHTS if reference is not None else None
     return Request(job.forget, job.retained if job.use_retain else (), weights)
 
 

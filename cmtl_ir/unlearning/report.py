@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.store.folder import read_result
+from cmtl_ir.store.layout import AUDITS, run_folder
 from cmtl_ir.strategy.unlearning import Rerun
 from cmtl_ir.unlearning.audit import Audit, Auditor
 from cmtl_ir.unlearning.origin import Origin
@@ -117,7 +118,7 @@ def report_on(
     for origin in made.origins:
         reference = reference_folder(Job(origin, RETRAINED, Rerun(), made.forget))
         references[origin.seed] = reference.name if reference else None
-        auditor = Auditor(origin, made.forget, reference, budget, made.folder / "audits")
+        auditor = Auditor(origin, made.forget, reference, budget, made.folder / AUDITS)
         asked.append((auditor, _subjects(made, origin, reference)))
     if workers > 1 or ray is not None:
         from cmtl_ir.unlearning.audit_jobs import audit_side_by_side
@@ -160,9 +161,12 @@ class _Subject:
 
 def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[_Subject]:
     """The original, the reference, and every result of this request, by whichever command it was made."""
-    store = made.folder.parent / "store"
+    out = made.folder.parent
     rows = [row for row in results_listed(made) if row["parent"] == origin.hash]
-    found = [_Subject(row["label"], row["method"], store / row["hash"], (row["steps"], row["seconds"])) for row in rows]
+    found = [
+        _Subject(row["label"], row["method"], run_folder(out, row["hash"]), (row["steps"], row["seconds"]))
+        for row in rows
+    ]
     own = [one for one in found if one.folder == reference]
     if reference is not None and not own:
         own = [_Subject(RETRAINED, "retrain", reference)]
@@ -171,7 +175,7 @@ def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[
 
 
 def _measured(one: _Subject, auditor: Auditor) -> Measured:
-    result = json.loads((one.folder / "result.json").read_text())
+    result = read_result(one.folder)
     steps, seconds = one.cost or (result["steps"], result["seconds"])
     audit = auditor.audit(one.folder)
     return Measured(one.label, one.method, auditor.origin.seed, one.folder, result, audit, steps, seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,9 @@ from cmtl_ir.config.unlearning import methods_from
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.plan import prepare
 from cmtl_ir.runs.recorder import Progress
-from cmtl_ir.store.listing import claim_folder, list_runs, set_aside
-from cmtl_ir.store.lookup import is_grouped
+from cmtl_ir.store.folder import is_finished, is_grouped
+from cmtl_ir.store.layout import run_folder
+from cmtl_ir.store.listing import claim_folder, list_runs, listed_runs, set_aside
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.unlearning import Ensemble, Rerun, Unlearner
 from cmtl_ir.tracking.journal import Delivery
@@ -248,10 +248,12 @@ def cost(done: Done) -> tuple[int, float]:
 
 def results_listed(made: Forgetting) -> list[dict[str, Any]]:
     """The finished results of a request, those of earlier commands too, but not where a newer attempt failed."""
-    file = made.folder / "runs.json"
-    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
-    rows = [row for row in rows if "method" in row and job_name(row["label"], row["seed"]) not in made.failures]
-    return [row for row in rows if (made.folder.parent / "store" / row["hash"] / "result.json").is_file()]
+    rows = [
+        row
+        for row in listed_runs(made.folder)
+        if "method" in row and job_name(row["label"], row["seed"]) not in made.failures
+    ]
+    return [row for row in rows if is_finished(run_folder(made.folder.parent, row["hash"]))]
 
 
 def mlflow_parent(made: Forgetting, job: Job) -> str:
