@@ -11,24 +11,22 @@ from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
 from cmtl_ir.measures.continual import summary
 from cmtl_ir.measures.evaluation import Evaluator, task_means
-from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.runs.execution import ActiveRun
+from cmtl_ir.runs.results import write_curve, write_per_image
 from cmtl_ir.store.folder import write_result
 from cmtl_ir.store.layout import CONFIG, GROUPS, RESTORED, image_file
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
-from cmtl_ir.tracking.store import RunTracker
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def leave_results(
-    run: Run, prepared: Prepared, model: GroupedModel, members: Sequence[Run], tracker: RunTracker, seconds: float
-) -> None:
-    """Score the models, and write scores, restored samples and the result. `seconds`: of everything in this call."""
-    from cmtl_ir.runs.results import write_curve, write_per_image
+def write_results(active: ActiveRun, model: GroupedModel, members: Sequence[Run], seconds: float) -> None:
+    """Score the models of a grouped run, and write scores, restored samples and the result.
 
-    evaluation, tasks = prepared.experiment.evaluation, prepared.tasks[run.seed]
-    evaluator = Evaluator(tasks, evaluation.protocol, evaluation.tile, prepared.device)
+    `seconds`: what the whole run took in this process, probes and groups included.
+    """
+    run, tracker, evaluator = active.run, active.tracker, active.planned.evaluator()
     rows = grouped_scores(model, evaluator)
     results = [member.result() for member in members]
     point = {
@@ -51,7 +49,7 @@ def leave_results(
         "seconds_in_all": seconds,
     }
     result = _like_any_run(run, model, point, results, rows) | {"grouping": grouping}
-    result |= {"parameters": grouping["cost"]["stored"], "environment": environment(prepared.device)}
+    result |= {"parameters": grouping["cost"]["stored"], "environment": environment(active.planned.device)}
     tracker.artifact(write_result(run.folder, result))
 
 

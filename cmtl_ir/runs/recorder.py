@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +13,12 @@ from typing import Any, Protocol
 import torch
 
 from cmtl_ir.base.errors import Diverged, Interrupted, Pruned, TrainingError
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.conflict import ConflictLog
 from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.runs.execution import Judge
 from cmtl_ir.runs.meter import Meter
+from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.layout import CHECKPOINTS, stage_folder
 from cmtl_ir.strategy.data import Stage
@@ -33,15 +36,15 @@ class Sink(Protocol):
         """Values by name at a step; steps come in order."""
 
 
-class Progress(Protocol):
-    """Who is shown how far a run is."""
-
-    def advanced(self, step: int, losses: dict[str, float]) -> None:
-        """After every logging interval and evaluation."""
-
-
-Judge = Callable[[list[dict[str, Any]]], None]
-"""Is shown the curve after every evaluation; may raise Pruned."""
+def intervals(experiment: Experiment) -> dict[str, Any]:
+    """How often a run is scored, looked at and saved."""
+    return {
+        "evaluation": experiment.evaluation.every,
+        "conflict": experiment.conflict.every,
+        "checkpoint": experiment.checkpoint.every,
+        "minutes": experiment.checkpoint.minutes,
+        "keep": experiment.checkpoint.keep,
+    }
 
 
 class Recorder:

@@ -7,12 +7,55 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.base.environment import environment
 from cmtl_ir.base.files import write_table
-from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.continual import summary
+from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.runs.execution import ActiveRun
+from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.store import checkpoint
-from cmtl_ir.store.layout import CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file
+from cmtl_ir.store.folder import write_result
+from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file
+from cmtl_ir.store.run import Run
 from cmtl_ir.tasks.images.encode import write_image
 from cmtl_ir.training.learner import Learner
+
+
+def write_results(active: ActiveRun, learner: Learner, recorder: Recorder) -> None:
+    """Write everything that a finished run leaves, last of all its result, and hand it to the tracking store."""
+    folder, tracker = active.run.folder, active.tracker
+    files = [
+        write_weights(folder, learner, active.run.identity),
+        write_per_image(folder, recorder.scores),
+        write_curve(folder, recorder.curve),
+        *write_restored(folder, learner, recorder.evaluator),
+        folder / CONFIG,
+    ]
+    if recorder.conflict.rows:
+        files.append(recorder.conflict.write(folder / CONFLICT))
+    for file in files:
+        tracker.artifact(file, file.parent.relative_to(folder).as_posix())
+    tracker.artifact(write_result(folder, _result(active.run, learner, recorder)))
+
+
+def _result(run: Run, learner: Learner, recorder: Recorder) -> dict[str, Any]:
+    return {
+        "hash": run.hash,
+        "seed": run.seed,
+        "psnr": task_means(recorder.scores),
+        "ssim": task_means(recorder.scores, "ssim"),
+        "psnr_input": task_means(recorder.scores, "psnr_input"),
+        "ssim_input": task_means(recorder.scores, "ssim_input"),
+        "continual": summary(recorder.curve, learner.finished),
+        "val": recorder.curve[-1].get("val"),
+        "curve": recorder.curve,
+        "steps": learner.step,
+        "seconds": recorder.seconds,
+        "step_seconds": recorder.meter.seconds,
+        "peak_memory_bytes": recorder.meter.peak,
+        "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
+        "environment": environment(learner.device),
+    }
 
 
 def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -> Path:

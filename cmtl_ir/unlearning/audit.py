@@ -57,7 +57,7 @@ class Auditor:
     def __init__(self, origin: Origin, forget: Sequence[str], reference: Path | None, budget: int, home: Path) -> None:
         self.origin, self.forget, self.reference = origin, tuple(forget), reference
         self.budget, self.home = budget, home
-        self.tasks, self.device = origin.prepared.tasks[origin.seed], origin.prepared.device
+        self.tasks, self.device = origin.tasks, origin.device
         evaluation = origin.experiment.evaluation
         self.evaluator = Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
         self._kept: list[Tensor] | None = None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError, suggestion
 from cmtl_ir.config import reading
@@ -19,6 +21,7 @@ from cmtl_ir.store.layout import STAGES, run_folder, stage_folders
 from cmtl_ir.store.listing import comparisons, listed_runs
 from cmtl_ir.store.run import hash_of
 from cmtl_ir.strategy.data import Stage
+from cmtl_ir.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,16 @@ class Origin:
     def experiment(self) -> Experiment:
         """Tasks, data, backbone and training of the ordinary run."""
         return self.prepared.experiment
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The ordinary run's tasks with their data."""
+        return self.prepared.tasks[self.seed]
+
+    @property
+    def device(self) -> torch.device:
+        """What the results are trained and measured on."""
+        return self.prepared.device
 
     @property
     def strategy(self) -> Strategy:
