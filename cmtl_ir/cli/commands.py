@@ -66,6 +66,7 @@ def run(
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs import plan
+    from cmtl_ir.runs.workspace import Workspace
 
     experiment = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps)
     if dry_run:
@@ -73,7 +74,8 @@ def run(
         return
     with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
-        comparison = runs.run(experiment, out, device, fresh, uri, shown.of_run, workers, ray)
+        workspace = Workspace.at(out, device, uri, workers, ray, shown.of_run)
+        comparison = runs.train_all(experiment, workspace, fresh)
     if ranks.number > 0:  # under torchrun, rank 0 says it all
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
@@ -181,9 +183,11 @@ def similarity(
     from cmtl_ir.cli import display
     from cmtl_ir.config import reading
     from cmtl_ir.grouping.similarity import similarity
+    from cmtl_ir.runs.workspace import Workspace
 
     measures = measure or ["grids", "tag", "conflict"]
-    found = similarity(reading.load(file, set_), measures, out, device, seed, share, tracking_uri)
+    workspace = Workspace.at(out, device, tracking_uri)
+    found = similarity(reading.load(file, set_), measures, workspace, seed, share)
     files = leave_similarity(found.matrices, found.folder, found.notes, found.groups)
     display.similarity(found.matrices, found.notes, files)
 

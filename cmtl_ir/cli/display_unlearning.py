@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say, show
-from cmtl_ir.store.run import Run
+from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.store.folder import read_result
+from cmtl_ir.unlearning.jobs import runs_of
 from cmtl_ir.unlearning.planning import Job
 from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
-from cmtl_ir.unlearning.requests import runs_of
 
 
 def plans(requests: Sequence[Sequence[Job]]) -> None:
@@ -33,16 +33,18 @@ def _plan(jobs: Sequence[Job]) -> Table:
         table.add_column(column)
     for job in jobs:
         for one in runs_of(job):
-            steps = str(_steps(one.run))
+            steps = str(_steps(one))
             table.add_row(escape(one.run.label), str(job.origin.seed), one.run.status, steps, str(one.run.folder))
     return table
 
 
-def _steps(run: Run) -> int:
+def _steps(planned: PlannedRun) -> int:
     """Optimizer steps of a run, less those that it takes over."""
-    known = getattr(run.strategy.curriculum, "stages", None)  # a method's program and an ensemble's parts know theirs
-    total = sum(stage.steps for stage in known()) if callable(known) else run.identity["training"]["steps"]
-    return total - getattr(run.begin, "step", 0)
+    known = getattr(
+        planned.strategy.curriculum, "stages", None
+    )  # a method's program and an ensemble's parts know theirs
+    total = sum(stage.steps for stage in known()) if callable(known) else planned.run.identity["training"]["steps"]
+    return total - planned.steps_taken_over
 
 
 @contextmanager
@@ -73,10 +75,10 @@ def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) 
         say(f"  {file}")
 
 
-def put_together(grouped: Sequence[Path]) -> None:
+def reassembled(grouped: Sequence[Path]) -> None:
     """Where the grouped runs are that no longer know it."""
     for folder in grouped:
-        scores = json.loads((folder / "result.json").read_text())["psnr"]
+        scores = read_result(folder)["psnr"]
         say(f"grouped run {folder}: {', '.join(f'{task} {psnr:.2f} dB' for task, psnr in scores.items())}")
 
 

@@ -26,21 +26,22 @@ def search(
     from cmtl_ir.analysis.search import leave_search_figures
     from cmtl_ir.base import ranks
     from cmtl_ir.cli import display_search
+    from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.search import config as search_config
     from cmtl_ir.search.report import importances, trial_rows
     from cmtl_ir.search.trials import parent_of, prepare
-    from cmtl_ir.search.trials import search as bring_to_its_end
+    from cmtl_ir.search.trials import search as finish
 
     ranks.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
     plans, failed = search_config.load(file, set_, trials), 0
+    workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray)
     for plan in plans:
         if dry_run:
-            prepare(plan, out, device)
+            prepare(plan, workspace)
             display_search.plan(plan)
             continue
         with display_search.live() as shown:
-            uri = None if offline else tracking_uri
-            found = bring_to_its_end(plan, out, device, uri, shown, workers, ray)
+            found = finish(plan, workspace, shown)
         rows, shares = trial_rows(plan, found.study), importances(plan, found.study)
         figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder)
         found.tracking.publish(parent_of(plan, found.tracking), figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from cmtl_ir.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.unlearning.requests import Asked
 
 
@@ -72,23 +74,24 @@ def unlearn(
     from cmtl_ir.analysis.unlearning import leave_report
     from cmtl_ir.cli import display_unlearning as shown
     from cmtl_ir.cli.display import live
+    from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.unlearning.report import RELEARN_STEPS, report_on
     from cmtl_ir.unlearning.requests import fulfil_all
 
-    folders, tasks, asked = _asked(what, forget, method, steps, retain, set_, out, device)
+    workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray)
+    folders, tasks, asked = _asked(what, forget, method, steps, retain, set_, workspace)
     if dry_run:
         shown.plans([one.jobs for one in asked])
         return
     with live() as bars:
-        uri = None if offline else tracking_uri
-        answer = fulfil_all(folders, asked, tasks, out, fresh, uri, bars.of_run, workers, ray)
+        answer = fulfil_all(folders, asked, tasks, replace(workspace, progress=bars.of_run), fresh)
     for made in answer.requests:
         with shown.measuring() as told:
-            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told, workers, ray)
+            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
         files = leave_report(report)
-        made.tracking.publish(made.parent, files)
+        workspace.tracking.publish(made.parent, files)
         shown.outcome(report, made.failures, files)
-    shown.put_together(answer.grouped)
+    shown.reassembled(answer.grouped)
     if any(made.failures for made in answer.requests):
         raise typer.Exit(1)
 
@@ -100,8 +103,7 @@ def _asked(
     steps: int | None,
     retain: bool,
     set_: list[str],
-    out: Path,
-    device: str,
+    workspace: Workspace,
 ) -> tuple[list[Path], list[str], list[Asked]]:
     """Runs, tasks, requests. With --forget a run is meant, without it an experiment file."""
     from cmtl_ir.base.errors import UserError
@@ -112,13 +114,13 @@ def _asked(
     if forget:
         if set_:
             raise UserError("--set changes an experiment file; a finished run is what it was trained as")
-        folders, methods = find_runs(what, out), methods_named(method or ["instance_wise"])
+        folders, methods = find_runs(what, workspace.out), methods_named(method or ["instance_wise"])
     else:
         if not what.endswith((".yaml", ".yml")) and what not in reading.shipped_experiments():
             raise UserError(f"--forget TASK: say which task the run {what!r} is to forget, or name an experiment file")
         experiment = reading.load(what, set_)
-        folders = finished_runs(experiment, what, out, device)
+        folders = finished_runs(experiment, what, workspace)
         assert experiment.unlearning is not None
         methods, forget = chosen_of(experiment.unlearning.methods, method), experiment.unlearning.forget
         retain = retain and experiment.unlearning.retain
-    return folders, forget, requests(folders, forget, counted(methods, steps), retain, out, device)
+    return folders, forget, requests(folders, forget, counted(methods, steps), retain, workspace)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmtl_ir.base import yaml
-from cmtl_ir.base.environment import environment
-from cmtl_ir.grouping.members import Crew, Execute
+from cmtl_ir.grouping.members import Members
 from cmtl_ir.grouping.probe import RunProbe
-from cmtl_ir.grouping.results import leave_results
+from cmtl_ir.grouping.results import write_results
 from cmtl_ir.grouping.router import GroupedModel
-from cmtl_ir.runs.plan import Ahead, Prepared
-from cmtl_ir.runs.recorder import Progress
-from cmtl_ir.store.lookup import GROUPS
+from cmtl_ir.runs.execution import ActiveRun
+from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.store.folder import write_groups, write_uses
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.grouping import Group, Grouping, ordered, shared_steps
 from cmtl_ir.strategy.making import described
-from cmtl_ir.tracking.store import RunTracker, Tracking
 
 CALIBRATED = 8
 """Training images a task that set the distance beyond which a degradation counts as unknown."""
@@ -28,57 +24,39 @@ CALIBRATED = 8
 
 @dataclass
 class _Grouped:
-    """One grouped run under way."""
+    """One grouped run being trained."""
 
-    run: Run
-    prepared: Prepared
-    crew: Crew
+    planned: PlannedRun
+    grouping: Grouping
+    members: Members
     probe: RunProbe
 
     @property
-    def grouping(self) -> Grouping:
-        grouping = self.run.strategy.grouping
-        assert grouping is not None
-        return grouping
+    def steps(self) -> int:
+        """The budget of the comparison."""
+        return self.planned.experiment.training.steps
 
 
-def train_groups(
-    run: Run,
-    prepared: Prepared,
-    tracking: Tracking,
-    parent: str,
-    tracker: RunTracker,
-    progress: Progress | None,
-    execute: Execute,
-    ahead: Ahead | None = None,
-) -> None:
-    """Bring a grouped run to its end: what is finished of it is skipped, what was killed goes on.
-
-    `execute`: brings one of its ordinary runs to its end; `ahead`: all of its groups' runs at once, before that.
-    """
-    assert run.strategy.grouping is not None
-    started = time.monotonic()
-    crew = Crew(prepared, tracking, parent, run.label, run.seed, execute, progress)
-    work = _Grouped(run, prepared, crew, RunProbe(crew, run.strategy.grouping, run.strategy))
-    (run.folder / "config.yaml").write_text(
-        yaml.dump({"identity": run.identity, "environment": environment(prepared.device)})
-    )
+def train_groups(active: ActiveRun) -> None:
+    """Train a grouped run until it is finished; its finished runs are skipped, killed ones resumed."""
+    planned, started = active.planned, time.monotonic()
+    grouping = planned.strategy.grouping
+    assert grouping is not None
+    members = Members(planned, active.workspace, active.parent, active.progress)
+    work = _Grouped(planned, grouping, members, RunProbe(members, grouping, planned.strategy))
     try:
-        groups = ordered(work.grouping.plan(list(crew.tasks), work.probe), list(crew.tasks))
-        counts = shared_steps(groups, prepared.experiment.training.steps, work.grouping.steps)
+        groups = ordered(grouping.plan(list(members.tasks), work.probe), list(members.tasks))
+        counts = shared_steps(groups, work.steps, grouping.steps)
         _say_steps(work, groups, counts)
-        planned = [_member(work, group, steps) for group, steps in zip(groups, counts, strict=True)]
-        if ahead is not None:
-            ahead(planned)
-        members = [crew.finished(one, own, counts=True) for one, own in planned]
-        model = _leave_plan(work, groups, counts, members)
+        trained = members.train_groups([_member(work, *one) for one in zip(groups, counts, strict=True)])
+        model = _write_plan(work, groups, counts, trained)
     finally:
-        (run.folder / "uses.json").write_text(json.dumps(crew.used))
-    leave_results(run, prepared, model, members, tracker, time.monotonic() - started)
+        write_uses(active.run.folder, members.used)
+    write_results(active, model, trained, time.monotonic() - started)
 
 
 def _say_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -> None:
-    total = work.prepared.experiment.training.steps
+    total = work.steps
     if work.grouping.steps == "equal_total":
         work.probe.say(f"{total} steps in all, shared by {len(groups)} group(s) in proportion to their tasks: {counts}")
     else:
@@ -87,17 +65,18 @@ def _say_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -
         )
 
 
-def _member(work: _Grouped, group: Group, steps: int) -> tuple[Run, Prepared]:
+def _member(work: _Grouped, group: Group, steps: int) -> PlannedRun:
     """One group's ordinary run."""
-    strategy = work.run.strategy.model_copy(update={"grouping": None})
-    return work.crew.run(group.tasks, strategy, steps, "groups")
+    strategy = work.planned.strategy.model_copy(update={"grouping": None})
+    return work.members.plan(group.tasks, strategy, steps, "groups")
 
 
-def _leave_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], members: Sequence[Run]) -> GroupedModel:
-    """groups.json: all that restoring needs to know."""
+def _write_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], members: Sequence[Run]) -> GroupedModel:
+    """Record all that restoring needs to know."""
+    folder = work.planned.run.folder
     plan: dict[str, Any] = {
         "grouping": described(work.grouping),
-        "tasks": list(work.crew.tasks),
+        "tasks": list(work.members.tasks),
         "groups": [
             {"tasks": list(g.tasks), "serves": list(g.serves), "run": m.hash, "steps": steps}
             for g, m, steps in zip(groups, members, counts, strict=True)
@@ -109,11 +88,10 @@ def _leave_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], 
     if work.grouping.routes:
         features = work.probe.features_file()
         plan |= {"proxy": features.parent.parent.name, "features": features.name, "side": work.probe.side()}
-    file = work.run.folder / GROUPS
-    file.write_text(json.dumps(plan, indent=1))
-    model = GroupedModel(work.run.folder, work.prepared.device)
+    write_groups(folder, plan)
+    model = GroupedModel(folder, work.planned.device)
     if model.router is not None:
-        samples = (sample for task in work.crew.tasks.values() for sample in task.train_samples(CALIBRATED))
+        samples = (sample for task in work.members.tasks.values() for sample in task.train_samples(CALIBRATED))
         plan["threshold"] = model.plan["threshold"] = model.router.threshold(sample.degraded for sample in samples)
-        file.write_text(json.dumps(plan, indent=1))
+        write_groups(folder, plan)
     return model

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from cmtl_ir.base import keyed
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.gradients.rows import gramian
 from cmtl_ir.strategy.grouping import Features
 from cmtl_ir.tasks.images.crops import unit
@@ -168,9 +169,7 @@ def save_features(path: Path, features: dict[str, Features]) -> None:
     tensors: dict[str, Any] = {}
     for task, one in features.items():
         tensors |= {f"{task}.gram": one.gram.contiguous(), f"{task}.channels": one.channels.contiguous()}
-    writing = path.with_suffix(".writing")
-    save_file(tensors, writing)
-    writing.replace(path)
+    write_whole(path, save(tensors))
 
 
 def load_features(path: Path) -> dict[str, Features]:

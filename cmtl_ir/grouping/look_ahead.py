@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
 from cmtl_ir.strategy.data import Batch, Stage
 from cmtl_ir.strategy.grouping import Array

@@ -1,81 +1,100 @@
-"""The ordinary runs that a grouped run stands on: its groups' and its proxies'. Their hashes know of no grouping."""
+"""The ordinary runs that a grouped run uses: its groups' and its proxies'. Their hashes know of no grouping."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cmtl_ir.config.experiment import Strategy
+from cmtl_ir.base.errors import TrainingError
+from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.identity import identity_of
-from cmtl_ir.runs.plan import Prepared
-from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.runs.parallel import run_in_processes
+from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.runs.workspace import Progress, Workspace
+from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.task import Task
-from cmtl_ir.tracking.store import Tracking
-
-Execute = Callable[..., None]
-"""`execution.execute`: it knows of grouped runs, so what grouped runs stand on is handed it instead of importing it."""
 
 
 @dataclass
-class Crew:
-    """Makes and finishes the ordinary runs that one grouped run stands on."""
+class Members:
+    """Plans and trains the ordinary runs that one grouped run uses."""
 
-    prepared: Prepared
-    tracking: Tracking
+    whole: PlannedRun
+    """The grouped run."""
+    workspace: Workspace
     parent: str
-    label: str
-    seed: int
-    execute: Execute
+    """The MLflow run that stands for the comparison."""
     progress: Progress | None = None
     used: list[str] = field(default_factory=list)
-    """Hashes of all runs made so far."""
+    """Hashes of all runs planned so far."""
     done: int = 0
-    """Steps shown as made, of the runs that are finished."""
+    """Steps of the finished runs that count as the grouped run's."""
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """All tasks of the experiment under this seed."""
-        return self.prepared.tasks[self.seed]
+        """All tasks of the grouped run."""
+        return self.whole.tasks
 
-    def run(
-        self, tasks: Sequence[str], strategy: Strategy, steps: int, kind: str, **changes: Any
-    ) -> tuple[Run, Prepared]:
-        """An ordinary run on some of the tasks, and what `runs.execute` wants beside it. `changes`: batch, conflict."""
-        whole = self.prepared.experiment
+    @property
+    def experiment(self) -> Experiment:
+        """The grouped run's."""
+        return self.whole.experiment
+
+    @property
+    def seed(self) -> int:
+        """The grouped run's."""
+        return self.whole.run.seed
+
+    def plan(self, tasks: Sequence[str], strategy: Strategy, steps: int, kind: str, **changes: Any) -> PlannedRun:
+        """An ordinary run on some of the tasks. `changes`: another `batch`, or steps between logs of `conflict`."""
+        experiment, label = self._experiment(tasks, strategy, steps, kind, changes), self.whole.run.label
+        own = {task: self.tasks[task] for task in experiment.tasks}
+        identity = identity_of(experiment, strategy, self.seed, own)
+        run = Run(f"{label}/{named(list(own))}", self.seed, identity, run_folder(self.workspace.out, hash_of(identity)))
+        if run.hash not in self.used:
+            self.used.append(run.hash)
+        return PlannedRun(run, experiment, own, strategy, self.whole.device)
+
+    def _experiment(
+        self, tasks: Sequence[str], strategy: Strategy, steps: int, kind: str, changes: dict[str, Any]
+    ) -> Experiment:
+        whole = self.experiment
         training = {"steps": steps} | ({"batch": changes["batch"]} if "batch" in changes else {})
         update: dict[str, Any] = {
             "name": f"{whole.name}.{kind}",
             "tasks": {task: whole.tasks[task] for task in whole.tasks if task in tasks},
             "training": whole.training.model_copy(update=training),
             "seeds": [self.seed],
-            "strategies": {self.label: strategy},
+            "strategies": {self.whole.run.label: strategy},
         }
         if "conflict" in changes:
             update["conflict"] = whole.conflict.model_copy(update={"every": changes["conflict"]})
         if kind == "probes":
             update["evaluation"] = whole.evaluation.model_copy(update={"every": 0})
-        experiment = whole.model_copy(update=update)
-        own = {task: self.tasks[task] for task in experiment.tasks}
-        identity = identity_of(experiment, strategy, self.seed, own)
-        folder = self.prepared.out / "store" / hash_of(identity)
-        made = Run(f"{self.label}/{named(list(own))}", self.seed, strategy, identity, folder)
-        if made.hash not in self.used:
-            self.used.append(made.hash)
-        return made, replace(self.prepared, experiment=experiment, tasks={self.seed: own}, runs=[made])
+        return whole.model_copy(update=update)
 
-    def finished(self, run: Run, prepared: Prepared, counts: bool = False) -> Run:
-        """Bring a run to its end: skipped, resumed or started. `counts`: its steps belong to the grouped run's."""
-        shown = _After(self.progress, self.done) if self.progress is not None and counts else None
-        self.execute(run, prepared, self.tracking, self.parent, shown, wait=True)
+    def train(self, planned: PlannedRun, counts: bool = False) -> Run:
+        """Train a run until it is finished. `counts`: its steps are shown as steps of the grouped run."""
+        progress = self.progress if counts else None
+        bar = _Offset(progress, self.done) if progress is not None else None
+        workspace = replace(self.workspace, progress=(lambda run: bar) if bar is not None else None)
+        execute(planned, workspace, self.parent, wait=True)
         if counts:
-            self.done += prepared.experiment.training.steps
-        return run
+            self.done += planned.experiment.training.steps
+        return planned.run
+
+    def train_groups(self, planned: Sequence[PlannedRun]) -> list[Run]:
+        """Train the runs of all groups, in processes where the workspace has any. Raises TrainingError."""
+        if self.workspace.parallel and (failed := run_in_processes(planned, self.workspace, self.parent)):
+            raise TrainingError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+        return [self.train(one, counts=True) for one in planned]
 
 
-@dataclass
-class _After:
+@dataclass(frozen=True)
+class _Offset:
     """Progress of a run that follows `done` steps of others."""
 
     progress: Progress

@@ -12,17 +12,18 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock
 
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.config.experiment import Strategy
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
 from cmtl_ir.grouping.look_ahead import LookAheadWatcher
-from cmtl_ir.grouping.members import Crew
+from cmtl_ir.grouping.members import Members
 from cmtl_ir.measures.conflict import ConflictLog, PairRecord
-from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.runs.plan import PlannedRun
 from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store.layout import CONFLICT, PROBES
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.grouping import Array, Features, Grouping, proxy_steps
-from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
 
 T = TypeVar("T")
@@ -33,36 +34,38 @@ LEAST_LOOKS = 4
 class RunProbe:
     """The probe of one experiment and seed, over runs of `share` of the budget."""
 
-    def __init__(self, crew: Crew, grouping: Grouping, strategy: Strategy, notes: list[str] | None = None) -> None:
-        self.crew, self.grouping = crew, grouping
+    def __init__(
+        self, members: Members, grouping: Grouping, strategy: Strategy, notes: list[str] | None = None
+    ) -> None:
+        self.members, self.grouping = members, grouping
         self.strategy = strategy.model_copy(update={"grouping": None})
-        self.tasks, self.seed = tuple(crew.tasks), crew.seed
+        self.tasks, self.seed = tuple(members.tasks), members.seed
         self.notes: list[str] = [] if notes is None else notes
 
     def under(self, grouping: Grouping) -> RunProbe:
         """The same probe with another grouping's share and patches."""
-        return RunProbe(self.crew, grouping, self.strategy, self.notes)
+        return RunProbe(self.members, grouping, self.strategy, self.notes)
 
     def say(self, text: str) -> None:
         """A sentence for the report."""
         self.notes.append(text)
 
-    def proxy(self, **changes: Any) -> tuple[Run, Prepared]:
+    def proxy(self, **changes: Any) -> PlannedRun:
         """The joint proxy: all tasks, neutral parts, a share of the budget."""
-        steps = max(1, round(self.grouping.share * self.crew.prepared.experiment.training.steps))
-        return self.crew.run(self.tasks, neutral(), steps, "probes", **{"conflict": 0, **changes})
+        steps = max(1, round(self.grouping.share * self.members.experiment.training.steps))
+        return self.members.plan(self.tasks, neutral(), steps, "probes", **{"conflict": 0, **changes})
 
     def side(self) -> int:
         """The side of the patches that all tasks' images allow."""
-        return min(training_patches(task, self.grouping.size)[1] for task in self.crew.tasks.values())
+        return min(training_patches(task, self.grouping.size)[1] for task in self.members.tasks.values())
 
     def features_file(self) -> Path:
         """Where the features of the joint proxy are; made if they are not."""
-        run, prepared = self.proxy()
-        file = run.folder / "probes" / f"features-{self.grouping.patches}-{self.side()}.safetensors"
+        proxy = self.proxy()
+        file = proxy.run.folder / PROBES / f"features-{self.grouping.patches}-{self.side()}.safetensors"
         if not file.is_file():
-            self.crew.finished(run, prepared)
-            _once(file, lambda: save_features(file, self._features(run)))
+            self.members.train(proxy)
+            _once(file, lambda: save_features(file, self._features(proxy.run)))
         return file
 
     def features(self) -> Mapping[str, Features]:
@@ -71,38 +74,37 @@ class RunProbe:
         return {task: found[task] for task in self.tasks}
 
     def _features(self, run: Run) -> dict[str, Features]:
-        model, _ = load_model(run.folder, self.crew.prepared.device)
+        model, _ = load_model(run.folder, self.members.whole.device)
         side, found = self.side(), {}
-        for name, task in self.crew.tasks.items():
+        for name, task in self.members.tasks.items():
             patches, _ = training_patches(task, side)
-            found[name] = measured(model, patches, self.grouping.patches, side, self.crew.prepared.device)
+            found[name] = measured(model, patches, self.grouping.patches, side, self.members.whole.device)
         return found
 
     def affinity(self, every: int, look_ahead: str) -> Array:
         """[K, K]: entry a, b is Z_{b -> a}, over a joint proxy run that is trained once more to be looked at."""
-        run, prepared = self.proxy()
-        steps = prepared.experiment.training.steps
+        proxy = self.proxy()
+        steps = proxy.experiment.training.steps
         every = max(1, min(every, steps // LEAST_LOOKS))
-        file = run.folder / "probes" / f"affinity-{look_ahead}-{every}.json"
+        file = proxy.run.folder / PROBES / f"affinity-{look_ahead}-{every}.json"
         if not file.is_file():
-            self.crew.finished(run, prepared)  # says what goes wrong in it, step and task, before it is repeated
-            _once(file, lambda: _write_matrix(file, self.tasks, self._affinity(run, prepared, every, look_ahead)))
+            self.members.train(proxy)  # says what goes wrong in it, step and task, before it is repeated
+            _once(file, lambda: _write_matrix(file, self.tasks, self._affinity(proxy, every, look_ahead)))
         return _read_matrix(file, self.tasks)
 
-    def _affinity(self, run: Run, prepared: Prepared, every: int, look_ahead: str) -> Array:
-        learner = Learner(prepared.experiment, run.strategy, prepared.tasks[self.seed], self.seed, prepared.device)
-        home = run.folder / "probes" / f"look-{look_ahead}-{every}"
-        watcher = LookAheadWatcher(learner, home, every, look_ahead, prepared.experiment.checkpoint.every)
+    def _affinity(self, proxy: PlannedRun, every: int, look_ahead: str) -> Array:
+        learner = proxy.learner()
+        home = proxy.run.folder / PROBES / f"look-{look_ahead}-{every}"
+        watcher = LookAheadWatcher(learner, home, every, look_ahead, proxy.experiment.checkpoint.every)
         watcher.load()
         train(learner, watcher)
         return watcher.affinity
 
     def cosines(self, every: int) -> Array:
         """[K, K] noise-corrected cosines: the proxy has two samples a task and step at least, for their halves."""
-        batch = max(self.crew.prepared.experiment.training.batch, 2 * len(self.tasks))
-        run, prepared = self.proxy(conflict=every, batch=batch)
-        self.crew.finished(run, prepared)
-        log = read_conflict(run.folder / "conflict.csv")
+        batch = max(self.members.experiment.training.batch, 2 * len(self.tasks))
+        proxy = self.proxy(conflict=every, batch=batch)
+        log = read_conflict(self.members.train(proxy).folder / CONFLICT)
         values, unsure = np.eye(len(self.tasks)), []
         for i, a in enumerate(self.tasks):
             for j, b in enumerate(self.tasks[:i]):
@@ -111,17 +113,16 @@ class RunProbe:
                 unsure += [] if found.measurable else [f"{a}-{b}"]
         if unsure:
             some = f"{', '.join(unsure[:6])}{' ...' if unsure[6:] else ''}"
-            self.say(f"gradient cosines not measurable in {prepared.experiment.training.steps} steps: {some}")
+            self.say(f"gradient cosines not measurable in {proxy.experiment.training.steps} steps: {some}")
         return values
 
     def validation(self, groups: Sequence[Sequence[str]]) -> list[dict[str, float]]:
         """For each group a proxy run of the strategy's own parts: task -> PSNR in dB on validation images."""
         scores = []
-        whole = self.crew.prepared.experiment.training.steps
+        whole = self.members.experiment.training.steps
         for group in groups:
             steps = proxy_steps(len(group), len(self.tasks), whole, self.grouping)
-            run, prepared = self.crew.run(group, self.strategy, steps, "probes")
-            self.crew.finished(run, prepared)
+            run = self.members.train(self.members.plan(group, self.strategy, steps, "probes"))
             scores.append(dict(run.result()["val"]["psnr"]))
         return scores
 
@@ -137,9 +138,7 @@ def _once(file: Path, make: Callable[[], T]) -> None:
 def _write_matrix(file: Path, tasks: Sequence[str], values: Array) -> None:
     """{a: {b: value}}: the form in which TAG's authors publish theirs."""
     table = {a: {b: float(values[i, j]) for j, b in enumerate(tasks)} for i, a in enumerate(tasks)}
-    writing = file.with_suffix(".writing")
-    writing.write_text(json.dumps(table, indent=1))
-    writing.replace(file)
+    write_whole(file, json.dumps(table, indent=1))
 
 
 def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
@@ -148,7 +147,7 @@ def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
 
 
 def read_conflict(file: Path) -> ConflictLog:
-    """The log that a run left in conflict.csv."""
+    """The log that a run left."""
     names = [one.name for one in fields(PairRecord)]
     with file.open(newline="") as opened:
         rows = [[_value(name, row[name]) for name in names if name in row] for row in csv.DictReader(opened)]

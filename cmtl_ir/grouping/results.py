@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,22 @@ from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
 from cmtl_ir.measures.continual import summary
 from cmtl_ir.measures.evaluation import Evaluator, task_means
-from cmtl_ir.runs.plan import Prepared
-from cmtl_ir.store.lookup import GROUPS
+from cmtl_ir.runs.execution import ActiveRun
+from cmtl_ir.runs.results import write_curve, write_per_image
+from cmtl_ir.store.folder import write_result
+from cmtl_ir.store.layout import CONFIG, GROUPS, RESTORED, image_file
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
-from cmtl_ir.tracking.store import RunTracker
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def leave_results(
-    run: Run, prepared: Prepared, model: GroupedModel, members: Sequence[Run], tracker: RunTracker, seconds: float
-) -> None:
-    """Score the models, and write scores, restored samples and result.json. `seconds`: of everything in this call."""
-    from cmtl_ir.runs.results import write_curve, write_per_image
+def write_results(active: ActiveRun, model: GroupedModel, members: Sequence[Run], seconds: float) -> None:
+    """Score the models of a grouped run, and write scores, restored samples and the result.
 
-    evaluation, tasks = prepared.experiment.evaluation, prepared.tasks[run.seed]
-    evaluator = Evaluator(tasks, evaluation.protocol, evaluation.tile, prepared.device)
+    `seconds`: what the whole run took in this process, probes and groups included.
+    """
+    run, tracker, evaluator = active.run, active.tracker, active.planned.evaluator()
     rows = grouped_scores(model, evaluator)
     results = [member.result() for member in members]
     point = {
@@ -39,7 +37,7 @@ def leave_results(
     }
     tracker.log(point["step"], _metrics(point, rows))
     files = [write_per_image(run.folder, rows), write_curve(run.folder, [point]), *_restored(run, model, evaluator)]
-    for file in [*files, run.folder / GROUPS, run.folder / "config.yaml"]:
+    for file in [*files, run.folder / GROUPS, run.folder / CONFIG]:
         tracker.artifact(file, file.parent.relative_to(run.folder).as_posix())
     grouping = routing_report(rows, model) | {
         "groups": model.groups,
@@ -51,11 +49,8 @@ def leave_results(
         "seconds_in_all": seconds,
     }
     result = _like_any_run(run, model, point, results, rows) | {"grouping": grouping}
-    result |= {"parameters": grouping["cost"]["stored"], "environment": environment(prepared.device)}
-    temporary = run.folder / "result.json.writing"
-    temporary.write_text(json.dumps(result, indent=1))
-    temporary.replace(run.folder / "result.json")
-    tracker.artifact(run.folder / "result.json")
+    result |= {"parameters": grouping["cost"]["stored"], "environment": environment(active.planned.device)}
+    tracker.artifact(write_result(run.folder, result))
 
 
 def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -66,7 +61,7 @@ def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, 
 def _like_any_run(
     run: Run, model: GroupedModel, point: dict[str, Any], results: Rows, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """What every result.json has."""
+    """What every result has."""
     serving = {task: results[model.serving(task)] for task in model.tasks}
     stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
     val, steps_alone = None, [one.get("step_seconds") for one in results]
@@ -105,16 +100,15 @@ def _cost(model: GroupedModel, results: Rows, rows: Rows) -> dict[str, Any]:
 
 
 def _restored(run: Run, model: GroupedModel, evaluator: Evaluator) -> list[Path]:
-    """restored/TASK.{input,restored,clean}.png as any run leaves them, routed as the run routes."""
+    """Write the example images that any run leaves, routed as the run routes."""
     from cmtl_ir.tasks.images.encode import write_image
 
-    home = run.folder / "restored"
-    home.mkdir(exist_ok=True)
+    (run.folder / RESTORED).mkdir(exist_ok=True)
     written = []
     for name, task in evaluator.tasks.items():
         sample = task.example()
         routing = model.told(name) if model.router is None else model.find(sample.degraded)
         restored = model.restored(sample.degraded, routing, evaluator.tile)
         for label, image in (("input", sample.degraded), ("restored", restored), ("clean", sample.clean)):
-            written.append(write_image(home / f"{name}.{label}.png", image))
+            written.append(write_image(image_file(run.folder, name, label), image))
     return written

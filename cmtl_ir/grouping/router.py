@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,8 @@ from cmtl_ir.base.problems import Problem
 from cmtl_ir.grouping.features import image_patches, load_features, measured
 from cmtl_ir.measures.evaluation import restore_tiled
 from cmtl_ir.runs.trained import load_model
-from cmtl_ir.store.lookup import GROUPS
+from cmtl_ir.store.folder import has_weights, read_groups
+from cmtl_ir.store.layout import GROUPS, PROBES
 from cmtl_ir.strategy.grouping import Features, Grouping
 from cmtl_ir.strategy.making import part_from
 
@@ -70,7 +70,7 @@ class GroupedModel:
 
     def __init__(self, run: Path, device: torch.device) -> None:
         self.run, self.device = run, device
-        self.plan: dict[str, Any] = json.loads((run / GROUPS).read_text())
+        self.plan: dict[str, Any] = read_groups(run)
         self.tasks: list[str] = self.plan["tasks"]
         self.groups: list[dict[str, Any]] = self.plan["groups"]
         self._models: dict[int, nn.Module] = {}
@@ -91,12 +91,12 @@ class GroupedModel:
             return None
         proxy = self._folder(self.plan["proxy"])
         model, _ = load_model(proxy, self.device)
-        references = load_features(proxy / "probes" / self.plan["features"])
+        references = load_features(proxy / PROBES / self.plan["features"])
         return Router(self.grouping, model, {t: references[t] for t in self.tasks}, self.plan["side"], self.device)
 
     def _folder(self, run: str) -> Path:
         folder = self.run.parent / run
-        if not (folder / "weights.safetensors").is_file():
+        if not has_weights(folder):
             raise UserError(f"{self.run} needs the run {run} beside it; run the experiment's command again")
         return folder
 

@@ -11,12 +11,12 @@ from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import neutral
-from cmtl_ir.grouping.members import Crew
+from cmtl_ir.grouping.members import Members
 from cmtl_ir.grouping.probe import RunProbe
-from cmtl_ir.runs import execution, plan
+from cmtl_ir.runs import plan
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.strategy.grouping import Group, Grouping, Matrix, ordered
 from cmtl_ir.strategy.making import part_from
-from cmtl_ir.tracking.store import Tracking
 
 
 @dataclass(frozen=True)
@@ -35,34 +35,31 @@ class Similarity:
 def similarity(
     experiment: Experiment,
     measures: Sequence[str],
-    out: str | Path = "runs",
-    device: str = "auto",
+    workspace: Workspace,
     seed: int | None = None,
     share: float | None = None,
-    tracking_uri: str | None = None,
 ) -> Similarity:
     """Measure the relations between all tasks that groupings decide from; probes are cached and shared with runs.
 
     A measure takes its fields from the first of the experiment's strategies that groups by it, else its defaults;
-    `share` is the proxies' part of the budget.
+    `share` is the proxies' part of the budget; `seed`: `None` takes the experiment's first.
     """
     chosen = experiment.seeds[0] if seed is None else seed
     parts = {name: configured(experiment, name, share) for name in measures}
     plain = experiment.model_copy(update={"strategies": {"similarity": neutral()}, "seeds": [chosen]})
-    prepared = plan.prepare(plain, Path(out), device)
-    tracking = Tracking(tracking_uri, prepared.out)
-    parent = tracking.parent(f"{experiment.name}.probes", {}, yaml.dump(experiment.resolved()))
-    crew = Crew(prepared, tracking, parent, "similarity", chosen, execution.execute)
+    (planned,) = plan.prepare(plain, workspace.out, workspace.device).planned
+    parent = workspace.tracking.parent(f"{experiment.name}.probes", {}, yaml.dump(experiment.resolved()))
+    members = Members(planned, workspace, parent)
     notes: list[str] = []
     tasks = list(experiment.tasks)
     found: dict[str, Matrix] = {}
     groups: dict[str, list[Group]] = {}
     for name, part in parts.items():
-        probe = RunProbe(crew, part, neutral(), notes)
+        probe = RunProbe(members, part, neutral(), notes)
         found[name] = part.matrix(tasks, probe)
         if not part.needs_validation:
             groups[name] = ordered(part.plan(tasks, probe), tasks)
-    return Similarity(found, list(dict.fromkeys(notes)), prepared.out / experiment.name, groups)
+    return Similarity(found, list(dict.fromkeys(notes)), workspace.out / experiment.name, groups)
 
 
 def configured(experiment: Experiment, name: str, share: float | None) -> Grouping:

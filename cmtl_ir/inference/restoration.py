@@ -20,7 +20,8 @@ from cmtl_ir.inference.published import Published
 from cmtl_ir.measures.evaluation import Evaluator, restore_tiled
 from cmtl_ir.measures.perceptual import perceptual
 from cmtl_ir.runs.trained import load_model
-from cmtl_ir.store.lookup import find_run, is_grouped
+from cmtl_ir.store.folder import is_grouped
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.tasks.images.decode import decode
 from cmtl_ir.tasks.suite import build_tasks
 

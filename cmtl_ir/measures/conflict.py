@@ -6,7 +6,6 @@ A mini-batch's cosine shrinks towards 0 by sampling noise; the two halves of a r
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmtl_ir.base.files import write_table
 from cmtl_ir.base.keyed import name_key
 
 Array = NDArray[np.float64]
@@ -238,11 +238,7 @@ class ConflictLog:
 
     def write(self, path: Path) -> Path:
         """A tidy table: one line a pair and step."""
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [column.name for column in fields(PairRecord)])
-            writer.writeheader()
-            writer.writerows(asdict(record) for record in self.rows)
-        return path
+        return write_table(path, [column.name for column in fields(PairRecord)], map(asdict, self.rows))
 
 
 def _records(

@@ -1,12 +1,12 @@
-"""Watching a run that another process trains: its journal says how far it is."""
+"""Show the progress of a run that another process trains: its journal says how far it is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.runs.workspace import Progress, ProgressOf
+from cmtl_ir.store.layout import JOURNAL
 from cmtl_ir.store.run import Run
 
 
@@ -31,13 +31,13 @@ class Tail:
         return whole.splitlines()
 
 
-class Follower:
+class JournalFollower:
     """Shows the progress of a run from its journal."""
 
-    def __init__(self, run: Run, progress: Callable[[Run], Progress]) -> None:
+    def __init__(self, run: Run, progress: ProgressOf) -> None:
         self.run, self.make = run, progress
         self.progress: Progress | None = None
-        self.tail = Tail(run.folder / "metrics.jsonl")
+        self.tail = Tail(run.folder / JOURNAL)
 
     def look(self) -> None:
         """Show what is new."""

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from cmtl_ir.base.errors import ConfigError, TrainingError, UserError
 from cmtl_ir.base.ranks import SKIP, Ranks
 from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.measures.evaluation import Evaluator
-from cmtl_ir.runs.execution import intervals
-from cmtl_ir.runs.plan import Comparison, Prepared, prepare
-from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.store import checkpoint
-from cmtl_ir.store.run import Run
+from cmtl_ir.runs.plan import Comparison, PlannedRun, prepare
+from cmtl_ir.runs.recorder import Recorder, intervals
+from cmtl_ir.runs.workspace import Workspace
+from cmtl_ir.store.folder import latest_checkpoint
 from cmtl_ir.strategy.data import Stage
-from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import NonFinite, StepResult
 
 
-class Nowhere:
+class NullSink:
     """A sink that keeps nothing."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -46,29 +42,27 @@ class Onlooker(Recorder):
         pass
 
 
-def follow(experiment: Experiment, out: Path, device: str, tracking: Tracking, ranks: Ranks) -> Comparison:
+def follow(experiment: Experiment, workspace: Workspace, ranks: Ranks) -> Comparison:
     """Make all steps that rank 0 makes."""
-    ranks.wait()  # until rank 0 has packed the images and set aside what it does anew
-    prepared, failures = prepare(experiment, out, device), {}
-    for run in prepared.runs:
+    ranks.wait()  # until rank 0 has packed the images and set aside what it trains again
+    prepared, failures = prepare(experiment, workspace.out, workspace.device), {}
+    for planned in prepared.planned:
         step = ranks.told()
         if step == SKIP:
             continue
         try:
-            _train_along(run, prepared, ranks, step)
+            _train_along(planned, ranks, step)
         except (TrainingError, NonFinite) as error:
-            failures[run.name] = str(error)
-    return Comparison(experiment, out / experiment.name, prepared.runs, failures, tracking, "")
+            failures[planned.run.name] = str(error)
+    folder = workspace.out / experiment.name
+    return Comparison(experiment, folder, prepared.runs, failures, workspace.tracking, "")
 
 
-def _train_along(run: Run, prepared: Prepared, ranks: Ranks, step: int) -> None:
-    experiment, tasks = prepared.experiment, prepared.tasks[run.seed]
-    learner = Learner(experiment, run.strategy, tasks, run.seed, prepared.device, ranks)
-    evaluator = Evaluator(tasks, experiment.evaluation.protocol, experiment.evaluation.tile, prepared.device)
-    watcher = Onlooker(learner, evaluator, run.folder, run.hash, intervals(experiment), Nowhere())
-    if run.begin is not None:
-        run.begin(learner, watcher)
-    saved = checkpoint.load_latest(run.folder / "checkpoints", expect={"run": run.hash}) if step > 0 else None
+def _train_along(planned: PlannedRun, ranks: Ranks, step: int) -> None:
+    run, learner = planned.run, planned.learner(ranks)
+    watcher = Onlooker(learner, planned.evaluator(), run.folder, run.hash, intervals(planned.experiment), NullSink())
+    planned.started(learner)
+    saved = latest_checkpoint(run.folder) if step > 0 else None
     if saved is not None:
         watcher.load(saved.tree)
     if learner.step != step:

@@ -8,8 +8,8 @@ from typing import Any
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.tasks.task import Task
 
-MEANING = 3
-"""Raised when a change of the code changes what the same configuration computes."""
+SEMANTICS_VERSION = 3
+"""Version of the numerical semantics. Increment it when the same configuration computes something else."""
 
 
 def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {
         **({"validation": validated} if validated else {}),
-        "meaning": MEANING,
+        "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},
         "patch": experiment.data.patch,

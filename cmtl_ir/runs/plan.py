@@ -1,22 +1,94 @@
-"""What is to be run, before anything is trained: runs by their hashes, their data found, their folders claimed."""
+"""Plan runs before anything is trained: their hashes, their data, and the work that trains them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from cmtl_ir.backbones.building import pick_device
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
+from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.training.learner import Learner
+
+TRAINING = "cmtl_ir.runs.ordinary:train_run"
+"""The work of an ordinary run."""
+Curve = list[dict[str, Any]]
+"""One point per evaluation: step, stage_end, psnr and ssim by task."""
+
+
+class Start(Protocol):
+    """Where a run starts that does not start from initial weights."""
+
+    @property
+    def step(self) -> int:
+        """Steps that are taken over from another run."""
+
+    def __call__(self, learner: Learner) -> Curve:
+        """Bring a fresh learner to the start and return the part of the curve that is taken over.
+
+        Also called before a run is resumed from its checkpoint.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """A run and everything that it takes to train it."""
+
+    run: Run
+    experiment: Experiment
+    """Its `name` is the comparison that the run belongs to."""
+    tasks: dict[str, Task]
+    """Under the seed of the run."""
+    strategy: Strategy
+    device: torch.device
+    begin: Start | None = None
+    """Where it starts; `None`: from initial weights."""
+    work: str = TRAINING
+    """What trains it, as `module:function`; the function takes an `execution.ActiveRun`."""
+
+    @property
+    def steps_taken_over(self) -> int:
+        """Steps of the run's curve that were made by another run."""
+        return self.begin.step if self.begin is not None else 0
+
+    def learner(self, ranks: Ranks = ALONE) -> Learner:
+        """A learner with the run's initial weights."""
+        return Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
+
+    def started(self, learner: Learner) -> Curve:
+        """Bring a fresh learner to where the run starts and return the part of the curve that is taken over."""
+        return self.begin(learner) if self.begin is not None else []
+
+    def evaluator(self) -> Evaluator:
+        """Scores the run on its test images."""
+        evaluation = self.experiment.evaluation
+        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
+
+    def parameters(self) -> dict[str, Any]:
+        """What the tracking store lists as the run's parameters."""
+        parts = {family: part and part["name"] for family, part in self.strategy.resolved().items()}
+        training = self.experiment.training
+        return {
+            **parts,
+            "seed": self.run.seed,
+            "backbone": self.experiment.backbone["name"],
+            "steps": training.steps,
+            "batch": training.batch,
+            "lr": training.optimizer.lr,
+            "tasks": ",".join(self.tasks),
+        }
 
 
 @dataclass(frozen=True)
@@ -42,13 +114,15 @@ class Prepared:
 
     experiment: Experiment
     tasks: dict[int, dict[str, Task]]
-    runs: list[Run]
+    """By seed."""
+    planned: list[PlannedRun]
     out: Path
     device: torch.device
 
-
-Ahead = Callable[[Sequence[tuple[Run, Prepared]]], None]
-"""Brings several runs to their end at once, as `workers.several` does."""
+    @property
+    def runs(self) -> list[Run]:
+        """The planned runs, without what it takes to train them."""
+        return [one.run for one in self.planned]
 
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
@@ -59,9 +133,11 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
+        work = TRAINING if strategy.grouping is None else strategy.grouping.work
         for seed in experiment.seeds:
             identity = identity_of(experiment, strategy, seed, tasks[seed])
-            planned.append(Run(label, seed, strategy, identity, out / "store" / hash_of(identity)))
+            run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
+            planned.append(PlannedRun(run, experiment, tasks[seed], strategy, chosen, work=work))
     return Prepared(experiment, tasks, planned, out, chosen)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +13,14 @@ from typing import Any, Protocol
 import torch
 
 from cmtl_ir.base.errors import Diverged, Interrupted, Pruned, TrainingError
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.conflict import ConflictLog
 from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.runs.execution import Judge
 from cmtl_ir.runs.meter import Meter
+from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.layout import CHECKPOINTS, stage_folder
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import NonFinite, StepResult
@@ -32,15 +36,15 @@ class Sink(Protocol):
         """Values by name at a step; steps come in order."""
 
 
-class Progress(Protocol):
-    """Who is shown how far a run is."""
-
-    def advanced(self, step: int, losses: dict[str, float]) -> None:
-        """After every logging interval and evaluation."""
-
-
-Judge = Callable[[list[dict[str, Any]]], None]
-"""Is shown the curve after every evaluation; may raise Pruned."""
+def intervals(experiment: Experiment) -> dict[str, Any]:
+    """How often a run is scored, looked at and saved."""
+    return {
+        "evaluation": experiment.evaluation.every,
+        "conflict": experiment.conflict.every,
+        "checkpoint": experiment.checkpoint.every,
+        "minutes": experiment.checkpoint.minutes,
+        "keep": experiment.checkpoint.keep,
+    }
 
 
 class Recorder:
@@ -111,7 +115,7 @@ class Recorder:
         self.save()
         number = len(learner.finished)
         checkpoint.save(
-            self.folder / "stages" / f"{number:02d}-{stage.name.replace(':', '.')}",
+            stage_folder(self.folder, number, stage.name),
             learner.tree(),
             step=learner.step,
             keep=1,
@@ -163,11 +167,11 @@ class Recorder:
 
     def stopped_at(self, error: NonFinite, step: int) -> TrainingError:
         """The error to show for a loss that is not a number."""
-        good = checkpoint.newest_step(self.folder / "checkpoints")
+        good = checkpoint.newest_step(self.folder / CHECKPOINTS)
         last = f"the last good checkpoint is of step {good}" if good is not None else "no checkpoint was written yet"
         return Diverged(
             f"step {step}: the loss or gradient of {', '.join(error.rows)} is not a finite number; {last} "
-            f"({self.folder / 'checkpoints'}). A smaller training.optimizer.lr or training.clip=1.0 usually helps"
+            f"({self.folder / CHECKPOINTS}). A smaller training.optimizer.lr or training.clip=1.0 usually helps"
         )
 
     def _log_conflict(self, step: int, result: StepResult) -> None:
@@ -226,7 +230,7 @@ class Recorder:
             "pending": [_to_tree(*one) for one in self.pending],
         }
         checkpoint.save(
-            self.folder / "checkpoints",
+            self.folder / CHECKPOINTS,
             {"learner": self.learner.tree(), "recorder": recorded},
             step=self.learner.step,
             keep=self.every["keep"],

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.base.environment import environment
+from cmtl_ir.base.files import write_table
+from cmtl_ir.measures.continual import summary
+from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.runs.execution import ActiveRun
+from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import write_result
+from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file
+from cmtl_ir.store.run import Run
 from cmtl_ir.tasks.images.encode import write_image
 from cmtl_ir.training.learner import Learner
 
 
+def write_results(active: ActiveRun, learner: Learner, recorder: Recorder) -> None:
+    """Write everything that a finished run leaves, last of all its result, and hand it to the tracking store."""
+    folder, tracker = active.run.folder, active.tracker
+    files = [
+        write_weights(folder, learner, active.run.identity),
+        write_per_image(folder, recorder.scores),
+        write_curve(folder, recorder.curve),
+        *write_restored(folder, learner, recorder.evaluator),
+        folder / CONFIG,
+    ]
+    if recorder.conflict.rows:
+        files.append(recorder.conflict.write(folder / CONFLICT))
+    for file in files:
+        tracker.artifact(file, file.parent.relative_to(folder).as_posix())
+    tracker.artifact(write_result(folder, _result(active.run, learner, recorder)))
+
+
+def _result(run: Run, learner: Learner, recorder: Recorder) -> dict[str, Any]:
+    return {
+        "hash": run.hash,
+        "seed": run.seed,
+        "psnr": task_means(recorder.scores),
+        "ssim": task_means(recorder.scores, "ssim"),
+        "psnr_input": task_means(recorder.scores, "psnr_input"),
+        "ssim_input": task_means(recorder.scores, "ssim_input"),
+        "continual": summary(recorder.curve, learner.finished),
+        "val": recorder.curve[-1].get("val"),
+        "curve": recorder.curve,
+        "steps": learner.step,
+        "seconds": recorder.seconds,
+        "step_seconds": recorder.meter.seconds,
+        "peak_memory_bytes": recorder.meter.peak,
+        "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
+        "environment": environment(learner.device),
+    }
+
+
 def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -> Path:
-    """weights.safetensors: the evaluated weights; its header says backbone, tasks, identity and what was forgotten."""
-    path = folder / "weights.safetensors"
+    """Write the evaluated weights; the header says backbone, tasks, identity and what was forgotten."""
+    path = folder / WEIGHTS
     header = {"backbone": json.dumps(identity["backbone"]), "tasks": json.dumps(list(learner.tasks))}
     header |= {key: json.dumps(identity[key]) for key in ("unlearning", "without") if key in identity}
     checkpoint.save_weights(path, learner.evaluated_weights(), {**header, "identity": json.dumps(identity)})
@@ -24,35 +68,26 @@ def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -
 
 
 def write_per_image(folder: Path, scores: list[dict[str, Any]]) -> Path:
-    """per_image.csv: task, variant, image, psnr (dB), ssim, and the same of the degraded input."""
-    return _write_csv(folder / "per_image.csv", scores)
+    """Write one row per test image: task, variant, image, psnr (dB), ssim, and the same of the degraded input."""
+    return write_table(folder / PER_IMAGE, list(scores[0]) if scores else ["task"], scores)
 
 
 def write_curve(folder: Path, curve: list[dict[str, Any]]) -> Path:
-    """curve.csv: step, stage_end, task, psnr (dB), ssim; a row a task and evaluation."""
+    """Write the curve: step, stage_end, task, psnr (dB), ssim; one row per task and evaluation."""
     rows = [
         {"step": p["step"], "stage_end": p["stage_end"] or "", "task": task, "psnr": psnr, "ssim": p["ssim"][task]}
         for p in curve
         for task, psnr in p["psnr"].items()
     ]
-    return _write_csv(folder / "curve.csv", rows)
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["task"])
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return write_table(folder / CURVE, list(rows[0]) if rows else ["task"], rows)
 
 
 def write_restored(folder: Path, learner: Learner, evaluator: Evaluator) -> list[Path]:
-    """restored/TASK.{input,restored,clean}.png of each task's first test image, whole, under its last variant.
+    """Write input, restored and clean image of each task's first test image, whole, under its last variant.
 
     Levels are listed from mild to strong: the last one shows most.
     """
-    home = folder / "restored"
-    home.mkdir(exist_ok=True)
+    (folder / RESTORED).mkdir(exist_ok=True)
     model = learner.model
     model.load_state_dict(learner.evaluated_weights())
     model.eval()
@@ -61,5 +96,5 @@ def write_restored(folder: Path, learner: Learner, evaluator: Evaluator) -> list
         sample = task.example()
         restored = evaluator.restored(model, name, sample)
         for label, image in (("input", sample.degraded), ("restored", restored), ("clean", sample.clean)):
-            written.append(write_image(home / f"{name}.{label}.png", image))
+            written.append(write_image(image_file(folder, name, label), image))
     return written

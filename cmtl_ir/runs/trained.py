@@ -11,11 +11,12 @@ from torch import nn
 from cmtl_ir import backbones
 from cmtl_ir.backbones.building import placed
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.layout import WEIGHTS
 
 
 def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
     """The trained backbone of a run of one model, in eval mode, and its tasks."""
-    weights, header = checkpoint.load_weights(run / "weights.safetensors")
+    weights, header = checkpoint.load_weights(run / WEIGHTS)
     model = backbones.build(**json.loads(header["backbone"]))
     model.load_state_dict(weights)
     return placed(model, device).eval(), json.loads(header["tasks"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from cmtl_ir.base import yaml
+from cmtl_ir.base.files import write_table, write_whole
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import FREE, REASON
 
@@ -99,11 +99,7 @@ def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> Path:
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["trial"]
-    with file.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    return file
+    return write_table(file, columns, rows)
 
 
 def _experiment_file(plan: Plan, trial: FrozenTrial, file: Path) -> Path:
@@ -112,5 +108,4 @@ def _experiment_file(plan: Plan, trial: FrozenTrial, file: Path) -> Path:
     experiment = plan.experiment(values, f"trial-{trial.number:04d}", f"{plan.name}-{file.stem}")
     reached = ", ".join(f"{k} {v:.4g}" for k, v in zip(plan.search.objectives, trial.values, strict=True))
     comment = f"# Trial {trial.number} of the search {plan.name}, on validation images: {reached}\n"
-    file.write_text(comment + yaml.dump(experiment.resolved()))
-    return file
+    return write_whole(file, comment + yaml.dump(experiment.resolved()))

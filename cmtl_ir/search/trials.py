@@ -14,16 +14,19 @@ from optuna.trial import Trial
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, Diverged, Pruned, TrainingError, UserError
 from cmtl_ir.measures.evaluation import Evaluator
-from cmtl_ir.runs import execution
+from cmtl_ir.processes.job import Job
+from cmtl_ir.processes.pool import starter, work_off
 from cmtl_ir.runs import plan as plans
+from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.plan import Prepared
-from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.optuna_study import open_study, storage_file
 from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
 from cmtl_ir.search.report import leave_tables
 from cmtl_ir.search.scores import Report, scores_of
 from cmtl_ir.store import listing
+from cmtl_ir.store.layout import LOGS
 from cmtl_ir.store.run import Run
 from cmtl_ir.tasks.images.decode import DataError
 from cmtl_ir.tracking.store import Tracking
@@ -52,26 +55,18 @@ class Shown(Protocol):
         """Trials may have ended."""
 
 
-def search(
-    plan: Plan,
-    out: str | Path = "runs",
-    device: str = "auto",
-    tracking_uri: str | None = None,
-    shown: Shown | None = None,
-    workers: int = 1,
-    ray: str | None = None,
-) -> Found:
-    """Bring a study to its end, with whoever else is at it, and leave its tables.
+def search(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> Found:
+    """Finish a study, together with all others that work on it, and write its tables.
 
-    The same call goes on with a study that was stopped or killed, and joins one that others work on.
+    The same call resumes a study that was stopped or killed, and joins one that others work on.
     """
-    prepared = prepare(plan, Path(out), device)
-    folder = listing.claim_folder(prepared.experiment.resolved(), prepared.out)
-    study, tracking = open_study(plan, folder), Tracking(tracking_uri, prepared.out)
-    if workers > 1 or ray is not None:
-        _side_by_side(plan, prepared, study, tracking, shown, workers, ray)
+    prepared = prepare(plan, workspace)
+    folder = listing.claim_folder(prepared.experiment.resolved(), workspace.out)
+    study, tracking = open_study(plan, folder), workspace.tracking
+    if workspace.parallel:
+        _in_processes(plan, prepared, study, workspace, shown)
     else:
-        work(plan, prepared.out, device, tracking.uri, shown)
+        work(plan, workspace, shown)
     if shown is not None:
         shown.of_study(study, plan)
     files = leave_tables(plan, study, folder)
@@ -84,9 +79,9 @@ def parent_of(plan: Plan, tracking: Tracking) -> str:
     return tracking.parent(plan.name, {"search.study": plan.name}, yaml.dump(plan.payload()))
 
 
-def prepare(plan: Plan, out: Path, device: str) -> Prepared:
+def prepare(plan: Plan, workspace: Workspace) -> Prepared:
     """Everything that can be found wrong before a trial is found here; an experiment with the first setting."""
-    prepared = plans.prepare(plan.check(), out, device)
+    prepared = plans.prepare(plan.check(), workspace.out, workspace.device)
     for tasks in prepared.tasks.values():
         if Evaluator(tasks, prepared.experiment.evaluation.protocol, 64, prepared.device).validation() is None:
             raise UserError(
@@ -100,43 +95,37 @@ def prepare(plan: Plan, out: Path, device: str) -> Prepared:
     return prepared
 
 
-def work(
-    plan: Plan, out: Path, device: str = "auto", tracking_uri: str | None = None, shown: Shown | None = None
-) -> None:
+def work(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> None:
     """Take trials of the study until none is left: what every process of a search does."""
-    folder = out / plan.name
+    folder = workspace.out / plan.name
     file = storage_file(plan, folder)
     queue = Queue(
         open_study(plan, folder), plan.places, folder if file is None else file.parent, plan.search.heartbeat,
         plan.search.retries, shared=file is not None,
     )  # fmt: skip
     try:
-        queue.work_off(Trials(plan, out, device, Tracking(tracking_uri, out), queue.study, shown))
+        queue.work_off(Trials(plan, workspace, queue.study, shown))
     finally:
         queue.leave()
 
 
-def _side_by_side(
-    plan: Plan, prepared: Prepared, study: Study, tracking: Tracking, shown: Shown | None, workers: int, ray: str | None
-) -> None:
-    from cmtl_ir.processes.job import Job
-    from cmtl_ir.processes.pool import starter, work_off
-
+def _in_processes(plan: Plan, prepared: Prepared, study: Study, workspace: Workspace, shown: Shown | None) -> None:
     payload = {
         "call": "cmtl_ir.search.trials:take_trials",
         "plan": plan.payload(),
-        "out": str(prepared.out.resolve()),
+        "out": str(workspace.out.resolve()),
         "device": str(prepared.device),
-        "tracking_uri": tracking.uri,
+        "tracking_uri": workspace.tracking.uri,
     }
-    logs = prepared.out / plan.name / "logs"
+    logs = workspace.out / plan.name / LOGS
     look = (lambda: shown.of_study(study, plan)) if shown is not None else (lambda: None)
     jobs = [
-        Job(f"worker {n}", payload, logs / f"worker-{n}.txt", look=look if n == 0 else _nothing) for n in range(workers)
+        Job(f"worker {n}", payload, logs / f"worker-{n}.txt", look=look if n == 0 else _nothing)
+        for n in range(workspace.workers)
     ]
-    parent_of(plan, tracking)  # the store is made once, before they all ask for it
-    with starter(workers, str(prepared.device), ray) as start:
-        failures = work_off(jobs, workers, start)
+    parent_of(plan, workspace.tracking)  # the store is made once, before they all ask for it
+    with starter(workspace.workers, str(prepared.device), workspace.ray) as start:
+        failures = work_off(jobs, workspace.workers, start)
     if failures:
         raise UserError("; ".join(f"{name}: {reason}" for name, reason in failures.items()))
 
@@ -148,13 +137,10 @@ def _nothing() -> None:
 class Trials:
     """Turns a trial into runs, and their scores into its values."""
 
-    def __init__(
-        self, plan: Plan, out: Path, device: str, tracking: Tracking, study: Study, shown: Shown | None = None
-    ) -> None:
-        self.plan, self.out, self.device, self.tracking, self.study, self.shown = (
-            plan, out, device, tracking, study, shown
-        )  # fmt: skip
-        self.parent = parent_of(plan, tracking)
+    def __init__(self, plan: Plan, workspace: Workspace, study: Study, shown: Shown | None = None) -> None:
+        self.plan, self.study, self.shown = plan, study, shown
+        self.workspace = replace(workspace, progress=shown.of_run if shown is not None else None)
+        self.parent = parent_of(plan, workspace.tracking)
 
     def __call__(self, trial: Trial) -> list[float]:
         """The trial's values, in the order of the objectives: means over its seeds."""
@@ -181,25 +167,25 @@ class Trials:
     def _train(self, trial: Trial) -> list[float]:
         label = f"trial-{trial.number:04d}"
         experiment = self.plan.experiment(self.plan.values(trial), label)
-        prepared = plans.prepare(experiment, self.out, self.device)
+        prepared = plans.prepare(experiment, self.workspace.out, self.workspace.device)
         trial.set_user_attr(RUNS, {str(run.seed): run.hash for run in prepared.runs})
         self._list(prepared.runs)
         tags = {"search.study": self.plan.name, "search.trial": str(trial.number)}
         tags |= {f"search.{tag_name(name)}": str(value) for name, value in trial.params.items()}
         scores: list[dict[str, float]] = []
-        for run in prepared.runs:
+        for planned in prepared.planned:
             report = Report(trial, self.plan, experiment.training.steps, list(scores))
-            run = replace(run, tags=tags)
-            progress = self.shown.of_run(run) if self.shown is not None else None
-            execution.execute(run, prepared, self.tracking, self.parent, progress, report.at_evaluation, wait=True)
-            scores.append(scores_of(run.result()))
-            report.at_the_end(run.result(), scores, last=len(scores) == len(prepared.runs))
+            tagged = replace(planned, run=replace(planned.run, tags=tags))
+            execute(tagged, self.workspace, self.parent, report.at_evaluation, wait=True)
+            result = planned.run.result()
+            scores.append(scores_of(result))
+            report.at_the_end(result, scores, last=len(scores) == len(prepared.planned))
         return [sum(one[name] for one in scores) / len(scores) for name in self.plan.search.objectives]
 
     def _list(self, listed: Sequence[Run]) -> None:
-        """In runs.json, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
+        """In the list of runs, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
         rows = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
-        listing.list_runs(self.out / self.plan.name, rows)
+        listing.list_runs(self.workspace.out / self.plan.name, rows)
 
 
 def tag_name(parameter: str) -> str:
@@ -209,7 +195,4 @@ def tag_name(parameter: str) -> str:
 
 def take_trials(job: Mapping[str, Any]) -> None:
     """Work on the trials of a study until none is left."""
-    from cmtl_ir.search import trials
-    from cmtl_ir.search.config import Plan
-
-    trials.work(Plan.of(job["plan"]), Path(job["out"]), job["device"], job["tracking_uri"])
+    work(Plan.of(job["plan"]), Workspace.at(job["out"], job["device"], job["tracking_uri"]))

@@ -28,6 +28,7 @@ import safetensors.torch
 from torch import Tensor
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import flush_folder, write_flushed, write_whole
 from cmtl_ir.base.trees import from_json, safetensors_pieces, to_json
 
 FORMAT = 1
@@ -94,18 +95,18 @@ def _save_alone(folder: Path, state: Mapping[str, Any], tensors: Mapping[str, Te
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _flush_folder(folder)
+    flush_folder(folder)
     return path
 
 
 def _write_files(place: Path, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     text = json.dumps(state, indent=1, allow_nan=False)
     sums = {
-        TENSORS: _write(place / TENSORS, safetensors_pieces(tensors, {})),
-        STATE: _write(place / STATE, [text.encode()]),
+        TENSORS: write_flushed(place / TENSORS, safetensors_pieces(tensors, {})),
+        STATE: write_flushed(place / STATE, [text.encode()]),
     }
-    _write(place / SUMS, ["".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()])
-    _flush_folder(place)
+    write_flushed(place / SUMS, ["".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()])
+    flush_folder(place)
 
 
 def _could_not_save(error: OSError, folder: Path, step: int, tensors: Iterable[Tensor]) -> str:
@@ -159,32 +160,6 @@ def _remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(path: Path, chunks: Iterable[Any]) -> str:
-    """Write to the disk itself; returns the SHA-256."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-                digest.update(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-    return digest.hexdigest()
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows opens no folders
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # ------------------------------------------------------------------------------------------------------- load
 
 
@@ -236,25 +211,17 @@ def _verified(path: Path, digest: str) -> bytes:
     return content
 
 
-# ------------------------------------------------------------------------------------------------- optimizers
-
-
 # ---------------------------------------------------------------------------------------------------- weights
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """One safetensors file that any tool reads, replaced as a whole."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.time_ns()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(temporary, safetensors_pieces(state_dict, metadata))
-        temporary.replace(path)
-        _flush_folder(path.parent)
+        write_whole(path, safetensors_pieces(state_dict, metadata))
     except OSError as error:
         raise CheckpointError(f"could not save the weights {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from filelock import FileLock
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import sweep, write_whole
+from cmtl_ir.store.layout import EXPERIMENT, RUNS, RUNS_LOCK
 
 
 def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) -> Path:
     """The comparison's folder, with the resolved experiment in it. Raise UserError if it belongs to another one."""
     folder = out / resolved["name"]
-    file = folder / "experiment.yaml"
+    file = folder / EXPERIMENT
     text = yaml.dump(resolved)
     if file.is_file() and not fresh:
         before, now = _what_counts(yaml.read(file)), _what_counts(yaml.parse(text))
@@ -31,9 +33,8 @@ def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) ->
                 "the tables (finished runs stay in the store)"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".experiment.yaml.{os.getpid()}"
-    temporary.write_text(text)
-    temporary.replace(file)  # whole, for others of this comparison read it now
+    sweep(folder)
+    write_whole(file, text)  # others of this comparison read it now
     return folder
 
 
@@ -43,15 +44,27 @@ def _what_counts(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return {key: resolved[key] for key in ("tasks", "backbone", "training", "evaluation")} | {"data": data}
 
 
+def has_list(folder: Path) -> bool:
+    """Whether the folder is a comparison's."""
+    return (folder / RUNS).is_file()
+
+
+def listed_runs(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a comparison's list of runs: label, seed, hash, and what else was noted; empty if it has none."""
+    return json.loads((folder / RUNS).read_text()) if has_list(folder) else []
+
+
+def comparisons(out: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """(folder, rows of its list of runs) of every comparison in `out`, by name."""
+    for file in sorted(Path(out).glob(f"*/{RUNS}")):
+        yield file.parent, listed_runs(file.parent)
+
+
 def list_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a comparison's runs.json, which others may be adding to: label and seed name a row."""
-    file = folder / "runs.json"
-    with FileLock(folder / "runs.lock", timeout=60):
-        before = json.loads(file.read_text()) if file.is_file() else []
-        by_name = {(row["label"], row["seed"]): row for row in [*before, *rows]}
-        temporary = folder / ".runs.json.writing"
-        temporary.write_text(json.dumps(list(by_name.values()), indent=1))
-        temporary.replace(file)
+    """Add rows to a comparison's list of runs, which others may be adding to: label and seed name a row."""
+    with FileLock(folder / RUNS_LOCK, timeout=60):
+        by_name = {(row["label"], row["seed"]): row for row in [*listed_runs(folder), *rows]}
+        write_whole(folder / RUNS, json.dumps(list(by_name.values()), indent=1))
 
 
 def set_aside(folder: Path) -> None:

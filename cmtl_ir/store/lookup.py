@@ -1,21 +1,15 @@
-"""What finished runs left in a folder: find one by its name, and its trained network."""
+"""Finished runs by name, and the comparisons that list them."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.store.layout import EXPERIMENT, GROUPS, STORE, WEIGHTS
+from cmtl_ir.store.listing import comparisons
 
-GROUPS = "groups.json"
-"""What makes a folder of the store a grouped run's."""
-MARKS = ("weights.safetensors", GROUPS)
+MARKS = (WEIGHTS, GROUPS)
 """What makes a folder that of a finished run, of one model or of a grouping's."""
-
-
-def is_grouped(run: Path) -> bool:
-    """True for the folder of a grouped run."""
-    return (run / GROUPS).is_file()
 
 
 def find_run(name: str | Path, out: str | Path = "runs") -> Path:
@@ -23,7 +17,7 @@ def find_run(name: str | Path, out: str | Path = "runs") -> Path:
 
     Raises UserError listing the runs there are.
     """
-    path, store = Path(name), Path(out) / "store"
+    path, store = Path(name), Path(out) / STORE
     if any((path / mark).is_file() for mark in MARKS):
         return path
     finished = {one.parent.name: one.parent for mark in MARKS for one in sorted(store.glob(f"*/{mark}"))}
@@ -38,16 +32,12 @@ def find_run(name: str | Path, out: str | Path = "runs") -> Path:
 
 
 def _labels(out: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for file in sorted(out.glob("*/runs.json")):
-        for row in json.loads(file.read_text()):
-            found[f"{file.parent.name}/{row['label']}/{row['seed']}"] = row["hash"]
-    return found
+    return {f"{at.name}/{row['label']}/{row['seed']}": row["hash"] for at, rows in comparisons(out) for row in rows}
 
 
 def experiment_of(run: Path, out: str | Path = "runs") -> Path:
     """The resolved experiment file of a comparison that this run belongs to. Raises UserError."""
-    for file in sorted(Path(out).glob("*/runs.json")):
-        if any(row["hash"] == run.name for row in json.loads(file.read_text())):
-            return file.parent / "experiment.yaml"
+    for folder, rows in comparisons(Path(out)):
+        if any(row["hash"] == run.name for row in rows):
+            return folder / EXPERIMENT
     raise UserError(f"no comparison in {out} lists the run {run}; name its experiment with --file")

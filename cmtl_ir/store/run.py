@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cmtl_ir.store import checkpoint
-
-if TYPE_CHECKING:
-    from cmtl_ir.config.experiment import Strategy
-    from cmtl_ir.runs.recorder import Recorder
-    from cmtl_ir.training.learner import Learner
+from cmtl_ir.store.folder import is_finished, read_result, read_uses
+from cmtl_ir.store.layout import CHECKPOINTS
 
 Status = Literal["finished", "killed", "new"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One strategy under one seed: what it is and where it lives."""
+    """One strategy under one seed."""
 
     label: str
     seed: int
-    strategy: Strategy
     identity: dict[str, Any]
+    """Everything that matters to its weights and scores."""
     folder: Path
     tags: dict[str, str] = field(default_factory=dict)
     """For the tracking store; no part of what the run is."""
-    begin: Callable[[Learner, Recorder], None] | None = None
-    """Brings a fresh learner to where this run starts (other weights, struck tasks); called before a resume too."""
 
     @property
     def hash(self) -> str:
@@ -45,21 +40,19 @@ class Run:
 
     @property
     def status(self) -> Status:
-        """finished, killed (a checkpoint to go on from) or new."""
-        if (self.folder / "result.json").is_file():
+        """finished, killed (it has a checkpoint to resume from) or new."""
+        if is_finished(self.folder):
             return "finished"
-        return "killed" if checkpoint.newest_step(self.folder / "checkpoints") is not None else "new"
+        return "killed" if checkpoint.newest_step(self.folder / CHECKPOINTS) is not None else "new"
 
     @property
     def folders(self) -> list[Path]:
-        """Its own, and those of the runs that a grouped one stands on."""
-        uses = self.folder / "uses.json"
-        names = json.loads(uses.read_text()) if uses.is_file() else []
-        return [self.folder, *(self.folder.parent / name for name in names)]
+        """Its own folder, and those of the runs that a grouped run uses."""
+        return [self.folder, *(self.folder.parent / name for name in read_uses(self.folder))]
 
     def result(self) -> dict[str, Any]:
         """Scores, curve and cost of a finished run."""
-        return json.loads((self.folder / "result.json").read_text())
+        return read_result(self.folder)
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:

@@ -92,6 +92,8 @@ class Grouping(Part):
 
     family: ClassVar[str] = "grouping"
     cost: ClassVar[Cost] = Cost(backward_passes="1, after the probes")
+    work: ClassVar[str] = "cmtl_ir.grouping.execution:train_groups"
+    """What trains a strategy with a grouping, as `module:function`; the engine of runs knows no planner."""
     steps: StepsRule = "equal_total"
     """equal_total: all groups together take training.steps, each in proportion to its tasks, so that a task gets as
     many samples as in one joint run; equal_per_group: each group takes training.steps, as the papers do."""

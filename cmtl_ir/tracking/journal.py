@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import threading
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import write_whole
 
 NAME = re.compile(r"[\w. -]+(?:/[\w. -]+)*", re.ASCII)
 PSNR_CAP = 100.0
@@ -108,7 +108,7 @@ class Journal:
                 self._last[name] = max(entry["step"], self._last.get(name, -1))
         text = b"".join(_line(entry["step"], entry["time"], entry["metrics"]) for entry in kept)
         if text != content:
-            write_whole(self.path, text)
+            replace_whole(self.path, text)
 
     def read(self, start: int, most: int = BATCH) -> tuple[list[Point], int]:
         """About `most` points (whole lines) from byte `start` on, and the byte after them."""
@@ -141,15 +141,10 @@ def _entry(line: bytes) -> dict | None:
         return None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a small file as a whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def replace_whole(path: Path, content: bytes) -> None:
+    """Replace a small file as a whole. Raises TrackingError."""
     with _writing(path):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, content)
 
 
 @contextmanager
@@ -186,7 +181,7 @@ class Delivery:
 
     def write(self, folder: Path) -> None:
         """Replace the run's record."""
-        write_whole(Path(folder) / "delivery.json", json.dumps(asdict(self), indent=1).encode())
+        replace_whole(Path(folder) / "delivery.json", json.dumps(asdict(self), indent=1).encode())
 
     def waiting(self) -> list[str]:
         """Files that have not arrived."""

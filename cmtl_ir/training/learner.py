@@ -53,7 +53,9 @@ class Learner:
         self.stage: Stage | None = None
         self.stage_step = 0
         self.finished: tuple[Stage, ...] = ()
-        self.struck: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen: a run without them
+        self.excluded: frozenset[str] = (
+            frozenset()
+        )  # tasks whose samples are counted but never seen: a run without them
         for part in self.parts().values():
             part.reset()
 
@@ -108,14 +110,14 @@ class Learner:
         return self.average.weights if self.average is not None else self.model.state_dict()
 
     def kept_counts(self, rows: Sequence[Row], counts: Sequence[int]) -> list[int]:
-        """The counts with struck tasks at 0: the other tasks' draws stay what they are with those tasks present."""
-        return [0 if row.task in self.struck else count for row, count in zip(rows, counts, strict=True)]
+        """The counts with excluded tasks at 0: the other tasks' draws stay what they are with those tasks present."""
+        return [0 if row.task in self.excluded else count for row, count in zip(rows, counts, strict=True)]
 
     def seen(self, stage: Stage) -> Stage:
-        """The stage as history and parts see it: without struck tasks, and without a step if they were all of it."""
-        if not self.struck:
+        """The stage as history and parts see it: without excluded tasks, and without a step if they were all of it."""
+        if not self.excluded:
             return stage
-        mixture = {row: share for row, share in stage.mixture.items() if row.rpartition(":")[2] not in self.struck}
+        mixture = {row: share for row, share in stage.mixture.items() if row.rpartition(":")[2] not in self.excluded}
         return replace(stage, mixture=mixture, steps=stage.steps if mixture or not stage.mixture else 0)
 
     @property

@@ -45,7 +45,7 @@ def train(learner: Learner, watcher: Watcher) -> None:
         if stage is None:
             return
         seen = learner.seen(stage)
-        if seen.steps < stage.steps:  # every task of it is struck out: a run without them has no such stage
+        if seen.steps < stage.steps:  # every task of it is excluded: a run without them has no such stage
             learner.finished = (*learner.finished, seen)
             watcher.stage_ended(learner, seen)
             continue

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.statistics import Interval
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.unlearning.attack import membership
 from cmtl_ir.unlearning.origin import Origin
@@ -55,7 +57,7 @@ class Auditor:
     def __init__(self, origin: Origin, forget: Sequence[str], reference: Path | None, budget: int, home: Path) -> None:
         self.origin, self.forget, self.reference = origin, tuple(forget), reference
         self.budget, self.home = budget, home
-        self.tasks, self.device = origin.prepared.tasks[origin.seed], origin.prepared.device
+        self.tasks, self.device = origin.tasks, origin.device
         evaluation = origin.experiment.evaluation
         self.evaluator = Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
         self._kept: list[Tensor] | None = None
@@ -66,9 +68,7 @@ class Auditor:
             return before
         made, file = self._measured(folder), self._file(folder)
         self.home.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".writing")
-        temporary.write_text(json.dumps({"terms": self._terms, "audit": asdict(made)}, indent=1))
-        temporary.replace(file)
+        write_whole(file, json.dumps({"terms": self._terms, "audit": asdict(made)}, indent=1))
         return made
 
     def known(self, folder: Path) -> Audit | None:
@@ -104,7 +104,7 @@ class Auditor:
 
     def _loaded(self, folder: Path) -> tuple[Learner, Experiment]:
         """A learner that holds a finished run's weights."""
-        weights, header = checkpoint.load_weights(folder / "weights.safetensors")
+        weights, header = checkpoint.load_weights(folder / WEIGHTS)
         experiment = self.origin.experiment.model_copy(update={"backbone": json.loads(header["backbone"])})
         learner = Learner(experiment, neutral(), self.tasks, self.origin.seed, self.device)
         learner.model.load_state_dict(weights)

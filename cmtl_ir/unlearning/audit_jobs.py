@@ -9,23 +9,26 @@ from typing import Any
 
 from cmtl_ir.processes import pool
 from cmtl_ir.processes.job import Job
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.unlearning.audit import Auditor
 from cmtl_ir.unlearning.jobs import described_origin, origin_described
 
 
-def audit_side_by_side(asked: Sequence[tuple[Auditor, Sequence[Path]]], out: Path, slots: int, ray: str | None) -> None:
-    """Audit the models in these folders, `slots` at once. What fails is left to whoever asks for it next."""
+def audit_in_processes(asked: Sequence[tuple[Auditor, Sequence[Path]]], workspace: Workspace) -> None:
+    """Audit the models in these folders, `workspace.workers` at once. What fails is measured when it is needed."""
     todo = [(auditor, folder) for auditor, folders in asked for folder in folders if auditor.known(folder) is None]
     if not todo:
         return
-    size = math.ceil(len(todo) / slots)  # neighbours together: what a seed's models share is made in few processes
+    size = math.ceil(
+        len(todo) / workspace.workers
+    )  # neighbours together: what a seed's models share is made in few processes
     device = str(asked[0][0].device)
     jobs = [
-        _job_of(number, todo[start : start + size], out, device)
+        _job_of(number, todo[start : start + size], workspace.out, device)
         for number, start in enumerate(range(0, len(todo), size))
     ]
-    with pool.starter(slots, device, ray) as start:
-        pool.work_off(jobs, slots, start)
+    with pool.starter(workspace.workers, device, workspace.ray) as start:
+        pool.work_off(jobs, workspace.workers, start)
 
 
 def _job_of(number: int, lot: Sequence[tuple[Auditor, Path]], out: Path, device: str) -> Job:

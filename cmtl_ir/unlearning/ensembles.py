@@ -10,13 +10,15 @@ from typing import Any
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.runs.identity import identity_of
-from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.plan import Curve, PlannedRun
 from cmtl_ir.store import checkpoint
-from cmtl_ir.store.run import Run, hash_of
+from cmtl_ir.store.folder import latest_checkpoint
+from cmtl_ir.store.layout import WEIGHTS, stage_folders
+from cmtl_ir.store.run import hash_of
 from cmtl_ir.strategy.parts import Curriculum
 from cmtl_ir.strategy.unlearning import Constituent, Ensemble, Program, Request
 from cmtl_ir.training.learner import Learner
-from cmtl_ir.unlearning.planning import Job, Planned, experiment_for, identity_for, named, planned, tags_of
+from cmtl_ir.unlearning.planning import Job, experiment_for, identity_for, named, planned
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class FromConstituents:
     """Puts the weights of finished runs side by side."""
 
     folders: tuple[Path, ...]
+    step: int = 0
 
-    def __call__(self, learner: Learner, recorder: Recorder) -> None:
+    def __call__(self, learner: Learner) -> Curve:
         """Load them, in their order."""
         members: Any = learner.model.members
         for member, folder in zip(members, self.folders, strict=True):
-            member.load_state_dict(checkpoint.load_weights(folder / "weights.safetensors")[0])
+            member.load_state_dict(checkpoint.load_weights(folder / WEIGHTS)[0])
+        return []
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class FromStage:
     stage: int
 
     def _saved(self) -> checkpoint.Checkpoint | None:
-        found = sorted((self.folder / "stages").glob(f"{self.stage:02d}-*"))
-        return checkpoint.load_latest(found[0]) if found else None
+        folder = stage_folders(self.folder).get(self.stage)
+        return checkpoint.load_latest(folder) if folder is not None else None
 
     @property
     def step(self) -> int:
@@ -49,18 +53,18 @@ class FromStage:
         saved = self._saved()
         return saved.step if saved is not None else 0
 
-    def __call__(self, learner: Learner, recorder: Recorder) -> None:
-        """Take up weights, counters and history."""
+    def __call__(self, learner: Learner) -> Curve:
+        """Load weights, counters and history, and return the curve up to there."""
         saved = self._saved()
         if saved is None:
-            return
+            return []
         learner.load_tree(saved.tree)
-        whole = checkpoint.load_latest(self.folder / "checkpoints")
+        whole = latest_checkpoint(self.folder)
         curve = whole.tree["recorder"]["curve"] if whole is not None else []
-        recorder.curve = [point for point in curve if point["step"] <= learner.step]
+        return [point for point in curve if point["step"] <= learner.step]
 
 
-def plan_ensemble(job: Job) -> list[Planned]:
+def plan_ensemble(job: Job) -> list[PlannedRun]:
     """The constituents' runs, and last the ensemble's."""
     method = job.method.model_copy(deep=True)
     assert isinstance(method, Ensemble)
@@ -75,27 +79,26 @@ def plan_ensemble(job: Job) -> list[Planned]:
     return [*made, _ensemble(job, remaining, made)]
 
 
-def _constituent(job: Job, one: Constituent) -> Planned:
+def _constituent(job: Job, one: Constituent) -> PlannedRun:
     identity = _identity(job, one, one.curriculum)
     begin = None
     if one.before is not None and one.same_stages > 0:
         before = hash_of(_identity(job, one, one.before))
         begin = FromStage(job.origin.folder.parent / before, one.same_stages)
     strategy = job.origin.strategy.model_copy(update={"curriculum": one.curriculum, "retention": None})
-    run = Run(f"{job.label}.{one.name}", job.origin.seed, strategy, identity, Path(), tags_of(job), begin)
-    return planned(job, named(job.origin.experiment, job), run)
+    return planned(job, f"{job.label}.{one.name}", named(job.origin.experiment, job), strategy, identity, begin)
 
 
 def _identity(job: Job, one: Constituent, curriculum: Curriculum) -> dict[str, Any]:
     """An ordinary run's: of the tasks that it reads, and of their numbers, which explicit prompts see."""
     origin = job.origin
-    tasks = origin.prepared.tasks[origin.seed]
+    tasks = origin.tasks
     strategy = origin.strategy.model_copy(update={"curriculum": curriculum, "retention": None})
     identity = identity_of(origin.experiment, strategy, origin.seed, {task: tasks[task] for task in one.tasks})
     return {**identity, "numbers": {task: list(tasks).index(task) for task in one.tasks}}
 
 
-def _ensemble(job: Job, remaining: Sequence[Constituent], made: Sequence[Planned]) -> Planned:
+def _ensemble(job: Job, remaining: Sequence[Constituent], made: Sequence[PlannedRun]) -> PlannedRun:
     experiment = experiment_for(job, job.method.recipe())
     backbone = {"name": "ensemble", "of": job.origin.experiment.backbone, "members": len(made)}
     experiment = experiment.model_copy(update={"backbone": backbone})
@@ -106,4 +109,4 @@ def _ensemble(job: Job, remaining: Sequence[Constituent], made: Sequence[Planned
     identity = identity_for(job, experiment, {"constituents": parts})
     strategy = neutral().model_copy(update={"curriculum": Program.of(job.method.stages())})
     begin = FromConstituents(tuple(run.run.folder for run in made))
-    return planned(job, experiment, Run(job.label, job.origin.seed, strategy, identity, Path(), tags_of(job), begin))
+    return planned(job, job.label, experiment, strategy, identity, begin)

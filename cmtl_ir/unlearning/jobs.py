@@ -2,75 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmtl_ir.config.unlearning import methods_from
 from cmtl_ir.processes import pool
 from cmtl_ir.processes.job import Job as ProcessJob
-from cmtl_ir.runs.follow import Follower
-from cmtl_ir.runs.recorder import Progress
+from cmtl_ir.runs.follow import JournalFollower
+from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.runs.workspace import Workspace
+from cmtl_ir.store.layout import LOG, experiment_file
 from cmtl_ir.store.listing import set_aside
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.making import described
-from cmtl_ir.strategy.unlearning import Rerun
-from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.strategy.unlearning import Ensemble, Rerun
+from cmtl_ir.unlearning.ensembles import plan_ensemble
 from cmtl_ir.unlearning.origin import Origin, origin_of
-from cmtl_ir.unlearning.planning import Job, Planned
-
-RunsOf = Callable[[Job], list[Planned]]
+from cmtl_ir.unlearning.planning import Job, plan
 
 
-def side_by_side(
-    jobs: Sequence[Job],
-    runs_of: RunsOf,
-    out: Path,
-    fresh: bool,
-    tracking_uri: str | None,
-    progress: Callable[[Run], Progress] | None,
-    slots: int,
-    ray: str | None,
-) -> dict[str, str]:
-    """Bring the jobs to their end, `slots` at once; name of a job -> why it failed.
+def runs_of(job: Job) -> list[PlannedRun]:
+    """The runs that a job takes; the last is its result."""
+    return plan_ensemble(job) if isinstance(job.method, Ensemble) else [plan(job)]
+
+
+def run_in_processes(jobs: Sequence[Job], workspace: Workspace, fresh: bool) -> dict[str, str]:
+    """Finish the jobs, `workspace.workers` at once; name of a job -> why it failed.
 
     The retrained reference comes first, alone: others stop at its scores, and are named by it.
     """
     failures: dict[str, str] = {}
-    device = str(jobs[0].origin.prepared.device)
     first = [job for job in jobs if isinstance(job.method, Rerun) and job.method.is_reference]
     for wave in (first, [job for job in jobs if job not in first]):
         listed = []
         for job in wave:
-            planned = runs_of(job)
-            for one in planned if fresh else ():
-                set_aside(one.run.folder)
-            if planned[-1].run.status != "finished":
-                listed.append(_job_of(job, planned[-1].run, out, device, tracking_uri, progress))
+            runs = [one.run for one in runs_of(job)]
+            for run in runs if fresh else ():
+                set_aside(run.folder)
+            if runs[-1].status != "finished":
+                listed.append(_process_job(job, runs[-1], workspace))
         if listed:
-            with pool.starter(slots, device, ray) as start:
-                failures |= pool.work_off(listed, slots, start)
+            with pool.starter(workspace.workers, str(jobs[0].origin.device), workspace.ray) as start:
+                failures |= pool.work_off(listed, workspace.workers, start)
     return failures
 
 
-def _job_of(
-    job: Job, run: Run, out: Path, device: str, tracking_uri: str | None, progress: Callable[[Run], Progress] | None
-) -> ProcessJob:
+def _process_job(job: Job, run: Run, workspace: Workspace) -> ProcessJob:
     payload = {
         "call": "cmtl_ir.unlearning.requests:forget",
-        "origin": described_origin(job.origin, out),
+        "origin": described_origin(job.origin, workspace.out),
         "label": job.label,
         "method": described(job.method),
         "forget": list(job.forget),
         "use_retain": job.use_retain,
         "hash": run.hash,
-        "out": str(out.resolve()),
-        "device": device,
-        "tracking_uri": Tracking(tracking_uri, out).uri,
+        "out": str(workspace.out.resolve()),
+        "device": str(job.origin.device),
+        "tracking_uri": workspace.tracking.uri,
     }
-    made = ProcessJob(job.name, payload, run.folder / "log.txt", run.hash)
-    if progress is not None:
-        made.look = Follower(run, progress).look
+    made = ProcessJob(job.name, payload, run.folder / LOG, run.hash)
+    if workspace.progress is not None:
+        made.look = JournalFollower(run, workspace.progress).look
     return made
 
 
@@ -78,7 +71,7 @@ def described_origin(origin: Origin, out: Path) -> dict[str, Any]:
     """What another process needs to know of a run that is made to forget."""
     return {
         "folder": str(origin.folder.resolve()),
-        "file": str((out / origin.comparison / "experiment.yaml").resolve()),
+        "file": str(experiment_file(out, origin.comparison).resolve()),
         "label": origin.label,
         "seed": origin.seed,
         "called": origin.called,
@@ -91,7 +84,7 @@ def origin_described(one: Mapping[str, Any], out: Path, device: str) -> Origin:
 
 
 def job_of(payload: Mapping[str, Any]) -> Job:
-    """What `side_by_side` made the payload of."""
+    """The job that a payload of `run_in_processes` describes."""
     origin = origin_described(payload["origin"], Path(payload["out"]), payload["device"])
     method = methods_from({payload["label"]: payload["method"]}, [])[payload["label"]]
     return Job(origin, payload["label"], method, tuple(payload["forget"]), payload["use_retain"])

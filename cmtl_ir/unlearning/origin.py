@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError, suggestion
@@ -15,8 +16,12 @@ from cmtl_ir.config import reading
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.runs.plan import Prepared, prepare
 from cmtl_ir.store import checkpoint, lookup
+from cmtl_ir.store.folder import has_config, is_finished, read_identity, read_result
+from cmtl_ir.store.layout import STAGES, run_folder, stage_folders
+from cmtl_ir.store.listing import comparisons, listed_runs
 from cmtl_ir.store.run import hash_of
 from cmtl_ir.strategy.data import Stage
+from cmtl_ir.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,16 @@ class Origin:
         return self.prepared.experiment
 
     @property
+    def tasks(self) -> dict[str, Task]:
+        """The ordinary run's tasks with their data."""
+        return self.prepared.tasks[self.seed]
+
+    @property
+    def device(self) -> torch.device:
+        """What the results are trained and measured on."""
+        return self.prepared.device
+
+    @property
     def strategy(self) -> Strategy:
         """What the ordinary run was trained with."""
         return next(iter(self.experiment.strategies.values()))
@@ -69,20 +84,20 @@ class Origin:
 
     def result(self) -> dict[str, Any]:
         """Scores and cost of the run that is to forget."""
-        return json.loads((self.folder / "result.json").read_text())
+        return read_result(self.folder)
 
     def root_curve(self) -> list[dict[str, Any]]:
         """The evaluations of the ordinary run."""
-        return json.loads((self.root / "result.json").read_text())["curve"]
+        return read_result(self.root)["curve"]
 
     def stage_end(self, number: int | None = None) -> checkpoint.Checkpoint:
         """The result of the ordinary run's `number`-th stage, from 1; None: of the last. UserError where it is gone."""
-        folders = {int(one.name.partition("-")[0]): one for one in (self.root / "stages").glob("*-*")}
+        folders = stage_folders(self.root)
         folder = folders.get(max(folders, default=0) if number is None else number)
         saved = checkpoint.load_latest(folder, expect={"run": self.root.name}) if folder is not None else None
         if saved is None:
             raise UserError(
-                f"{self.root / 'stages'} has no checkpoint of stage {number or 'any'}: train the run again (--fresh); "
+                f"{self.root / STAGES} has no checkpoint of stage {number or 'any'}: train the run again (--fresh); "
                 "`--method retrain` needs none"
             )
         return saved
@@ -97,13 +112,13 @@ def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
     """The finished run of that name. Raises UserError: no such run, not finished, or its data have changed."""
     folder = finished_run(str(run), out)
     file = lookup.experiment_of(folder, out)
-    label, seed = listed(file.parent / "runs.json", folder.name)
+    label, seed = label_of(folder.name, file.parent)
     return origin_of(folder, file, label, seed, f"{file.parent.name}/{label}", out, device)
 
 
 def origin_of(folder: Path, file: Path, label: str, seed: int, called: str, out: Path, device: str) -> Origin:
     """The finished run in a folder, of the experiment in `file`. Raises UserError where its data have changed."""
-    found = yaml.read(folder / "config.yaml")["identity"]
+    found = read_identity(folder)
     root, identity, forgotten = _head(folder, found)
     prepared = prepare(_experiment(file, identity, label, seed), out, device)
     if prepared.runs[0].hash != hash_of(identity):
@@ -123,16 +138,14 @@ def find_runs(run: str | Path, out: Path) -> list[Path]:
 
 def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
     """(COMPARISON/LABEL, row) of every comparison's list of runs."""
-    files = sorted(out.glob("*/runs.json"))
-    rows = [(file.parent.name, row) for file in files for row in json.loads(file.read_text())]
-    return [(f"{comparison}/{row['label']}", row) for comparison, row in rows]
+    return [(f"{folder.name}/{row['label']}", row) for folder, rows in comparisons(out) for row in rows]
 
 
 def finished_run(name: str, out: Path) -> Path:
     """The folder of the finished run of that name. Raises UserError, also where it was only begun."""
     try:
         folder = lookup.find_run(name, out)
-        if (folder / "result.json").is_file():
+        if is_finished(folder):
             return folder
     except UserError as error:
         if (unfinished := _unfinished(name, out)) is None:
@@ -146,21 +159,21 @@ def _unfinished(name: str, out: Path) -> UserError | None:
     found = {
         row["hash"]: (label, row["seed"])
         for label, row in _rows(out)
-        if name in (label, f"{label}/{row['seed']}", str(out / "store" / row["hash"])) or row["hash"].startswith(name)
+        if name in (label, f"{label}/{row['seed']}", str(run_folder(out, row["hash"]))) or row["hash"].startswith(name)
     }
     if len(found) != 1:
         return None
     ((hash_, (label, seed)),) = found.items()
     asked = f"cmtl-ir run FILE --strategy {label.rpartition('/')[2]} --seed {seed} --out {out}"
     return UserError(
-        f"the run {label}/{seed} is not finished ({out / 'store' / hash_}): `{asked}`, with the file of its "
+        f"the run {label}/{seed} is not finished ({run_folder(out, hash_)}): `{asked}`, with the file of its "
         "experiment, brings it to its end; only then can it forget. COMPARISON/LABEL/SEED names the run of one seed"
     )
 
 
-def listed(file: Path, hash_: str) -> tuple[str, int]:
-    """Label and seed of a run in a comparison's list."""
-    row = next(row for row in json.loads(file.read_text()) if row["hash"] == hash_)
+def label_of(hash_: str, comparison: Path) -> tuple[str, int]:
+    """Label and seed of a run in the list of a comparison's folder."""
+    row = next(row for row in listed_runs(comparison) if row["hash"] == hash_)
     return row["label"], row["seed"]
 
 
@@ -169,9 +182,9 @@ def _head(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any],
     if "unlearning" in identity:
         asked = identity["unlearning"]
         root = folder.parent / asked["origin"]
-        if not (root / "config.yaml").is_file():
+        if not has_config(root):
             raise UserError(f"the run {folder.name} was made from {asked['origin']}, which is not in {folder.parent}")
-        return root, yaml.read(root / "config.yaml")["identity"], tuple(asked["forgotten"])
+        return root, read_identity(root), tuple(asked["forgotten"])
     plain = {key: value for key, value in identity.items() if key != "without"}
     return folder.parent / hash_of(plain), plain, tuple(identity.get("without", ()))
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.config.experiment import Experiment, TrainingConfig
+from cmtl_ir.config.experiment import Experiment, Strategy, TrainingConfig
 from cmtl_ir.config.reading import merged, neutral
-from cmtl_ir.runs.identity import MEANING
-from cmtl_ir.runs.plan import Prepared
-from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.identity import SEMANTICS_VERSION
+from cmtl_ir.runs.plan import Curve, PlannedRun, Start
 from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import is_finished
+from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.strategy.making import described
 from cmtl_ir.strategy.unlearning import Program, Request, Rerun, Unlearner
@@ -54,28 +55,21 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A run and what it is trained with."""
-
-    job: Job
-    run: Run
-    prepared: Prepared
-
-
-@dataclass(frozen=True)
 class FromWeights:
     """Starts from a finished run's weights."""
 
     file: Path
+    step: int = 0
 
-    def __call__(self, learner: Learner, recorder: Recorder) -> None:
+    def __call__(self, learner: Learner) -> Curve:
         """Load them."""
         learner.model.load_state_dict(checkpoint.load_weights(self.file)[0])
+        return []
 
 
 @dataclass(frozen=True)
 class Without:
-    """Strikes tasks out, and goes on from the end of the origin's stage number `stage` (0: from the start)."""
+    """Excludes tasks, and continues from the end of the origin's stage number `stage` (0: from the start)."""
 
     origin: Origin
     forgotten: tuple[str, ...]
@@ -86,12 +80,13 @@ class Without:
         """Steps that were taken over."""
         return self.origin.stage_end(self.stage).step if self.stage > 0 else 0
 
-    def __call__(self, learner: Learner, recorder: Recorder) -> None:
-        """Take up the stage's result and the curve up to there."""
-        learner.struck = frozenset(self.forgotten)
-        if self.stage > 0:
-            learner.load_tree(self.origin.stage_end(self.stage).tree)
-            recorder.curve = [point for point in self.origin.root_curve() if point["step"] <= learner.step]
+    def __call__(self, learner: Learner) -> Curve:
+        """Load the stage's result and return the curve up to there."""
+        learner.excluded = frozenset(self.forgotten)
+        if self.stage == 0:
+            return []
+        learner.load_tree(self.origin.stage_end(self.stage).tree)
+        return [point for point in self.origin.root_curve() if point["step"] <= learner.step]
 
 
 def refuse_impossible(job: Job) -> None:
@@ -114,10 +109,10 @@ def reference_identity(job: Job) -> dict[str, Any]:
 def reference_folder(job: Job) -> Path | None:
     """The retrained reference, if it is finished."""
     folder = job.origin.folder.parent / hash_of(reference_identity(job))
-    return folder if (folder / "result.json").is_file() else None
+    return folder if is_finished(folder) else None
 
 
-def plan(job: Job) -> Planned:
+def plan(job: Job) -> PlannedRun:
     """The run of a job. What is searched for on a reference is planned when the reference has been looked for."""
     refuse_impossible(job)
     if isinstance(job.method, Rerun):
@@ -129,11 +124,11 @@ def plan(job: Job) -> Planned:
     target = (reference.name if reference is not None else "identity") if job.method.wants_target() else None
     identity = identity_for(job, experiment, {"target": target})
     strategy = neutral().model_copy(update={"curriculum": Program.of(method.stages()), "retention": method})
-    begin = FromWeights(job.origin.folder / "weights.safetensors")
-    return planned(job, experiment, Run(job.label, job.origin.seed, strategy, identity, Path(), tags_of(job), begin))
+    begin = FromWeights(job.origin.folder / WEIGHTS)
+    return planned(job, job.label, experiment, strategy, identity, begin)
 
 
-def _rerun(job: Job, method: Rerun) -> Planned:
+def _rerun(job: Job, method: Rerun) -> PlannedRun:
     origin, number = job.origin, 0
     experiment = named(origin.experiment, job)
     if not method.is_reference:
@@ -141,21 +136,27 @@ def _rerun(job: Job, method: Rerun) -> Planned:
     begin, identity = Without(origin, job.forgotten, number), reference_identity(job)
     if number > 0:  # otherwise it is retraining, the very same run
         identity = identity_for(job, experiment, {"from_step": begin.step})
-    return planned(job, experiment, Run(job.label, origin.seed, origin.strategy, identity, Path(), tags_of(job), begin))
+    return planned(job, job.label, experiment, origin.strategy, identity, begin)
 
 
-def planned(job: Job, experiment: Experiment, run: Run) -> Planned:
+def planned(
+    job: Job,
+    label: str,
+    experiment: Experiment,
+    strategy: Strategy,
+    identity: dict[str, Any],
+    begin: Start | None,
+) -> PlannedRun:
     """A run at its place in the store, with the origin's data."""
-    folder = job.origin.folder.parent / hash_of(run.identity)
-    run = Run(run.label, run.seed, run.strategy, run.identity, folder, run.tags, run.begin)
-    before = job.origin.prepared
-    return Planned(job, run, Prepared(experiment, before.tasks, [run], before.out, before.device))
+    origin = job.origin
+    run = Run(label, origin.seed, identity, origin.folder.parent / hash_of(identity), tags_of(job))
+    return PlannedRun(run, experiment, origin.tasks, strategy, origin.device, begin)
 
 
 def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> dict[str, Any]:
     """What the weights follow from: the parent run, the method with all its fields, what is forgotten, the seed."""
     return {
-        "meaning": MEANING,
+        "meaning": SEMANTICS_VERSION,
         "backbone": experiment.backbone,
         "training": experiment.training.model_dump(mode="json"),
         "protocol": experiment.evaluation.protocol,
@@ -197,7 +198,7 @@ def comparison_name(origin: Origin, forget: Sequence[str]) -> str:
 
 
 def _request(job: Job, reference: Path | None) -> Request:
-    weights = reference / "weights.safetensors" if reference is not None else None
+    weights = reference / WEIGHTS if reference is not None else None
     return Request(job.forget, job.retained if job.use_retain else (), weights)
 
 

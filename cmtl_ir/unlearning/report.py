@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.store.folder import read_result
+from cmtl_ir.store.layout import AUDITS, run_folder
 from cmtl_ir.strategy.unlearning import Rerun
 from cmtl_ir.unlearning.audit import Audit, Auditor
+from cmtl_ir.unlearning.audit_jobs import audit_in_processes
 from cmtl_ir.unlearning.origin import Origin
 from cmtl_ir.unlearning.planning import Job, reference_folder
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB
@@ -104,28 +106,23 @@ def report_on(
     made: Forgetting,
     budget: int = RELEARN_STEPS,
     told: Callable[[str], None] | None = None,
-    workers: int = 1,
-    ray: str | None = None,
 ) -> Report:
     """Measure the original, the reference and every result; log the figures of each result to its tracked run.
 
-    `budget`: steps of relearning at most; 0: none. `told` hears what is being measured. `workers`: models measured at
-    once, each in its own process, here or on a Ray cluster.
+    `budget`: steps of relearning at most; 0: none. `told` is called with what is being measured.
     """
     models, references = list[Measured](), dict[int, str | None]()
     asked = list[tuple[Auditor, list[_Subject]]]()
     for origin in made.origins:
         reference = reference_folder(Job(origin, RETRAINED, Rerun(), made.forget))
         references[origin.seed] = reference.name if reference else None
-        auditor = Auditor(origin, made.forget, reference, budget, made.folder / "audits")
+        auditor = Auditor(origin, made.forget, reference, budget, made.folder / AUDITS)
         asked.append((auditor, _subjects(made, origin, reference)))
-    if workers > 1 or ray is not None:
-        from cmtl_ir.unlearning.audit_jobs import audit_side_by_side
-
+    if made.workspace.parallel:
         if told is not None:
-            told(f"{sum(len(subjects) for _, subjects in asked)} models, {workers} at once")
+            told(f"{sum(len(subjects) for _, subjects in asked)} models, {made.workspace.workers} at once")
         folders = [(auditor, [one.folder for one in subjects]) for auditor, subjects in asked]
-        audit_side_by_side(folders, made.folder.parent, workers, ray)
+        audit_in_processes(folders, made.workspace)
     for auditor, subjects in asked:
         for subject in subjects:
             if told is not None:
@@ -160,9 +157,12 @@ class _Subject:
 
 def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[_Subject]:
     """The original, the reference, and every result of this request, by whichever command it was made."""
-    store = made.folder.parent / "store"
+    out = made.folder.parent
     rows = [row for row in results_listed(made) if row["parent"] == origin.hash]
-    found = [_Subject(row["label"], row["method"], store / row["hash"], (row["steps"], row["seconds"])) for row in rows]
+    found = [
+        _Subject(row["label"], row["method"], run_folder(out, row["hash"]), (row["steps"], row["seconds"]))
+        for row in rows
+    ]
     own = [one for one in found if one.folder == reference]
     if reference is not None and not own:
         own = [_Subject(RETRAINED, "retrain", reference)]
@@ -171,7 +171,7 @@ def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[
 
 
 def _measured(one: _Subject, auditor: Auditor) -> Measured:
-    result = json.loads((one.folder / "result.json").read_text())
+    result = read_result(one.folder)
     steps, seconds = one.cost or (result["steps"], result["seconds"])
     audit = auditor.audit(one.folder)
     return Measured(one.label, one.method, auditor.origin.seed, one.folder, result, audit, steps, seconds)
@@ -181,7 +181,7 @@ def _track(made: Forgetting, report: Report) -> None:
     """The figures of each result, as metrics of its own run."""
     for done in made.done:
         one = next(m for m in report.of(done.job.label) if m.folder == done.run.folder)
-        tracker = made.tracking.run(
+        tracker = made.workspace.tracking.run(
             done.run.hash, name=f"{done.job.label}-seed{one.seed}", parent=mlflow_parent(made, done.job),
             comparison=made.name, label=done.job.label, params={}, folder=done.run.folder,
         )  # fmt: skip

@@ -36,6 +36,7 @@ import torch
 from cmtl_ir.config.unlearning import methods_from
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.search.config import Plan, SearchConfig
 from cmtl_ir.search.trials import search
 from cmtl_ir.tracking.store import Tracking
@@ -73,7 +74,7 @@ def forgetting(out: Path) -> None:
     comparison({})(out)
     methods = methods_from({name: FEW[name] | {"steps": 8} for name in ("scrub", "neggrad_plus")}, [])
     methods |= methods_from({"ssd": FEW["ssd"]}, [])
-    answer = unlearn("tiny/one", ["haze"], methods, out=out, device="cpu")
+    answer = unlearn("tiny/one", ["haze"], methods, Workspace.at(out, "cpu"))
     assert not answer.requests[0].failures
 
 
@@ -82,7 +83,7 @@ def searching(out: Path) -> None:
     raw = tiny.merged(tiny.RAW, tiny.merged(SHORT, {"data": {"val": 0.2}, "training": {"steps": 10}}))
     space = {"strategy.weighting": {"choice": ["equal", "dwa"]}, "strategy.surgery": {"choice": [None, "mgda"]}}
     block = SearchConfig.model_validate({"space": space, "sampler": "BruteForceSampler", "retries": 99})
-    found = search(Plan("study", raw, {}, block), out, "cpu")
+    found = search(Plan("study", raw, {}, block), Workspace.at(out, "cpu"))
     complete = [trial for trial in found.study.trials if trial.state.name == "COMPLETE"]
     settings = {str(trial.params): trial.values for trial in complete}
     assert len(complete) == len(settings) == 4, "a setting was lost or done twice"

@@ -26,11 +26,11 @@ from cmtl_ir.processes import job as processes_job
 from cmtl_ir.processes import pool
 from cmtl_ir.processes.job import Attempt, Job, LocalProcess, environment_of
 from cmtl_ir.processes.pool import RESTARTS, work_off
-from cmtl_ir.runs import comparison, several
+from cmtl_ir.runs import comparison, parallel
 from cmtl_ir.runs.plan import Comparison
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.checkpoint import newest_step
 from cmtl_ir.store.run import Run
-from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.unlearning.origin import find_origin
 from cmtl_ir.unlearning.requests import Asked, fulfil_all
 from tests import tiny
@@ -255,7 +255,7 @@ def test_a_worker_whose_launcher_is_gone_saves_and_leaves(
     tmp_path: Path, processes: dict[str, list[subprocess.Popen[str]]]
 ) -> None:
     prepared = comparison.prepare(tiny.experiment(training={"steps": 5000}, evaluation={"every": 0}), tmp_path, "cpu")
-    one = several._job_of(prepared.runs[0], prepared, Tracking(None, tmp_path), "", None)
+    one = parallel.job_of(prepared.planned[0], Workspace.at(tmp_path, "cpu"), "")
     attempt = job.LocalProcess(one, environment_of(0, 1, []))
     home = prepared.runs[0].folder
     until(lambda: (home / "metrics.jsonl").is_file() and (home / "metrics.jsonl").stat().st_size > 0)
@@ -313,7 +313,7 @@ def test_the_methods_of_an_unlearning_table_are_tried_side_by_side(
 ) -> None:
     out = serial.folder.parent
     jobs = [cases.job(find_origin("tiny/joint", out, "cpu"), name, **cases.FEW[name]) for name in ("scrub", "ssd")]
-    (made,) = fulfil_all([], [Asked([jobs[0].origin], jobs)], ["haze"], out, workers=2).requests
+    (made,) = fulfil_all([], [Asked([jobs[0].origin], jobs)], ["haze"], Workspace.at(out, "cpu", workers=2)).requests
     assert not made.failures and sorted(processes) == ["scrub, seed 0", "ssd, seed 0"]
     with one_thread():
         for done in made.done:

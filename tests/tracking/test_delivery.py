@@ -318,8 +318,8 @@ def test_an_artifact_cannot_leave_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_file_written_whole_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    journal.write_whole(tmp_path / "a", b"1")
-    journal.write_whole(tmp_path / "a", b"2")
+    journal.replace_whole(tmp_path / "a", b"1")
+    journal.replace_whole(tmp_path / "a", b"2")
     assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"2"
 
 

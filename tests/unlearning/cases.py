@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.unlearning import methods_from
 from cmtl_ir.runs.execution import execute
-from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.unlearning import Unlearner
-from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import Watcher, train
+from cmtl_ir.unlearning.jobs import runs_of
 from cmtl_ir.unlearning.origin import Origin
-from cmtl_ir.unlearning.planning import Job, Planned, plan
-from cmtl_ir.unlearning.requests import runs_of
+from cmtl_ir.unlearning.planning import Job, plan
 from tests import tiny
 
 FEW: dict[str, dict[str, Any]] = {
@@ -56,12 +54,11 @@ def job(origin: Origin, name: str, forget: tuple[str, ...] = ("haze",), use_reta
     return Job(origin, name, method(name, **fields), forget, use_retain)
 
 
-def learner_of(planned: Planned) -> Learner:
+def learner_of(planned: PlannedRun) -> Learner:
     """At the beginning of the run."""
-    run, prepared = planned.run, planned.prepared
-    made = Learner(prepared.experiment, run.strategy, prepared.tasks[run.seed], run.seed, torch.device("cpu"))
-    assert run.begin is not None
-    run.begin(made, cast(Recorder, SimpleNamespace(curve=[])))
+    made = planned.learner()
+    assert planned.begin is not None
+    planned.started(made)
     return made
 
 
@@ -75,9 +72,8 @@ def forgotten(asked: Job, watcher: Watcher | None = None) -> Learner:
 def brought_to_end(asked: Job, out: Path) -> Run:
     """The job's runs, through checkpoints and results; the last one."""
     for planned in runs_of(asked):
-        tracking = Tracking(None, out)
-        parent = tracking.parent("tests", {}, "")
-        execute(planned.run, planned.prepared, tracking, parent, None)
+        workspace = Workspace.at(out, "cpu")
+        execute(planned, workspace, workspace.tracking.parent("tests", {}, ""))
     return planned.run
 
 

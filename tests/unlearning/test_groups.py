@@ -10,6 +10,7 @@ import pytest
 
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.runs import comparison
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.unlearning.requests import Answer, unlearn
 from tests import tiny
@@ -34,7 +35,7 @@ def out(store: Path) -> Path:
 @pytest.fixture(scope="module")
 def forgot(out: Path) -> Answer:
     """`pairs` without haze."""
-    return unlearn("groups/pairs", ["haze"], FEW, out=out, device="cpu")
+    return unlearn("groups/pairs", ["haze"], FEW, Workspace.at(out, "cpu"))
 
 
 def groups(folder: Path) -> dict[str, str]:
@@ -66,7 +67,7 @@ def test_each_method_leaves_a_grouped_run_with_the_other_models_as_they_were(out
 
 def test_a_second_request_goes_on_from_the_first(out: Path, forgot: Answer) -> None:
     del forgot
-    again = unlearn("groups.pairs-without-haze/finetune", ["rain"], FEW, out=out, device="cpu")
+    again = unlearn("groups.pairs-without-haze/finetune", ["rain"], FEW, Workspace.at(out, "cpu"))
     assert again.requests == []  # its model knew haze and rain: nothing of it is left
     (left,) = again.grouped
     assert list(groups(left)) == ["noise"] and json.loads((left / "groups.json").read_text())["forgotten"] == [
@@ -77,7 +78,7 @@ def test_a_second_request_goes_on_from_the_first(out: Path, forgot: Answer) -> N
 
 def test_a_model_of_nothing_but_the_task_is_deleted_without_any_training(out: Path) -> None:
     before = groups(find_run("groups/alone", out))
-    made = unlearn("groups/alone", ["haze"], FEW, out=out, device="cpu")
+    made = unlearn("groups/alone", ["haze"], FEW, Workspace.at(out, "cpu"))
     assert made.requests == []
     (left,) = made.grouped
     assert groups(left) == {"noise+rain": before["noise+rain"]} and set(result(left)["psnr"]) == {"noise", "rain"}
@@ -89,4 +90,4 @@ def test_a_model_of_nothing_but_the_task_is_deleted_without_any_training(out: Pa
 )
 def test_what_a_grouped_run_cannot_forget(out: Path, forget: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        unlearn("groups/pairs", forget, FEW, out=out, device="cpu")
+        unlearn("groups/pairs", forget, FEW, Workspace.at(out, "cpu"))

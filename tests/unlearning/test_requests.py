@@ -12,6 +12,7 @@ import pytest
 
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.cli import main
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.listing import set_aside
 from cmtl_ir.tracking.journal import Delivery
@@ -36,7 +37,7 @@ def out(store: Path, tmp_path: Path) -> Path:
 
 
 def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: Any) -> Forgetting:
-    (made,) = unlearn(run, tasks, methods, out=out, device="cpu", **more).requests
+    (made,) = unlearn(run, tasks, methods, Workspace.at(out, "cpu"), **more).requests
     assert not made.failures
     return made
 
@@ -56,13 +57,13 @@ def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: An
 )
 def test_what_cannot_be_forgotten_is_named(store: Path, run: str, tasks: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        unlearn(run, tasks, FEW, out=store, device="cpu")
+        unlearn(run, tasks, FEW, Workspace.at(store, "cpu"))
 
 
 def test_the_only_task_of_a_run_cannot_be_forgotten(out: Path) -> None:
     left = forget(out, "tiny/joint", ["rain", "haze"])
     with pytest.raises(UserError, match=r"noise is all that the run .* has"):
-        unlearn(left.done[0].run.folder, ["noise"], FEW, out=out, device="cpu")
+        unlearn(left.done[0].run.folder, ["noise"], FEW, Workspace.at(out, "cpu"))
 
 
 def test_a_run_that_is_not_finished_is_named_with_the_command_that_ends_it(out: Path) -> None:
@@ -70,7 +71,7 @@ def test_a_run_that_is_not_finished_is_named_with_the_command_that_ends_it(out: 
     for file in ("result.json", "weights.safetensors"):
         (folder / file).unlink()
     with pytest.raises(UserError, match=r"tiny/joint/0 is not finished.*cmtl-ir run FILE --strategy joint --seed 0"):
-        unlearn("tiny/joint", ["haze"], FEW, out=out, device="cpu")
+        unlearn("tiny/joint", ["haze"], FEW, Workspace.at(out, "cpu"))
 
 
 @pytest.mark.parametrize("name", sorted({*cases.FEW, "retrain", "lineage", "sisa"} - {"ascent"}))
@@ -81,7 +82,8 @@ def test_a_method_that_needs_retain_data_says_so_when_it_may_not_read_them(joint
 
 def test_methods_that_need_no_retain_data_are_free_to_go(joint: Origin) -> None:
     for name, fields in (("ascent", {}), ("instance_wise", {"retain": False}), ("salun", {"base": "ascent"})):
-        assert cases.plan(cases.job(joint, name, use_retain=False, **fields)).job.retained == ("noise", "rain")
+        planned = cases.plan(cases.job(joint, name, use_retain=False, **fields))
+        assert planned.run.identity["unlearning"]["retained"] == []
 
 
 def test_no_retain_switches_off_what_can_be_switched_off(joint: Origin) -> None:
@@ -93,9 +95,9 @@ def test_no_retain_switches_off_what_can_be_switched_off(joint: Origin) -> None:
 
 def test_a_method_that_does_not_exist_and_steps_that_mean_nothing(store: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean finetune"):
-        unlearn("tiny/joint", ["haze"], ["finetun"], out=store)
+        unlearn("tiny/joint", ["haze"], ["finetun"], Workspace.at(store))
     with pytest.raises(UserError, match="--steps: ssd have no number of steps"):
-        unlearn("tiny/joint", ["haze"], ["ssd"], steps=5, out=store)
+        unlearn("tiny/joint", ["haze"], ["ssd"], Workspace.at(store), steps=5)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +162,11 @@ def test_models_measured_in_other_processes_are_measured_the_same(out: Path, mon
     made = forget(out, "tiny/joint", ["haze"])
     alone = report_on(made, budget=5)
     shutil.rmtree(made.folder / "audits")
+    in_two = replace(made, workspace=replace(made.workspace, workers=2))
     monkeypatch.setattr(Auditor, "_measured", lambda *_: pytest.fail("measured here"))
-    assert report_on(made, budget=5, workers=2).models == alone.models
+    assert report_on(in_two, budget=5).models == alone.models
     assert len(list((made.folder / "audits").glob("log-*.txt"))) == 2
-    assert report_on(made, budget=5, workers=2).models == alone.models, "what is measured stays measured"
+    assert report_on(in_two, budget=5).models == alone.models, "what is measured stays measured"
 
 
 # ------------------------------------------------------------------------------------------------------------ chains

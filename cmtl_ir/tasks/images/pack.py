@@ -26,6 +26,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.tasks.images.cache import default_cache, writable
 from cmtl_ir.tasks.images.decode import DataError, ImageError, decode
 
@@ -105,14 +106,14 @@ def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
 
 
 def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
+    sweep(folder)
     fresh = folder / f"pixels-{uuid.uuid4().hex}.u8"
     index: dict[str, Any] = {"format": FORMAT, "pixels": fresh.name, "sources": _stamps(files)}
     index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "skipped": {}}
     try:
         _write_pixels(fresh, index, files)
         _complain(index, on_error)
-        (folder / "index.new").write_text(json.dumps(index), encoding="utf-8")
-        os.replace(folder / "index.new", folder / "index.json")
+        write_whole(folder / "index.json", json.dumps(index))
     except BaseException as error:
         fresh.unlink(missing_ok=True)
         if isinstance(error, OSError):

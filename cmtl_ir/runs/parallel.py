@@ -1,0 +1,58 @@
+"""Runs in their own processes, several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir.config import reading
+from cmtl_ir.processes.job import Job
+from cmtl_ir.processes.pool import starter, work_off
+from cmtl_ir.runs.execution import execute
+from cmtl_ir.runs.follow import JournalFollower
+from cmtl_ir.runs.plan import PlannedRun, prepare
+from cmtl_ir.runs.workspace import Workspace
+from cmtl_ir.store.layout import LOG
+
+
+def run_in_processes(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -> dict[str, str]:
+    """Train all unfinished runs, `workspace.workers` at once; name of a run -> why it failed."""
+    jobs = [job_of(one, workspace, parent) for one in planned if one.run.status != "finished"]
+    if not jobs:
+        return {}
+    with starter(workspace.workers, str(planned[0].device), workspace.ray) as start:
+        return work_off(jobs, workspace.workers, start)
+
+
+def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
+    """What another process is told of a run."""
+    run, only = planned.run, {"strategies": {planned.run.label: planned.strategy}, "seeds": [planned.run.seed]}
+    payload = {
+        "call": "cmtl_ir.runs.parallel:train_run",
+        "experiment": planned.experiment.model_copy(update=only).resolved(),
+        "label": run.label,
+        "hash": run.hash,
+        "out": str(workspace.out.resolve()),
+        "device": str(planned.device),
+        "tracking_uri": workspace.tracking.uri,
+        "parent": parent,
+    }
+    job = Job(run.name, payload, run.folder / LOG, run.hash)
+    if workspace.progress is not None:
+        job.look = JournalFollower(run, workspace.progress).look
+    return job
+
+
+def train_run(job: Mapping[str, Any]) -> None:
+    """Train one run of an experiment until it is finished: what a worker does. Raises RuntimeError for other data."""
+    workspace = Workspace.at(job["out"], job["device"], job["tracking_uri"])
+    experiment = reading.validate(job["experiment"], "the job")
+    (planned,) = prepare(experiment, Path(job["out"]), job["device"]).planned
+    if planned.run.hash != job["hash"]:
+        raise RuntimeError(
+            f"the job is of run {job['hash']}, but here its data and experiment make it {planned.run.hash}"
+        )
+    planned = replace(planned, run=replace(planned.run, label=job["label"]))
+    execute(planned, workspace, job["parent"], wait=True)  # an attempt before may still be saving

@@ -1,0 +1,60 @@
+"""Where runs are stored, what trains them, and who is shown their progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cmtl_ir.store.run import Run
+from cmtl_ir.tracking.store import Tracking
+
+
+class Progress(Protocol):
+    """Shows how far one run is."""
+
+    def advanced(self, step: int, losses: dict[str, float]) -> None:
+        """After every logging interval and evaluation."""
+
+
+ProgressOf = Callable[[Run], Progress]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a command passes on to everything that it runs."""
+
+    out: Path
+    """Folder of the runs and of the comparisons."""
+    device: str
+    """auto, cpu, cuda, cuda:1 ..."""
+    tracking: Tracking
+    workers: int = 1
+    """Runs trained at once; with more than one, each in its own process."""
+    ray: str | None = None
+    """Address of the Ray cluster that trains the runs, or `local`; `None` trains them on this machine."""
+    progress: ProgressOf | None = None
+    """Makes the progress bar of a run; `None` shows none."""
+
+    @classmethod
+    def at(
+        cls,
+        out: str | Path = "runs",
+        device: str = "auto",
+        tracking_uri: str | None = None,
+        workers: int = 1,
+        ray: str | None = None,
+        progress: ProgressOf | None = None,
+    ) -> Workspace:
+        """The workspace in a folder. `tracking_uri`: the tracking store; `None`: the one in `out`."""
+        return cls(Path(out), device, Tracking(tracking_uri, Path(out)), workers, ray, progress)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether runs are trained in other processes than this one."""
+        return self.workers > 1 or self.ray is not None
+
+    def bar(self, run: Run) -> Progress | None:
+        """The progress bar of a run; `None` if none is shown."""
+        return self.progress(run) if self.progress is not None else None
