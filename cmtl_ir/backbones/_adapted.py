@@ -69,6 +69,8 @@ class Adapted(nn.Module):
 
         self.network = build(**of)
         self.couples_samples = getattr(self.network, "couples_samples", False)
+        self.restored_output = getattr(self.network, "restored_output", "first")
+        self.output_weights = getattr(self.network, "output_weights", None)
         self.mixture = Mixture()
         maps = self._feature_maps(self._wrapped())
         if not maps:

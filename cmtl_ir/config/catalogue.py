@@ -138,6 +138,9 @@ def json_schema() -> dict[str, Any]:
         for name in backbones.BACKBONES
     ]
     frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
+    losses = [_part_schema(name, registry.load("objective", name), definitions) for name in registry.names("objective")]
+    definitions["objective"] = {"anyOf": [{"type": "string", "examples": registry.names("objective")}, *losses]}
+    definitions["TrainingConfig"]["properties"]["loss"] |= {"$ref": "#/$defs/objective"}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
     frame["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
 from cmtl_ir.base.keyed import name_key
+from cmtl_ir.strategy.output import Output
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Batch:
     clean: Tensor  # [B, 3, H, W] in [0, 1]
 
 
-RowLoss = Callable[[Any, Batch], Tensor]
-"""(what the backbone returned for these samples, their batch) -> [B] loss of each sample."""
+RowLoss = Callable[[Output, Batch], Tensor]
+"""(output of the network for these samples, their batch) -> [B] loss of each sample."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,11 @@ class Learner(Protocol):
         """The samples (task, ids), on the clean crops of (images, ids) if given: looking without training moves no
         counter. Raises ValueError for `images` where the task cannot degrade other images."""
 
-    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
-        """[B]: the run's loss of each sample."""
+    def sample_losses(self, output: Output, batch: Batch) -> Tensor:
+        """Return the base objective of each sample, [B]."""
 
-    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
-        """The backbone's output for a batch, under the run's precision; or that of another network of its kind."""
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
+        """Return the output for a batch, under the run's precision, of `network`; `None`: of the one in training."""
 
     def end_stage_now(self) -> None:
         """Make the step at hand the last one of its stage."""

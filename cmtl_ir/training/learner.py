@@ -14,7 +14,9 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
+from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
+from cmtl_ir.strategy.output import Output, output_of
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.training.optimization import AveragedWeights, load_optimizer, make_optimizer, optimizer_tree
@@ -40,6 +42,7 @@ class Learner:
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
+        self.objective = objective_of(self.training.loss)
         self.model = placed(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
@@ -65,19 +68,20 @@ class Learner:
             return self.task_of[task].batch(ids)
         return self.task_of[task].batch_on(self.task_of[images], ids, ids)
 
-    def forward(self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None) -> Any:
-        """The backbone's output under the run's precision: [N, 3, H, W], [N] -> tensor or list of tensors."""
+    def forward(self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None) -> Output:
+        """Return the output for images [N, 3, H, W] of tasks [N] under the run's precision."""
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return (network or self.network)(degraded, task_numbers)
+            returned = (network or self.network)(degraded, task_numbers)
+        return output_of(network or self.model, returned)
 
-    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
-        """The backbone's output for a batch, or another network's."""
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
+        """Return the output for a batch of `network`; `None`: of the one in training."""
         return self.forward(batch.degraded, self.task_numbers(batch.task, len(batch.ids)), network)
 
-    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
-        """[B]: the run's loss of each sample."""
-        return sample_losses(self.training.loss, restored, batch.clean)
+    def sample_losses(self, output: Output, batch: Batch) -> Tensor:
+        """Return the base objective of each sample, [B]."""
+        return sample_losses(self.objective, output, batch)
 
     # ------------------------------------------------------------------------------------------- helpers
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Cost
 from cmtl_ir.strategy.registry import register
 
@@ -48,9 +49,9 @@ class DER(Remembering):
     def _against_outputs(self, task: str, learner: Learner) -> RowLoss:
         stored = self.state["outputs"][task]  # ids [n] ascending, values [n, 3, H, W]
 
-        def loss(restored: Any, batch: Batch) -> Tensor:
+        def loss(output: Output, batch: Batch) -> Tensor:
             places = torch.searchsorted(stored["ids"], batch.ids.to(stored["ids"].device))
-            return learner.sample_losses(restored, replace(batch, clean=stored["values"][places]))
+            return learner.sample_losses(output, replace(batch, clean=stored["values"][places]))
 
         return loss
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner, Row, Stage
-from cmtl_ir.strategy.output import final_output
 from cmtl_ir.strategy.registry import register
 
 from ._pgd import adversarial
@@ -74,7 +73,7 @@ class InstanceWise(Targeted, KeepsOriginal):
         """Omega [P] in [0, 1]: |gradient of the mean L2 norm of the output|, batch by batch, min-max per tensor."""
 
         def norm(batch: Batch) -> Tensor:
-            return final_output(learner.restore(batch)).float().flatten(1).norm(dim=1).mean()
+            return learner.restore(batch).restored.float().flatten(1).norm(dim=1).mean()
 
         found = gradients(learner, self.request.forget, 8 * self.batches, norm, size=8)
         total = torch.stack([gradient.abs() for gradient in found]).mean(0)
