@@ -51,6 +51,8 @@ class Row:
     `retain:rain` are of the kind `retain`), however many they are."""
     view: Callable[[Batch], Batch] | None = None
     """What the network gets to see instead of the samples as they were drawn (adversarial inputs)."""
+    auxiliary: bool = True
+    """False: the row never carries an auxiliary objective."""
 
     @property
     def kind(self) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.backbones.building import initial_model, placed
 from cmtl_ir.base.ranks import ALONE, Ranks
-from cmtl_ir.base.trees import to_json
+from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
 from cmtl_ir.strategy.making import objective_of
@@ -21,6 +21,9 @@ from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.training.optimization import AveragedWeights, load_optimizer, make_optimizer, optimizer_tree
 from cmtl_ir.training.shares import DataState
+
+ON_CPU = ("weighting", "surgery")
+"""Families whose parts compute on the CPU and keep their state there."""
 
 
 class Learner:
@@ -182,7 +185,8 @@ class Learner:
         self.stage = _stage(tree["stage"]) if tree["stage"] is not None else None
         self.finished = tuple(_stage(stage) for stage in tree["finished"])
         for family, part in self.parts().items():
-            part.load_state_dict(tree["parts"][family])
+            state = tree["parts"][family]
+            part.load_state_dict(state if family in ON_CPU else to_device(state, self.device))
 
 
 def _stage(plain: Mapping[str, Any]) -> Stage:

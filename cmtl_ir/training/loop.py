@@ -62,8 +62,7 @@ def train(learner: Learner, watcher: Watcher) -> None:
 
 def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     """All steps of a stage that are still to be made."""
-    retention = learner.strategy.retention
-    rows = stage_rows(stage, retention.rows(learner.seen(stage), learner) if retention is not None else [])
+    rows = entered(learner, stage)
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     learner.agree()
     watcher.stage_started(learner, stage)
@@ -77,9 +76,21 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
             apply_update(learner, rate)
             if drawn.stage_rows:
                 learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
+            learner.strategy.curriculum.after_step(learner)
             learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
             watcher.stepped(learner, result, rate)
     learner.data.carry = {}
+
+
+def entered(learner: Learner, stage: Stage) -> list[Row]:
+    """Let every part enter the stage; return its rows, those that the weighting weighs first."""
+    seen, retention = learner.seen(stage), learner.strategy.retention
+    for part in learner.parts().values():
+        part.enter_stage(seen, learner)
+    rows = stage_rows(stage, retention.rows(seen, learner) if retention is not None else [])
+    dress = learner.strategy.curriculum.dress
+    dressed = [dress(row, seen, learner) if row.coefficient is None else row for row in rows]
+    return sorted(dressed, key=lambda row: row.coefficient is not None)
 
 
 def next_samples(learner: Learner, rows: list[Row], ahead: Ahead) -> Drawn:

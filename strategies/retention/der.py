@@ -15,7 +15,7 @@ from cmtl_ir.strategy.parts import Cost
 from cmtl_ir.strategy.registry import register
 
 from ..shared.teacher import answer
-from ..shared.weights import device_of, moved
+from ..shared.weights import device_of
 from ._memory import Remembering
 
 LOOKED_AT_ONCE = 16  # samples a forward pass at the end of a stage
@@ -42,7 +42,6 @@ class DER(Remembering):
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """`memory:TASK` of every old task, with the stored outputs as targets."""
-        self.state["outputs"] = moved(self.state["outputs"], device_of(learner))
         rows = self.memory_rows(stage, self.share, self.alpha)
         return [replace(row, loss=self._against_outputs(row.task, learner)) for row in rows]
 

@@ -14,7 +14,7 @@ from cmtl_ir.strategy.registry import register
 
 from ._pgd import adversarial
 from ._rows import KeepsOriginal, Targeted, towards
-from ._weights import gradients, moved, pull_back, trained, weights_of
+from ._weights import gradients, pull_back, trained, weights_of
 
 
 @register
@@ -81,7 +81,6 @@ class InstanceWise(Targeted, KeepsOriginal):
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """The rows with a coefficient above 0."""
-        self._state = moved(self.state, next(learner.model.parameters()).device)
         forget = self.ascent_rows(learner, self.forget_weight)
         attacked = towards(learner, self.answers(learner))
         memory = range(self.samples)
