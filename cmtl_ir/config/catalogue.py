@@ -93,6 +93,8 @@ def _described(family: str, name: str, cls: Any) -> Description:
     record = signature_record(cls) if family == "backbone" else cls
     cost = cls.cost if issubclass(cls, Part) else None
     said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
+    if cost and cost.forward_passes != "0":
+        said = f"{cost.forward_passes} more forward pass(es); {said}"
     where = inspect.getsourcefile(getattr(cls, "guest", cls)) or ""
     cite = inspect.cleandoc(getattr(cls, "bibtex", ""))
     return Description(family, name, inspect.getdoc(cls) or "", _fields(record), said, where, cite)

@@ -91,6 +91,12 @@ class Stage:
     """(step at which the stage begins, steps) of a schedule that several stages share; None: stage-local."""
     rate: float = 1.0
     """Factor of the learning rate."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Shell pattern of parameter names -> factor of the learning rate for these; the first that matches counts."""
+    weights: Literal["raw", "ema"] = "raw"
+    """What the stage hands over: its last weights, or their moving average (`training.ema`)."""
+    average: int = 0
+    """Hand over the mean of the weights at the last n evaluations instead; 0: off. See `Curriculum.averages`."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,19 @@ class StepContext:
     seed: int
     losses_again: Callable[[], Tensor] | None = None
     """The losses [K] of the same batch under the present weights (a second look; FAMO). Costs K forward passes."""
+    identity_losses: Callable[[], Tensor] | None = None
+    """Computes `identity`; `None` in contexts that are made by hand."""
+
+    @property
+    def identity(self) -> Tensor:
+        """[K] float64: mean base objective of the degraded images themselves, per stage row of the step.
+
+        For one image per sample, however many the network returns. Computed when it is read; under several ranks all of
+        them must read it.
+        """
+        if self.identity_losses is None:
+            raise ValueError("this context has no samples to compute identity losses from")
+        return self.identity_losses()
 
     def key(self, *names: str | int) -> int:
         """A 64-bit key of (seed, step, names): the only source of randomness inside a part."""
@@ -134,6 +153,15 @@ class Learner(Protocol):
 
     def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
         """Return the output for a batch, under the run's precision, of `network`; `None`: of the one in training."""
+
+    def second_view(self, batch: Batch) -> Batch:
+        """Return other crops of the same images, degraded with the same parameters and noise of their own."""
+
+    def teacher(self, task: str) -> nn.Module:
+        """Return the network of the single-task run of a task, frozen and in eval mode, to be run by `restore`.
+
+        Raise UserError with the command that makes the run where there is none.
+        """
 
     def end_stage_now(self) -> None:
         """Make the step at hand the last one of its stage."""

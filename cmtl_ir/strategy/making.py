@@ -9,6 +9,7 @@ from pydantic import (
     ValidationError,
 )
 
+from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.record import Record
 from cmtl_ir.strategy import registry
@@ -57,6 +58,15 @@ def base_objective(given: Any, path: str, problems: list[Problem]) -> Objective 
     if scheduled:
         named = ", ".join(sorted("from" if name == "begin" else name for name in scheduled))
         problems.append(Problem(path, f"{named}: read under auxiliary only; the base objective always counts 1"))
+    return part
+
+
+def objective_part(given: Any, path: str) -> Objective:
+    """Return the objective of a name or `{name: ..., field: value}`. Raise ConfigError listing its mistakes."""
+    problems: list[Problem] = []
+    part = part_from("objective", given, path, problems)
+    if problems or not isinstance(part, Objective):
+        raise ConfigError("; ".join(map(str, problems)) or f"{path}: {given!r} is not an objective")
     return part
 
 

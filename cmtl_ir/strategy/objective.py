@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner, Stage, StepContext
 from cmtl_ir.strategy.output import Output
@@ -100,8 +100,24 @@ class Objective(Part):
     # ------------------------------------------------------------------------------------- what a method overrides
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
-        """Return name and fields of the network to be trained: the run's backbone, or one made of it."""
-        return fields
+        """Return name and fields of the network to be trained: the run's backbone, or one made of it.
+
+        An objective that needs the latent gets a network that returns it, with the objective's head if it has one.
+        """
+        if "latent" not in self.needs:
+            return fields
+        headed: Mapping[str, Any] = fields
+        if fields["name"] != "headed":
+            headed = {"name": "headed", "of": dict(fields), "heads": {}, "tasks": list(tasks)}
+        own = {"name": self.called, **self.model_dump(mode="json", exclude=set(SCHEDULE))}
+        return {**headed, "heads": {**headed["heads"], self.label: own}}
+
+    def head(self, channels: int, tasks: Sequence[str]) -> nn.Module | None:
+        """Return a network on the latent of so many channels, whose output becomes `Output.features[self.label]`.
+
+        `None`: the objective reads the latent itself. It is trained with the run and must not couple samples.
+        """
+        return None
 
     def prepare(self, batches: Mapping[str, Batch], learner: Learner, context: StepContext) -> Mapping[str, Constants]:
         """Return what is constant in this step, by row name.

@@ -89,6 +89,9 @@ class Curriculum(Part):
     """Which tasks are trained, when, in which shares."""
 
     family: ClassVar[str] = "curriculum"
+    averages: ClassVar[bool] = False
+    """True, or a property: its stages use `Stage.average`, so the cadence of evaluations decides the weights and
+    becomes part of the run's identity."""
 
     def next_stage(self, history: History) -> Stage | None:
         """The stage after `history.stages`; None when the run is complete. Must be a pure function of
