@@ -1,9 +1,14 @@
 """Restoration networks by name, and the loading of published weights into them.
 
 A backbone is an `nn.Module` whose keyword-only, typed constructor arguments are its YAML fields, and whose
-`forward(x, task=None)` takes images [B, 3, H, W] in [0, 1] of any size. Class attributes tell what the engine must
-know: `couples_samples` (a sample's output depends on the others of its batch while training) and `unused` (glob
-patterns of parameters that exist only so that published weights load strictly).
+`forward(x, task=None)` takes images [B, 3, H, W] in [0, 1] of any size and returns an image or a list of images. Class
+attributes tell what the engine must know:
+
+- `couples_samples`: whether a sample's output depends on the others of its batch while training.
+- `unused`: glob patterns of parameters that exist only so that published weights load strictly.
+- `latent_module`: dotted name of the module whose output, [B, C, h, w] or [B, N, C], is the network's latent.
+- `restored_output`: "first" or "last", which image of a list is the answer; "first" where it is missing.
+- `output_weights`: weights of the images of a list in the base loss; 1 each where it is missing.
 
 No network is imported before it is asked for.
 """
@@ -70,6 +75,7 @@ BACKBONES: dict[str, str] = {
 MADE_OF_OTHERS = {
     "adapted": "cmtl_ir.backbones._adapted:Adapted",
     "ensemble": "cmtl_ir.backbones._ensemble:Ensemble",
+    "headed": "cmtl_ir.backbones._headed:headed",
 }
 """Networks that runs leave and nobody chooses."""
 

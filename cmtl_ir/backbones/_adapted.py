@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._latent import latent_of
 from cmtl_ir.base.errors import ConfigError
 
 PROBED = 64
@@ -69,6 +70,9 @@ class Adapted(nn.Module):
 
         self.network = build(**of)
         self.couples_samples = getattr(self.network, "couples_samples", False)
+        self.restored_output = getattr(self.network, "restored_output", "first")
+        self.output_weights = getattr(self.network, "output_weights", None)
+        self.latent_module = latent_of(self.network, "network.")
         self.mixture = Mixture()
         maps = self._feature_maps(self._wrapped())
         if not maps:

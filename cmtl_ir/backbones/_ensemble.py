@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.strategy.output import final_output
+
 
 class Ensemble(nn.Module):
     """Mean of the members' final outputs, summed in their order. Not trained as a whole: its members are."""
@@ -22,5 +24,4 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         """[B, 3, H, W] -> [B, 3, H, W]."""
-        outputs = [member(x, task) for member in self.members]
-        return torch.stack([one[0] if isinstance(one, list | tuple) else one for one in outputs]).mean(0)
+        return torch.stack([final_output(member, member(x, task)) for member in self.members]).mean(0)

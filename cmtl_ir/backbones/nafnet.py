@@ -77,6 +77,7 @@ class NAFNet(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "middle_blks"
     unused: tuple[str, ...] = ()
 
     def __init__(

@@ -60,6 +60,7 @@ class PromptIR(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "latent"
     unused: tuple[str, ...] = ("chnl_reduce?.weight", "reduce_noise_channel_?.weight")
 
     def __init__(

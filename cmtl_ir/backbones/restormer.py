@@ -146,6 +146,7 @@ class Restormer(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "latent"
     unused: tuple[str, ...] = ()
 
     def __init__(

@@ -68,6 +68,7 @@ class SRResNet(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "conv_hr"
     unused: tuple[str, ...] = ()
     pictures: Tensor  # [T, 1, 128, 128]
 

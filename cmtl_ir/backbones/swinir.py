@@ -159,6 +159,7 @@ class SwinIR(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "conv_after_body"
     unused: tuple[str, ...] = ()
     sized_by_file: tuple[str, ...] = ("*.attn_mask",)
     mean: Tensor

@@ -281,6 +281,7 @@ class TransWeather(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "Tenc.norm4"
     unused: tuple[str, ...] = ("Tenc.mini_patch_embed4.*", "conv*.conv_output.*")
 
     def __init__(

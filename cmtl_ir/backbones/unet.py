@@ -35,6 +35,7 @@ class UNet(nn.Module):
     """
 
     couples_samples = False
+    latent_module = "m_body"
     unused: tuple[str, ...] = ()
 
     def __init__(

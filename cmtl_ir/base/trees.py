@@ -10,6 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+
+def to_device(tree: Any, device: torch.device) -> Any:
+    """Return a tree of dicts and lists with its tensors on a device."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {key: to_device(value, device) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(to_device(value, device) for value in tree)
+    return tree
+
+
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",

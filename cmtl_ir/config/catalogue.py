@@ -93,6 +93,8 @@ def _described(family: str, name: str, cls: Any) -> Description:
     record = signature_record(cls) if family == "backbone" else cls
     cost = cls.cost if issubclass(cls, Part) else None
     said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
+    if cost and cost.forward_passes != "0":
+        said = f"{cost.forward_passes} more forward pass(es); {said}"
     where = inspect.getsourcefile(getattr(cls, "guest", cls)) or ""
     cite = inspect.cleandoc(getattr(cls, "bibtex", ""))
     return Description(family, name, inspect.getdoc(cls) or "", _fields(record), said, where, cite)
@@ -138,6 +140,9 @@ def json_schema() -> dict[str, Any]:
         for name in backbones.BACKBONES
     ]
     frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
+    losses = [_part_schema(name, registry.load("objective", name), definitions) for name in registry.names("objective")]
+    definitions["objective"] = {"anyOf": [{"type": "string", "examples": registry.names("objective")}, *losses]}
+    definitions["TrainingConfig"]["properties"]["loss"] |= {"$ref": "#/$defs/objective"}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
     frame["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}

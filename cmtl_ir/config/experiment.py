@@ -14,11 +14,12 @@ from pydantic import (
 )
 
 from cmtl_ir.base.errors import suggestion
+from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import Record
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.grouping import Grouping
-from cmtl_ir.strategy.making import described
+from cmtl_ir.strategy.making import base_described, base_objective, described
 from cmtl_ir.strategy.parts import Curriculum, Part, Retention, Surgery, Weighting
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
@@ -73,8 +74,8 @@ class TrainingConfig(Record):
     """Optimizer steps of a whole run."""
     batch: int = Field(12, gt=0)
     """Samples a step, over all tasks."""
-    loss: Literal["l1", "charbonnier", "psnr"] = "l1"
-    """Loss of one sample: mean |e|; mean sqrt(e^2 + 1e-6); 10 log10(mse + 1e-8) in dB."""
+    loss: str | dict[str, Any] = "l1"
+    """Base objective, the loss of one sample: a name, `file.py:Class`, or {name: ..., field: value}."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Optimizer and learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -100,6 +101,15 @@ class TrainingConfig(Record):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _base_objective(cls, given: Any) -> str | dict[str, Any]:
+        problems: list[Problem] = []
+        objective = base_objective(given, "", problems)
+        if problems or objective is None:
+            raise ValueError("; ".join(map(str, problems)))
+        return base_described(objective)
 
     @model_validator(mode="after")
     def _micro_batches_stream(self) -> TrainingConfig:
@@ -189,7 +199,7 @@ class Experiment(Record):
     """Images shared by the tasks."""
     backbone: dict[str, Any] = Field({"name": "nafnet"})
     """Name and constructor fields of the shared backbone."""
-    training: TrainingConfig = TrainingConfig()
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
     """Budget and optimizer, the same for all strategies."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Scoring of test images."""

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cmtl_ir.gradients.functions import Expand
 from cmtl_ir.gradients.rules import RULES, by_slices
 from cmtl_ir.gradients.sink import Sink, Unsupported
+from cmtl_ir.strategy.output import Output
 
 if TYPE_CHECKING:
     from cmtl_ir.gradients.rows import Forward, Losses, RowGradients
@@ -32,9 +33,7 @@ def grouped(engine: RowGradients, forward: Forward, sizes: Sequence[int], losses
     mode = Grouping(sink, engine)
     with mode:
         output = forward(0, sum(sizes))
-    several = isinstance(output, list | tuple)
-    parts = zip(*(y.split(list(sizes)) for y in (output if several else [output])), strict=True)
-    values = [losses(list(part) if several else part[0], row) for row, part in enumerate(parts)]
+    values = [losses(part, row) for row, part in enumerate(output.split(sizes))]
     inputs = [*engine.parameters, *(made.leaf for made in mode.made)]
     leaks = torch.autograd.grad(values, inputs, allow_unused=True)
     names = (*engine.names, *("a tensor made from parameters" for _ in mode.made))
@@ -184,13 +183,9 @@ def _waves(like: Tensor, phase: float) -> Tensor:
     return torch.cos(count * 1.7 + phase).to(like.dtype).view(like.shape)
 
 
-def _sum_of_waves(output: Any, row: int) -> Tensor:
-    parts = [y.double() if y.dtype == torch.float64 else y.float() for y in _as_list(output)]
+def _sum_of_waves(output: Output, row: int) -> Tensor:
+    parts = [y.double() if y.dtype == torch.float64 else y.float() for y in output.tensors()]
     return torch.stack([(part * _waves(part, row)).sum() for part in parts]).sum()
-
-
-def _as_list(output: Any) -> list[Tensor]:
-    return list(output) if isinstance(output, list | tuple) else [output]
 
 
 def _sketches(engine: RowGradients, rows: int) -> Tensor:

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,14 @@ from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import Ranks
 from cmtl_ir.gradients.one_pass import grouped, probe
 from cmtl_ir.gradients.sink import Unsupported
+from cmtl_ir.strategy.output import Output
 
 log = logging.getLogger("cmtl_ir")
 
 Engine = Literal["stream", "grouped"]
-Forward = Callable[[int, int], Any]
-"""(start, stop) -> the backbone's output, a tensor or a list of tensors, for samples start .. stop of the step."""
-Losses = Callable[[Any, int], Tensor]
+Forward = Callable[[int, int], Output]
+"""(start, stop) -> the network's output for samples start .. stop of the step."""
+Losses = Callable[[Output, int], Tensor]
 """(output for the samples of row k, k) -> scalar mean loss of row k."""
 
 CHUNK = 1 << 16  # columns of a Gramian's chunk: the fastest of 2^13 .. 2^16 for 5 and for 16 rows (measured: CPU)
@@ -164,16 +165,16 @@ class RowGradients:
         """The chain rule cut at the output: its gradient from a pass without graph, then one graph a piece."""
         pieces = [(start, min(start + starts.step, starts.stop)) for start in starts]
         with torch.no_grad():
-            outputs = [_as_list(forward(*piece)) for piece in pieces]
-        whole = [torch.cat(parts).requires_grad_() for parts in zip(*outputs, strict=True)]
-        several = len(whole) > 1
-        loss = losses(whole if several else whole[0], row)
+            outputs = [forward(*piece) for piece in pieces]
+        tensors = zip(*(output.tensors() for output in outputs), strict=True)
+        whole = [torch.cat(parts).requires_grad_() for parts in tensors]
+        loss = losses(outputs[0].with_tensors(whole), row)
         pulls = torch.autograd.grad(loss, whole, allow_unused=True)
         for start, stop in pieces:
             window = slice(start - starts.start, stop - starts.start)
             heads = [
                 (y, pull[window])
-                for y, pull in zip(_as_list(forward(start, stop)), pulls, strict=True)
+                for y, pull in zip(forward(start, stop).tensors(), pulls, strict=True)
                 if pull is not None
             ]
             gradients = torch.autograd.grad(
@@ -307,7 +308,3 @@ def _parts_say_more(module: nn.Module) -> bool:
         isinstance(part, nn.modules.batchnorm._BatchNorm) or getattr(part, "couples_samples", False) is True
         for part in inner
     )
-
-
-def _as_list(output: Any) -> list[Tensor]:
-    return list(output) if isinstance(output, list | tuple) else [output]

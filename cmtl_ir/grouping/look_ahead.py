@@ -16,7 +16,7 @@ from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
 from cmtl_ir.strategy.data import Batch, Stage
 from cmtl_ir.strategy.grouping import Array
-from cmtl_ir.strategy.objective import sample_losses
+from cmtl_ir.strategy.output import output_of
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import StepResult
 
@@ -110,8 +110,8 @@ def _next_batch(learner: Learner, task: str, count: int) -> Batch:
 def _loss_of(learner: Learner, batch: Batch) -> Tensor:
     """[B] in full precision: differences of losses are small."""
     degraded = batch.degraded.to(memory_format=torch.channels_last)
-    restored = learner.model(degraded, learner.task_numbers(batch.task, len(batch.ids)))
-    return sample_losses(learner.training.loss, restored, batch.clean)
+    returned = learner.model(degraded, learner.task_numbers(batch.task, len(batch.ids)))
+    return learner.sample_losses(output_of(learner.model, returned), batch)
 
 
 @torch.no_grad()

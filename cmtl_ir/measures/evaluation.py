@@ -29,12 +29,12 @@ def restore_tiled(network: Restore, degraded: Tensor, task_numbers: Tensor, tile
     """[1, 3, H, W] -> [1, 3, H, W] float32 in [0, 1]; sides above `tile` pixels go through overlapping tiles."""
     height, width = degraded.shape[-2:]
     if max(height, width) <= tile:
-        return final_output(network(degraded, task_numbers)).float().clamp(0.0, 1.0)
+        return final_output(network, network(degraded, task_numbers)).float().clamp(0.0, 1.0)
     total, weight = torch.zeros_like(degraded), torch.zeros_like(degraded[:, :1])
     for top in _starts(height, tile):
         for left in _starts(width, tile):
             piece = degraded[..., top : top + tile, left : left + tile]
-            restored = final_output(network(piece, task_numbers)).float()
+            restored = final_output(network, network(piece, task_numbers)).float()
             ramp = _ramp(piece.shape[-2], piece)[:, None] * _ramp(piece.shape[-1], piece)
             total[..., top : top + tile, left : left + tile] += restored * ramp
             weight[..., top : top + tile, left : left + tile] += ramp

@@ -30,6 +30,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
         "training": experiment.training.model_dump(mode="json"),
         "protocol": experiment.evaluation.protocol,
         "conflict": experiment.conflict.every,
+        **({"evaluations": experiment.evaluation.every} if strategy.curriculum.averages else {}),
         "strategy": strategy.resolved(),
         "seed": seed,
     }

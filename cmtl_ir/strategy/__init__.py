@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cmtl_ir.strategy.data import Batch, History, Learner, Row, RowLoss, Schedule, Stage, StepContext
+    from cmtl_ir.strategy.objective import Constants, Objective
+    from cmtl_ir.strategy.output import Output
     from cmtl_ir.strategy.parts import Cost, Curriculum, Part, Retention, Surgery, Tier, Weighting
 
 __all__ = [
     "Batch",
+    "Constants",
     "Cost",
     "Curriculum",
     "History",
     "Learner",
+    "Objective",
+    "Output",
     "Part",
     "Retention",
     "Row",
@@ -30,10 +35,15 @@ __all__ = [
     "Tier",
     "Weighting",
 ]
-_PARTS = ("Cost", "Curriculum", "Part", "Retention", "Surgery", "Tier", "Weighting")
+_MODULES = {
+    "objective": ("Constants", "Objective"),
+    "output": ("Output",),
+    "parts": ("Cost", "Curriculum", "Part", "Retention", "Surgery", "Tier", "Weighting"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{'parts' if name in _PARTS else 'data'}"), name)
+    module = next((module for module, names in _MODULES.items() if name in names), "data")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

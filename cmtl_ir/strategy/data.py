@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
 from cmtl_ir.base.keyed import name_key
+from cmtl_ir.strategy.output import Output
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Batch:
     clean: Tensor  # [B, 3, H, W] in [0, 1]
 
 
-RowLoss = Callable[[Any, Batch], Tensor]
-"""(what the backbone returned for these samples, their batch) -> [B] loss of each sample."""
+RowLoss = Callable[[Output, Batch], Tensor]
+"""(output of the network for these samples, their batch) -> [B] loss of each sample."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Row:
     `retain:rain` are of the kind `retain`), however many they are."""
     view: Callable[[Batch], Batch] | None = None
     """What the network gets to see instead of the samples as they were drawn (adversarial inputs)."""
+    auxiliary: bool = True
+    """False: the row never carries an auxiliary objective."""
 
     @property
     def kind(self) -> str:
@@ -88,6 +91,12 @@ class Stage:
     """(step at which the stage begins, steps) of a schedule that several stages share; None: stage-local."""
     rate: float = 1.0
     """Factor of the learning rate."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Shell pattern of parameter names -> factor of the learning rate for these; the first that matches counts."""
+    weights: Literal["raw", "ema"] = "raw"
+    """What the stage hands over: its last weights, or their moving average (`training.ema`)."""
+    average: int = 0
+    """Hand over the mean of the weights at the last n evaluations instead; 0: off. See `Curriculum.averages`."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,19 @@ class StepContext:
     seed: int
     losses_again: Callable[[], Tensor] | None = None
     """The losses [K] of the same batch under the present weights (a second look; FAMO). Costs K forward passes."""
+    identity_losses: Callable[[], Tensor] | None = None
+    """Computes `identity`; `None` in contexts that are made by hand."""
+
+    @property
+    def identity(self) -> Tensor:
+        """[K] float64: mean base objective of the degraded images themselves, per stage row of the step.
+
+        For one image per sample, however many the network returns. Computed when it is read; under several ranks all of
+        them must read it.
+        """
+        if self.identity_losses is None:
+            raise ValueError("this context has no samples to compute identity losses from")
+        return self.identity_losses()
 
     def key(self, *names: str | int) -> int:
         """A 64-bit key of (seed, step, names): the only source of randomness inside a part."""
@@ -126,11 +148,20 @@ class Learner(Protocol):
         """The samples (task, ids), on the clean crops of (images, ids) if given: looking without training moves no
         counter. Raises ValueError for `images` where the task cannot degrade other images."""
 
-    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
-        """[B]: the run's loss of each sample."""
+    def sample_losses(self, output: Output, batch: Batch) -> Tensor:
+        """Return the base objective of each sample, [B]."""
 
-    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
-        """The backbone's output for a batch, under the run's precision; or that of another network of its kind."""
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
+        """Return the output for a batch, under the run's precision, of `network`; `None`: of the one in training."""
+
+    def second_view(self, batch: Batch) -> Batch:
+        """Return other crops of the same images, degraded with the same parameters and noise of their own."""
+
+    def teacher(self, task: str) -> nn.Module:
+        """Return the network of the single-task run of a task, frozen and in eval mode, to be run by `restore`.
+
+        Raise UserError with the command that makes the run where there is none.
+        """
 
     def end_stage_now(self) -> None:
         """Make the step at hand the last one of its stage."""

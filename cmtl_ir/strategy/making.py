@@ -9,9 +9,11 @@ from pydantic import (
     ValidationError,
 )
 
+from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.record import Record
 from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.objective import SCHEDULE, Objective
 from cmtl_ir.strategy.parts import Part
 
 
@@ -38,4 +40,46 @@ def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Pa
 
 def described(part: Part | None) -> dict[str, Any] | None:
     """Name and fields of a part as plain data; None stays None."""
-    return None if part is None else {"name": part.called, **part.model_dump(mode="json")}
+    return None if part is None else {"name": part.called, **part.model_dump(mode="json", by_alias=True)}
+
+
+def base_objective(given: Any, path: str, problems: list[Problem]) -> Objective | None:
+    """Return the base objective of a name or `{name: ..., field: value}`; mistakes are added to `problems`."""
+    part = part_from("objective", given, path, problems)
+    if part is None:
+        return None
+    if not isinstance(part, Objective):
+        problems.append(Problem(path, f"{part.called} is a {part.family or 'part'}, not an objective"))
+        return None
+    further = sorted(part.needs - {"output"})
+    if further:
+        problems.append(Problem(path, f"{part.called} needs {', '.join(further)}; it can only be listed in auxiliary"))
+    scheduled = part.model_fields_set & set(SCHEDULE)
+    if scheduled:
+        named = ", ".join(sorted("from" if name == "begin" else name for name in scheduled))
+        problems.append(Problem(path, f"{named}: read under auxiliary only; the base objective always counts 1"))
+    return part
+
+
+def objective_part(given: Any, path: str) -> Objective:
+    """Return the objective of a name or `{name: ..., field: value}`. Raise ConfigError listing its mistakes."""
+    problems: list[Problem] = []
+    part = part_from("objective", given, path, problems)
+    if problems or not isinstance(part, Objective):
+        raise ConfigError("; ".join(map(str, problems)) or f"{path}: {given!r} is not an objective")
+    return part
+
+
+def base_described(objective: Objective) -> str | dict[str, Any]:
+    """Return a base objective as plain data: its bare name where it has no fields of its own."""
+    fields = objective.model_dump(mode="json", exclude=set(SCHEDULE))
+    return {"name": objective.called, **fields} if fields else objective.called
+
+
+def objective_of(loss: str | Mapping[str, Any]) -> Objective:
+    """Return the base objective of a validated `training.loss`. Raise ValueError where it is not one."""
+    problems: list[Problem] = []
+    part = base_objective(loss, "training.loss", problems)
+    if problems or part is None:
+        raise ValueError("; ".join(map(str, problems)))
+    return part

@@ -1,34 +1,159 @@
-"""The losses of a sample."""
+"""The contract of the losses of a sample: one base objective per run, and auxiliary objectives next to it.
+
+Shapes: B samples of one row; an image is [B, 3, H, W].
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from torch import Tensor, nn
+
+from cmtl_ir.strategy.data import Batch, Learner, Stage, StepContext
+from cmtl_ir.strategy.output import Output
+from cmtl_ir.strategy.parts import Cost, Part
+
+NEEDS = frozenset({"output", "latent", "second_view", "others", "snapshots", "runs", "teacher:single", "prompt"})
+"""What an objective may ask the engine for, see `Objective.needs`."""
 
 
-def _l1(restored: Tensor, clean: Tensor) -> Tensor:
-    return (restored - clean).abs().mean((1, 2, 3))
+@dataclass(frozen=True)
+class Constants:
+    """What `Objective.prepare` made for the samples of one row; constant during the step, without a graph."""
+
+    row: str
+    """Name of the row."""
+    per_sample: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name -> [B, ...] over the row's samples; the engine cuts them as it cuts the samples."""
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
+    """Name -> a tensor that is handed over whole, such as a bank of keys."""
+
+    def part(self, start: int, stop: int) -> Constants:
+        """Return the constants of samples start .. stop."""
+        return Constants(self.row, {name: one[start:stop] for name, one in self.per_sample.items()}, self.shared)
 
 
-def _charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
-    return torch.sqrt((restored - clean).square() + 1e-6).mean((1, 2, 3))
+class Objective(Part):
+    """A loss of each sample: the base objective of a run (`training.loss`) or an auxiliary one.
+
+    The fields of this class are read under `auxiliary` only. A sample's loss is l_i + sum_a w_a(t) A_a(i).
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+    family: ClassVar[str] = "objective"
+    cost: ClassVar[Cost] = Cost(backward_passes="0")
+    needs: ClassVar[frozenset[str]] = frozenset({"output"})
+    """What the engine must supply; a property where it depends on fields. `output`: `Output.restored` · `latent`:
+    `Output.features["latent"]` · `second_view`: `Learner.second_view` · `others`: `Learner.batch` of another task on
+    the same images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
+    `teacher:single`: `Learner.teacher` · `prompt`: `Learner.restore` under another task's name."""
+
+    weight: float = Field(1.0, ge=0)
+    """w: factor of this objective next to the base objective; 0: it is not built."""
+    rows: Literal["stage", "all"] = "stage"
+    """stage: the rows that the curriculum trains; all: protecting and forgetting rows too."""
+    stages: list[str] | None = None
+    """Names of the stages in which it acts; null: in all."""
+    begin: float = Field(0.0, ge=0, le=1, alias="from")
+    """Share of each such stage after which it begins to act."""
+    until: float = Field(1.0, ge=0, le=1)
+    """Share of each such stage after which it no longer acts."""
+    ramp: Literal["none", "sigmoid"] = "none"
+    """none: w throughout; sigmoid: w exp(-5 (1 - p)^2), p in 0 .. 1 between `from` and `until`."""
+
+    _label: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _begins_before_it_ends(self) -> Self:
+        if self.begin < 1 and self.until <= self.begin:
+            raise ValueError(f"until {self.until:g} is not after from {self.begin:g}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name under which the run logs and stores it: its own, NAME_2 for the second of its kind."""
+        return self._label or self.called
+
+    def label_it(self, label: str) -> None:
+        """Set the label."""
+        self._label = label
+
+    @property
+    def acts(self) -> bool:
+        """False if it never acts, so that it is not built."""
+        return self.weight > 0 and self.begin < 1
+
+    def weight_at(self, stage: str, progress: float) -> float:
+        """Return w(t) in the stage of that name, `progress` in 0 .. 1 of its steps; 0: it does not act."""
+        if (self.stages is not None and stage not in self.stages) or not self.begin <= progress < self.until:
+            return 0.0
+        if self.ramp == "none":
+            return self.weight
+        share = (progress - self.begin) / (self.until - self.begin)
+        return self.weight * math.exp(-5.0 * (1.0 - share) ** 2)
+
+    # ------------------------------------------------------------------------------------- what a method overrides
+
+    def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
+        """Return name and fields of the network to be trained: the run's backbone, or one made of it.
+
+        An objective that needs the latent gets a network that returns it, with the objective's head if it has one.
+        """
+        if "latent" not in self.needs:
+            return fields
+        headed: Mapping[str, Any] = fields
+        if fields["name"] != "headed":
+            headed = {"name": "headed", "of": dict(fields), "heads": {}, "tasks": list(tasks)}
+        own = {"name": self.called, **self.model_dump(mode="json", exclude=set(SCHEDULE))}
+        return {**headed, "heads": {**headed["heads"], self.label: own}}
+
+    def head(self, channels: int, tasks: Sequence[str]) -> nn.Module | None:
+        """Return a network on the latent of so many channels, whose output becomes `Output.features[self.label]`.
+
+        `None`: the objective reads the latent itself. It is trained with the run and must not couple samples.
+        """
+        return None
+
+    def prepare(self, batches: Mapping[str, Batch], learner: Learner, context: StepContext) -> Mapping[str, Constants]:
+        """Return what is constant in this step, by row name.
+
+        Called once per step without gradients, before the first backward pass, with the samples of every row that
+        carries this objective, by row name. All randomness of the objective belongs here and is keyed.
+        """
+        return {}
+
+    def losses(self, output: Output, batch: Batch, constants: Constants) -> Tensor:
+        """Return the loss of each sample, [B]; its gradient flows through that sample's own output alone.
+
+        Terms on images read `output.restored`. As base objective it is called with the samples of several rows at
+        once; `batch.task` is empty then.
+        """
+        raise TypeError(f"{type(self).__name__} does not define the loss of a sample")
+
+    def after_step(self, learner: Learner) -> None:
+        """Act after the optimizer's step, in those steps in which this objective acted (moving averages, banks)."""
 
 
-def _psnr(restored: Tensor, clean: Tensor) -> Tensor:
-    mean_squared_error = (restored - clean).square().mean((1, 2, 3))
-    return (10.0 / math.log(10.0)) * torch.log(mean_squared_error + 1e-8)
+SCHEDULE = tuple(Objective.model_fields)
+"""Fields that are read under `auxiliary` only."""
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": _l1, "charbonnier": _charbonnier, "psnr": _psnr}
-"""Name -> (restored [B, 3, H, W], clean [B, 3, H, W]) -> [B]. `psnr` is NAFNet's: negative PSNR in dB."""
+def sample_losses(objective: Objective, output: Output, batch: Batch) -> Tensor:
+    """Return the base objective of each sample [B] in float32: its weighted sum over all images of the output."""
+    nothing = Constants("")
+    losses = [objective.losses(Output.of(image.float()), batch, nothing) for image in output.images]
+    if output.weights is not None:
+        losses = [weight * loss for weight, loss in zip(output.weights, losses, strict=True)]
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
 
 
-def sample_losses(name: str, restored: Any, clean: Tensor) -> Tensor:
-    """[B] loss of each sample in float32; a backbone of several outputs is scored by the sum over its outputs."""
-    if isinstance(restored, list | tuple):
-        return torch.stack([LOSSES[name](output.float(), clean) for output in restored]).sum(0)
-    return LOSSES[name](restored.float(), clean)
+def active(objectives: Sequence[Objective], stage: Stage, stage_step: int) -> dict[str, float]:
+    """Return label -> w(t) of the objectives that act in step `stage_step` (from 0) of the stage."""
+    progress = stage_step / max(stage.steps, 1)
+    weights = {one.label: one.weight_at(stage.name, progress) for one in objectives}
+    return {label: weight for label, weight in weights.items() if weight > 0}

@@ -22,18 +22,14 @@ from cmtl_ir.strategy.registry import snake_case
 Tier = Literal["losses", "gramian", "rows"]
 
 
-# ------------------------------------------------------------------------------------------- data that flows
-
-
-# ------------------------------------------------------------------------------------------------- the parts
-
-
 @dataclass(frozen=True)
 class Cost:
     """What a part adds to a step, as data: for `describe` and for the cost table."""
 
     backward_passes: str = "1"
     memory: str = "none"
+    forward_passes: str = "0"
+    """Forward passes of the network in addition to those that the backward passes stand on."""
 
 
 class Part(Record):
@@ -81,19 +77,40 @@ class Part(Record):
         """Take up a saved state."""
         self._state = state
 
+    def enter_stage(self, stage: Stage, learner: Learner) -> None:
+        """Prepare for the steps of a stage: at its first step, and again after each resume within it.
+
+        Order: `begin_stage` (first step only), `enter_stage`, `rows`, `dress`. A restored state is on the device of the
+        weights; that of weightings and surgeries stays on the CPU, as what they are given.
+        """
+
 
 class Curriculum(Part):
     """Which tasks are trained, when, in which shares."""
 
     family: ClassVar[str] = "curriculum"
+    averages: ClassVar[bool] = False
+    """True, or a property: its stages use `Stage.average`, so the cadence of evaluations decides the weights and
+    becomes part of the run's identity."""
 
     def next_stage(self, history: History) -> Stage | None:
         """The stage after `history.stages`; None when the run is complete. Must be a pure function of
         `history` and of `state`."""
         raise TypeError(f"{type(self).__name__} does not say which stage comes next")
 
+    def dress(self, row: Row, stage: Stage, learner: Learner) -> Row:
+        """Return a stage row with a loss or a view of its own; called where `Retention.rows` is called.
+
+        A row that is given a coefficient is no longer weighed by the weighting. A loss that reads the step takes it
+        from `learner.step`; what hides or changes inputs draws it from the key of (task, id).
+        """
+        return row
+
     def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:
         """Per-sample losses [B] of a row just trained on; costs nothing when not overridden."""
+
+    def after_step(self, learner: Learner) -> None:
+        """Act after the optimizer's step (teachers that average, banks)."""
 
 
 class Weighting(Part):
@@ -165,7 +182,7 @@ class Retention(Part):
         """Before a stage's first step."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """The protecting rows of this stage; called once a stage and again on resume."""
+        """Return the protecting rows of this stage, without side effects; called after `enter_stage`."""
         return []
 
     def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from cmtl_ir.base.errors import UnknownName, suggestion
 
 ENTRY_POINT_GROUP = "cmtl_ir.strategies"
-FAMILIES = ("curriculum", "weighting", "surgery", "retention", "grouping", "unlearning", "degradation")
+FAMILIES = ("curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning", "degradation")
 _HOMES = {"degradation": ("cmtl_ir.tasks.degradations",)}
 
 T = TypeVar("T", bound=type)

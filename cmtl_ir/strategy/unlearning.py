@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.strategy.data import Batch, History, Learner, Row, RowLoss, Stage
 from cmtl_ir.strategy.parts import Cost, Curriculum, Retention
+from cmtl_ir.strategy.wrapped import Wrapped
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,37 @@ class Descent(Unlearner):
 
     def prepare(self, learner: Learner) -> None:
         """Measure what the method needs of the trained model; what it keeps belongs into `state`."""
+
+
+class WrappedUnlearner(Wrapped, Unlearner):
+    """An unlearner that does what its `base` does, until a subclass takes a hook over."""
+
+    base: Unlearner
+
+    def ask(self, request: Request) -> None:
+        super().ask(request)
+        self.base.ask(request)
+
+    def wants_retain(self) -> bool:
+        return self.base.wants_retain()
+
+    def without_retain(self) -> Self:
+        return self.model_copy(update={"base": self.base.without_retain()})
+
+    def wants_target(self) -> bool:
+        return self.base.wants_target()
+
+    def with_steps(self, steps: int) -> Self:
+        return self.model_copy(update={"base": self.base.with_steps(steps)})
+
+    def recipe(self) -> dict[str, Any]:
+        return self.base.recipe()
+
+    def stages(self) -> list[Stage]:
+        return self.base.stages()
+
+    def edit(self, learner: Learner) -> None:
+        self.base.edit(learner)
 
 
 class Rerun(Unlearner):

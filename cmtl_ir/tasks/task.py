@@ -119,10 +119,29 @@ class Task:
         clean = other._crops(cut)[-1]
         return Batch(self.name, ids, self._degrade(clean, ids, cut), clean)
 
-    def _cut(self, ids: Tensor) -> Cut:
+    @torch.no_grad()
+    def second_view(self, ids: Tensor) -> Batch:
+        """Return other crops of the images of the samples `ids` [B], with the parameters of their degradation.
+
+        What the degradation draws beyond its parameters, such as noise, is drawn again.
+        """
+        cut = self._cut(ids, second=True)
+        if isinstance(self.splits.train, PairStore):
+            degraded, clean = self._crops(cut)
+            return Batch(self.name, ids, degraded, clean)
+        assert self.degradation is not None
+        (clean,) = self._crops(cut)
+        keys = keyed.substream(keyed.keys_of(self._key, ids.cpu()), "degradation")
+        again, keys = (one.to(self.device) for one in (keyed.substream(keys, "second view"), keys))
+        origin, size = cut.origin.to(self.device), cut.size.to(self.device)
+        degraded = self.degradation.degrade(clean, self.degradation.parameters(keys), again, origin, size)
+        return Batch(self.name, ids, degraded, clean)
+
+    def _cut(self, ids: Tensor, second: bool = False) -> Cut:
         ids = ids.cpu()
         numbers = image_numbers(self._epoch_key, ids, len(self.splits.train))
         keys = keyed.keys_of(self._key, ids)  # [B]
+        keys = keyed.substream(keys, "second view") if second else keys
         return draw_cut(keys, numbers, self._sizes[numbers], self.data.patch, self.data.flips)
 
     def _crops(self, cut: Cut) -> list[Tensor]:

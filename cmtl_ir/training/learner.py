@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,15 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.base.ranks import ALONE, Ranks
-from cmtl_ir.base.trees import to_json
+from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
+from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
+from cmtl_ir.strategy.output import Output, output_of
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.task import Task
-from cmtl_ir.training.optimization import AveragedWeights, load_optimizer, make_optimizer, optimizer_tree
+from cmtl_ir.training.optimization import (
+    AveragedWeights,
+    group_by_rate,
+    load_optimizer,
+    make_optimizer,
+    mean_of,
+    optimizer_tree,
+)
 from cmtl_ir.training.shares import DataState
+
+ON_CPU = ("weighting", "surgery")
+"""Families whose parts compute on the CPU and keep their state there."""
 
 
 class Learner:
@@ -40,6 +53,7 @@ class Learner:
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
+        self.objective = objective_of(self.training.loss)
         self.model = placed(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
@@ -53,9 +67,10 @@ class Learner:
         self.stage: Stage | None = None
         self.stage_step = 0
         self.finished: tuple[Stage, ...] = ()
-        self.excluded: frozenset[str] = (
-            frozenset()
-        )  # tasks whose samples are counted but never seen: a run without them
+        self.recent: list[dict[str, Tensor]] = []  # the weights at the stage's last evaluations, for `Stage.average`
+        self.evaluated_every = experiment.evaluation.every
+        self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
+        self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
         for part in self.parts().values():
             part.reset()
 
@@ -67,19 +82,30 @@ class Learner:
             return self.task_of[task].batch(ids)
         return self.task_of[task].batch_on(self.task_of[images], ids, ids)
 
-    def forward(self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None) -> Any:
-        """The backbone's output under the run's precision: [N, 3, H, W], [N] -> tensor or list of tensors."""
+    def forward(self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None) -> Output:
+        """Return the output for images [N, 3, H, W] of tasks [N] under the run's precision."""
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            return (network or self.network)(degraded, task_numbers)
+            returned = (network or self.network)(degraded, task_numbers)
+        return output_of(network or self.model, returned)
 
-    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
-        """The backbone's output for a batch, or another network's."""
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
+        """Return the output for a batch of `network`; `None`: of the one in training."""
         return self.forward(batch.degraded, self.task_numbers(batch.task, len(batch.ids)), network)
 
-    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
-        """[B]: the run's loss of each sample."""
-        return sample_losses(self.training.loss, restored, batch.clean)
+    def sample_losses(self, output: Output, batch: Batch) -> Tensor:
+        """Return the base objective of each sample, [B]."""
+        return sample_losses(self.objective, output, batch)
+
+    def second_view(self, batch: Batch) -> Batch:
+        """Return other crops of the same images, degraded with the same parameters and noise of their own."""
+        return self.task_of[batch.task].second_view(batch.ids)
+
+    def teacher(self, task: str) -> nn.Module:
+        """Return the network of the single-task run of a task, frozen. Raise UserError where there is none."""
+        if self.teachers is None:
+            raise UserError(f"the teacher of {task} is a finished single-task run, but this run is in no store")
+        return self.teachers(task)
 
     # ------------------------------------------------------------------------------------------- helpers
 
@@ -135,8 +161,34 @@ class Learner:
         self.stage, self.stage_step = stage, 0
         if stage.fresh_optimizer:
             self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
+        group_by_rate(self.optimizer, dict(self.model.named_parameters()), stage.rates)
+        if stage.weights == "ema" and self.training.ema is None:
+            raise ConfigError(f"stage {stage.name} hands over averaged weights: set training.ema")
+        if stage.average > 0 and not self.strategy.curriculum.averages:
+            raise TypeError(f"{self.strategy.curriculum.called} uses Stage.average: it must set `averages`")
+        self.recent = []
         if self.training.ema is not None:
             self.average = AveragedWeights(self.model, self.training.ema)
+
+    def remember_weights(self) -> None:
+        """Keep the weights after a step at which the run is evaluated, as many as the stage averages."""
+        if self.stage is None or self.stage.average == 0:
+            return
+        due = self.evaluated_every > 0 and self.step % self.evaluated_every == 0
+        if due or self.steps_left == 0:
+            now = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.recent = [*self.recent, now][-self.stage.average :]
+
+    def hand_over(self) -> None:
+        """Replace the weights at a stage's end by what the stage hands over."""
+        assert self.stage is not None
+        if self.stage.weights == "ema" and self.average is not None:
+            self.model.load_state_dict(self.average.weights)
+        if self.recent:
+            self.model.load_state_dict(mean_of(self.recent))
+            self.recent = []
+            if self.training.ema is not None:  # what is evaluated is what is handed over
+                self.average = AveragedWeights(self.model, self.training.ema)
 
     def finish_stage(self) -> None:
         """Close the stage: it joins the history."""
@@ -160,6 +212,7 @@ class Learner:
             "average": self.average.weights if self.average is not None else None,
             "data": self.data.tree(),
             "before": self.before,
+            **({"recent": self.recent} if self.recent else {}),
             "step": self.step,
             "stage": asdict(self.stage) if self.stage is not None else None,
             "stage_step": self.stage_step,
@@ -170,7 +223,11 @@ class Learner:
     def load_tree(self, tree: Mapping[str, Any]) -> None:
         """Take up where `tree` was taken."""
         self.model.load_state_dict(tree["model"])
+        stages = [*tree["finished"], *([tree["stage"]] if tree["stage"] is not None else [])]
+        rates = stages[-1].get("rates", {}) if stages else {}  # of the stage that last grouped the optimizer
+        group_by_rate(self.optimizer, dict(self.model.named_parameters()), rates)
         load_optimizer(self.optimizer, tree["optimizer"])
+        self.recent = to_device(tree.get("recent", []), self.device)
         if tree["average"] is not None and self.training.ema is not None:
             self.average = AveragedWeights(self.model, self.training.ema)
             self.average.weights = {name: value.to(self.device) for name, value in tree["average"].items()}
@@ -180,7 +237,8 @@ class Learner:
         self.stage = _stage(tree["stage"]) if tree["stage"] is not None else None
         self.finished = tuple(_stage(stage) for stage in tree["finished"])
         for family, part in self.parts().items():
-            part.load_state_dict(tree["parts"][family])
+            state = tree["parts"][family]
+            part.load_state_dict(state if family in ON_CPU else to_device(state, self.device))
 
 
 def _stage(plain: Mapping[str, Any]) -> Stage:

@@ -7,13 +7,15 @@ One step, in this order: draw rows -> losses -> weighting -> surgery -> projecti
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from cmtl_ir.gradients.rows import RowGradients, choose_engine
-from cmtl_ir.strategy.data import Row, Stage, StepContext
+from cmtl_ir.strategy.data import Batch, Row, Stage, StepContext
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.optimization import learning_rate
 from cmtl_ir.training.samples import Ahead, Drawn, choose, draw, has_room
@@ -54,6 +56,7 @@ def train(learner: Learner, watcher: Watcher) -> None:
             if retention is not None:
                 retention.begin_stage(seen, learner)
         train_stage(learner, stage, watcher)
+        learner.hand_over()
         if retention is not None:
             retention.end_stage(seen, learner)
         learner.finish_stage()
@@ -62,8 +65,7 @@ def train(learner: Learner, watcher: Watcher) -> None:
 
 def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     """All steps of a stage that are still to be made."""
-    retention = learner.strategy.retention
-    rows = stage_rows(stage, retention.rows(learner.seen(stage), learner) if retention is not None else [])
+    rows = entered(learner, stage)
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     learner.agree()
     watcher.stage_started(learner, stage)
@@ -77,9 +79,22 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
             apply_update(learner, rate)
             if drawn.stage_rows:
                 learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
+            learner.strategy.curriculum.after_step(learner)
             learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
+            learner.remember_weights()
             watcher.stepped(learner, result, rate)
     learner.data.carry = {}
+
+
+def entered(learner: Learner, stage: Stage) -> list[Row]:
+    """Let every part enter the stage; return its rows, those that the weighting weighs first."""
+    seen, retention = learner.seen(stage), learner.strategy.retention
+    for part in learner.parts().values():
+        part.enter_stage(seen, learner)
+    rows = stage_rows(stage, retention.rows(seen, learner) if retention is not None else [])
+    dress = learner.strategy.curriculum.dress
+    dressed = [dress(row, seen, learner) if row.coefficient is None else row for row in rows]
+    return sorted(dressed, key=lambda row: row.coefficient is not None)
 
 
 def next_samples(learner: Learner, rows: list[Row], ahead: Ahead) -> Drawn:
@@ -115,7 +130,7 @@ def apply_update(learner: Learner, rate: float) -> None:
         moved = [parameter for group in learner.optimizer.param_groups for parameter in group["params"]]
         torch.nn.utils.clip_grad_norm_(moved, learner.training.clip)
     for group in learner.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
     learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
     if retention is not None:
@@ -137,22 +152,28 @@ def context_of(learner: Learner, stage: Stage, drawn: Drawn) -> StepContext:
         counts=tuple(drawn.counts),
         seed=learner.seed,
         losses_again=second_look(learner, drawn) if learner.strategy.weighting.looks_again else None,
+        identity_losses=cache(lambda: _means(learner, drawn, _untouched)),
     )
 
 
+def _untouched(learner: Learner, batch: Batch) -> Tensor:
+    """Return the base objective of the degraded images themselves, [B]."""
+    return learner.sample_losses(Output.of(batch.degraded), batch)
+
+
+@torch.no_grad()
+def _means(learner: Learner, drawn: Drawn, losses: Callable[[Learner, Batch], Tensor]) -> Tensor:
+    """Return the mean of `losses` over the samples of each stage row on all ranks, [K] float64."""
+    means = []
+    for batch, count in zip(drawn.batches[: drawn.stage_rows], drawn.counts, strict=False):
+        found = losses(learner, batch) if len(batch.ids) > 0 else batch.clean.new_zeros(0)
+        means.append(share_of_mean(found, count).double())
+    return learner.ranks.sum(torch.stack(means))
+
+
 def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
-    """The losses [K] of the same stage rows under the weights as they are when it is called."""
-
-    @torch.no_grad()
-    def losses() -> Tensor:
-        means = []
-        for batch, count in zip(drawn.batches[: drawn.stage_rows], drawn.counts, strict=False):
-            held = len(batch.ids) > 0
-            found = learner.sample_losses(learner.restore(batch), batch) if held else batch.clean.new_zeros(0)
-            means.append(share_of_mean(found, count).double())
-        return learner.ranks.sum(torch.stack(means))
-
-    return losses
+    """Return what computes the losses [K] of the same stage rows under the weights at that time."""
+    return lambda: _means(learner, drawn, lambda learner, batch: learner.sample_losses(learner.restore(batch), batch))
 
 
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.config.experiment import OptimizerConfig
 from cmtl_ir.strategy.data import Schedule
 
@@ -34,6 +36,38 @@ def learning_rate(base: float, schedule: Schedule, step: int, steps: int) -> flo
     length = (steps * schedule.stretch - schedule.warmup) / schedule.cycles
     phase = ((step - schedule.warmup) % length) / length
     return schedule.floor + (base - schedule.floor) * 0.5 * (1.0 + math.cos(math.pi * phase))
+
+
+def group_by_rate(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], rates: Mapping[str, float]
+) -> None:
+    """Put the optimizer's parameters into one group per factor of the learning rate, kept as `factor`.
+
+    `rates` maps shell patterns of names to factors; the first that matches counts, 1 where none does. States stay with
+    their parameters. Raise ConfigError for a pattern that matches no name.
+    """
+    if not rates and len(optimizer.param_groups) == 1:
+        return
+    for pattern in rates:
+        if not any(fnmatch(name, pattern) for name in parameters):
+            raise ConfigError(f"rates: no parameter matches {pattern!r}; {suggestion(pattern, list(parameters))}")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    options = {key: value for key, value in optimizer.param_groups[0].items() if key not in ("params", "factor")}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        if id(parameter) in held:
+            factor = next((factor for pattern, factor in rates.items() if fnmatch(name, pattern)), 1.0)
+            groups.setdefault(factor, []).append(parameter)
+    optimizer.param_groups[:] = [{**options, "params": own, "factor": factor} for factor, own in groups.items()]
+
+
+def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of several state dicts; integers are taken from the last one."""
+    last = weights[-1]
+    return {
+        name: torch.stack([one[name] for one in weights]).mean(0) if value.is_floating_point() else value
+        for name, value in last.items()
+    }
 
 
 class AveragedWeights:

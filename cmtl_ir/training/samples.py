@@ -48,6 +48,11 @@ class Drawn(Chosen):
     degraded: Tensor  # [N, 3, H, W], as held here
     task_numbers: Tensor  # [N]
 
+    def whole(self) -> Batch:
+        """Return all samples held here as one batch, row after row, without a task."""
+        ids, clean = (torch.cat([getattr(batch, name) for batch in self.batches]) for name in ("ids", "clean"))
+        return Batch("", ids, self.degraded, clean)
+
 
 def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:
     """The next `counts` samples of `rows` by the counters of `data`; rows without samples are left out."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch import Tensor
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.gradients.rows import RowGradients, refuse_coupling_over_ranks, sum_gradients
 from cmtl_ir.strategy.data import Batch, Row, StepContext
-from cmtl_ir.strategy.objective import sample_losses
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.samples import Drawn
 
@@ -84,11 +83,11 @@ class Stepper:
             return self._joint(drawn, context)
         return self._by_row(drawn, context, look)
 
-    def row_losses(self, restored: Any, drawn: Drawn, row: int, start: int, stop: int) -> Tensor:
+    def row_losses(self, output: Output, drawn: Drawn, row: int, start: int, stop: int) -> Tensor:
         """[stop - start] losses of samples start .. stop of a row."""
         first = drawn.windows[row][0]
         batch = _part(drawn.batches[row], start - first, stop - first)
-        return (drawn.rows[row].loss or self.learner.sample_losses)(restored, batch)
+        return (drawn.rows[row].loss or self.learner.sample_losses)(output, batch)
 
     def _seen(self, drawn: Drawn, pieces: Sequence[Piece], held: Sequence[Tensor]) -> Tensor:
         """Mean losses [pieces] over all ranks, from those of the samples held here; the parts that observe see each."""
@@ -112,8 +111,7 @@ class Stepper:
         return list(self.ranks.sum(torch.cat(whole)).split([len(one) for one in whole]))
 
     def _joint(self, drawn: Drawn, context: StepContext) -> StepResult:
-        restored = self.learner.forward(drawn.degraded, drawn.task_numbers)
-        held = self._joint_losses(restored, drawn)
+        held = self._joint_losses(self.learner.forward(drawn.degraded, drawn.task_numbers), drawn)
         losses = torch.stack([share_of_mean(one, n) for one, n in zip(held, drawn.counts, strict=True)])  # [M]
         pieces = _pieces(drawn.counts, halves=False)
         values = self._seen(drawn, pieces, [one.detach() for one in held]).double()
@@ -123,15 +121,14 @@ class Stepper:
         sum_gradients(self.learner.trained_parameters(), self.ranks)
         return StepResult([row.name for row in drawn.rows], values, weights)
 
-    def _joint_losses(self, restored: Any, drawn: Drawn) -> list[Tensor]:
+    def _joint_losses(self, output: Output, drawn: Drawn) -> list[Tensor]:
         """Per-sample losses of each row; where all rows have the run's loss, from one call over the whole batch."""
         counts = [stop - start for start, stop in drawn.windows]
         if all(row.loss is None for row in drawn.rows):
-            clean = torch.cat([batch.clean for batch in drawn.batches])
-            return list(sample_losses(self.learner.training.loss, restored, clean).split(counts))
+            return list(self.learner.sample_losses(output, drawn.whole()).split(counts))
         starts = [sum(counts[:row]) for row in range(len(drawn.rows))]
         return [
-            self.row_losses(_slice(restored, start, start + count), drawn, row, *drawn.windows[row])
+            self.row_losses(output.part(start, start + count), drawn, row, *drawn.windows[row])
             if count
             else drawn.degraded.new_zeros(0)
             for row, (start, count) in enumerate(zip(starts, counts, strict=True))
@@ -160,12 +157,12 @@ class Stepper:
         here = [number for number, (start, stop) in enumerate(windows) if stop > start]
         losses = [drawn.degraded.new_zeros(0) for _ in pieces]
 
-        def forward(start: int, stop: int) -> Any:
+        def forward(start: int, stop: int) -> Output:
             return self.learner.forward(drawn.degraded[start:stop], drawn.task_numbers[start:stop])
 
-        def mean_loss(restored: Any, number: int) -> Tensor:
+        def mean_loss(output: Output, number: int) -> Tensor:
             piece = here[number]
-            found = self.row_losses(restored, drawn, pieces[piece][0], *windows[piece])
+            found = self.row_losses(output, drawn, pieces[piece][0], *windows[piece])
             losses[piece] = found.detach()
             return found.mean()
 
@@ -267,12 +264,6 @@ def _gathering(pieces: Sequence[Piece], counts: Sequence[int]) -> Tensor:
     for piece, (row, start, stop) in enumerate(pieces):
         gathering[row, piece] = (stop - start) / counts[row]
     return gathering
-
-
-def _slice(restored: Any, start: int, stop: int) -> Any:
-    if isinstance(restored, list | tuple):
-        return [output[start:stop] for output in restored]
-    return restored[start:stop]
 
 
 def _part(batch: Batch, start: int, stop: int) -> Batch:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from cmtl_ir.base import keyed
 from cmtl_ir.measures.statistics import LEVEL, Interval
-from cmtl_ir.strategy.output import final_output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.unlearning.probe import PROBE, PROBE_CROPS, identity_losses
 
@@ -61,9 +60,9 @@ def familiarity(learner: Learner, task: str, ids: Tensor) -> Tensor:
     found = []
     for some in ids.split(32):
         batch = learner.batch(task, some)
-        restored = final_output(learner.restore(batch)).float()
-        losses = learner.sample_losses(restored, batch).double()
-        found.append(torch.log(identity_losses(learner, restored, batch).double() / losses.clamp_min(1e-12)))
+        output = learner.restore(batch).final()
+        losses = learner.sample_losses(output, batch).double()
+        found.append(torch.log(identity_losses(learner, output, batch).double() / losses.clamp_min(1e-12)))
     return torch.cat(found).cpu()
 
 

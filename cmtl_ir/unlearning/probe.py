@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from cmtl_ir.backbones.building import initial_model, placed
 from cmtl_ir.store.checkpoint import load_weights
 from cmtl_ir.strategy.data import Batch, Learner
-from cmtl_ir.strategy.output import final_output
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.unlearning import Request
 
 PROBE = 1 << 40
@@ -20,14 +19,14 @@ PROBE = 1 << 40
 PROBE_CROPS = 32
 
 
-def untouched(restored: Any, batch: Batch) -> Any:
-    """The degraded images in the place of a backbone's output, or of each of its outputs."""
-    return [batch.degraded] * len(restored) if isinstance(restored, list | tuple) else batch.degraded
+def untouched(output: Output, batch: Batch) -> Output:
+    """Return the degraded images in place of every image of a network's output."""
+    return output.filled(batch.degraded)
 
 
-def identity_losses(learner: Learner, restored: Any, batch: Batch) -> Tensor:
-    """[B]: what leaving the images alone would cost: m_i = loss(x_i, y_i)."""
-    return learner.sample_losses(untouched(restored, batch), batch)
+def identity_losses(learner: Learner, output: Output, batch: Batch) -> Tensor:
+    """Return what leaving the images alone would cost, m_i = loss(x_i, y_i), [B]."""
+    return learner.sample_losses(untouched(output, batch), batch)
 
 
 @torch.no_grad()
@@ -42,7 +41,7 @@ def probe_psnr(learner: Learner, tasks: Sequence[str], network: nn.Module | None
     for task in tasks:
         batch = learner.batch(task, ids)
         alone = isinstance(network, nn.Identity)
-        restored = batch.degraded if alone else final_output(learner.restore(batch, network)).float()
+        restored = batch.degraded if alone else learner.restore(batch, network).restored.float()
         error = (restored.clamp(0, 1) - batch.clean).square().mean((1, 2, 3)).clamp_min(1e-10)
         means.append(float((-10.0 * torch.log10(error)).mean()))
     learner.model.train(training)

@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from cmtl_ir.strategy.data import Batch, Learner, Row, Stage
+from cmtl_ir.strategy.data import Batch, Learner, Stage
 from cmtl_ir.strategy.parts import Cost, Retention
 
-from ..shared.weights import device_of, fixed_crops, moved, trained, weights_of
+from ..shared.weights import fixed_crops, trained, weights_of
 
 
 def importance(
@@ -48,11 +48,6 @@ class Anchored(Retention):
     def reset(self) -> None:
         """No stage has left weights yet."""
         self._state = {"anchors": []}
-
-    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """None; the state comes to the weights' device here, once a stage and after a resume."""
-        self._state = moved(self._state, device_of(learner))
-        return []
 
     def penalty(self, model: nn.Module) -> Tensor | None:
         """Exactly 0 where the weights are the old ones; None before the second stage."""

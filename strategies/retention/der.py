@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Cost
 from cmtl_ir.strategy.registry import register
 
 from ..shared.teacher import answer
-from ..shared.weights import device_of, moved
+from ..shared.weights import device_of
 from ._memory import Remembering
 
 LOOKED_AT_ONCE = 16  # samples a forward pass at the end of a stage
@@ -41,16 +42,15 @@ class DER(Remembering):
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """`memory:TASK` of every old task, with the stored outputs as targets."""
-        self.state["outputs"] = moved(self.state["outputs"], device_of(learner))
         rows = self.memory_rows(stage, self.share, self.alpha)
         return [replace(row, loss=self._against_outputs(row.task, learner)) for row in rows]
 
     def _against_outputs(self, task: str, learner: Learner) -> RowLoss:
         stored = self.state["outputs"][task]  # ids [n] ascending, values [n, 3, H, W]
 
-        def loss(restored: Any, batch: Batch) -> Tensor:
+        def loss(output: Output, batch: Batch) -> Tensor:
             places = torch.searchsorted(stored["ids"], batch.ids.to(stored["ids"].device))
-            return learner.sample_losses(restored, replace(batch, clean=stored["values"][places]))
+            return learner.sample_losses(output, replace(batch, clean=stored["values"][places]))
 
         return loss
 

@@ -8,7 +8,7 @@ from pydantic import Field, PrivateAttr
 from torch import nn
 
 from cmtl_ir.base.errors import ConfigError, suggestion
-from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Stage
 from cmtl_ir.strategy.parts import Retention
 from cmtl_ir.strategy.registry import register
 
@@ -32,13 +32,12 @@ class Freeze(Retention):
         self.matching(learner.model)
         self.state["stages"] = self.state.get("stages", 0) + 1
 
-    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """None; freezes, at a stage's start and after a resume."""
+    def enter_stage(self, stage: Stage, learner: Learner) -> None:
+        """Freeze the matching parameters once enough stages have trained everything."""
         if self.state["stages"] > self.after:
             self._frozen = [one for one in self.matching(learner.model) if one.requires_grad]
             for parameter in self._frozen:
                 parameter.requires_grad_(False)
-        return []
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Thaw, so that the next stage's optimizer holds the same parameters as a resumed run's."""

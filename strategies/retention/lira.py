@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Stage
 from cmtl_ir.strategy.parts import Cost
 from cmtl_ir.strategy.registry import register
 
@@ -46,12 +46,10 @@ class LIRA(Distill):
         network: Any = learner.model
         network.open(self.state["live"])
 
-    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task; freezes what this stage does not train, after a resume too."""
-        rows = super().rows(stage, learner)
+    def enter_stage(self, stage: Stage, learner: Learner) -> None:
+        """Freeze what this stage does not train."""
         for name, parameter in learner.model.named_parameters():
             parameter.requires_grad_(self._trains(name))
-        return rows
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Thaw, so that the next stage's optimizer holds the same parameters as a resumed run's."""

@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor
 
 from cmtl_ir.strategy.data import Batch, Learner, Stage
-from cmtl_ir.strategy.output import final_output
 from cmtl_ir.strategy.registry import register
 
 from ..shared.weights import mean_one
@@ -31,7 +30,7 @@ class MAS(Anchored):
         """Measure importance where the stage ended, and add it."""
 
         def energy(batch: Batch) -> Tensor:
-            return (final_output(learner.restore(batch)).float() - batch.degraded).square().sum()
+            return (learner.restore(batch).restored.float() - batch.degraded).square().sum()
 
         omega = importance(stage, learner, self.crops, energy, torch.abs)
         omega *= mean_one(omega)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner, RowLoss
-from cmtl_ir.strategy.output import final_output
+from cmtl_ir.strategy.output import Output
 
 
 def weights_now(learner: Learner) -> dict[str, Tensor]:
@@ -29,13 +28,13 @@ def network_of(learner: Learner, weights: Mapping[str, Tensor]) -> nn.Module:
 @torch.no_grad()
 def answer(learner: Learner, batch: Batch, network: nn.Module | None = None) -> Tensor:
     """[B, 3, H, W] float32: the image that a network, or the present one, makes of a batch."""
-    return final_output(learner.restore(batch, network)).float()
+    return learner.restore(batch, network).restored.float()
 
 
 def distillation(learner: Learner, network: nn.Module) -> RowLoss:
     """The run's loss against a frozen network's answer."""
 
-    def loss(restored: Any, batch: Batch) -> Tensor:
-        return learner.sample_losses(restored, replace(batch, clean=answer(learner, batch, network)))
+    def loss(output: Output, batch: Batch) -> Tensor:
+        return learner.sample_losses(output, replace(batch, clean=answer(learner, batch, network)))
 
     return loss

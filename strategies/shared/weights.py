@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -20,15 +18,6 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 def weights_of(model: nn.Module) -> Tensor:
     """[P], with its graph: the penalty's gradient flows back through it."""
     return torch.cat([parameter.flatten() for parameter in trained(model)])
-
-
-def moved(tree: Any, device: torch.device) -> Any:
-    """The tree with its tensors on a device: a checkpoint gives them back on the CPU."""
-    if isinstance(tree, Tensor):
-        return tree.to(device)
-    if isinstance(tree, dict):
-        return {key: moved(value, device) for key, value in tree.items()}
-    return [moved(value, device) for value in tree] if isinstance(tree, list) else tree
 
 
 def device_of(learner: Learner) -> torch.device:

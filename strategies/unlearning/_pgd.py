@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from cmtl_ir.base import keyed
 from cmtl_ir.strategy.data import Batch, Learner
-from cmtl_ir.strategy.output import final_output
 
 from ..shared.teacher import answer
 
@@ -42,8 +41,8 @@ def adversarial(learner: Learner, batch: Batch, network: nn.Module, epsilon: flo
     offset = within(start(learner, batch, radius), inputs, radius)
     for _ in range(steps):
         offset.requires_grad_()
-        restored = learner.restore(replace(batch, degraded=inputs + offset), network)
-        (uphill,) = torch.autograd.grad(learner.sample_losses(final_output(restored), aim).sum(), offset)
+        output = learner.restore(replace(batch, degraded=inputs + offset), network).final()
+        (uphill,) = torch.autograd.grad(learner.sample_losses(output, aim).sum(), offset)
         unit = uphill / lengths(uphill).clamp_min(1e-12)
         offset = within((offset + 0.25 * radius * unit).detach(), inputs, radius)
     return (inputs + offset).detach()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.unlearning import Descent
 from cmtl_ir.unlearning.probe import identity_losses, probe_psnr, target_psnr
 
@@ -23,11 +24,11 @@ def ascent_loss(learner: Learner, bound: Bound) -> RowLoss:
     A hinge max(0, m_i - loss_i) does not bound: momentum carries the loss to 1.1-9.4 times the identity's.
     """
 
-    def loss(restored: Any, batch: Batch) -> Tensor:
-        losses = learner.sample_losses(restored, batch)
+    def loss(output: Output, batch: Batch) -> Tensor:
+        losses = learner.sample_losses(output, batch)
         if bound == "none":
             return losses
-        gap = identity_losses(learner, restored, batch) - losses
+        gap = identity_losses(learner, output, batch) - losses
         return gap.abs() if bound == "two_sided" else gap.clamp(min=0)
 
     return loss
@@ -36,8 +37,8 @@ def ascent_loss(learner: Learner, bound: Bound) -> RowLoss:
 def towards(learner: Learner, target: Callable[[Batch], Tensor]) -> RowLoss:
     """[B]: the run's loss against `target(batch)` [B, 3, H, W] instead of the clean image."""
 
-    def loss(restored: Any, batch: Batch) -> Tensor:
-        return learner.sample_losses(restored, replace(batch, clean=target(batch)))
+    def loss(output: Output, batch: Batch) -> Tensor:
+        return learner.sample_losses(output, replace(batch, clean=target(batch)))
 
     return loss
 

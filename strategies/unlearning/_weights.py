@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner
 
-from ..shared.weights import moved, trained, weights_of
+from ..shared.weights import trained, weights_of
 
-__all__ = ["gradients", "importance", "loss_of", "moved", "pull_back", "trained", "weights_of", "write"]
+__all__ = ["gradients", "importance", "loss_of", "pull_back", "trained", "weights_of", "write"]
 
 Objective = Callable[[Batch], Tensor]
 

@@ -10,12 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner, Row, Stage
-from cmtl_ir.strategy.output import final_output
 from cmtl_ir.strategy.registry import register
 
 from ._pgd import adversarial
 from ._rows import KeepsOriginal, Targeted, towards
-from ._weights import gradients, moved, pull_back, trained, weights_of
+from ._weights import gradients, pull_back, trained, weights_of
 
 
 @register
@@ -74,7 +73,7 @@ class InstanceWise(Targeted, KeepsOriginal):
         """Omega [P] in [0, 1]: |gradient of the mean L2 norm of the output|, batch by batch, min-max per tensor."""
 
         def norm(batch: Batch) -> Tensor:
-            return final_output(learner.restore(batch)).float().flatten(1).norm(dim=1).mean()
+            return learner.restore(batch).restored.float().flatten(1).norm(dim=1).mean()
 
         found = gradients(learner, self.request.forget, 8 * self.batches, norm, size=8)
         total = torch.stack([gradient.abs() for gradient in found]).mean(0)
@@ -82,7 +81,6 @@ class InstanceWise(Targeted, KeepsOriginal):
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """The rows with a coefficient above 0."""
-        self._state = moved(self.state, next(learner.model.parameters()).device)
         forget = self.ascent_rows(learner, self.forget_weight)
         attacked = towards(learner, self.answers(learner))
         memory = range(self.samples)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.strategy.data import Batch, Learner
-from cmtl_ir.strategy.output import final_output
 from cmtl_ir.strategy.registry import register
 
 from ._dampen import Dampening
@@ -27,6 +26,6 @@ class Lfssd(Dampening):
         """[P]: |g|, not squared."""
 
         def change(batch: Batch) -> Tensor:
-            return (final_output(learner.restore(batch)).float() - batch.degraded).square().sum()
+            return (learner.restore(batch).restored.float() - batch.degraded).square().sum()
 
         return importance(learner, tasks, count, change, torch.abs)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pydantic import Field, field_serializer, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from cmtl_ir.base.problems import Problem
-from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Stage
 from cmtl_ir.strategy.making import part_from
 from cmtl_ir.strategy.registry import register
-from cmtl_ir.strategy.unlearning import Ensemble, Request, Rerun, Unlearner
+from cmtl_ir.strategy.unlearning import Ensemble, Rerun, Unlearner, WrappedUnlearner
 
-from ._weights import gradients, loss_of, moved, weights_of, write
+from ._weights import gradients, loss_of, weights_of, write
 
 
 @register
-class Salun(Unlearner):
+class Salun(WrappedUnlearner):
     """Saliency unlearning (Fan et al., ICLR 2024, Eq. 3 and 4): a mask of salient weights, times any other method.
 
     Saliency: |signed sum of batch gradients of the forgotten tasks' loss|, the largest `share` over the whole network,
@@ -55,46 +55,6 @@ class Salun(Unlearner):
     def _described(self, base: Unlearner) -> dict[str, Any]:
         return {"name": base.called, **base.model_dump(mode="json")}
 
-    # ------------------------------------------------------------------------------- what the base decides
-
-    def ask(self, request: Request) -> None:
-        """The base is asked the same."""
-        super().ask(request)
-        self.base.ask(request)
-
-    def wants_retain(self) -> bool:
-        """If the base does."""
-        return self.base.wants_retain()
-
-    def without_retain(self) -> Self:
-        """The base without them."""
-        return self.model_copy(update={"base": self.base.without_retain()})
-
-    def wants_target(self) -> bool:
-        """If the base does."""
-        return self.base.wants_target()
-
-    def with_steps(self, steps: int) -> Self:
-        """The base with another number of steps."""
-        return self.model_copy(update={"base": self.base.with_steps(steps)})
-
-    def recipe(self) -> dict[str, Any]:
-        """The base's."""
-        return self.base.recipe()
-
-    def stages(self) -> list[Stage]:
-        """The base's."""
-        return self.base.stages()
-
-    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """The base's."""
-        self._state = moved(self._state, next(learner.model.parameters()).device)
-        return self.base.rows(stage, learner)
-
-    def penalty(self, model: nn.Module) -> Tensor | None:
-        """The base's."""
-        return self.base.penalty(model)
-
     # ---------------------------------------------------------------------------------------------- the mask
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
@@ -129,19 +89,3 @@ class Salun(Unlearner):
                 if isinstance(moment, Tensor) and moment.shape == parameter.shape:
                     moment.mul_(own)
             start += parameter.numel()
-
-    # ----------------------------------------------------------------------------------------------- its state
-
-    def reset(self) -> None:
-        """Its own and the base's."""
-        super().reset()
-        self.base.reset()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Both."""
-        return {"own": self._state, "base": self.base.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Both."""
-        self._state = state["own"]
-        self.base.load_state_dict(state["base"])

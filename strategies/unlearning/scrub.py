@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import Field
 from torch import Tensor
 
 from cmtl_ir.strategy.data import Batch, Learner, Row, RowLoss, Stage
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.unlearning.probe import untouched
 
@@ -53,8 +52,8 @@ class Scrub(KeepsOriginal):
         if stage.name.startswith("max"):
             return self.pooled("forget", 1.0, away(distance))
 
-        def loss(restored: Any, batch: Batch) -> Tensor:
-            return self.gamma * learner.sample_losses(restored, batch) + self.alpha * distance(restored, batch)
+        def loss(output: Output, batch: Batch) -> Tensor:
+            return self.gamma * learner.sample_losses(output, batch) + self.alpha * distance(output, batch)
 
         return self.pooled("retain", 1.0, loss)
 
@@ -62,7 +61,7 @@ class Scrub(KeepsOriginal):
 def away(distance: RowLoss) -> RowLoss:
     """[B]: |distance of the input - distance of the output|, both to the teacher's answer."""
 
-    def loss(restored: Any, batch: Batch) -> Tensor:
-        return (distance(untouched(restored, batch), batch) - distance(restored, batch)).abs()
+    def loss(output: Output, batch: Batch) -> Tensor:
+        return (distance(untouched(output, batch), batch) - distance(output, batch)).abs()
 
     return loss

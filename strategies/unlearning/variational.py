@@ -11,7 +11,7 @@ from cmtl_ir.strategy.data import Learner, Row, Stage
 from cmtl_ir.strategy.registry import register
 
 from ._rows import Targeted
-from ._weights import importance, loss_of, moved, pull_back, weights_of
+from ._weights import importance, loss_of, pull_back, weights_of
 
 
 @register
@@ -41,7 +41,6 @@ class Variational(Targeted):
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """The ascent, and the retained tasks."""
-        self._state = moved(self.state, next(learner.model.parameters()).device)
         return [*self.ascent_rows(learner), *(self.pooled("retain", 1.0) if self.retain else [])]
 
     def penalty(self, model: nn.Module) -> Tensor | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cmtl_ir import backbones
 from cmtl_ir.backbones._layers import DropPath, image_keys
 from cmtl_ir.gradients.rows import Engine, RowGradients
+from cmtl_ir.strategy.output import Output, output_of
 
 from .cases import CASES, COUPLED, Case, image, task_numbers
 
@@ -171,12 +172,15 @@ def test_row_gradients_come_from_one_joint_pass(case: Case) -> None:
     x = image(3, 20, 20, batch=4).contiguous(memory_format=torch.channels_last)
     tasks, sizes = task_numbers(4), [1, 2, 1]
 
-    def distance(y: Tensor | list[Tensor], row: int) -> Tensor:
-        return torch.stack([(one - row).abs().mean() for one in as_list(y)]).sum()
+    def distance(output: Output, row: int) -> Tensor:
+        return torch.stack([(one - row).abs().mean() for one in output.tensors()]).sum()
 
     def rows(engine: Engine) -> RowGradients:
+        def forward(start: int, stop: int) -> Output:
+            return output_of(model, model(x[start:stop], tasks[start:stop]))
+
         found = RowGradients(model, len(sizes), engine)
-        found(lambda start, stop: model(x[start:stop], tasks[start:stop]), sizes, distance)
+        found(forward, sizes, distance)
         return found
 
     grouped = rows("grouped")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.backbones import build
 from cmtl_ir.gradients.rows import RowGradients, choose_engine
+from cmtl_ir.strategy.output import Output
 
 SMALL = {"width": 16, "encoder": [1, 1, 1], "middle": 3, "decoder": [1, 1, 1]}
 MIDDLE = {"width": 16, "encoder": [1, 1, 1, 28], "middle": 1, "decoder": [1, 1, 1, 1]}
@@ -55,17 +56,18 @@ class Case:
         self.size = sum(p.numel() for p in self.model.parameters())
         self.engines = {name: RowGradients(self.model, rows, name) for name in ("stream", "grouped")}
 
-    def forward(self, start: int, stop: int) -> Tensor:
+    def forward(self, start: int, stop: int) -> Output:
         """The network on samples start .. stop."""
-        return self.model(self.x[start:stop])
+        return Output.of(self.model(self.x[start:stop]))
 
-    def loss(self, output: Tensor, row: int) -> Tensor:
+    def loss(self, output: Output, row: int) -> Tensor:
         """Row k's mean L1 loss."""
-        return (output - self.y[self.offsets[row] : self.offsets[row + 1]]).abs().mean()
+        return (output.restored - self.y[self.offsets[row] : self.offsets[row + 1]]).abs().mean()
 
     def losses(self) -> Tensor:
         """[K] of one joint forward pass."""
-        return torch.stack([self.loss(part, row) for row, part in enumerate(self.model(self.x).split(self.sizes))])
+        parts = self.forward(0, len(self.x)).split(self.sizes)
+        return torch.stack([self.loss(part, row) for row, part in enumerate(parts)])
 
     def joint(self) -> None:
         """One forward and one backward of the mean of the rows' losses."""

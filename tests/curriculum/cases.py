@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, History, Stage
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Curriculum
 
 MIOIR = ("sr", "blur", "noise", "jpeg", "rain", "haze", "dark")
@@ -29,10 +29,10 @@ class Still:
         degraded = self.images[task].expand(len(ids), 3, 4, 4) if task in self.images else clean
         return Batch(task, ids, degraded, clean)
 
-    def restore(self, batch: Batch) -> Any:
-        return batch.degraded
+    def restore(self, batch: Batch) -> Output:
+        return Output.of(batch.degraded)
 
-    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
+    def sample_losses(self, output: Output, batch: Batch) -> Tensor:
         return 0.001 * batch.ids.float()
 
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.gradients.rows import Engine, RowGradients
+from cmtl_ir.strategy.output import Output, output_of
 from tests.backbones.cases import CASES, COUPLED, Case, image
 from tests.gradients.networks import NETWORKS, UNSUITED
 
@@ -36,13 +37,12 @@ class Step:
         self.tasks = torch.arange(sum(sizes)) % 7
         self.passes = 0
 
-    def forward(self, start: int, stop: int) -> Any:
+    def forward(self, start: int, stop: int) -> Output:
         self.passes += 1
-        return self.model(self.x[start:stop], self.tasks[start:stop])
+        return output_of(self.model, self.model(self.x[start:stop], self.tasks[start:stop]))
 
-    def loss(self, output: Any, row: int) -> Tensor:
-        parts = output if isinstance(output, list) else [output]
-        return torch.stack([((part - 0.3 * row) ** 2).mean().sqrt() for part in parts]).sum()
+    def loss(self, output: Output, row: int) -> Tensor:
+        return torch.stack([((part - 0.3 * row) ** 2).mean().sqrt() for part in output.tensors()]).sum()
 
     def rows(self, engine: Engine, **fields: Any) -> RowGradients:
         """The engine after one call on this step."""
@@ -53,9 +53,7 @@ class Step:
     def losses(self) -> list[Tensor]:
         """Of one joint forward pass, with their graph."""
         output = self.forward(0, sum(self.sizes))
-        parts = [part.split(self.sizes) for part in (output if isinstance(output, list) else [output])]
-        pick = (lambda row: [part[row] for part in parts]) if isinstance(output, list) else lambda row: parts[0][row]
-        return [self.loss(pick(row), row) for row in range(len(self.sizes))]
+        return [self.loss(part, row) for row, part in enumerate(output.split(self.sizes))]
 
     def reference(self) -> Tensor:
         """[K, P] by torch.autograd.grad, one backward pass a row through one graph."""
@@ -171,7 +169,7 @@ def test_rows_in_micro_batches_are_the_rows_of_one_graph(name: str, micro_batch:
 def test_no_forward_pass_holds_more_than_a_micro_batch(micro_batch: int, largest: int) -> None:
     step, seen = Step(built("strides"), [5, 1, 3]), []
 
-    def forward(start: int, stop: int) -> Any:
+    def forward(start: int, stop: int) -> Output:
         seen.append(stop - start)
         return step.forward(start, stop)
 
@@ -203,7 +201,7 @@ def test_a_step_allocates_nothing_of_the_size_of_a_row(engine: Engine) -> None:
     """24 pointwise layers: P = 24 * 272, one parameter has 256 numbers, one activation at most 512."""
     model = nn.Sequential(nn.Conv2d(3, 16, 1), *(nn.Conv2d(16, 16, 1) for _ in range(24))).double()
     step = Step(nn.Sequential(model), [1, 1], side=4)
-    step.forward = lambda start, stop: model(step.x[start:stop])  # type: ignore[method-assign]
+    step.forward = lambda start, stop: Output.of(model(step.x[start:stop]))  # type: ignore[method-assign]
     made = step.rows(engine)
     with Largest() as seen:
         made(step.forward, step.sizes, step.loss)
@@ -308,9 +306,10 @@ def test_under_bfloat16_autocast_both_engines_give_float32_rows_near_the_exact_o
     exact = step.reference()
     plain = step.forward
 
-    def forward(start: int, stop: int) -> Tensor:
+    def forward(start: int, stop: int) -> Output:
         with torch.autocast("cpu", torch.bfloat16):
-            return plain(start, stop).float()
+            output = plain(start, stop)
+            return output.with_tensors([tensor.float() for tensor in output.tensors()])
 
     step.forward = forward  # type: ignore[method-assign]
     for way in ENGINES:
@@ -348,7 +347,7 @@ def test_the_way_out_that_the_error_names_works(engine: Engine) -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).double().train()
     model.get_submodule("1").eval()
     step = Step(model, [2, 1])
-    step.forward = lambda start, stop: model(step.x[start:stop])  # type: ignore[method-assign]
+    step.forward = lambda start, stop: Output.of(model(step.x[start:stop]))  # type: ignore[method-assign]
     assert_same_rows(read(step.rows(engine)), step.reference())
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Stage
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
 from tests import tiny
@@ -79,11 +80,11 @@ class Bare:
         degraded, clean = self.samples[task]
         return Batch(task, ids, degraded[ids], clean[ids])
 
-    def restore(self, batch: Batch, network: nn.Module | None = None) -> Any:
-        return (network or self.model)(batch.degraded)
+    def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
+        return Output.of((network or self.model)(batch.degraded))
 
-    def sample_losses(self, restored: Any, batch: Batch) -> Tensor:
-        return (restored - batch.clean).abs().flatten(1).mean(1)
+    def sample_losses(self, output: Output, batch: Batch) -> Tensor:
+        return (output.restored - batch.clean).abs().flatten(1).mean(1)
 
 
 def stage(*tasks: str, **memory: list[int]) -> Stage:

@@ -14,6 +14,7 @@ from cmtl_ir.backbones._adapted import Adapted, AdaptedBlock, Mixture
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs.trained import load_model
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
 from tests import tiny
@@ -97,8 +98,8 @@ def test_old_answers_are_those_of_the_mixture_at_the_stage_s_start(run) -> None:
     batch = learner.batch("noise", torch.arange(2))
     with torch.no_grad():
         restored = then(batch.degraded)
-        assert rows[0].loss(restored, batch).tolist() == [0.0, 0.0]
-        assert rows[0].loss(restored + 0.25, batch).tolist() == pytest.approx([0.25, 0.25], rel=1e-5)
+        assert rows[0].loss(Output.of(restored), batch).tolist() == [0.0, 0.0]
+        assert rows[0].loss(Output.of(restored + 0.25), batch).tolist() == pytest.approx([0.25, 0.25], rel=1e-5)
 
 
 def test_a_run_leaves_weights_and_an_identity_from_which_the_network_is_built_again(tmp_path: Path) -> None:

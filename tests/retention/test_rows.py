@@ -8,6 +8,7 @@ import torch
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategies.retention.der import outputs_of
 from cmtl_ir.strategy.data import Row
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
 from cmtl_ir.training.samples import draw
@@ -140,9 +141,9 @@ def test_the_teacher_is_the_network_as_it_was_at_the_stage_s_start(label: str) -
     batch = learner.batch(row.task, torch.tensor([1, 2]))
     with torch.no_grad():
         learner.model.load_state_dict(kept)
-        at_start = learner.restore(batch)
-        assert row.loss(at_start, batch).tolist() == [0.0, 0.0]
-        assert row.loss(at_start + 0.25, batch).tolist() == pytest.approx([0.25, 0.25], rel=1e-5)
+        at_start = learner.restore(batch).restored
+        assert row.loss(Output.of(at_start), batch).tolist() == [0.0, 0.0]
+        assert row.loss(Output.of(at_start + 0.25), batch).tolist() == pytest.approx([0.25, 0.25], rel=1e-5)
 
 
 def test_claio_keeps_its_share_of_500_rounded_up() -> None:
@@ -165,7 +166,7 @@ def test_der_s_targets_are_the_outputs_at_the_end_of_the_own_stage_and_never_cha
         assert stored["ids"].tolist() == learner.strategy.retention.memory.kept[task]
         learner.model.load_state_dict(ends[task])
         with torch.no_grad():
-            now = learner.restore(learner.batch(task, stored["ids"]))
+            now = learner.restore(learner.batch(task, stored["ids"])).restored
         torch.testing.assert_close(stored["values"], now, rtol=1e-5, atol=1e-6)
 
 
@@ -176,8 +177,8 @@ def test_der_s_loss_looks_up_the_output_of_each_id() -> None:
     stored = retention.state["outputs"]["noise"]
     picked = torch.tensor([2, 0])
     batch = learner.batch("noise", stored["ids"][picked])
-    assert row.loss(stored["values"][picked], batch).tolist() == [0.0, 0.0]
-    assert min(row.loss(stored["values"][picked.flip(0)], batch).tolist()) > 0
+    assert row.loss(Output.of(stored["values"][picked]), batch).tolist() == [0.0, 0.0]
+    assert min(row.loss(Output.of(stored["values"][picked.flip(0)]), batch).tolist()) > 0
 
 
 def test_outputs_that_are_known_are_not_computed_again() -> None:

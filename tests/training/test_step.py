@@ -18,6 +18,7 @@ from cmtl_ir.config import reading
 from cmtl_ir.gradients.rows import RowGradients
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.data import Batch, Row, Stage, StepContext
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Surgery
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.training.learner import Learner
@@ -91,12 +92,12 @@ def test_a_row_of_weight_zero_is_dropped_before_surgery() -> None:
     assert float(moved.norm()) > 0
 
 
-def silent(restored: Tensor, batch: Batch) -> Tensor:
-    return 0.0 * restored.mean((1, 2, 3))
+def silent(output: Output, batch: Batch) -> Tensor:
+    return 0.0 * output.restored.mean((1, 2, 3))
 
 
-def broken(restored: Tensor, batch: Batch) -> Tensor:
-    return float("nan") * restored.mean((1, 2, 3))
+def broken(output: Output, batch: Batch) -> Tensor:
+    return float("nan") * output.restored.mean((1, 2, 3))
 
 
 def test_a_row_whose_gradient_vanishes_stays() -> None:

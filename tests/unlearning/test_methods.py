@@ -16,6 +16,7 @@ from cmtl_ir.strategies.unlearning._rows import own_input, towards
 from cmtl_ir.strategies.unlearning.influence import solve
 from cmtl_ir.strategies.unlearning.scrub import Scrub, away
 from cmtl_ir.strategy.data import Batch
+from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Retention
 from cmtl_ir.strategy.registry import load, names
 from cmtl_ir.strategy.unlearning import Ensemble, Rerun, Unlearner
@@ -88,8 +89,8 @@ def ratio(learner: Learner) -> float:
     """Loss on haze over the identity's, on fixed draws."""
     batch = learner.batch("haze", torch.arange(1000, 1024))
     with torch.no_grad():
-        restored = learner.restore(batch)
-    losses, untouched = learner.sample_losses(restored, batch), identity_losses(learner, restored, batch)
+        output = learner.restore(batch)
+    losses, untouched = learner.sample_losses(output, batch), identity_losses(learner, output, batch)
     return float(losses.mean() / untouched.mean())
 
 
@@ -300,9 +301,11 @@ def test_scrub_s_far_point_is_the_input_for_every_output_of_a_backbone(
     learner, batch, _ = haze
     answers = torch.zeros_like(batch.clean)
     loss = away(towards(learner, lambda batch: answers))
-    as_they_came, far = [batch.degraded] * outputs, [2 * batch.degraded] * outputs
-    assert float(loss(as_they_came if outputs > 1 else own_input(batch), batch).max()) == 0.0
-    assert torch.allclose(loss(far, batch), outputs * batch.degraded.abs().mean((1, 2, 3)))
+    as_they_came = Output((own_input(batch),) * outputs, own_input(batch))
+    assert float(loss(as_they_came, batch).max()) == 0.0
+    assert torch.allclose(
+        loss(as_they_came.filled(2 * batch.degraded), batch), outputs * batch.degraded.abs().mean((1, 2, 3))
+    )
 
 
 def test_fisher_noise_is_the_same_again_and_none_without_alpha(joint: Origin) -> None:

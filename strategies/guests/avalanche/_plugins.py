@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from cmtl_ir.base import keyed
 from cmtl_ir.base.errors import UnknownName, suggestion
-from cmtl_ir.strategy.data import Learner, Row, Stage
+from cmtl_ir.strategy.data import Learner, Stage
 from cmtl_ir.strategy.parts import Cost, Retention
 
-from ...shared.weights import device_of, fixed_crops, moved
+from ...shared.weights import device_of, fixed_crops
 from ._library import library
 from ._run import keyed_generators, strategy_of
 from ._samples import dataset_of, sample_named
@@ -103,13 +103,12 @@ class Guest(Retention):
         kept = {name: _plain(getattr(self._plugin, name)) for name in KEPT[self.guest.__name__]}
         return {"plugin": kept, **self._state}  # what was loaded, until a stage takes it up
 
-    def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """None; the plugin meets the run here, and takes up what a checkpoint kept."""
+    def enter_stage(self, stage: Stage, learner: Learner) -> None:
+        """Show the run to the plugin, which takes up what a checkpoint kept."""
         learner.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # A-GEM: grad.view(-1)
         self._learner, self._run = learner, strategy_of(learner, self.state["stages"], self.dataset_batch)
         if "plugin" in self.state:
             self._take_up(self.state.pop("plugin"))
-        return []
 
     def penalty(self, model: nn.Module) -> Tensor | None:
         """What the plugin adds to the loss; before that it may change the gradients that lie in `.grad`."""
@@ -145,9 +144,7 @@ class Guest(Retention):
                     self._plugin.update_memory(dataset_of(self._learner, [sample_named(name) for name in names]))
             return
         for name, value in kept.items():
-            own = moved(value, device)
-            if self.guest.__name__ != "GEMPlugin":
-                own = _parameter_data(own)
+            own = value if self.guest.__name__ == "GEMPlugin" else _parameter_data(value)
             current = getattr(self._plugin, name)
             current.update(own) if isinstance(current, dict) else setattr(self._plugin, name, own)
 

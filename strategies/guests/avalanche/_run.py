@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.strategy.data import Batch, Learner
+from cmtl_ir.strategy.output import output_of
 
 from ...shared.weights import device_of, trained
 from ..torchjd import keyed_generator
@@ -31,10 +32,13 @@ def strategy_of(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
             self.backbone = learner.model
 
         def forward(self, degraded: Tensor, task_labels: Tensor) -> Any:
-            return whole.forward(degraded, task_labels)
+            images = whole.forward(degraded, task_labels).images
+            return images[0] if len(images) == 1 else list(images)
 
     def criterion(restored: Any, clean: Tensor) -> Tensor:
-        return learner.sample_losses(restored, Batch("", torch.zeros(len(clean)), clean, clean)).mean()
+        return learner.sample_losses(
+            output_of(learner.model, restored), Batch("", torch.zeros(len(clean)), clean, clean)
+        ).mean()
 
     def forget_gradients() -> None:
         for parameter in trained(learner.model):

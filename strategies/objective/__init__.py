@@ -1,0 +1,1 @@
+"""Losses of a sample. A file per objective; its name is the file's."""

@@ -1,0 +1,45 @@
+"""Every network names its latent, which can be read while it runs and gets heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from cmtl_ir import backbones
+from cmtl_ir.backbones._latent import channels_of, latent_of, read_output
+from cmtl_ir.base.errors import ConfigError
+from tests.backbones.cases import CASES, Case, image, task_numbers
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+@every_case
+def test_the_latent_of_every_network_is_read_and_changes_nothing(case: Case) -> None:
+    plain, read = case.build().eval(), case.build().eval()
+    name = latent_of(read)
+    assert name is not None, f"{case.name} names no latent"
+    reading = read_output(read, name)
+    x, tasks = image(3, 32, 32, batch=2), task_numbers(2)
+    assert torch.equal(read(x, tasks), plain(x, tasks))
+    latent = reading.take()
+    assert len(latent) == 2 and latent.dim() in (3, 4) and latent.requires_grad
+    assert channels_of(latent) > 3 and bool((latent[0] != latent[1]).any())
+    assert list(read.state_dict()) == list(plain.state_dict())
+    with pytest.raises(RuntimeError, match="did not run"):
+        reading.take()
+
+
+def test_every_registered_network_names_its_latent() -> None:
+    for name in backbones.BACKBONES:
+        assert isinstance(vars(backbones.backbone_class(name))["latent_module"], str), name
+
+
+def test_a_network_without_a_latent_is_refused_by_name(tmp_path: Any) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import torch\nclass Mine(torch.nn.Module):\n    def forward(self, x, task=None):\n        return x\n"
+    )
+    with pytest.raises(ConfigError, match=r"mine\.py:Mine names no latent, which probe needs"):
+        backbones.build("headed", of={"name": f"{file}:Mine"}, heads={"probe": {"name": "l1"}}, tasks=["noise"])
