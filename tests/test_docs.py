@@ -10,12 +10,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.version import __version__
 from cmtl_ir.cli import main
 from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
+from cmtl_ir.tasks.suite import build_tasks
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.loop import train
+from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -111,12 +116,37 @@ def test_the_strategy_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Path("hardest.py").write_text(blocks("strategy.md", "python")[0])
     Path("mine.yaml").write_text(blocks("strategy.md", "yaml")[0])
     shown = reading.load("mine.yaml")
-    import torch
-
     weighting = shown.strategies["hardest"].weighting
     assert weighting is not None
     weights = weighting.weights(torch.tensor([0.1, 0.3, 0.2]), None, None)
     assert weights.argmax() == 1 and weights.sum() == pytest.approx(1.0)
+
+
+def files_of_the_strategy_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write what docs/strategy.md shows into an empty folder: NAME.py, and every experiment under its own name."""
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart.yaml").write_text(reading.shipped_experiments()["quickstart"].read_text())
+    for block in blocks("strategy.md", "python"):
+        Path(block.partition("\n")[0].removeprefix("# ")).write_text(block)
+    for block in blocks("strategy.md", "yaml"):
+        Path(f"{yaml.parse(block)['name']}.yaml").write_text(block)
+
+
+def trained(file: str, label: str, *overrides: str) -> dict[str, torch.Tensor]:
+    """The weights after two steps of one strategy of an experiment."""
+    shown = reading.load(file, ["training.steps=2", "training.batch=3", "data.patch=16", *overrides])
+    tasks = build_tasks(shown.tasks, shown.data, 0, torch.device("cpu"))
+    learner = Learner(shown, shown.strategies[label], tasks, 0, torch.device("cpu"))
+    train(learner, tiny.Silent())
+    return tiny.weights(learner)
+
+
+def test_the_loss_shown_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files_of_the_strategy_page(tmp_path, monkeypatch)
+    mine = trained("with_my_loss.yaml", "joint")
+    plain = trained("with_my_loss.yaml", "joint", "training.loss={name: 'my_loss.py:Mine', darkness: 0.0}")
+    l1 = trained("quickstart.yaml", "joint")
+    assert tiny.same(plain, l1) and not tiny.same(mine, l1)
 
 
 def test_the_sequences_shown_are_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
