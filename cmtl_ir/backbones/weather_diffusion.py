@@ -17,6 +17,7 @@ from cmtl_ir.backbones._tiles import Tiles
 TIMES = 1000
 FIRST_BETA, LAST_BETA = 1e-4, 2e-2
 GROUPS = 32
+START = keyed.name_key("start")  # hashed once, because torch.compile cannot trace it
 AT_ONCE = 64  # patches that are evaluated together where no gradient is needed
 
 
@@ -211,7 +212,7 @@ class WeatherDiffusion(nn.Module):
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
         height, width = x.shape[-2:]
         padded = 2 * pad_to(x, self.stride, "reflect", smallest=self.patch) - 1
-        noise = keyed.normal(keyed.substream(image_keys(x), "start"), padded.shape[1:]).to(x.dtype)
+        noise = keyed.normal(keyed.mix(image_keys(x) ^ START), padded.shape[1:]).to(x.dtype)
         return ((self.sampled(padded, noise) + 1) / 2).clamp(0, 1)[:, :, :height, :width]
 
     def sampled(self, condition: Tensor, state: Tensor) -> Tensor:
