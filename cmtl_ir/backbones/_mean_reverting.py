@@ -20,7 +20,7 @@ NOISE = 50 / 255  # lambda: deviation at the end of the forward process
 REST = 0.005  # epsilon: what is left of x0 - mu at its end
 COSINE_OFFSET = 0.008
 
-# Hashed once, because torch.compile cannot trace it.
+# Hashed once, not at every step.
 START, STATE = keyed.name_key("start"), keyed.name_key("state")
 
 Sampler = Literal["posterior", "sde"]
@@ -88,7 +88,10 @@ class MeanReverting:
 
 
 class MeanRevertingNet(nn.Module):
-    """A network that predicts the noise of a state, with the sampler that restores by it."""
+    """A network that predicts the noise of a state, with the sampler that restores by it.
+
+    `noise` compiles as one graph; the sampler around it breaks the graph where it draws numbers.
+    """
 
     def __init__(self, steps: int, sampler: Sampler) -> None:
         super().__init__()

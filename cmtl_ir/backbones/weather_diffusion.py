@@ -17,7 +17,7 @@ from cmtl_ir.backbones._tiles import Tiles
 TIMES = 1000
 FIRST_BETA, LAST_BETA = 1e-4, 2e-2
 GROUPS = 32
-START = keyed.name_key("start")  # hashed once, because torch.compile cannot trace it
+START = keyed.name_key("start")
 AT_ONCE = 64  # patches that are evaluated together where no gradient is needed
 
 
@@ -153,13 +153,14 @@ class TimeMlp(nn.Module):
 
 
 class WeatherDiffusion(nn.Module):
-    """Restoring Vision in Adverse Weather Conditions with Patch-Based Denoising Diffusion (Ozdenizci, TPAMI 2023).
+    """Patch-Based Denoising Diffusion in Adverse Weather (WeatherDiff; Özdenizci and Legenstein, TPAMI 2023).
 
     A diffusion network on patches whose noise estimates are averaged where patches overlap. `forward` samples by
     DDIM in `steps` steps, in training as in eval; the noise that it starts from is keyed by the content of each image.
-    `training_pair` gives what the noise loss compares. One image costs `steps` evaluations of every patch. Any H and
-    W: reflected right and bottom up to a multiple of `stride` that is at least `patch`, and cropped after. `task` is
-    not read. Weights of the authors: MIT; prefer the averaged copy in their files.
+    `training_pair` gives what the noise loss compares. One image costs `steps` evaluations of every patch. `noise`
+    compiles as one graph; the sampler breaks it where it draws numbers. Any H and W: reflected right and bottom up to
+    a multiple of `stride` that is at least `patch`, and cropped after. `task` is not read. Weights of the authors:
+    MIT; prefer the averaged copy in their files.
 
     Departures: the authors resize images to multiples of 16, where borders would stay uncovered otherwise; antithetic
     times pair the patches of one image, not those of a batch.
