@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._transposed_attention import CrossChannelAttention, depthwise
 from cmtl_ir.backbones._experts import largest, mixed
 from cmtl_ir.backbones._layers import ChannelNorm
+from cmtl_ir.backbones._transposed_attention import CrossChannelAttention, depthwise
 
 GROUPS, TAPS = 8, 9
 EXPERTS, CHOSEN = 5, 2

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir import keyed
+from cmtl_ir.base import keyed
 
 EXPERTS, CHOSEN = 6, 2
 TASK_FEATURES, ENTRIES = 256, 32

@@ -133,7 +133,7 @@ CASES = {
         {"width": 4, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "heads": [1, 2, 2, 2], "stage": 2}
         | {"operations": ["add", "point", "conv", "add"]},
     ),
-    "ir_sde": Case("ir_sde", {"width": 4, "multipliers": [1, 2, 2], "vector": 8, "steps": 2, "sampler": "sde"}),
+    "ir_sde": Case("ir_sde", {"width": 4, "multipliers": [1, 2], "vector": 8, "steps": 1, "sampler": "sde"}),
     "ir_sde_content": Case(
         "ir_sde",
         {"width": 4, "multipliers": [8, 8], "vector": 8, "steps": 1, "content_vector": True},

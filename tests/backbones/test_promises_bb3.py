@@ -12,8 +12,8 @@ from cmtl_ir import backbones
 from cmtl_ir.backbones._measnet_bands import split_spectrum
 from cmtl_ir.backbones.hair import HyperLevel
 from cmtl_ir.backbones.instructir import keyed_instructions
-from cmtl_ir.gradients import Engine, RowGradients
-from cmtl_ir.profile import unused_of
+from cmtl_ir.gradients.rows import Engine, RowGradients
+from cmtl_ir.inference.profile import unused_of
 
 from .cases import CASES, Case, image
 from .test_golden_bb3 import ANYIR, MEASNET
