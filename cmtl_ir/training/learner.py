@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.backbones.building import initial_model, to_device
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
@@ -40,7 +40,7 @@ class Learner:
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
-        self.model = placed(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
+        self.model = to_device(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.backbones.building import initial_model, to_device
 from cmtl_ir.store.checkpoint import load_weights
 from cmtl_ir.strategy.data import Batch, Learner
 from cmtl_ir.strategy.output import final_output
@@ -56,5 +56,5 @@ def target_psnr(learner: Learner, request: Request) -> float:
     weights, header = load_weights(request.reference)
     network = initial_model(json.loads(header["backbone"]), 0)  # the model that forgets may be an ensemble
     network.load_state_dict(weights)
-    network = placed(network, next(learner.model.parameters()).device)
+    network = to_device(network, next(learner.model.parameters()).device)
     return probe_psnr(learner, request.forget, network.eval())
