@@ -48,7 +48,7 @@ class Silent:
     def __init__(self, look_every: int = 0) -> None:
         self.look_every, self.results, self.ends = look_every, list[StepResult](), list[str]()
 
-    def looks_at(self, step: int) -> bool:
+    def wants_gradients(self, step: int) -> bool:
         return self.look_every > 0 and step % self.look_every == 0
 
     def stage_started(self, learner: Learner, stage: Stage) -> None:

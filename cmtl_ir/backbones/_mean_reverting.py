@@ -20,6 +20,9 @@ NOISE = 50 / 255  # lambda: deviation at the end of the forward process
 REST = 0.005  # epsilon: what is left of x0 - mu at its end
 COSINE_OFFSET = 0.008
 
+# Hashed once, not at every step.
+START, STATE = keyed.name_key("start"), keyed.name_key("state")
+
 Sampler = Literal["posterior", "sde"]
 
 
@@ -85,13 +88,17 @@ class MeanReverting:
 
 
 class MeanRevertingNet(nn.Module):
-    """A network that predicts the noise of a state, with the sampler that restores by it."""
+    """A network that predicts the noise of a state, with the sampler that restores by it.
+
+    `noise` compiles as one graph; the sampler around it breaks the graph where it draws numbers.
+    """
 
     def __init__(self, steps: int, sampler: Sampler) -> None:
         super().__init__()
         self.sde = MeanReverting(steps)
         self.training_sde = MeanReverting()
         self.sampler = sampler
+        self.step_keys = [keyed.name_key("step", number) for number in range(steps + 1)]
 
     def noise(self, state: Tensor, mu: Tensor, t: Tensor, *conditions: Tensor | None) -> Tensor:
         """The noise in x_t [B, 3, H, W] of any size; t [B] counts training steps and need not be whole."""
@@ -100,7 +107,7 @@ class MeanRevertingNet(nn.Module):
     def restored(self, x: Tensor, *conditions: Tensor | None) -> Tensor:
         """Sample from mu + noise, which is keyed by the content of each image."""
         keys = image_keys(x)
-        return self.sampled(self.sde.start(x, _normal(keys, "start", x)), x, *conditions, keys=keys)
+        return self.sampled(self.sde.start(x, _normal(keys, START, x)), x, *conditions, keys=keys)
 
     def sampled(self, state: Tensor, mu: Tensor, *conditions: Tensor | None, keys: Tensor | None) -> Tensor:
         """Run the reverse process from x_T to x_0. `keys` [B] make its noise; `None` leaves the noise out."""
@@ -115,7 +122,7 @@ class MeanRevertingNet(nn.Module):
                 state = sde.reverse_mean(state, mu, t, noise)
                 deviation = sde.reverse_noise(t, mu)
             if keys is not None:
-                state = state + deviation * _normal(keys, f"step {step}", mu)
+                state = state + deviation * _normal(keys, self.step_keys[step], mu)
         return state
 
     def training_pair(
@@ -129,10 +136,10 @@ class MeanRevertingNet(nn.Module):
         keys = image_keys(x) if keys is None else keys
         t = keyed.integers(keyed.substream(keys, "time"), 1, STEPS + 1)
         sde = self.training_sde
-        state = sde.noised(target, x, t, _normal(keys, "state", x))
+        state = sde.noised(target, x, t, _normal(keys, STATE, x))
         predicted = sde.reverse_mean(state, x, t, self.noise(state, x, t.to(x.dtype), *conditions).to(x.dtype))
         return predicted, sde.optimum(state, x, t, target)
 
 
-def _normal(keys: Tensor, purpose: str, like: Tensor) -> Tensor:
-    return keyed.normal(keyed.substream(keys, purpose), like.shape[1:]).to(like.dtype)
+def _normal(keys: Tensor, purpose: int, like: Tensor) -> Tensor:
+    return keyed.normal(keyed.mix(keys ^ purpose), like.shape[1:]).to(like.dtype)

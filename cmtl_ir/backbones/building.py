@@ -26,6 +26,6 @@ def initial_model(fields: Mapping[str, Any], seed: int) -> nn.Module:
         return backbones.build(**fields)
 
 
-def placed(model: nn.Module, device: torch.device) -> nn.Module:
+def network_to_device(model: nn.Module, device: torch.device) -> nn.Module:
     """The model on a device, its weights in channels_last: faster convolutions on CPU and GPU."""
     return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cmtl_ir.backbones._frozen_statistics import BatchNormNetwork
 from cmtl_ir.backbones._layers import image_keys, pad_to
-from cmtl_ir.backbones._measnet_parts import FrequencyBlock, FrequencyExperts, Routing, TaskExperts, TaskPrompt
+from cmtl_ir.backbones._measnet_bands import FrequencyBlock, FrequencyExperts
+from cmtl_ir.backbones._measnet_pixels import Routing, TaskExperts, TaskPrompt
 from cmtl_ir.backbones.restormer import Restormer
 
 SMALLEST = 64  # the far context halves a quarter of the image's side four times

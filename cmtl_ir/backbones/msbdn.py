@@ -142,7 +142,7 @@ class MSBDN(nn.Module):
     A U-shape of five scales whose decoder boosts the result of the scale below, with back-projection onto all earlier
     scales; no global skip. TKMANet teaches it by one trained network per task: `forward_features` gives the four
     features at which it does so, `CollaborativeTransfer` the projections of these. Any H and W: reflected right and
-    bottom up to a multiple of 16 and at least 32, and cropped after. The authors' weights have no license.
+    bottom up to a multiple of 16 and at least 32, and cropped after. Weights of the authors: MIT.
     """
 
     couples_samples = False

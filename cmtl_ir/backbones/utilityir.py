@@ -266,7 +266,7 @@ class Reconstruction(nn.Module):
 
 
 class UtilityIR(nn.Module):
-    """Always Clear Days: Degradation Type and Severity Aware All-In-One Adverse Weather Removal (Chen et al., 2023).
+    """Always Clear Days: Degradation Type and Severity Aware All-In-One Adverse Weather Removal (Chen, Pei, 2023).
 
     UtilityIR estimates a map of the degradation's type and a vector of its severity, which drive the norms of the
     restorer. `type_map` [B, k, H / 4, W / 4] and `severity` [B, k] replace the estimates where they are given.

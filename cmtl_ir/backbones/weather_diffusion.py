@@ -17,6 +17,7 @@ from cmtl_ir.base import keyed
 TIMES = 1000
 FIRST_BETA, LAST_BETA = 1e-4, 2e-2
 GROUPS = 32
+START = keyed.name_key("start")
 AT_ONCE = 64  # patches that are evaluated together where no gradient is needed
 
 
@@ -152,13 +153,14 @@ class TimeMlp(nn.Module):
 
 
 class WeatherDiffusion(nn.Module):
-    """Restoring Vision in Adverse Weather Conditions with Patch-Based Denoising Diffusion (Ozdenizci, TPAMI 2023).
+    """Patch-Based Denoising Diffusion in Adverse Weather (WeatherDiff; Özdenizci and Legenstein, TPAMI 2023).
 
     A diffusion network on patches whose noise estimates are averaged where patches overlap. `forward` samples by
     DDIM in `steps` steps, in training as in eval; the noise that it starts from is keyed by the content of each image.
-    `training_pair` gives what the noise loss compares. One image costs `steps` evaluations of every patch. Any H and
-    W: reflected right and bottom up to a multiple of `stride` that is at least `patch`, and cropped after. `task` is
-    not read. Weights of the authors: MIT; prefer the averaged copy in their files.
+    `training_pair` gives what the noise loss compares. One image costs `steps` evaluations of every patch. `noise`
+    compiles as one graph; the sampler breaks it where it draws numbers. Any H and W: reflected right and bottom up to
+    a multiple of `stride` that is at least `patch`, and cropped after. `task` is not read. Weights of the authors:
+    MIT; prefer the averaged copy in their files.
 
     Departures: the authors resize images to multiples of 16, where borders would stay uncovered otherwise; antithetic
     times pair the patches of one image, not those of a batch.
@@ -211,7 +213,7 @@ class WeatherDiffusion(nn.Module):
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
         height, width = x.shape[-2:]
         padded = 2 * pad_to(x, self.stride, "reflect", smallest=self.patch) - 1
-        noise = keyed.normal(keyed.substream(image_keys(x), "start"), padded.shape[1:]).to(x.dtype)
+        noise = keyed.normal(keyed.mix(image_keys(x) ^ START), padded.shape[1:]).to(x.dtype)
         return ((self.sampled(padded, noise) + 1) / 2).clamp(0, 1)[:, :, :height, :width]
 
     def sampled(self, condition: Tensor, state: Tensor) -> Tensor:

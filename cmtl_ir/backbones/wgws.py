@@ -171,8 +171,8 @@ class WGWS(nn.Module):
     `task` the general network alone restores. `start_from` carries the weights of stage 1 over to stage 2. Any H and
     W: reflected right and bottom up to a multiple of 4 and cropped after.
 
-    `residual_kernel: 1` is the authors' K1, `3` their K3. Their base is 18 (20 on RainDrop, Rain1400 and Snow100K of
-    setting 2), their order of weathers snow, rain, raindrop. Their code has no license.
+    `residual_kernel: 1` is the authors' K1, `3` their K3. Their base is 18 in their settings 1 and 3
+    and 20 in setting 2, their order of weathers snow, rain, raindrop. Their code has no license.
 
     Departures: each image of a batch has its own weather; `tasks` replaces the fixed three.
     """

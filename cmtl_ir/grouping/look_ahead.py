@@ -12,9 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cmtl_ir.runs.watching import RunWatcher
 from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
-from cmtl_ir.strategy.data import Batch, Stage
+from cmtl_ir.strategy.data import Batch
 from cmtl_ir.strategy.grouping import Array
 from cmtl_ir.strategy.output import output_of
 from cmtl_ir.training.learner import Learner
@@ -23,7 +24,7 @@ from cmtl_ir.training.step import StepResult
 LookAhead = Literal["adam", "sgd"]
 
 
-class LookAheadWatcher:
+class LookAheadWatcher(RunWatcher):
     """Sums Z_{b -> a} over the looks of a run; its checkpoints hold the learner, so that a killed probe goes on."""
 
     def __init__(
@@ -39,13 +40,6 @@ class LookAheadWatcher:
         """[K, K]: entry a, b is the mean of Z_{b -> a}."""
         return (self.total / max(self.looks, 1)).numpy()
 
-    def looks_at(self, step: int) -> bool:
-        """The run's own row gradients are not wanted."""
-        return False
-
-    def stage_started(self, learner: Learner, stage: Stage) -> None:
-        """Nothing to do."""
-
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
         """Look ahead, and save, where it is due."""
         if learner.step % self.every == 0 and learner.steps_left:
@@ -55,9 +49,6 @@ class LookAheadWatcher:
             self.save()
         if self.progress is not None and learner.step % self.every == 0:
             self.progress.advanced(learner.step, {})
-
-    def stage_ended(self, learner: Learner, stage: Stage) -> None:
-        """Nothing to do."""
 
     def save(self) -> None:
         """A checkpoint of run and sums."""

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.backbones.building import initial_model, network_to_device
 
 REPEATS = 5
 PATIENCE = 3.0
@@ -50,7 +50,7 @@ class Profile:
 @torch.no_grad()
 def profile(fields: Mapping[str, Any], side: int, device: torch.device) -> Profile:
     """The cost of restoring one image of side x side pixels, in float32, with fresh weights."""
-    model = placed(initial_model(fields, 0), device).eval()
+    model = network_to_device(initial_model(fields, 0), device).eval()
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     image, task = image.contiguous(memory_format=torch.channels_last), torch.zeros(1, dtype=torch.int64, device=device)
     weights = sum(one.numel() for one in model.parameters())

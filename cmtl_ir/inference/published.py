@@ -12,7 +12,7 @@ from torch import nn
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones._weights import WeightsError
-from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.backbones.fields import backbone_fields
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem
@@ -42,7 +42,7 @@ class Published:
         except WeightsError as error:
             way_out = f"`cmtl-ir describe {name}` lists its fields; give those of the checkpoint with --set FIELD=VALUE"
             raise WeightsError(f"{error}\n{way_out}") from error
-        return placed(model, device).eval()
+        return network_to_device(model, device).eval()
 
 
 def published(file: str | Path, backbone: str, overrides: Sequence[str] = ()) -> Published:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +13,12 @@ from cmtl_ir.base.environment import environment
 from cmtl_ir.base.errors import TrainingError, UserError
 from cmtl_ir.base.files import sweep
 from cmtl_ir.base.ranks import SKIP, current
-from cmtl_ir.runs.plan import Curve, PlannedRun
+from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.runs.watching import Judge
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.store.folder import lock_of, write_config
 from cmtl_ir.store.run import Run
 from cmtl_ir.tracking.store import RunTracker
-
-Judge = Callable[[Curve], None]
-"""Is shown the curve after every evaluation; may raise Pruned."""
 
 
 @dataclass(frozen=True)

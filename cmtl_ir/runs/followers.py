@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from cmtl_ir.base.errors import ConfigError, TrainingError, UserError
 from cmtl_ir.base.ranks import SKIP, Ranks
 from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.runs.logs import LossLog, NullSink
 from cmtl_ir.runs.plan import Comparison, PlannedRun, prepare
-from cmtl_ir.runs.recorder import Recorder, intervals
+from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.saving import Saving
+from cmtl_ir.runs.watching import Cadence
 from cmtl_ir.runs.workspace import Workspace
-from cmtl_ir.store.folder import latest_checkpoint
-from cmtl_ir.strategy.data import Stage
-from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
-from cmtl_ir.training.step import NonFinite, StepResult
-
-
-class NullSink:
-    """A sink that keeps nothing."""
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """See Sink."""
-
-
-class Onlooker(Recorder):
-    """Stops when rank 0's recorder stops and fails where it fails; scores, saves and logs nothing."""
-
-    def evaluate(self, stage_end: str | None) -> None:
-        """Rank 0 does."""
-
-    def save(self) -> None:
-        """Rank 0 does, after the same check."""
-        self.check()
-
-    def stage_ended(self, learner: Learner, stage: Stage) -> None:
-        """Before a stage's end is saved, its last losses are checked here too."""
-        self.check()
-
-    def _log_conflict(self, step: int, result: StepResult) -> None:
-        pass
+from cmtl_ir.training.step import NonFinite
 
 
 def follow(experiment: Experiment, workspace: Workspace, ranks: Ranks) -> Comparison:
@@ -59,19 +32,21 @@ def follow(experiment: Experiment, workspace: Workspace, ranks: Ranks) -> Compar
 
 
 def _train_along(planned: PlannedRun, ranks: Ranks, step: int) -> None:
-    run, learner = planned.run, planned.learner(ranks)
-    watcher = Onlooker(learner, planned.evaluator(), run.folder, run.hash, intervals(planned.experiment), NullSink())
+    """Stop where rank 0 stops and fail where it fails; score, save and log nothing."""
+    run, learner, cadence = planned.run, planned.learner(ranks), Cadence.of(planned.experiment)
+    recorder = Recorder(learner)
+    recorder.add(LossLog(learner, run.folder, cadence, NullSink()))
+    saving = recorder.add(Saving(recorder, run.folder, cadence))
     planned.started(learner)
-    saved = latest_checkpoint(run.folder) if step > 0 else None
-    if saved is not None:
-        watcher.load(saved.tree)
+    if step > 0:
+        recorder.resume(run.folder)
     if learner.step != step:
         raise UserError(
             f"rank 0 goes on from step {step} of {run.name}, rank {ranks.number} found step {learner.step}: "
             f"{run.folder} must be a folder that all ranks share"
         )
-    with watcher.stopping_cleanly():
-        train(learner, watcher)
+    with saving.stopping_cleanly():
+        train(learner, recorder)
 
 
 def check(experiment: Experiment, ranks: Ranks, apart: bool) -> None:

@@ -15,6 +15,7 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.runs.watching import Curve
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
@@ -24,8 +25,6 @@ from cmtl_ir.training.learner import Learner
 
 TRAINING = "cmtl_ir.runs.ordinary:train_run"
 """The work of an ordinary run."""
-Curve = list[dict[str, Any]]
-"""One point per evaluation: step, stage_end, psnr and ssim by task."""
 
 
 class Start(Protocol):

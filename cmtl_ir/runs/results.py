@@ -9,50 +9,61 @@ from typing import Any
 
 from cmtl_ir.base.environment import environment
 from cmtl_ir.base.files import write_table
+from cmtl_ir.measures.conflict import ConflictLog
 from cmtl_ir.measures.continual import summary
 from cmtl_ir.measures.evaluation import Evaluator, task_means
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.scoring import Scoring
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import write_result
 from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file
-from cmtl_ir.store.run import Run
 from cmtl_ir.tasks.images.encode import write_image
 from cmtl_ir.training.learner import Learner
 
 
-def write_results(active: ActiveRun, learner: Learner, recorder: Recorder) -> None:
-    """Write everything that a finished run leaves, last of all its result, and hand it to the tracking store."""
+def write_results(
+    active: ActiveRun, recorder: Recorder, scoring: Scoring, conflict: ConflictLog, seconds: float
+) -> None:
+    """Write everything that a finished run leaves, last of all its result, and hand it to the tracking store.
+
+    `seconds`: how long the run took, evaluations included, over all resumptions.
+    """
     folder, tracker = active.run.folder, active.tracker
     files = [
-        write_weights(folder, learner, active.run.identity),
-        write_per_image(folder, recorder.scores),
-        write_curve(folder, recorder.curve),
-        *write_restored(folder, learner, recorder.evaluator),
+        write_weights(folder, recorder.learner, active.run.identity),
+        write_per_image(folder, scoring.scores),
+        write_curve(folder, scoring.curve),
+        *write_restored(folder, recorder.learner, scoring.evaluator),
         folder / CONFIG,
     ]
-    if recorder.conflict.rows:
-        files.append(recorder.conflict.write(folder / CONFLICT))
+    if conflict.rows:
+        files.append(conflict.write(folder / CONFLICT))
     for file in files:
         tracker.artifact(file, file.parent.relative_to(folder).as_posix())
-    tracker.artifact(write_result(folder, _result(active.run, learner, recorder)))
+    result = {"hash": active.run.hash, "seed": active.run.seed, **_scores(recorder.learner, scoring)}
+    tracker.artifact(write_result(folder, result | _cost(recorder, seconds)))
 
 
-def _result(run: Run, learner: Learner, recorder: Recorder) -> dict[str, Any]:
+def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
     return {
-        "hash": run.hash,
-        "seed": run.seed,
-        "psnr": task_means(recorder.scores),
-        "ssim": task_means(recorder.scores, "ssim"),
-        "psnr_input": task_means(recorder.scores, "psnr_input"),
-        "ssim_input": task_means(recorder.scores, "ssim_input"),
-        "continual": summary(recorder.curve, learner.finished),
-        "val": recorder.curve[-1].get("val"),
-        "curve": recorder.curve,
+        "psnr": task_means(scoring.scores),
+        "ssim": task_means(scoring.scores, "ssim"),
+        "psnr_input": task_means(scoring.scores, "psnr_input"),
+        "ssim_input": task_means(scoring.scores, "ssim_input"),
+        "continual": summary(scoring.curve, learner.finished),
+        "val": scoring.curve[-1].get("val"),
+        "curve": scoring.curve,
+    }
+
+
+def _cost(recorder: Recorder, seconds: float) -> dict[str, Any]:
+    learner, meter = recorder.learner, recorder.meter
+    return {
         "steps": learner.step,
-        "seconds": recorder.seconds,
-        "step_seconds": recorder.meter.seconds,
-        "peak_memory_bytes": recorder.meter.peak,
+        "seconds": seconds,
+        "step_seconds": meter.seconds,
+        "peak_memory_bytes": meter.peak,
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         "environment": environment(learner.device),
     }

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones.building import placed
+from cmtl_ir.backbones.building import network_to_device
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.layout import WEIGHTS
 
@@ -19,4 +19,4 @@ def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
     weights, header = checkpoint.load_weights(run / WEIGHTS)
     model = backbones.build(**json.loads(header["backbone"]))
     model.load_state_dict(weights)
-    return placed(model, device).eval(), json.loads(header["tasks"])
+    return network_to_device(model, device).eval(), json.loads(header["tasks"])

@@ -14,7 +14,7 @@ import torch
 
 from cmtl_ir.base import keyed
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
-from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, told_count
+from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, warn_if_incomplete
 from cmtl_ir.tasks.embedded import embedded_files
 from cmtl_ir.tasks.images.decode import DataError, image_files
 from cmtl_ir.tasks.images.pack import OnError
@@ -94,7 +94,7 @@ class _Opener:
     def _open_pairs(self, config: PairsConfig, role: Role) -> Store:
         store = open_pairs(pairs_of(config, role, self.data.root), self.cache, self.data.on_error)
         if config.dataset is not None:
-            told_count(config.dataset, role, config.split, len(store))
+            warn_if_incomplete(config.dataset, role, config.split, len(store))
         return store
 
     def _open(self, source: Source, role: Role) -> ImageStore:
@@ -153,7 +153,7 @@ def _entry_files(entry: str | DatasetSource, role: Role, data_root: str | None) 
     if isinstance(entry, str):
         return os.path.abspath(os.path.expanduser(entry)), image_files(entry)
     key, files = clean_files(entry, role, data_root)
-    told_count(entry.dataset, role, entry.split, len(files))
+    warn_if_incomplete(entry.dataset, role, entry.split, len(files))
     return key, files
 
 

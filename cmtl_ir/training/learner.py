@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
@@ -54,7 +54,7 @@ class Learner:
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
         self.objective = objective_of(self.training.loss)
-        self.model = placed(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
+        self.model = network_to_device(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()

@@ -18,7 +18,7 @@ from cmtl_ir.strategy.data import Batch, Row, Stage, StepContext
 from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.optimization import learning_rate
-from cmtl_ir.training.samples import Ahead, Drawn, choose, draw, has_room
+from cmtl_ir.training.samples import Drawn, Prefetcher, choose, draw, has_room
 from cmtl_ir.training.shares import DataState, apportion, stage_rows
 from cmtl_ir.training.step import Stepper, StepResult, narrowed, share_of_mean, tier_of
 
@@ -26,8 +26,8 @@ from cmtl_ir.training.step import Stepper, StepResult, narrowed, share_of_mean, 
 class Watcher(Protocol):
     """Who looks on: logging, evaluation, checkpoints, progress. It may raise to stop the run."""
 
-    def looks_at(self, step: int) -> bool:
-        """True: this step's row gradients are wanted."""
+    def wants_gradients(self, step: int) -> bool:
+        """Whether the row gradients of this step are wanted."""
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
         """After every step; `learner.step` counts it already."""
@@ -70,12 +70,12 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     learner.agree()
     watcher.stage_started(learner, stage)
     learner.model.train()
-    with Ahead(learner.batch) as ahead:
+    with Prefetcher(learner.batch) as prefetcher:
         while learner.steps_left > 0:
-            drawn = next_samples(learner, rows, ahead)
+            drawn = next_samples(learner, rows, prefetcher)
             context, rate = context_of(learner, stage, drawn), rate_of(learner, stage)
-            result = stepper.update(drawn, context, watcher.looks_at(learner.step))
-            learner.before = learner.copy_of_weights() if watcher.looks_at(learner.step + 1) else None
+            result = stepper.update(drawn, context, watcher.wants_gradients(learner.step))
+            learner.before = learner.copy_of_weights() if watcher.wants_gradients(learner.step + 1) else None
             apply_update(learner, rate)
             if drawn.stage_rows:
                 learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
@@ -97,16 +97,16 @@ def entered(learner: Learner, stage: Stage) -> list[Row]:
     return sorted(dressed, key=lambda row: row.coefficient is not None)
 
 
-def next_samples(learner: Learner, rows: list[Row], ahead: Ahead) -> Drawn:
+def next_samples(learner: Learner, rows: list[Row], prefetcher: Prefetcher) -> Drawn:
     """The samples of the step at hand; those of the one after it begin to be drawn where there is room for it."""
     counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
-    ahead.arrive()
-    drawn = draw(learner, rows, learner.kept_counts(rows, counts), ahead)
+    prefetcher.wait()
+    drawn = draw(learner, rows, learner.kept_counts(rows, counts), prefetcher)
     if learner.steps_left > 1 and has_room(learner.device):
         counts, _ = apportion(rows, learner.training.batch, learner.data.carry)
         coming = DataState(dict(learner.data.counters))
         held = choose(learner, coming, rows, learner.kept_counts(rows, counts)).held()
-        ahead.expect([(row.task, ids, row.images) for row, ids in held if len(ids)])
+        prefetcher.prefetch([(row.task, ids, row.images) for row, ids in held if len(ids)])
     return drawn
 
 
@@ -178,15 +178,15 @@ def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
 
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:
     """The row-gradient engine of a stage, when a part or the watcher needs one."""
-    looks = any(watcher.looks_at(step) for step in _steps(learner))
+    wanted = any(watcher.wants_gradients(step) for step in _steps(learner))
     micro_batch = learner.training.micro_batch
-    if not rows or (tier_of(learner, rows) == "losses" and not looks and micro_batch is None):
+    if not rows or (tier_of(learner, rows) == "losses" and not wanted and micro_batch is None):
         return None
     per_row = learner.training.batch / len(rows)
     name: Any = learner.training.engine
     if name == "auto":
         name = choose_engine(per_row, learner.patch) if micro_batch is None else "stream"
-    return RowGradients(learner.model, (2 if looks else 1) * len(rows), name, micro_batch)
+    return RowGradients(learner.model, (2 if wanted else 1) * len(rows), name, micro_batch)
 
 
 def _steps(learner: Learner) -> range:

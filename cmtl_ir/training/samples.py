@@ -64,12 +64,12 @@ def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Seque
     return Chosen(kept, numbers, ids, windows)
 
 
-def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], ahead: Ahead | None = None) -> Drawn:
-    """Draw `counts` samples of `rows`; rows without samples are left out. `ahead`: may have drawn them already."""
+def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], prefetcher: Prefetcher | None = None) -> Drawn:
+    """Draw `counts` samples of `rows`; rows without samples are left out. `prefetcher`: may have drawn them already."""
     chosen = choose(learner, learner.data, rows, counts)
     if not chosen.rows:
         return Drawn(**vars(chosen), batches=[], degraded=torch.empty(0), task_numbers=torch.empty(0))
-    batches = [_batch_of(learner, row, ids, (ahead or learner).batch) for row, ids in chosen.held()]
+    batches = [_batch_of(learner, row, ids, (prefetcher or learner).batch) for row, ids in chosen.held()]
     degraded = torch.cat([batch.degraded for batch in batches])
     tasks = [learner.task_numbers(row.task, len(b.ids)) for row, b in zip(chosen.rows, batches, strict=True)]
     return Drawn(**vars(chosen), batches=batches, degraded=degraded, task_numbers=torch.cat(tasks))
@@ -104,7 +104,7 @@ def has_room(device: torch.device) -> bool:
     return device.type != "cpu" or torch.get_num_threads() < cores()
 
 
-class Ahead:
+class Prefetcher:
     """Draws batches before they are asked for. A context: on leaving it the thread ends."""
 
     def __init__(self, draw: Callable[[str, Tensor, str | None], Batch]) -> None:
@@ -114,17 +114,17 @@ class Ahead:
         self._coming: Future[Mapping[_Key, Batch]] | None = None
         self._here: Mapping[_Key, Batch] = {}
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def expect(self, wanted: Sequence[Wanted]) -> None:
+    def prefetch(self, wanted: Sequence[Wanted]) -> None:
         """Begin to draw what the next step will probably ask for."""
         self._coming = self._thread.submit(self._draw_all, list(wanted)) if wanted else None
 
-    def arrive(self) -> None:
+    def wait(self) -> None:
         """Wait for what was expected, at the beginning of its step; raises what drawing it raised."""
         coming, self._coming = self._coming, None
         self._here = coming.result() if coming is not None else {}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones.building import initial_model, placed
+from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.store.checkpoint import load_weights
 from cmtl_ir.strategy.data import Batch, Learner
 from cmtl_ir.strategy.output import Output
@@ -55,5 +55,5 @@ def target_psnr(learner: Learner, request: Request) -> float:
     weights, header = load_weights(request.reference)
     network = initial_model(json.loads(header["backbone"]), 0)  # the model that forgets may be an ensemble
     network.load_state_dict(weights)
-    network = placed(network, next(learner.model.parameters()).device)
+    network = network_to_device(network, next(learner.model.parameters()).device)
     return probe_psnr(learner, request.forget, network.eval())

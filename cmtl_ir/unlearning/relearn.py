@@ -12,12 +12,12 @@ from torch import Tensor
 
 from cmtl_ir.config.experiment import Experiment, TrainingConfig
 from cmtl_ir.config.reading import merged, neutral
+from cmtl_ir.runs.watching import RunWatcher
 from cmtl_ir.strategy.data import Row, Stage
 from cmtl_ir.strategy.unlearning import Descent, Program, Request
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
-from cmtl_ir.training.step import StepResult
 from cmtl_ir.unlearning.probe import probe_psnr
 
 TOLERANCE_DB = 0.5
@@ -66,19 +66,6 @@ class Relearn(Descent):
             learner.end_stage_now()
 
 
-class _Unwatched:
-    """Nobody looks on."""
-
-    def looks_at(self, step: int) -> bool:
-        return False
-
-    def stepped(self, learner: Learner, result: StepResult, rate: float) -> None: ...
-
-    def stage_started(self, learner: Learner, stage: Stage) -> None: ...
-
-    def stage_ended(self, learner: Learner, stage: Stage) -> None: ...
-
-
 def relearning(
     experiment: Experiment, tasks: Mapping[str, Task], weights: Mapping[str, Tensor], seed: int, device: torch.device,
     forget: Sequence[str], target: float, budget: int,
@@ -96,5 +83,5 @@ def relearning(
     part = learner.strategy.retention
     assert isinstance(part, Relearn)
     if not part.look(learner, 0):
-        train(learner, _Unwatched())
+        train(learner, RunWatcher())
     return Relearning([(int(step), float(psnr)) for step, psnr in part.state["curve"]], target)

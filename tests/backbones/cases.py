@@ -39,11 +39,19 @@ CASES = {
     "fsnet_frozen": Case("fsnet", {"width": 16, "blocks": 4, "window": None, "frozen_statistics": True}),
     "mirnet_v2": Case("mirnet_v2", {"width": 16, "blocks": 1}),
     "mprnet": Case("mprnet", {"width": 8, "unet_growth": 4, "original_growth": 4, "attention_blocks": 1}),
-    "anyir": Case("anyir", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "anyir": Case("anyir", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
     "captnet": Case("captnet", {"width": 4, "encoder": [1, 1, 1, 1]}),
     "dynet": Case("dynet", {"width": 8, "reuse": [1, 2, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
     "gridformer": Case(
-        "gridformer", {"width": 4, "blocks": [1, 1, 1], "heads": [1, 2, 2], "growth": 4, "dense_layers": 1}
+        "gridformer",
+        {
+            "width": 4,
+            "blocks": [1, 1, 1],
+            "heads": [1, 2, 2],
+            "sampling": [2, 1, 1],
+            "growth": 4,
+            "dense_layers": 1,
+        },
     ),
     "hair": Case("hair", {"width": 16, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
     "instructir": Case(
@@ -53,10 +61,17 @@ CASES = {
         "instructir",
         {"width": 4, "encoder": [1], "middle": 1, "decoder": [1], "text": 8, "instructions": "learned"},
     ),
-    "measnet": Case("measnet", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1}),
+    "measnet": Case("measnet", {"width": 8, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "expansion": 1.0}),
     "moce_ir": Case(
         "moce_ir",
-        {"width": 8, "blocks": [1, 1, 1, 1], "decoder_blocks": [1, 1, 1], "refinement_blocks": 1, "experts": 2},
+        {
+            "width": 8,
+            "blocks": [1, 1, 1, 1],
+            "decoder_blocks": [1, 1, 1],
+            "refinement_blocks": 1,
+            "expansion": 1.0,
+            "experts": 2,
+        },
     ),
     "nafnet": Case("nafnet", {"width": 4, "encoder": [1, 2], "middle": 1, "decoder": [1, 1]}),
     "nafnet_local": Case(
@@ -118,7 +133,7 @@ CASES = {
         {"width": 4, "blocks": [1, 1, 1, 1], "refinement_blocks": 1, "heads": [1, 2, 2, 2], "stage": 2}
         | {"operations": ["add", "point", "conv", "add"]},
     ),
-    "ir_sde": Case("ir_sde", {"width": 4, "multipliers": [1, 2, 2], "vector": 8, "steps": 2, "sampler": "sde"}),
+    "ir_sde": Case("ir_sde", {"width": 4, "multipliers": [1, 2], "vector": 8, "steps": 1, "sampler": "sde"}),
     "ir_sde_content": Case(
         "ir_sde",
         {"width": 4, "multipliers": [8, 8], "vector": 8, "steps": 1, "content_vector": True},

@@ -44,7 +44,7 @@ def test_a_step_of_the_sde_is_the_authors(step: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("sampler", ["posterior", "sde"])
 def test_ir_sdes_noise_is_keyed_by_the_image(sampler: str) -> None:
-    model = Case("ir_sde", CASES["ir_sde"].fields | {"sampler": sampler}).build()
+    model = Case("ir_sde", CASES["ir_sde"].fields | {"sampler": sampler, "steps": 2}).build()
     x = image(3, 12, 9, batch=2)
     restored = model(x)
     assert torch.equal(model(x), restored)
@@ -90,3 +90,15 @@ def test_weather_diffusions_training_patches_come_from_each_images_key() -> None
     noise = together[1]
     assert not torch.equal(noise[0], noise[1])
     assert not torch.equal(model.training_pair(x, target, torch.tensor([1, 2]))[1], noise)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ir_sde", "ir_sde_content", "weather_diffusion"])
+def test_the_network_inside_a_sampler_compiles_without_a_graph_break(name: str) -> None:
+    model = CASES[name].build(torch.float32).train()
+    x, t = image(3, 16, 16, batch=2).float(), torch.tensor([3.0, 50.0])
+    conditions = (torch.ones(2, 8), torch.ones(2, 8)) if name.startswith("ir_sde") else ()
+    compiled = torch.compile(model.noise, fullgraph=True, backend="eager")
+    torch._dynamo.reset()
+    expected = model.noise(x, 1 - x, t, *conditions)
+    torch.testing.assert_close(compiled(x, 1 - x, t, *conditions), expected, rtol=1e-4, atol=1e-4)

@@ -67,7 +67,7 @@ class Stopwatch:
         self.stages = self.steps = self.bytes = 0
         self.last = 0.0
 
-    def looks_at(self, step: int) -> bool:
+    def wants_gradients(self, step: int) -> bool:
         return False
 
     def stage_started(self, learner: Learner, stage: Stage) -> None:

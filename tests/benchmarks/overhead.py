@@ -29,7 +29,9 @@ import torch
 
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.runs import comparison, plan
+from cmtl_ir.runs.logs import ConflictWatcher
 from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.saving import Checkpoints
 from cmtl_ir.store import checkpoint
 from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.tracking.tracker import RunTracker
@@ -97,12 +99,12 @@ def measured_run(experiment: Experiment, out: Path) -> tuple[float, Meter, Steps
     tracked = ("log", "rewind", "artifact", "finish", "deliver")
     with contextlib.ExitStack() as watched:
         for one in (
-            meter.measured(Recorder, "save", "checkpoints"),
+            meter.measured(Checkpoints, "save", "checkpoints"),
             meter.measured(checkpoint, "save", "checkpoints"),
             *(meter.measured(RunTracker, name, "tracking") for name in tracked),
             meter.measured(Tracking, "run", "tracking"),
             meter.measured(Tracking, "parent", "once"),
-            meter.measured(Recorder, "_log_conflict", "conflict"),
+            meter.measured(ConflictWatcher, "stepped", "conflict"),
             steps.watched(),
         ):
             watched.enter_context(one)

@@ -154,7 +154,7 @@ def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, heard: Non
 
 def test_workers_share_cores_and_take_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(pool, "cores", lambda: 8)
+    monkeypatch.setattr(processes_job, "cores", lambda: 8)
     made = [environment_of(slot, 3, ["0", "5"]) for slot in range(3)]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in made] == ["0", "5", "0"]
     assert {one["OMP_NUM_THREADS"] for one in made} == {"2"}

@@ -14,7 +14,7 @@ from cmtl_ir.strategy.data import Batch
 from cmtl_ir.training import loop
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
-from cmtl_ir.training.samples import Ahead, has_room
+from cmtl_ir.training.samples import Prefetcher, has_room
 from tests import tiny
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -61,7 +61,7 @@ def test_weights_are_those_of_a_run_that_draws_every_step_in_its_time(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = trained(STRATEGIES[name])
-    monkeypatch.setattr(Ahead, "expect", lambda self, wanted: None)
+    monkeypatch.setattr(Prefetcher, "prefetch", lambda self, wanted: None)
     in_time = trained(STRATEGIES[name])
     assert ahead.data.tree() == in_time.data.tree()
     assert tiny.same(tiny.weights(ahead), tiny.weights(in_time))
@@ -82,9 +82,9 @@ def test_a_wrong_guess_is_drawn_again() -> None:
         asked.append(ids.tolist())
         return Batch(task, ids, torch.zeros(len(ids)), torch.zeros(len(ids)))
 
-    with Ahead(draw) as ahead:
-        ahead.expect([("noise", torch.arange(4), None), ("rain", torch.arange(2), "noise")])
-        ahead.arrive()
+    with Prefetcher(draw) as ahead:
+        ahead.prefetch([("noise", torch.arange(4), None), ("rain", torch.arange(2), "noise")])
+        ahead.wait()
         found = [ahead.batch("noise", torch.arange(4)), ahead.batch("noise", torch.arange(1, 5))]
         found += [ahead.batch("rain", torch.arange(2), "noise"), ahead.batch("rain", torch.arange(2))]
     assert asked == [[0, 1, 2, 3], [0, 1], [1, 2, 3, 4], [0, 1]]

@@ -66,7 +66,7 @@ def has_test(dataset: str, split: str | None) -> bool:
     return split is None and "test" in find_layout(dataset).splits
 
 
-def told_count(dataset: str, role: Role, split: str | None, found: int) -> None:
+def warn_if_incomplete(dataset: str, role: Role, split: str | None, found: int) -> None:
     """Say so, loudly, where a set has not as many images as were published: silent gaps have spoilt many tables."""
     layout = find_layout(dataset)
     used = split_of(layout, role, split)

@@ -1,0 +1,112 @@
+"""Saving of a run: checkpoints where they are due, and a clean stop when asked."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cmtl_ir.base.errors import Interrupted
+from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.watching import Cadence, RunWatcher, at_stage_end
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.layout import CHECKPOINTS, stage_folder
+from cmtl_ir.strategy.data import Stage
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.step import StepResult
+
+
+class Saving(RunWatcher):
+    """Decides when the run is saved, and stops it when asked. Writes nothing: that is rank 0's part (Checkpoints)."""
+
+    def __init__(self, recorder: Recorder, run: Path, cadence: Cadence) -> None:
+        """`recorder`: the one whose state is saved; `run`: the run's folder."""
+        self.recorder, self.run, self.cadence = recorder, run, cadence
+        self.seconds, self._since = 0.0, time.monotonic()
+        self._stop: str | None = None
+
+    def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
+        """Save where it is due. Raises Interrupted when this rank or another was asked to stop."""
+        stop, late = learner.ranks.any(bool(self._stop), self._late())
+        if ((late or learner.step % self.cadence.checkpoint == 0) and not at_stage_end(learner)) or stop:
+            self.save()
+        if stop:
+            learner.ranks.wait()  # until rank 0 has saved: torchrun ends the others when one leaves
+            why = self._stop or "stopped with another rank"
+            raise Interrupted(
+                f"{why} at step {learner.step}: everything up to here is saved in {self.run}; "
+                "the same command goes on from this step"
+            )
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None:
+        self.save()
+
+    def save(self) -> None:
+        """Save the state from which the run continues bit by bit."""
+        self.recorder.before_save()
+        self.write()
+
+    def write(self) -> None:
+        """Write a checkpoint."""
+
+    def before_save(self) -> None:
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
+
+    def _late(self) -> bool:
+        minutes = self.cadence.minutes
+        return minutes is not None and time.monotonic() - self._since > 60.0 * minutes
+
+    def state(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.seconds = state["seconds"]
+
+    @contextmanager
+    def stopping_cleanly(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM stop after the step at hand, with a checkpoint; a second Ctrl-C stops at once.
+
+        A second SIGTERM does not: a cluster sends one to every process, and so does their launcher.
+        """
+
+        def ask(number: int, _frame: Any) -> None:
+            if self._stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = f"stopped by {signal.Signals(number).name}"
+
+        try:
+            previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: the caller's handlers stay
+            previous = {}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+class Checkpoints(Saving):
+    """Writes the checkpoints: the newest ones, and one at the end of each stage for other runs to start from."""
+
+    def write(self) -> None:
+        checkpoint.save(
+            self.run / CHECKPOINTS,
+            self.recorder.tree(),
+            step=self.recorder.learner.step,
+            keep=self.cadence.keep,
+            metadata={"run": self.run.name},
+        )
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None:
+        super().stage_ended(learner, stage)
+        checkpoint.save(
+            stage_folder(self.run, len(learner.finished), stage.name),
+            learner.tree(),
+            step=learner.step,
+            keep=1,
+            metadata={"run": self.run.name},
+        )

@@ -1,0 +1,91 @@
+"""Scoring of a run: every evaluation is a point of its curve, and may end a run that a search has given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cmtl_ir.base.errors import Pruned
+from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.runs.logs import Sink
+from cmtl_ir.runs.watching import Cadence, Curve, Judge, RunWatcher
+from cmtl_ir.strategy.data import Stage
+from cmtl_ir.training.learner import Learner
+from cmtl_ir.training.step import StepResult
+
+
+class Scoring(RunWatcher):
+    """Scores every task where it is due and at the ends of stages."""
+
+    def __init__(self, learner: Learner, evaluator: Evaluator, cadence: Cadence, sink: Sink) -> None:
+        self.learner, self.evaluator, self.cadence, self.sink = learner, evaluator, cadence, sink
+        self.validator = evaluator.validation()
+        self.curve: Curve = []
+        self.scores: list[dict[str, Any]] = []
+        """One row per test image, of the last evaluation."""
+
+    def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
+        if self.cadence.evaluates(learner):
+            self.evaluate(stage_end=None)
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None:
+        self.evaluate(stage_end=stage.name)
+
+    def evaluate(self, stage_end: str | None) -> None:
+        """Add a point to the curve; `stage_end` names the stage that has ended, whose point is a row of R."""
+        self.scores, validation = self._scored()
+        psnr, ssim = task_means(self.scores), task_means(self.scores, "ssim")
+        point: dict[str, Any] = {"step": self.learner.step, "stage_end": stage_end, "psnr": psnr, "ssim": ssim}
+        if validation:
+            point["val"] = {column: task_means(validation, column) for column in ("psnr", "ssim")}
+        self.curve.append(point)
+        values = {f"psnr/{task}": value for task, value in psnr.items()}
+        values |= {f"ssim/{task}": value for task, value in ssim.items()}
+        values |= {f"psnr_val/{task}": value for task, value in point.get("val", {}).get("psnr", {}).items()}
+        values |= {f"forgetting/{task}": value for task, value in self.forgetting().items()}
+        self.sink.log(self.learner.step, values)
+
+    def _scored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of test images, and of validation images where there are any."""
+        model = self.learner.model
+        own = {name: value.clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(self.learner.evaluated_weights())
+        try:
+            return self.evaluator.scores(model), self.validator.scores(model) if self.validator is not None else []
+        finally:
+            model.load_state_dict(own)
+
+    def forgetting(self) -> dict[str, float]:
+        """Task -> best PSNR before now minus PSNR now, in dB (0 at the first point)."""
+        *before, now = self.curve
+        return {
+            task: max((point["psnr"][task] for point in before), default=value) - value
+            for task, value in now["psnr"].items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {"curve": self.curve, "scores": self.scores}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.curve, self.scores = state["curve"], state["scores"]
+
+
+class Judging(RunWatcher):
+    """Shows the curve to a judge after every evaluation; a run that it gives up is saved first."""
+
+    def __init__(self, scoring: Scoring, judge: Judge, save: Callable[[], None]) -> None:
+        self.scoring, self.judge, self.save = scoring, judge, save
+
+    def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
+        if self.scoring.cadence.evaluates(learner):
+            self._ask()
+
+    def stage_ended(self, learner: Learner, stage: Stage) -> None:
+        self._ask()
+
+    def _ask(self) -> None:
+        try:
+            self.judge(self.scoring.curve)
+        except Pruned:
+            self.save()
+            raise
