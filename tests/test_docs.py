@@ -164,6 +164,15 @@ def test_the_way_to_avalanche_and_back_works_as_shown(tmp_path: Path, monkeypatc
     assert len(list(Path("images/haze/train/input").iterdir())) == 8
 
 
+def test_the_page_of_backbones_lists_all_of_them_with_their_size() -> None:
+    from cmtl_ir import backbones
+
+    rows = re.findall(r"^\| `(\w+)` \|[^|]+\| ([\d,]+) \|", (ROOT / "docs" / "backbones.md").read_text(), re.MULTILINE)
+    with torch.device("meta"):
+        counted = {name: sum(one.numel() for one in backbones.build(name).parameters()) for name in backbones.BACKBONES}
+    assert {name: int(size.replace(",", "")) for name, size in rows} == counted and len(rows) == len(counted)
+
+
 def test_the_names_of_methods_on_the_page_of_sequences_are_all_there_are() -> None:
     from cmtl_ir.config.catalogue import families
 
