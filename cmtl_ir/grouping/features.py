@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cmtl_ir.base import keyed
-from cmtl_ir.gradients.rows import gramian
+from cmtl_ir.gradients.gramian import gramian
 from cmtl_ir.strategy.grouping import Features
 from cmtl_ir.tasks.images.crops import unit
 from cmtl_ir.tasks.images.store import PairStore
