@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from cmtl_ir.base.memory import keep_freed_memory
 from cmtl_ir.gradients.rows import RowGradients, choose_engine
 from cmtl_ir.strategy.data import Batch, Row, Stage, StepContext
 from cmtl_ir.strategy.output import Output
@@ -41,6 +42,8 @@ class Watcher(Protocol):
 
 def train(learner: Learner, watcher: Watcher) -> None:
     """Train to the end of the curriculum, from wherever the learner stands."""
+    if learner.device.type == "cpu":
+        keep_freed_memory()
     curriculum, retention = learner.strategy.curriculum, learner.strategy.retention
     while True:
         stage = learner.stage or curriculum.next_stage(learner.history())

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.gradients.rows import RowGradients, refuse_coupling_over_ranks, sum_gradients
+from cmtl_ir.gradients.coupling import refuse_coupling_over_ranks
+from cmtl_ir.gradients.rows import RowGradients, sum_gradients
 from cmtl_ir.strategy.data import Batch, Row, StepContext
 from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
