@@ -13,6 +13,7 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config import reading
 from cmtl_ir.measures.continual import NEVER
+from cmtl_ir.strategy.families import KEYS
 
 from . import sources
 from .sources import Member, Source
@@ -251,9 +252,16 @@ def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _parts(strategy: dict[str, Any]) -> str:
-    neutral = {"curriculum": "joint", "weighting": "proportional"}
-    named = {family: part["name"] if isinstance(part, dict) else part for family, part in strategy.items() if part}
-    return ", ".join(f"{family}={name}" for family, name in named.items() if neutral.get(family) != name)
+    neutral = {key: family.neutral for key, family in KEYS.items()}
+    named = {key: _named(part) for key, part in strategy.items() if part}
+    return ", ".join(f"{key}={name}" for key, name in named.items() if neutral.get(key) != name)
+
+
+def _named(part: Any) -> str:
+    """The name of a part, given as `{name: ...}` or as a name; several are joined by `+`."""
+    if isinstance(part, list):
+        return "+".join(_named(one) for one in part)
+    return str(part["name"] if isinstance(part, dict) else part)
 
 
 def opened(where: str, out: str | Path = "runs", uri: str | None = None) -> Frames:

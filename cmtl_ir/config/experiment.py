@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    create_model,
     field_validator,
     model_serializer,
     model_validator,
@@ -17,20 +18,16 @@ from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.record import Record
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
-from cmtl_ir.strategy.grouping import Grouping
+from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import described
-from cmtl_ir.strategy.parts import Curriculum, Part, Retention, Surgery, Weighting
+from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
+if TYPE_CHECKING:
+    from cmtl_ir.strategy.grouping import Grouping
+    from cmtl_ir.strategy.parts import Curriculum, Retention, Surgery, Weighting
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-PARTS: dict[str, tuple[type[Part], str | None]] = {
-    "curriculum": (Curriculum, "joint"),
-    "weighting": (Weighting, "proportional"),
-    "surgery": (Surgery, None),
-    "retention": (Retention, None),
-    "grouping": (Grouping, None),
-}
-"""Family -> its contract and the neutral part that stands in when the key is absent."""
 
 
 class OptimizerConfig(Record):
@@ -149,24 +146,61 @@ class CheckpointConfig(Record):
     """How many of the newest to keep."""
 
 
-class Strategy(Record):
-    """A composition of parts. A part is a name or `{name: ..., field: value}`; absent parts are neutral."""
+def _keys_of_a_strategy() -> dict[str, Any]:
+    """Field definitions for pydantic: one field per family that is a key of a strategy."""
+    fields: dict[str, Any] = {}
+    for key, family in KEYS.items():
+        contract: Any = family.base()
+        if family.many:
+            fields[key] = (tuple[contract, ...], ())
+        elif family.neutral is not None:
+            fields[key] = (contract, ...)
+        else:
+            fields[key] = (contract | None, None)
+    return fields
 
-    curriculum: Curriculum
-    weighting: Weighting
-    surgery: Surgery | None = None
-    retention: Retention | None = None
-    grouping: Grouping | None = None
+
+_Keys: Any = create_model("_Keys", __base__=Record, **_keys_of_a_strategy())
+
+
+class Strategy(_Keys):
+    """A composition of parts. A part is a name or `{name: ..., field: value}`; absent parts are neutral.
+
+    The fields are the keys of the table of families. Those that the engine calls are declared here for type checkers.
+    """
+
+    if TYPE_CHECKING:
+        curriculum: Curriculum
+        weighting: Weighting
+        surgery: Surgery | None
+        retention: Retention | None
+        grouping: Grouping | None
 
     def resolved(self) -> dict[str, Any]:
         """Every part with all its fields, as plain data: what the run's identity is made of."""
-        return {family: described(getattr(self, family)) for family in PARTS}
+        found: dict[str, Any] = {}
+        for key, family in KEYS.items():
+            parts = self.parts_of(key)
+            if family.many:
+                plain: Any = [described(part) for part in parts]
+            else:
+                plain = described(parts[0]) if parts else None
+            if parts or family.always_in_identity:
+                found[key] = plain
+        return found
+
+    def parts_of(self, key: str) -> tuple[Part, ...]:
+        """The parts that a key holds: several for a family that takes a list, none where the key is absent."""
+        given = getattr(self, key)
+        if given is None:
+            return ()
+        return tuple(given) if KEYS[key].many else (given,)
 
     @property
     def idle_weighting(self) -> bool:
         """True: a weighting is asked for beside a surgery whose direction does not depend on it."""
         kept = self.surgery is not None and self.surgery.keeps_direction
-        return kept and self.weighting.called != PARTS["weighting"][1]
+        return kept and self.weighting.called != KEYS["weighting"].neutral
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
         """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
@@ -174,8 +208,11 @@ class Strategy(Record):
 
     def fresh(self) -> Strategy:
         """A copy whose parts have their own, empty state."""
-        parts = {family: getattr(self, family) for family in PARTS}
-        return Strategy(**{family: part and part.model_copy(deep=True) for family, part in parts.items()})
+        made: dict[str, Any] = {}
+        for key, family in KEYS.items():
+            parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
+            made[key] = parts if family.many else next(iter(parts), None)
+        return Strategy(**made)
 
 
 class Experiment(Record):
@@ -224,12 +261,12 @@ class Experiment(Record):
     @model_validator(mode="after")
     def _parts_know_their_tasks(self) -> Experiment:
         for label, strategy in self.strategies.items():
-            for family in PARTS:
-                part = getattr(strategy, family)
-                unknown = sorted(set(part.named_tasks()) - set(self.tasks)) if part is not None else []
+            for key in KEYS:
+                named = {task for part in strategy.parts_of(key) for task in part.named_tasks()}
+                unknown = sorted(named - set(self.tasks))
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))
-                    raise ValueError(f"strategies.{label}.{family} names the unknown task {unknown[0]!r}; {near}")
+                    raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         return self
 
     def resolved(self) -> dict[str, Any]:
