@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     create_model,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from cmtl_ir.base.errors import suggestion
-from cmtl_ir.base.record import Record
+from cmtl_ir.base.record import OmitIfDefault, Record
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
@@ -84,10 +82,10 @@ class TrainingConfig(Record):
     """auto: bf16 autocast on a GPU that has it, else float32."""
     engine: Literal["auto", "stream", "grouped"] = "auto"
     """How per-row gradients are computed; auto: a fixed rule of device, sizes and parameters."""
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: Annotated[int | None, OmitIfDefault()] = Field(None, gt=0)
     """At most so many samples in one pass, for batches that do not fit: gradients are gathered row by row and piece by
     piece, at the price of a second forward pass of rows that have more; null: as many as there are."""
-    shared: list[str] | None = Field(None, min_length=1)
+    shared: Annotated[list[str] | None, OmitIfDefault()] = Field(None, min_length=1)
     """Shell patterns of parameter names, as in `encoder*`: the rows are compared on these alone, and what a surgery
     makes of it moves all parameters; null: on all. For methods that need no more than the Gramian."""
     compile: bool = False
@@ -103,14 +101,6 @@ class TrainingConfig(Record):
         if self.micro_batch is not None and self.engine == "grouped":
             raise ValueError("micro_batch goes row by row: engine cannot be grouped")
         return self
-
-    @model_serializer(mode="wrap")
-    def _only_what_is_asked_for(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `micro_batch` and `shared` where they are null: runs older than these fields keep their identity."""
-        return {key: value for key, value in handler(self).items() if key not in YOUNGER or value is not None}
-
-
-YOUNGER = ("micro_batch", "shared")
 
 
 class EvaluationConfig(Record):
