@@ -92,7 +92,7 @@ def describe(name: str) -> Description:
 
 def _described(family: str, name: str, cls: Any) -> Description:
     record = signature_record(cls) if family == "backbone" else cls
-    cost = cls.cost if issubclass(cls, Part) else None
+    cost = cls.cost if issubclass(cls, Part) and FAMILIES[family].in_steps else None
     said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
     where = inspect.getsourcefile(getattr(cls, "guest", cls)) or ""
     cite = inspect.cleandoc(getattr(cls, "bibtex", ""))

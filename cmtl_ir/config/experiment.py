@@ -13,11 +13,12 @@ from pydantic import (
 )
 
 from cmtl_ir.base.errors import suggestion
+from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
-from cmtl_ir.strategy.making import described
+from cmtl_ir.strategy.making import described, part_from
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
@@ -110,8 +111,23 @@ class EvaluationConfig(Record):
     """Steps between evaluations; 0: at the end of each stage only."""
     protocol: Literal["promptir", "basicsr_rgb", "basicsr_y", "matlab_y", "mio", "nafnet"] = "promptir"
     """Metric protocol; tables never mix two."""
+    metrics: Annotated[tuple[str, ...], OmitIfDefault()] = Field(("psnr", "ssim"), min_length=1)
+    """What is measured: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
+    strategies. Not part of a run's identity; a finished run is not scored again for a metric that is added later."""
     tile: int = Field(1024, ge=64)
     """Images with a side above this many pixels are restored in overlapping tiles of this side."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        problems: list[Problem] = []
+        for name in names:
+            part_from("metric", name, name, problems)
+        if problems:
+            raise ValueError("; ".join(str(problem) for problem in problems))
+        if "psnr" not in names or len(set(names)) < len(names):
+            raise ValueError("psnr must be listed, because it ranks strategies, and no metric may be listed twice")
+        return names
 
 
 class ConflictConfig(Record):

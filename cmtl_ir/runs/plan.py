@@ -25,7 +25,7 @@ from cmtl_ir.training.learner import Learner
 TRAINING = "cmtl_ir.runs.ordinary:train_run"
 """The work of an ordinary run."""
 Curve = list[dict[str, Any]]
-"""One point per evaluation: step, stage_end, psnr and ssim by task."""
+"""One point per evaluation: step, stage_end, and every metric by task."""
 
 
 class Start(Protocol):
@@ -74,7 +74,7 @@ class PlannedRun:
     def evaluator(self) -> Evaluator:
         """Scores the run on its test images."""
         evaluation = self.experiment.evaluation
-        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
+        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device, metrics=evaluation.metrics)
 
     def parameters(self) -> dict[str, Any]:
         """What the tracking store lists as the run's parameters."""

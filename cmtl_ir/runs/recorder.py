@@ -14,8 +14,9 @@ import torch
 
 from cmtl_ir.base.errors import Diverged, Interrupted, Pruned, TrainingError
 from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.measures import curve as curves
 from cmtl_ir.measures.conflict import ConflictLog
-from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.execution import Judge
 from cmtl_ir.runs.meter import Meter
 from cmtl_ir.runs.workspace import Progress
@@ -183,16 +184,10 @@ class Recorder:
     def evaluate(self, stage_end: str | None) -> None:
         """Score every task; one point of every curve, one row of R at a stage's end."""
         self.scores, validation = self._scored()
-        psnr, ssim = task_means(self.scores), task_means(self.scores, "ssim")
-        point: dict[str, Any] = {"step": self.learner.step, "stage_end": stage_end, "psnr": psnr, "ssim": ssim}
-        if validation:
-            point["val"] = {column: task_means(validation, column) for column in ("psnr", "ssim")}
-        self.curve.append(point)
-        values = {f"psnr/{task}": value for task, value in psnr.items()}
-        values |= {f"ssim/{task}": value for task, value in ssim.items()}
-        values |= {f"psnr_val/{task}": value for task, value in point.get("val", {}).get("psnr", {}).items()}
-        values |= {f"forgetting/{task}": value for task, value in self.forgetting().items()}
-        self.sink.log(self.learner.step, values)
+        learner, scales = self.learner, self.evaluator.scales
+        self.curve.append(curves.point(learner.step, stage_end, self.scores, validation, scales))
+        stages = learner.finished if learner.stage is None else (*learner.finished, learner.stage)
+        self.sink.log(learner.step, curves.logged(self.curve, stages, scales))
 
     def _scored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of test images, and of validation images where there are any."""
@@ -203,14 +198,6 @@ class Recorder:
             return self.evaluator.scores(model), self.validator.scores(model) if self.validator is not None else []
         finally:
             model.load_state_dict(own)
-
-    def forgetting(self) -> dict[str, float]:
-        """Task -> best PSNR before now minus PSNR now, in dB (0 at the first point)."""
-        *before, now = self.curve
-        return {
-            task: max((point["psnr"][task] for point in before), default=value) - value
-            for task, value in now["psnr"].items()
-        }
 
     # ------------------------------------------------------------------------------------------- checkpoints
 

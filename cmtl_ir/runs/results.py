@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.environment import environment
 from cmtl_ir.base.files import write_table
-from cmtl_ir.measures.continual import summary
-from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.measures.curve import continual, results, tidy
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.store import checkpoint
@@ -27,7 +28,7 @@ def write_results(active: ActiveRun, learner: Learner, recorder: Recorder) -> No
     files = [
         write_weights(folder, learner, active.run.identity),
         write_per_image(folder, recorder.scores),
-        write_curve(folder, recorder.curve),
+        write_curve(folder, recorder.curve, recorder.evaluator.scales),
         *write_restored(folder, learner, recorder.evaluator),
         folder / CONFIG,
     ]
@@ -42,11 +43,8 @@ def _result(run: Run, learner: Learner, recorder: Recorder) -> dict[str, Any]:
     return {
         "hash": run.hash,
         "seed": run.seed,
-        "psnr": task_means(recorder.scores),
-        "ssim": task_means(recorder.scores, "ssim"),
-        "psnr_input": task_means(recorder.scores, "psnr_input"),
-        "ssim_input": task_means(recorder.scores, "ssim_input"),
-        "continual": summary(recorder.curve, learner.finished),
+        **results(recorder.scores, recorder.evaluator.scales),
+        **continual(recorder.curve, learner.finished, recorder.evaluator.scales),
         "val": recorder.curve[-1].get("val"),
         "curve": recorder.curve,
         "steps": learner.step,
@@ -68,17 +66,13 @@ def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -
 
 
 def write_per_image(folder: Path, scores: list[dict[str, Any]]) -> Path:
-    """Write one row per test image: task, variant, image, psnr (dB), ssim, and the same of the degraded input."""
+    """Write one row per test image: task, variant, image, every metric, and the same of the degraded input."""
     return write_table(folder / PER_IMAGE, list(scores[0]) if scores else ["task"], scores)
 
 
-def write_curve(folder: Path, curve: list[dict[str, Any]]) -> Path:
-    """Write the curve: step, stage_end, task, psnr (dB), ssim; one row per task and evaluation."""
-    rows = [
-        {"step": p["step"], "stage_end": p["stage_end"] or "", "task": task, "psnr": psnr, "ssim": p["ssim"][task]}
-        for p in curve
-        for task, psnr in p["psnr"].items()
-    ]
+def write_curve(folder: Path, curve: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
+    """Write the curve: step, stage_end, task and every metric; one row per task and evaluation."""
+    rows = tidy(curve, scales)
     return write_table(folder / CURVE, list(rows[0]) if rows else ["task"], rows)
 
 

@@ -14,13 +14,16 @@ class Family:
     contract: str
     """`module:Class` of the base class; imported when it is first needed, because `--help` must not load torch."""
     package: str | None = None
-    """Package that holds the parts; `None`: `<package>.<name>` of every package in the entry-point group."""
+    """Package that holds the parts shipped; `None`: they are in `cmtl_ir.strategies.<name>`. A package in the
+    entry-point group adds parts in `<package>.<name>` in either case."""
     key: str | None = None
     """Key of a strategy that takes such a part; `None` if a strategy has no such key."""
     many: bool = False
     """Whether the key takes a list of parts instead of one."""
     neutral: str | None = None
     """Name of the part that an absent key stands for; `None` if an absent key means no part."""
+    in_steps: bool = True
+    """Whether its parts take part in training steps, so that `describe` states what they add to one."""
     always_in_identity: bool = False
     """Whether a run's identity names the family even if the strategy has no such part. False for every family that is
     added later, so that the hashes of older runs do not change."""
@@ -40,7 +43,8 @@ _TABLE = (
     Family("retention", f"{_PARTS}:Retention", key="retention", always_in_identity=True),
     Family("grouping", "cmtl_ir.strategy.grouping:Grouping", key="grouping", always_in_identity=True),
     Family("unlearning", "cmtl_ir.strategy.unlearning:Unlearner"),
-    Family("degradation", "cmtl_ir.strategy.degradation:Degradation", package="cmtl_ir.tasks.degradations"),
+    Family("degradation", "cmtl_ir.strategy.degradation:Degradation", "cmtl_ir.tasks.degradations", in_steps=False),
+    Family("metric", "cmtl_ir.measures.metric:Metric", "cmtl_ir.measures.metrics", in_steps=False),
 )
 FAMILIES = {family.name: family for family in _TABLE}
 """Name -> family, in the order in which `cmtl-ir list` shows them."""

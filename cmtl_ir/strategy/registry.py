@@ -46,10 +46,9 @@ def _guests() -> list[EntryPoint]:
 
 
 def _packages(family: str) -> list[str]:
-    package = FAMILIES[family].package if family in FAMILIES else None
-    if package is not None:
-        return [package]
-    return [f"{point.value}.{family}" for point in _guests() if ":" not in point.value]
+    home = FAMILIES[family].package if family in FAMILIES else None
+    guests = [f"{point.value}.{family}" for point in _guests() if ":" not in point.value]
+    return guests if home is None else [home, *guests]
 
 
 @cache
