@@ -14,8 +14,9 @@ from cmtl_ir.backbones.fields import backbone_fields
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.base.problems import Problem, problems_of
-from cmtl_ir.config.experiment import PARTS, Experiment, Strategy
+from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.unlearning import unlearning_from
+from cmtl_ir.strategy.families import KEYS, Family
 from cmtl_ir.strategy.making import part_from
 
 log = logging.getLogger("cmtl_ir")
@@ -140,11 +141,26 @@ def _strategy(raw: Any, path: str, problems: list[Problem]) -> Strategy:
     if raw is not None and not isinstance(raw, Mapping):
         problems.append(Problem(path, f"expected parts such as {{surgery: pcgrad}}, found {raw!r}"))
     for key in parts:
-        if key not in PARTS:
-            problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), list(PARTS))}"))
-    made: dict[str, Any] = {}
-    for family, (contract, neutral) in PARTS.items():
-        given = parts.get(family, neutral)
-        part = part_from(family, given, f"{path}.{family}", problems) if given is not None else None
-        made[family] = part if isinstance(part, contract) or neutral is None else part_from(family, neutral, path, [])
-    return Strategy.model_construct(**made)
+        if key not in KEYS:
+            problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), list(KEYS))}"))
+    return Strategy.model_construct(
+        **{key: _part(family, parts.get(key), f"{path}.{key}", problems) for key, family in KEYS.items()}
+    )
+
+
+def _part(family: Family, given: Any, path: str, problems: list[Problem]) -> Any:
+    """What a key of a strategy holds: a part, a tuple of parts, or the neutral part where the key is absent."""
+    if family.many:
+        return _parts(family, given or [], path, problems)
+    part = part_from(family.name, given, path, problems) if given is not None else None
+    if isinstance(part, family.base()) or family.neutral is None:
+        return part
+    return part_from(family.name, family.neutral, path, [])
+
+
+def _parts(family: Family, given: Any, path: str, problems: list[Problem]) -> tuple[Any, ...]:
+    if not isinstance(given, list):
+        problems.append(Problem(path, f"expected a list of names or {{name: ..., field: value}}, found {given!r}"))
+        return ()
+    made = [part_from(family.name, one, f"{path}[{place}]", problems) for place, one in enumerate(given)]
+    return tuple(part for part in made if part is not None)

@@ -73,7 +73,7 @@ class PlannedRun:
     def evaluator(self) -> Evaluator:
         """Scores the run on its test images."""
         evaluation = self.experiment.evaluation
-        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
+        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device, metrics=evaluation.metrics)
 
     def parameters(self) -> dict[str, Any]:
         """What the tracking store lists as the run's parameters."""

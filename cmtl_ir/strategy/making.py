@@ -13,6 +13,7 @@ from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.record import Record
 from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.families import FAMILIES
 from cmtl_ir.strategy.objective import SCHEDULE, Objective
 from cmtl_ir.strategy.parts import Part
 
@@ -27,6 +28,8 @@ def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Pa
     cls: type[Any] = Record
     try:
         cls = registry.load(family, name)
+        if family in FAMILIES and not issubclass(cls, FAMILIES[family].base()):
+            raise ValueError(f"{name} is not a {family}: its class does not derive from {FAMILIES[family].contract}")
         part: Part = cls.model_validate({key: value for key, value in fields.items() if key != "name"})
     except ValidationError as error:
         problems += problems_of(error, cls, path)
