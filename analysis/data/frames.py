@@ -253,6 +253,8 @@ def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 def _parts(strategy: dict[str, Any]) -> str:
     neutral = {"curriculum": "joint", "weighting": "proportional"}
     named = {family: part["name"] if isinstance(part, dict) else part for family, part in strategy.items() if part}
+    if "auxiliary" in named:
+        named["auxiliary"] = "+".join(one["name"] for one in named["auxiliary"])
     return ", ".join(f"{family}={name}" for family, name in named.items() if neutral.get(family) != name)
 
 

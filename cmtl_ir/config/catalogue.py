@@ -133,7 +133,10 @@ def json_schema() -> dict[str, Any]:
         choices: list[dict[str, Any]] = [{"type": "string", "examples": registry.names(family)}]
         choices += [_part_schema(name, registry.load(family, name), definitions) for name in registry.names(family)]
         definitions[family] = {"anyOf": [*choices, {"type": "null"}]}
-    parts = {family: {"$ref": f"#/$defs/{family}"} for family in PARTS}
+    parts: dict[str, Any] = {family: {"$ref": f"#/$defs/{family}"} for family in PARTS}
+    auxiliary = {"$ref": "#/$defs/objective"}
+    parts |= {"auxiliary": {"anyOf": [auxiliary, {"type": "array", "items": auxiliary}, {"type": "null"}]}}
+    parts |= {"weighting_sees": {"enum": ["restoration", "total"], "default": "restoration"}}
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
         _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
@@ -142,7 +145,9 @@ def json_schema() -> dict[str, Any]:
     frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
     losses = [_part_schema(name, registry.load("objective", name), definitions) for name in registry.names("objective")]
     definitions["objective"] = {"anyOf": [{"type": "string", "examples": registry.names("objective")}, *losses]}
-    definitions["TrainingConfig"]["properties"]["loss"] |= {"$ref": "#/$defs/objective"}
+    training = definitions["TrainingConfig"]["properties"]
+    training["loss"] |= {"$ref": "#/$defs/objective"}
+    training["auxiliary"] = {"type": "array", "items": auxiliary, "description": "Auxiliary of every strategy."}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
     frame["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}

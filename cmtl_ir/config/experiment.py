@@ -20,6 +20,7 @@ from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.grouping import Grouping
 from cmtl_ir.strategy.making import base_described, base_objective, described
+from cmtl_ir.strategy.objective import Objective
 from cmtl_ir.strategy.parts import Curriculum, Part, Retention, Surgery, Weighting
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
@@ -167,10 +168,28 @@ class Strategy(Record):
     surgery: Surgery | None = None
     retention: Retention | None = None
     grouping: Grouping | None = None
+    auxiliary: tuple[Objective, ...] = ()
+    """Further losses of each sample, those that ever act."""
+    weighting_sees: Literal["restoration", "total"] = "restoration"
+    """restoration: weighting and surgery see the base objective; total: its sum with the auxiliary objectives."""
 
     def resolved(self) -> dict[str, Any]:
-        """Every part with all its fields, as plain data: what the run's identity is made of."""
-        return {family: described(getattr(self, family)) for family in PARTS}
+        """Every part with all its fields, as plain data: what the run's identity is made of.
+
+        Without auxiliary objectives, nothing is said of them: older runs keep their identity.
+        """
+        parts: dict[str, Any] = {family: described(getattr(self, family)) for family in PARTS}
+        if self.auxiliary:
+            parts["auxiliary"] = [described(one) for one in self.auxiliary]
+            if self.weighting_sees != "restoration":
+                parts["weighting_sees"] = self.weighting_sees
+        return parts
+
+    def names(self) -> dict[str, str | None]:
+        """Return family -> name of its part, `None` for an absent one; the labels of auxiliary objectives, joined."""
+        parts = {family: getattr(self, family) for family in PARTS}
+        named = {family: part.called if part is not None else None for family, part in parts.items()}
+        return named | ({"auxiliary": "+".join(one.label for one in self.auxiliary)} if self.auxiliary else {})
 
     @property
     def idle_weighting(self) -> bool:
@@ -180,12 +199,17 @@ class Strategy(Record):
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
         """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
-        return dict(self.retention.backbone(fields, tasks) if self.retention is not None else fields)
+        made = self.retention.backbone(fields, tasks) if self.retention is not None else fields
+        for objective in self.auxiliary:
+            made = objective.backbone(made, tasks)
+        return dict(made)
 
     def fresh(self) -> Strategy:
         """A copy whose parts have their own, empty state."""
         parts = {family: getattr(self, family) for family in PARTS}
-        return Strategy(**{family: part and part.model_copy(deep=True) for family, part in parts.items()})
+        copies = {family: part and part.model_copy(deep=True) for family, part in parts.items()}
+        auxiliary = tuple(one.model_copy(deep=True) for one in self.auxiliary)
+        return Strategy(**copies, auxiliary=auxiliary, weighting_sees=self.weighting_sees)
 
 
 class Experiment(Record):
@@ -234,8 +258,9 @@ class Experiment(Record):
     @model_validator(mode="after")
     def _parts_know_their_tasks(self) -> Experiment:
         for label, strategy in self.strategies.items():
-            for family in PARTS:
-                part = getattr(strategy, family)
+            named: dict[str, Part | None] = {family: getattr(strategy, family) for family in PARTS}
+            named |= {f"auxiliary {one.label}": one for one in strategy.auxiliary}
+            for family, part in named.items():
                 unknown = sorted(set(part.named_tasks()) - set(self.tasks)) if part is not None else []
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))

@@ -77,7 +77,7 @@ class PlannedRun:
 
     def parameters(self) -> dict[str, Any]:
         """What the tracking store lists as the run's parameters."""
-        parts = {family: part and part["name"] for family, part in self.strategy.resolved().items()}
+        parts = self.strategy.names()
         training = self.experiment.training
         return {
             **parts,

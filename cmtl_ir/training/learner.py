@@ -13,7 +13,7 @@ from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
-from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.experiment import PARTS, Experiment, Strategy
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
@@ -123,8 +123,9 @@ class Learner:
 
     def parts(self) -> dict[str, Part]:
         """Family -> part, those that this strategy has."""
-        named = {family: getattr(self.strategy, family) for family in type(self.strategy).model_fields}
-        return {family: part for family, part in named.items() if part is not None}
+        named = {family: getattr(self.strategy, family) for family in PARTS}
+        auxiliary = {f"auxiliary.{one.label}": one for one in self.strategy.auxiliary}
+        return {family: part for family, part in named.items() if part is not None} | auxiliary
 
     def history(self) -> History:
         """What the curriculum decides the next stage from."""
