@@ -17,7 +17,7 @@ from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import shipped_experiments
 from cmtl_ir.strategy import registry
-from cmtl_ir.strategy.families import FAMILIES, KEYS
+from cmtl_ir.strategy.families import FAMILIES, KEYS, Family
 from cmtl_ir.strategy.parts import Part
 
 
@@ -134,23 +134,27 @@ def json_schema() -> dict[str, Any]:
         choices: list[dict[str, Any]] = [{"type": "string", "examples": registry.names(family.name)}]
         for name in registry.names(family.name):
             choices.append(_part_schema(name, registry.load(family.name, name), definitions))
-        listed: dict[str, Any] = {"anyOf": choices}
-        definitions[family.name] = (
-            {"type": "array", "items": listed} if family.many else {"anyOf": [*choices, {"type": "null"}]}
-        )
-    parts = {key: {"$ref": f"#/$defs/{family.name}"} for key, family in KEYS.items()}
+        definitions[family.name] = {"anyOf": choices if family.many else [*choices, {"type": "null"}]}
+    parts: dict[str, Any] = {key: _schema_of_key(family) for key, family in KEYS.items()}
+    parts |= {"weighting_sees": {"enum": ["restoration", "total"], "default": "restoration"}}
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
         _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
         for name in backbones.BACKBONES
     ]
     frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
-    losses = [_part_schema(name, registry.load("objective", name), definitions) for name in registry.names("objective")]
-    definitions["objective"] = {"anyOf": [{"type": "string", "examples": registry.names("objective")}, *losses]}
-    definitions["TrainingConfig"]["properties"]["loss"] |= {"$ref": "#/$defs/objective"}
+    training = definitions["TrainingConfig"]["properties"]
+    training["loss"] |= {"$ref": "#/$defs/objective"}
+    items = {"$ref": "#/$defs/objective"}
+    training["auxiliary"] = {"type": "array", "items": items, "description": "Auxiliary objectives of every strategy."}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
     frame["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}
+
+
+def _schema_of_key(family: Family) -> dict[str, Any]:
+    part = {"$ref": f"#/$defs/{family.name}"}
+    return {"anyOf": [part, {"type": "array", "items": part}, {"type": "null"}]} if family.many else part
 
 
 def _part_schema(name: str, record: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:

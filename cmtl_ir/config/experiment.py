@@ -19,6 +19,7 @@ from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import base_described, base_objective, described, part_from
+from cmtl_ir.strategy.objective import Objective
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
@@ -190,6 +191,10 @@ class Strategy(_Keys):
         surgery: Surgery | None
         retention: Retention | None
         grouping: Grouping | None
+        auxiliary: tuple[Objective, ...]
+
+    weighting_sees: Literal["restoration", "total"] = "restoration"
+    """restoration: weighting and surgery see the base objective; total: its sum with the auxiliary objectives."""
 
     def resolved(self) -> dict[str, Any]:
         """Every part with all its fields, as plain data: what the run's identity is made of."""
@@ -202,6 +207,8 @@ class Strategy(_Keys):
                 plain = described(parts[0]) if parts else None
             if parts or family.always_in_identity:
                 found[key] = plain
+        if self.auxiliary and self.weighting_sees != "restoration":
+            found["weighting_sees"] = self.weighting_sees
         return found
 
     def parts_of(self, key: str) -> tuple[Part, ...]:
@@ -211,6 +218,15 @@ class Strategy(_Keys):
             return ()
         return tuple(given) if KEYS[key].many else (given,)
 
+    def names(self) -> dict[str, str | None]:
+        """Return key -> name of its part: `None` for an absent one, the labels of several joined by `+`."""
+        named: dict[str, str | None] = {}
+        for key, family in KEYS.items():
+            called = [part.label if isinstance(part, Objective) else part.called for part in self.parts_of(key)]
+            if called or not family.many:
+                named[key] = "+".join(called) or None
+        return named
+
     @property
     def idle_weighting(self) -> bool:
         """True: a weighting is asked for beside a surgery whose direction does not depend on it."""
@@ -219,7 +235,10 @@ class Strategy(_Keys):
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
         """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
-        return dict(self.retention.backbone(fields, tasks) if self.retention is not None else fields)
+        made = self.retention.backbone(fields, tasks) if self.retention is not None else fields
+        for objective in self.auxiliary:
+            made = objective.backbone(made, tasks)
+        return dict(made)
 
     def fresh(self) -> Strategy:
         """A copy whose parts have their own, empty state."""
@@ -227,7 +246,7 @@ class Strategy(_Keys):
         for key, family in KEYS.items():
             parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
             made[key] = parts if family.many else next(iter(parts), None)
-        return Strategy(**made)
+        return Strategy(**made, weighting_sees=self.weighting_sees)
 
 
 class Experiment(Record):

@@ -41,7 +41,7 @@ _TABLE = (
     Family("weighting", f"{_PARTS}:Weighting", key="weighting", neutral="proportional", always_in_identity=True),
     Family("surgery", f"{_PARTS}:Surgery", key="surgery", always_in_identity=True),
     Family("retention", f"{_PARTS}:Retention", key="retention", always_in_identity=True),
-    Family("objective", "cmtl_ir.strategy.objective:Objective"),
+    Family("objective", "cmtl_ir.strategy.objective:Objective", key="auxiliary", many=True),
     Family("grouping", "cmtl_ir.strategy.grouping:Grouping", key="grouping", always_in_identity=True),
     Family("unlearning", "cmtl_ir.strategy.unlearning:Unlearner"),
     Family("degradation", "cmtl_ir.strategy.degradation:Degradation", "cmtl_ir.tasks.degradations", in_steps=False),
