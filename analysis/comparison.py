@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.measures.curve import continual_of, scales_in
+from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 from cmtl_ir.runs.plan import Comparison
 
 from .data.frames import Frames
 from .data.study import Study
 from .figures.curves import forgetting_curves
 from .figures.strips import restored_strips
+from .tables.formats import Table, table_name
+from .tables.runs import groups_of, mean, runs_table
 
 
 def leave_figures_and_tables(comparison: Comparison) -> list[Path]:
@@ -19,29 +24,29 @@ def leave_figures_and_tables(comparison: Comparison) -> list[Path]:
     results = comparison.results()
     if not results:
         return []
-    folder = comparison.folder
-    files = [_csv(folder / "table.csv", results), _markdown(folder / "table.md", results)]
+    folder, scales = comparison.folder, scales_in(results)
+    files = [_csv(folder / "table.csv", results, scales), _markdown(folder / "table.md", results, scales)]
     study = Study.of(Frames.of_folder(folder))
-    files += forgetting_curves(study, folder / "forgetting")
+    for scale in scales if scales != DEFAULT else (PSNR,):
+        files += forgetting_curves(study, folder / table_name("forgetting", scale), scale)
     files += restored_strips(study, folder / "restored")
     return files
 
 
-def _rows(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = []
-    for result in results:
-        row: dict[str, Any] = {"strategy": result["label"], "seed": result["seed"], "run": result["hash"]}
-        for task, psnr in result["psnr"].items():
-            row |= {f"psnr/{task}": psnr, f"ssim/{task}": result["ssim"][task]}
-        row["psnr/mean"] = sum(result["psnr"].values()) / len(result["psnr"])
-        row["forgetting_db/mean"] = result["continual"]["mean_forgetting_db"]
-        row |= {"steps": result["steps"], "parameters": result["parameters"]}
-        rows.append(row)
-    return rows
+def _row(result: dict[str, Any], scales: Sequence[Scale]) -> dict[str, Any]:
+    row: dict[str, Any] = {"strategy": result["label"], "seed": result["seed"], "run": result["hash"]}
+    for task in result[PSNR.name]:
+        row |= {f"{scale.name}/{task}": result.get(scale.name, {}).get(task) for scale in scales}
+    row["psnr/mean"] = mean(result[PSNR.name])
+    row["forgetting_db/mean"] = result["continual"]["mean_forgetting_db"]
+    for scale in (one for one in scales if one not in DEFAULT):
+        row[f"{scale.name}/mean"] = mean(result[scale.name]) if scale.name in result else None
+        row[f"forgetting_{scale.name}/mean"] = continual_of(result, scale)["mean_forgetting_db"]
+    return row | {"steps": result["steps"], "parameters": result["parameters"]}
 
 
-def _csv(path: Path, results: list[dict[str, Any]]) -> Path:
-    rows = _rows(results)
+def _csv(path: Path, results: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
+    rows = [_row(result, scales) for result in results]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -49,24 +54,13 @@ def _csv(path: Path, results: list[dict[str, Any]]) -> Path:
     return path
 
 
-def _markdown(path: Path, results: list[dict[str, Any]]) -> Path:
-    tasks = list(results[0]["psnr"])
-    lines = [
-        "| strategy | seed | " + " | ".join(tasks) + " | mean | forgetting dB |",
-        "|---|---|" + "---|" * (len(tasks) + 2),
-    ]
-    first = results[0]
-    lines.append(_line("(degraded input)", "", first["psnr_input"], first["ssim_input"], None))
-    lines += [
-        _line(one["label"], one["seed"], one["psnr"], one["ssim"], one["continual"]["mean_forgetting_db"])
-        for one in results
-    ]
-    path.write_text("PSNR dB / SSIM\n\n" + "\n".join(lines) + "\n")
+def _markdown(path: Path, results: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
+    tasks = list(results[0][PSNR.name])
+    path.write_text("\n".join(_text(runs_table(results, tasks, together)) for together in groups_of(scales)))
     return path
 
 
-def _line(label: str, seed: Any, psnr: dict[str, float], ssim: dict[str, float], forgetting: float | None) -> str:
-    cells = [f"{psnr[task]:.2f} / {ssim[task]:.4f}" for task in psnr]
-    mean = sum(psnr.values()) / len(psnr)
-    forgotten = "" if forgetting is None else f"{forgetting:.2f}"
-    return f"| {label} | {seed} | " + " | ".join(cells) + f" | {mean:.2f} | {forgotten} |"
+def _text(table: Table) -> str:
+    lines = [f"| {' | '.join(table.headings)} |", "|" + "---|" * len(table.headings)]
+    lines += [f"| {' | '.join(cell.text for cell in row)} |" for row in table.rows]
+    return f"{table.title}\n\n" + "\n".join(lines) + "\n"

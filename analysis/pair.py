@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.measures.scale import Scale
 
 from .data import fairness, measures, significance, sources
 from .data.frames import Frames
@@ -24,10 +25,10 @@ class Pair:
     """Why neither may be called better; empty if they are comparable."""
     made_of: list[tuple[str, str, str]]
     """(field, value of the first run, value of the second) where they differ."""
-    scores: list[tuple[str, float, float, float]]
-    """(task or mean, PSNR in dB of the degraded input, of the first run, of the second)."""
-    verdicts: dict[str, Verdict]
-    """Task or mean -> second against first; empty where they are not comparable."""
+    scores: dict[Scale, list[tuple[str, float, float, float]]]
+    """Metric -> (task or mean, score of the degraded input, of the first run, of the second); PSNR first."""
+    verdicts: dict[Scale, dict[str, Verdict]]
+    """Metric -> task or mean -> second against first; empty where they are not comparable."""
     others: list[tuple[str, float, float]]
     """(heading, first, second) of the other measures; NaN where one does not apply."""
 
@@ -41,12 +42,15 @@ def compared(one: Path, other: Path, names: tuple[str, str]) -> Pair:
     steps = [frames.steps[member.run] for member in frames.members]
     meanings = [fairness.meaning_of(identity, taken) for identity, taken in zip(identities, steps, strict=True)]
     reasons = fairness.differences({(name, 0): meaning for name, meaning in zip(names, meanings, strict=True)})
-    pairs = {} if reasons else significance.paired(significance.per_image(frames), "other", "one")
-    verdicts = significance.decided({("other", task): pair for task, pair in pairs.items()})
-    return Pair(
-        names, reasons, _differing(*identities), _scores(frames), {task: v for (_, task), v in verdicts.items()},
-        _others(frames),
-    )  # fmt: skip
+    scores = {scale: rows for scale in frames.scales if (rows := _scores(frames, scale))}
+    verdicts = {scale: {} if reasons else _verdicts(frames, scale) for scale in scores}
+    return Pair(names, reasons, _differing(*identities), scores, verdicts, _others(frames))
+
+
+def _verdicts(frames: Frames, scale: Scale) -> dict[str, Verdict]:
+    pairs = significance.paired(significance.per_image(frames, scale), "other", "one")
+    found = significance.decided({("other", task): pair for task, pair in pairs.items()}, scale)
+    return {task: verdict for (_, task), verdict in found.items()}
 
 
 def _source(folders: Mapping[str, Path]) -> Source:
@@ -70,11 +74,12 @@ def _flat(identity: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
             yield f"{above}{key}", value
 
 
-def _scores(frames: Frames) -> list[tuple[str, float, float, float]]:
+def _scores(frames: Frames, scale: Scale) -> list[tuple[str, float, float, float]]:
+    """Rows of the tasks that both runs scored by this metric; empty if there are none."""
     table = measures.scores(frames)
     columns = [
-        table[table["label"] == label].set_index("task")[column]
-        for label, column in (("one", "psnr_input"), ("one", "psnr"), ("other", "psnr"))
+        table[table["label"] == label].set_index("task")[column].dropna()
+        for label, column in (("one", f"{scale.name}_input"), ("one", scale.name), ("other", scale.name))
     ]
     common = [task for task in columns[0].index if task in columns[2].index]
     rows = [(task, *(float(column[task]) for column in columns)) for task in common]
@@ -86,7 +91,7 @@ def _scores(frames: Frames) -> list[tuple[str, float, float, float]]:
 def _others(frames: Frames) -> list[tuple[str, float, float]]:
     table = measures.of_runs(frames).set_index("label")
     wanted = ("worst_task", "harm_rate", "forgetting", "backward_transfer", "forward_transfer")
-    found = [(measures.MEASURES[name][0], float(table[name]["one"]), float(table[name]["other"])) for name in wanted]
+    found = [(measures.MEASURES[name], float(table[name]["one"]), float(table[name]["other"])) for name in wanted]
     cost = frames.cost.set_index("label")
     for heading, column, factor in (("parameters", "parameters", 1), ("ms per step", "seconds_per_step", 1e3)):
         found.append((heading, factor * float(cost[column]["one"]), factor * float(cost[column]["other"])))

@@ -12,12 +12,12 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.version import __version__
 
-from . import summary as words
 from .data import fairness, sources
 from .data.frames import Frames
 from .data.study import Study
 from .figures import captions
 from .figures.captions import Figure
+from .summary import summary
 from .tables import formats, scores
 from .tables.formats import Cell, Table, number
 
@@ -65,7 +65,7 @@ def write(
     if log_to is not None:
         files = [one.file(suffix) for one in drawn for suffix in (".png", ".pdf")]
         logged = sources.log_files(log_to, frames.name, {"report": pages, "report/figures": files})
-    return Report(pages, folder, drawn, words.summary(study), [*study.reasons, *study.missing], logged)
+    return Report(pages, folder, drawn, summary(study), [*study.reasons, *study.missing], logged)
 
 
 def windows(given: Sequence[str]) -> list[tuple[int, int]]:
@@ -98,7 +98,7 @@ def _write_tables(made: Sequence[Table], folder: Path) -> None:
 def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
     """The text of report.md; figures and long tables are linked, relative to its folder."""
     frames = study.frames
-    parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in words.summary(study))]
+    parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in summary(study))]
     parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]
     parts += [f"> {sentence}" for sentence in study.missing]
     parts += [_short(table) for table in made]
@@ -141,11 +141,12 @@ def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
         version=__version__,
         baseline=study.baseline,
         facts=_facts(study),
-        summary=words.summary(study),
+        summary=summary(study),
         reasons=study.reasons,
         missing=study.missing,
         tables={table.name: _prepared(table) for table in made},
         figures={one.name: _embedded(one) for one in drawn},
+        others=[(scale.name, scale.label) for scale in study.scales[1:]],
         runs=_prepared(runs_table(study)),
         experiment=yaml.dump(study.frames.experiment) if study.frames.experiment else "",
         environments=_environments(study.frames),
@@ -192,14 +193,17 @@ def _named(fields: dict[str, Any]) -> str:
 
 
 def runs_table(study: Study) -> Table:
-    """Every run, finished or not."""
-    means = study.scores.groupby(["label", "seed"])["psnr"].mean()
+    """Every run, finished or not, with its mean scores."""
+    names = [scale.name for scale in study.scales]
+    means = study.scores.groupby(["label", "seed"])[names].mean().to_dict("index")
     rows = []
     for row in study.frames.runs.to_dict("records"):
-        words_of = [Cell(text) for text in (row["label"], row["parts"] or "neutral parts", row["run"], row["status"])]
-        psnr = means.get((row["label"], row["seed"]))
-        rows.append([*words_of, number(row["seed"], 0), number(row["steps"], 0), number(psnr)])
-    headings = ["strategy", "parts", "run", "state", "seed", "steps", "mean PSNR dB"]
+        texts = [Cell(text) for text in (row["label"], row["parts"] or "neutral parts", row["run"], row["status"])]
+        own = means.get((row["label"], row["seed"]), {})
+        found = [number(own.get(scale.name), scale.digits) for scale in study.scales]
+        rows.append([*texts, number(row["seed"], 0), number(row["steps"], 0), *found])
+    means_of = [f"mean {scale.heading}" for scale in study.scales]
+    headings = ["strategy", "parts", "run", "state", "seed", "steps", *means_of]
     return Table("runs", "All runs", headings, rows, words=4)
 
 

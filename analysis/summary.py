@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from cmtl_ir.measures.scale import Scale
 from cmtl_ir.measures.statistics import Interval
 
 from .data import measures
@@ -26,6 +27,7 @@ def summary(study: Study) -> list[str]:
         _against_single(study),
         _harm(study),
         _cost(study),
+        *_by_other_metrics(study),
     ]
     return [sentence for sentence in [*told, *_caveats(study)] if sentence]
 
@@ -65,7 +67,7 @@ def _below_input(study: Study) -> str:
 
 def _significant(study: Study) -> list[str]:
     """One sentence on the best strategy, one on all tasks."""
-    verdicts = study.psnr_verdicts
+    verdicts = study.verdicts()
     if not verdicts or len(study.ranking) < 2:
         return []
     best = study.ranking[0] if study.ranking[0] != study.baseline else study.ranking[1]
@@ -166,6 +168,25 @@ def _cost(study: Study) -> str:
         return f"All strategies cost the same, {milliseconds:.0f} ms a step."
     told = f"Cheapest: {cheap}, {milliseconds:.0f} ms a step"
     return f"{told}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{told}."
+
+
+def _by_other_metrics(study: Study) -> list[str]:
+    """Who is best by each metric that does not rank the strategies."""
+    told = []
+    for scale in study.scales[1:] if len(study.ranking) > 1 else ():
+        means = study.measures_of(scale).groupby("label")["average"].mean()
+        known = {label: float(means[label]) for label in study.ranking if means.get(label) == means.get(label)}
+        if len(known) > 1:
+            first, last = (pick(known, key=lambda one: scale.sign * known[one]) for pick in (max, min))
+            told.append(
+                f"By {scale.label}, {first} is best ({scale.best} mean, {_level(known[first], scale)}) and {last} "
+                f"worst ({_level(known[last], scale)})."
+            )
+    return told
+
+
+def _level(value: float, scale: Scale) -> str:
+    return f"{scale.text(value)} {scale.unit}".strip()
 
 
 def _caveats(study: Study) -> list[str]:

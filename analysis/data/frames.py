@@ -1,4 +1,4 @@
-"""A comparison as tidy pandas frames, each column of which `COLUMNS` explains. Read lazily: a frame costs when used."""
+"""A comparison as tidy pandas frames, read when they are first used. `columns.COLUMNS` explains every column."""
 
 from __future__ import annotations
 
@@ -13,85 +13,16 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config import reading
 from cmtl_ir.measures.continual import NEVER
+from cmtl_ir.measures.curve import scales_in
+from cmtl_ir.measures.scale import Scale
+from cmtl_ir.strategy.families import KEYS
 
 from . import sources
+from .columns import COLUMNS, RUN, columns_of, frame_of
 from .sources import Member, Source
 
 if TYPE_CHECKING:
     import pandas as pd
-
-RUN = {"run": "hash of the run", "label": "strategy's name in the experiment", "seed": "seed of the run"}
-COLUMNS: dict[str, dict[str, str]] = {
-    "runs": {
-        **RUN,
-        "status": "finished | unfinished | not started",
-        "curriculum": "name of the curriculum part",
-        "parts": "the parts that are not neutral, as in `surgery=pcgrad`",
-        "steps": "optimizer steps done; NaN until finished",
-    },
-    "cost": {
-        **RUN,
-        "steps": "optimizer steps done",
-        "seconds": "wall time of training in s; evaluations and checkpoints included unless `timed` says steps",
-        "timed": "run: seconds are the whole run's | steps: seconds are those of the optimizer steps alone",
-        "seconds_per_step": "seconds / steps",
-        "parameters": "number of trained parameters",
-        "peak_memory_mb": "most memory that the device held during training, in MB (1e6 bytes); NaN: not recorded",
-        "device": "what it was computed on",
-    },
-    "curves": {
-        **RUN,
-        "step": "optimizer steps done at this evaluation",
-        "stage_end": "name of the stage that ended here, or empty",
-        "task": "task whose test images were scored",
-        "psnr": "mean over the test images in dB",
-        "ssim": "mean over the test images",
-    },
-    "matrices": {
-        **RUN,
-        "stage": "number of the stage, from 0: the row of R",
-        "stage_name": "its name",
-        "step": "optimizer steps done at its end",
-        "task": "the column of R",
-        "psnr": "R[stage, task] in dB",
-        "ssim": "the same for SSIM",
-        "own_stage": "number of the stage that first trained the task; -1: none did",
-    },
-    "images": {
-        **RUN,
-        "task": "task",
-        "variant": "setting of the degradation, as a noise level, or empty",
-        "image": "name of the test image",
-        "psnr": "of the restored image in dB",
-        "ssim": "of the restored image",
-        "psnr_input": "of the degraded image in dB",
-        "ssim_input": "of the degraded image",
-    },
-    "conflict": {
-        **RUN,
-        "step": "optimizer steps done before the logged one",
-        "row_a": "first row of the pair (row_a <= row_b)",
-        "row_b": "second row; the same as row_a: the row's own norm and signal",
-        "product": "<g_a, g_b>",
-        "crossed": "the same between halves on different samples; of a row with itself its signal; NaN: one sample",
-        "cosine": "product / (|g_a| |g_b|)",
-        "magnitude_similarity": "2 |g_a| |g_b| / (|g_a|^2 + |g_b|^2)",
-        "curvature_bound": "(1 - cosine^2) |g_a - g_b|^2 / |g_a + g_b|^2",
-        "displacement": "of a row with itself: <last weight change, g_a>; > 0 is harm",
-        "block": "of parameters (conflict.blocks of the experiment), or empty: the whole network",
-    },
-    "logged": {
-        **RUN,
-        "metric": "loss/ROW, weight/ROW, surgery/ROW, lr, psnr/TASK, conflict/..., ...",
-        "step": "optimizer steps done",
-        "value": "value",
-    },
-}
-TEXT = {
-    "run", "label", "status", "curriculum", "parts", "timed", "device", "stage_end", "task", "stage_name", "variant",
-    "image", "row_a", "row_b", "block", "metric",
-}  # fmt: skip
-WHOLE = {"seed", "step", "stage", "own_stage"}
 
 
 class Frames:
@@ -133,6 +64,11 @@ class Frames:
         return {run: json.loads(file.read_text()) if file else {} for run, file in files.items()}
 
     @cached_property
+    def scales(self) -> tuple[Scale, ...]:
+        """The metrics that any finished run was scored by, PSNR first."""
+        return scales_in(list(self.results.values()))
+
+    @cached_property
     def configs(self) -> dict[str, dict[str, Any]]:
         """Run -> config.yaml: `identity` and `environment` of every finished run."""
         files = {member.run: member.file("config.yaml") for member in self.finished}
@@ -149,7 +85,7 @@ class Frames:
             strategy = strategy or self.experiment.get("strategies", {}).get(member.label, {})
             known = {"curriculum": (strategy.get("curriculum") or {}).get("name", ""), "parts": _parts(strategy)}
             rows.append({**_run(member), "status": member.status, **known, "steps": self.steps.get(member.run)})
-        return _frame("runs", rows)
+        return frame_of("runs", rows)
 
     @cached_property
     def cost(self) -> pd.DataFrame:
@@ -167,12 +103,12 @@ class Frames:
                 "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
                 "device": environment.get("device", ""),
             })  # fmt: skip
-        return _frame("cost", rows)
+        return frame_of("cost", rows)
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row an evaluation and task, of finished runs."""
-        return _frame("curves", self._files("curve.csv"))
+        return frame_of("curves", self._files("curve.csv"), self.scales)
 
     @cached_property
     def matrices(self) -> pd.DataFrame:
@@ -181,12 +117,12 @@ class Frames:
         frame["stage"] = frame.groupby("run")["step"].rank("dense").astype(int) - 1
         own = {run: self._own_stages(run) for run in frame["run"].unique()}
         frame["own_stage"] = [own[run].get(task, NEVER) for run, task in zip(frame["run"], frame["task"], strict=True)]
-        return frame[list(COLUMNS["matrices"])].reset_index(drop=True)
+        return frame[columns_of("matrices", self.scales)].reset_index(drop=True)
 
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row a test image, variant and task, of finished runs."""
-        return _frame("images", self._files("per_image.csv"))
+        return frame_of("images", self._files("per_image.csv"), self.scales)
 
     @cached_property
     def conflict(self) -> pd.DataFrame:
@@ -196,7 +132,7 @@ class Frames:
     @cached_property
     def conflict_blocks(self) -> pd.DataFrame:
         """The same, and what was logged of single blocks of parameters."""
-        return _frame("conflict", self._files("conflict.csv"))
+        return frame_of("conflict", self._files("conflict.csv"))
 
     @cached_property
     def logged(self) -> pd.DataFrame:
@@ -238,22 +174,17 @@ def _run(member: Member) -> dict[str, Any]:
     return {"run": member.run, "label": member.label, "seed": member.seed}
 
 
-def _frame(name: str, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    import pandas as pd
-
-    frame = pd.DataFrame(list(rows), columns=list(COLUMNS[name]))
-    for column in frame:
-        if column in TEXT:
-            frame[column] = frame[column].fillna("").astype(str)
-        else:
-            frame[column] = pd.to_numeric(frame[column]).astype("int64" if column in WHOLE else "float64")
-    return frame
-
-
 def _parts(strategy: dict[str, Any]) -> str:
-    neutral = {"curriculum": "joint", "weighting": "proportional"}
-    named = {family: part["name"] if isinstance(part, dict) else part for family, part in strategy.items() if part}
-    return ", ".join(f"{family}={name}" for family, name in named.items() if neutral.get(family) != name)
+    neutral = {key: family.neutral for key, family in KEYS.items()}
+    named = {key: _named(part) for key, part in strategy.items() if part}
+    return ", ".join(f"{key}={name}" for key, name in named.items() if neutral.get(key) != name)
+
+
+def _named(part: Any) -> str:
+    """The name of a part, given as `{name: ...}` or as a name; several are joined by `+`."""
+    if isinstance(part, list):
+        return "+".join(_named(one) for one in part)
+    return str(part["name"] if isinstance(part, dict) else part)
 
 
 def opened(where: str, out: str | Path = "runs", uri: str | None = None) -> Frames:

@@ -9,84 +9,100 @@ import numpy as np
 
 from cmtl_ir.measures import continual
 from cmtl_ir.measures.continual import StageScores
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Interval, seed_interval
 
+from .columns import RUN
 from .fairness import competitors, single_runs
-from .frames import RUN, Frames
+from .frames import Frames
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MEASURES = {
-    "average": ("mean", "mean over tasks of the final PSNR in dB"),
-    "worst_task": ("worst task", "lowest final PSNR of any task in dB"),
-    "gain": ("gain over input", "mean over tasks of final PSNR minus that of the degraded input, in dB; > 0 is good"),
-    "harm_rate": ("harm rate", "share of test images that restoring made worse; lower is better"),
-    "forgetting": ("forgetting", "best PSNR after an earlier stage minus the final one, mean over tasks learnt before "
-                   "the last stage, in dB; > 0 is bad"),
-    "backward_transfer": ("BWT", "final PSNR minus PSNR after the stage that first trained the task, mean over tasks "
-                          "learnt before the last stage, in dB; > 0 is good"),
-    "forward_transfer": ("FWT", "PSNR before a task was first trained minus that of the degraded input, mean over "
-                         "tasks with an earlier stage, in dB; > 0 is good"),
-    "intransigence": ("intransigence", "PSNR of the single-task run minus PSNR after the stage that first trained the "
-                      "task, mean over tasks, in dB; > 0 is bad"),
-    "delta_db": ("Δ single-task", "final PSNR minus that of the single-task run, mean over tasks, in dB; > 0 is good"),
-    "delta_m_gain": ("Δm gain %", "that difference in % of the single-task run's PSNR, mean over tasks; > 0 is good "
-                     "(many papers print its negative)"),
-}  # fmt: skip
-"""Measure -> (heading, meaning)."""
+    "average": "mean",
+    "worst_task": "worst task",
+    "gain": "gain over input",
+    "harm_rate": "harm rate",
+    "forgetting": "forgetting",
+    "backward_transfer": "BWT",
+    "forward_transfer": "FWT",
+    "intransigence": "intransigence",
+    "delta_db": "Δ single-task",
+    "delta_m_gain": "Δm gain %",
+}
+"""Measure -> heading."""
+
+
+def meaning(measure: str, scale: Scale) -> str:
+    """Say what a measure of a metric is. Whatever the direction, gains > 0 are good and forgetting > 0 is bad."""
+    name, unit = scale.label, f", in {scale.unit}" if scale.unit else ""
+    final, own, single = f"final {name}", f"{name} after the stage that first trained the task", "the single-task run"
+    against_input = scale.better(final, f"{name} of the degraded input")
+    against_single = scale.better(final, f"{name} of {single}")
+    return {
+        "average": f"mean over tasks of the final {scale.title}",
+        "worst_task": f"{scale.worst} final {name} of any task{unit}",
+        "gain": f"mean over tasks of {against_input}{unit}; > 0 is good",
+        "harm_rate": "share of test images that restoring made worse; lower is better",
+        "forgetting": f"{scale.better(f'best {name} after an earlier stage', f'the {final}')}, mean over tasks learnt "
+        f"before the last stage{unit}; > 0 is bad",
+        "backward_transfer": f"{scale.better(final, own)}, mean over tasks learnt before the last stage{unit}; > 0 is "
+        "good",
+        "forward_transfer": f"{scale.better(f'{name} before a task was first trained', 'that of the degraded input')}, "
+        f"mean over tasks with an earlier stage{unit}; > 0 is good",
+        "intransigence": f"{scale.better(f'{name} of {single}', own)}, mean over tasks{unit}; > 0 is bad",
+        "delta_db": f"{against_single}, mean over tasks{unit}; > 0 is good",
+        "delta_m_gain": f"that difference in % of the {name} of {single}, mean over tasks; > 0 is good (many papers "
+        "print its negative)",
+    }[measure]
 
 
 def scores(frames: Frames) -> pd.DataFrame:
-    """run, label, seed, task, psnr, ssim, psnr_input, ssim_input: means over the test images of each task."""
-    columns = ["psnr", "ssim", "psnr_input", "ssim_input"]
+    """run, label, seed, task, METRIC ..., METRIC_input ...: means over the test images of each task."""
+    columns = [f"{scale.name}{suffix}" for suffix in ("", "_input") for scale in frames.scales]
     return frames.images.groupby([*RUN, "task"], sort=False)[columns].mean().reset_index()
 
 
-def of_runs(frames: Frames) -> pd.DataFrame:
+def of_runs(frames: Frames, scale: Scale = PSNR) -> pd.DataFrame:
     """run, label, seed and one column a measure, one row a finished run; NaN where it does not apply or is missing."""
     import pandas as pd
 
-    rows = [_of_run(frames, label, seed, frame) for (label, seed), frame in _by_run(frames.matrices)]
+    runs = frames.matrices.groupby(["label", "seed"], sort=False)
+    rows = [_of_run(frames, str(label), int(str(seed)), frame, scale) for (label, seed), frame in runs]
     return pd.DataFrame(rows, columns=[*RUN, *MEASURES])
 
 
-def _by_run(frame: pd.DataFrame) -> Any:
-    return frame.groupby(["label", "seed"], sort=False)
-
-
-def _of_run(frames: Frames, label: str, seed: int, matrix: pd.DataFrame) -> dict[str, Any]:
-    from cmtl_ir.measures.metrics import PSNR
-
-    tasks = [task for task in frames.tasks if task in set(matrix["task"])]
-    table = matrix.pivot_table(index="stage", columns="task", values="psnr")[tasks]
+def _of_run(frames: Frames, label: str, seed: int, matrix: pd.DataFrame, scale: Scale) -> dict[str, Any]:
+    tasks, name = [task for task in frames.tasks if task in set(matrix["task"])], scale.name
+    table = matrix.pivot_table(index="stage", columns="task", values=name, dropna=False)[tasks]
     own = matrix.drop_duplicates("task").set_index("task")["own_stage"]
-    results = StageScores(table.to_numpy(), tuple(tasks), tuple(int(own[task]) for task in tasks), PSNR)
+    results = StageScores(table.to_numpy(), tuple(tasks), tuple(int(own[task]) for task in tasks), scale)
     images = frames.images[(frames.images["label"] == label) & (frames.images["seed"] == seed)]
-    identity = images.groupby("task")["psnr_input"].mean()[tasks].to_numpy()
-    single = np.array([_single(frames, task, seed) for task in tasks])
+    identity = images.groupby("task")[f"{name}_input"].mean()[tasks].to_numpy()
+    single = np.array([_single(frames, task, seed, name) for task in tasks])
     return {
         "run": matrix["run"].iloc[0], "label": label, "seed": seed,
         "average": continual.average(results),
         "worst_task": continual.worst_task(results)[1],
-        "gain": float(np.mean(continual.gain(results.final, identity, PSNR))),
-        "harm_rate": continual.harm_rate(images["psnr"], images["psnr_input"], PSNR),
+        "gain": float(np.mean(continual.gain(results.final, identity, scale))),
+        "harm_rate": continual.harm_rate(images[name], images[f"{name}_input"], scale),
         "forgetting": continual.mean_forgetting_db(results),
         "backward_transfer": continual.backward_transfer(results),
         "forward_transfer": continual.forward_transfer(results, identity),
         "intransigence": float(np.mean(continual.intransigence(results, single))),
-        "delta_db": continual.delta_db(results.final, single, PSNR),
-        "delta_m_gain": continual.delta_m_gain_percent(results.final, single, PSNR),
+        "delta_db": continual.delta_db(results.final, single, scale),
+        "delta_m_gain": continual.delta_m_gain_percent(results.final, single, scale),
     }  # fmt: skip
 
 
-def _single(frames: Frames, task: str, seed: int) -> float:
-    """Final PSNR in dB of the task's single-task run under this seed; NaN where there is none."""
+def _single(frames: Frames, task: str, seed: int, column: str) -> float:
+    """Final score of the task's single-task run under this seed; NaN where there is none."""
     member = single_runs(frames)[task].get(seed)
     if member is None:
         return float("nan")
     own = frames.images[(frames.images["run"] == member.run) & (frames.images["task"] == task)]
-    return float(own["psnr"].mean())
+    return float(own[column].mean())
 
 
 def over_seeds(frame: pd.DataFrame, column: str, by: str | list[str]) -> dict[Any, Interval]:
@@ -96,18 +112,19 @@ def over_seeds(frame: pd.DataFrame, column: str, by: str | list[str]) -> dict[An
 
 
 def reference_scores(frames: Frames, column: str = "psnr") -> dict[str, Interval]:
-    """Task -> final score of its single-task runs over their seeds."""
+    """Task -> final score of its single-task runs over their seeds; of those that have one."""
     table, found = scores(frames).set_index(["run", "task"])[column], {}
     for task, members in single_runs(frames).items():
-        if members:
-            found[task] = seed_interval([table[member.run, task] for member in members.values()])
+        known = [score for member in members.values() if (score := table[member.run, task]) == score]
+        if known:
+            found[task] = seed_interval(known)
     return found
 
 
-def ranked(frames: Frames, measure: str = "average") -> list[str]:
-    """The competitors that finished all their seeds, best mean first."""
+def ranked(frames: Frames) -> list[str]:
+    """The competitors that finished all their seeds, highest mean PSNR first."""
     table = of_runs(frames)
     planned = {label: {one.seed for one in frames.members if one.label == label} for label in frames.labels}
     whole = [label for label in competitors(frames) if set(table[table["label"] == label]["seed"]) == planned[label]]
-    means = table.groupby("label")[measure].mean()
+    means = table.groupby("label")["average"].mean()
     return sorted(whole, key=partial(lambda values, label: -values[label], means))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Comparison, Interval, compare_images, holm, image_interval
 
 from ..tables.formats import Style
@@ -30,13 +31,15 @@ class Verdict:
     test: Comparison
     difference: Interval
     """Mean over images of strategy - baseline, with a BCa bootstrap interval where there are 20 images or more."""
+    scale: Scale = PSNR
+    """The metric: whether more of it is better."""
 
     @property
     def style(self) -> Style:
         """better or worse where that is significant, else empty."""
         if not self.test.significant:
             return ""
-        return "better" if self.difference.estimate > 0 else "worse"
+        return "better" if self.scale.sign * self.difference.estimate > 0 else "worse"
 
 
 def why_untested(verdicts: Iterable[Verdict]) -> str:
@@ -50,30 +53,31 @@ def default_baseline(frames: Frames) -> str:
     return "joint" if "joint" in labels else labels[0]
 
 
-def per_image(frames: Frames, column: str = "psnr") -> pd.DataFrame:
-    """label, seed, task, image and the score: the mean over the degradation's variants."""
-    return frames.images.groupby(["label", "seed", "task", "image"], sort=False)[column].mean().reset_index()
+def per_image(frames: Frames, scale: Scale = PSNR) -> pd.DataFrame:
+    """label, seed, task, image and the score: the mean over the degradation's variants; of what was scored."""
+    by_image = frames.images.groupby(["label", "seed", "task", "image"], sort=False)
+    return by_image[scale.name].mean().dropna().reset_index()
 
 
-def verdicts(frames: Frames, baseline: str, column: str = "psnr") -> dict[tuple[str, str], Verdict]:
+def verdicts(frames: Frames, baseline: str, scale: Scale = PSNR) -> dict[tuple[str, str], Verdict]:
     """(strategy, task) -> its comparison with the baseline, over the seeds that both finished."""
-    table = per_image(frames, column)
+    table = per_image(frames, scale)
     pairs = {
         (label, task): pair
         for label in competitors(frames)
         if label != baseline
         for task, pair in paired(table, label, baseline).items()
     }
-    return decided(pairs)
+    return decided(pairs, scale)
 
 
-def decided(pairs: Mapping[tuple[str, str], pd.DataFrame]) -> dict[tuple[str, str], Verdict]:
+def decided(pairs: Mapping[tuple[str, str], pd.DataFrame], scale: Scale = PSNR) -> dict[tuple[str, str], Verdict]:
     """The verdicts on frames of columns `ours` and `theirs`, one row an image; all are one family of tests."""
     total = len(pairs)
     tests = {key: compare_images(pair["theirs"], {"": pair["ours"]}, total)[""] for key, pair in pairs.items()}
     corrected = holm([test.p for test in tests.values()])
     return {
-        key: Verdict(replace(test, p_holm=float(p)), image_interval(pairs[key]["ours"] - pairs[key]["theirs"]))
+        key: Verdict(replace(test, p_holm=float(p)), image_interval(pairs[key]["ours"] - pairs[key]["theirs"]), scale)
         for (key, test), p in zip(tests.items(), corrected, strict=True)
     }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cmtl_ir.base.errors import UserError, suggestion
+from cmtl_ir.measures.scale import PSNR, Scale
 
 from . import fairness, measures, significance
 from .frames import Frames
@@ -25,6 +26,8 @@ class Study:
     baseline: str
     conflict_at: tuple[tuple[int, int], ...] = ()
     """Windows of steps (first, last) that the conflict heat-maps show; empty: training cut in three."""
+    _measures: dict[Scale, pd.DataFrame] = field(default_factory=dict, repr=False)
+    _verdicts: dict[Scale, dict[tuple[str, str], Verdict]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, frames: Frames, baseline: str | None = None, conflict_at: Sequence[tuple[int, int]] = ()) -> Study:
@@ -65,26 +68,34 @@ class Study:
         """`measures.scores`."""
         return measures.scores(self.frames)
 
-    @cached_property
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """The metrics, PSNR first."""
+        return self.frames.scales
+
+    @property
     def measures(self) -> pd.DataFrame:
+        """`measures_of` PSNR."""
+        return self.measures_of(PSNR)
+
+    def measures_of(self, scale: Scale) -> pd.DataFrame:
         """`measures.of_runs`, of the strategies that compete."""
-        table = measures.of_runs(self.frames)
-        return table[table["label"].isin(self.labels)]
+        if scale not in self._measures:
+            table = measures.of_runs(self.frames, scale)
+            self._measures[scale] = table[table["label"].isin(self.labels)]
+        return self._measures[scale]
+
+    def verdicts(self, scale: Scale = PSNR) -> dict[tuple[str, str], Verdict]:
+        """(strategy, task) -> comparison with the baseline; empty where ranking is refused."""
+        if scale not in self._verdicts:
+            known = {} if self.reasons else significance.verdicts(self.frames, self.baseline, scale)
+            self._verdicts[scale] = known
+        return self._verdicts[scale]
 
     @cached_property
     def ranking(self) -> list[str]:
         """Best mean PSNR first, of the strategies with all their seeds; empty where ranking is refused."""
         return [] if self.reasons else measures.ranked(self.frames)
-
-    @cached_property
-    def psnr_verdicts(self) -> dict[tuple[str, str], Verdict]:
-        """(strategy, task) -> comparison of PSNR with the baseline; empty where ranking is refused."""
-        return {} if self.reasons else significance.verdicts(self.frames, self.baseline)
-
-    @cached_property
-    def ssim_verdicts(self) -> dict[tuple[str, str], Verdict]:
-        """(strategy, task) -> comparison of SSIM with the baseline; empty where ranking is refused."""
-        return {} if self.reasons else significance.verdicts(self.frames, self.baseline, "ssim")
 
     @cached_property
     def protocol(self) -> str:

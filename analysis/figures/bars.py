@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Interval
 
 from ..data import measures
 from ..data.study import Study
+from .matrices import input_scores
 from .style import house, looks, marker, panels, save
 
 LEGEND = 13
@@ -19,11 +21,13 @@ WIDE = 5
 """Costs that differ more than so many times are drawn on a logarithmic scale."""
 
 
-def gain_bars(study: Study, path: Path) -> list[Path]:
-    """A panel a task, a bar a strategy: final PSNR minus that of the degraded input in dB, with its 95 % t-interval."""
-    table = study.scores.assign(gain=study.scores["psnr"] - study.scores["psnr_input"])
+def gain_bars(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
+    """One panel per task, one bar per strategy: gain over the degraded input, with its 95 % t-interval."""
+    table = study.scores.assign(gain=scale.sign * (study.scores[scale.name] - study.scores[f"{scale.name}_input"]))
     cells = measures.over_seeds(table, "gain", ["label", "task"])
-    means = measures.over_seeds(study.measures, "gain", "label")
+    means = measures.over_seeds(study.measures_of(scale), "gain", "label")
+    if not cells:
+        return []
     names = [*study.frames.tasks, "mean over tasks"]
     with house() as plots:
         height = 0.75 + 0.22 * (len(study.labels) + 1)
@@ -34,12 +38,12 @@ def gain_bars(study: Study, path: Path) -> list[Path]:
                 study,
                 [means.get(label) if task == names[-1] else cells.get((label, task)) for label in study.labels],
             )
-            _reference(axis, study, task)
+            _reference(axis, study, task, scale)
             axis.set(title=task, yticks=range(len(study.labels)), ylim=(len(study.labels) - 0.4, -0.6))
             is_left = place == 0 or axis.get_subplotspec().is_first_col()
             axis.set_yticklabels(study.labels if is_left else [])
             if axis.get_subplotspec().is_last_row() or place >= len(names) - 1:
-                axis.set_xlabel("gain over degraded input (dB)")
+                axis.set_xlabel(f"gain over degraded input ({scale.unit or scale.label})")
         return save(figure, path)
 
 
@@ -52,12 +56,12 @@ def _bars(axis: Any, study: Study, values: list[Interval | None]) -> None:
     axis.axvline(0.0, color="black", linewidth=0.8)
 
 
-def _reference(axis: Any, study: Study, task: str) -> None:
+def _reference(axis: Any, study: Study, task: str, scale: Scale) -> None:
     """A dashed line where the task's single-task run ends."""
-    found = measures.reference_scores(study.frames)
+    found = measures.reference_scores(study.frames, scale.name)
     if task in found:
-        floor = study.scores.drop_duplicates("task").set_index("task")["psnr_input"]
-        axis.axvline(found[task].estimate - floor[task], color="0.25", linewidth=1.2, dashes=(3, 1.5))
+        gain = scale.sign * (found[task].estimate - input_scores(study, scale)[task])
+        axis.axvline(gain, color="0.25", linewidth=1.2, dashes=(3, 1.5))
 
 
 def pareto(study: Study, path: Path) -> list[Path]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from cmtl_ir.measures.scale import PSNR, Scale
+
 from ..data.study import Study
+from ..tables.formats import table_name
 from . import bars, conflict, curves, matrices, strips, weights
 from .style import BANDS
 
@@ -27,26 +31,39 @@ class Figure:
 
 BAND = f"Line: mean over seeds; band: lowest to highest seed (none where more than {BANDS} strategies would overlap)"
 STAGES = "dotted verticals: where the strategy of that colour changes stage"
-DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
-    "curves": ("PSNR over training", f"{BAND}; {STAGES}.", curves.psnr_curves),
-    "forgetting": (
-        "Forgetting curves",
-        "Best PSNR at an earlier evaluation minus PSNR now, from the second evaluation after a task's training began; "
-        f"above 0 is forgotten. {BAND}; {STAGES}.",
-        curves.forgetting_curves,
-    ),
-    "gains": (
-        "Gain per task",
-        "Final PSNR minus that of the degraded input; below 0, restoring does harm. Whiskers: 95 % t-interval over "
-        "seeds (none with one seed). Dashed, where there is one: the task's single-task run.",
-        bars.gain_bars,
-    ),
-    "matrices": (
-        "Every task after every stage (R)",
-        "PSNR in dB, mean over the seeds that had the same stages: a row is what the model could do when that stage "
-        "ended. Framed: the stage that first trained the task. A column that darkens downwards was forgotten.",
-        matrices.matrix_heatmaps,
-    ),
+Drawing = Callable[[Study, Path], list[Path]]
+
+
+def of_metric(scale: Scale) -> dict[str, tuple[str, str, Drawing]]:
+    """Name -> (title, caption, function that draws it) of the figures that each metric has."""
+    name, now = scale.label, f"{scale.label} now"
+    best = scale.better(f"Best {name} at an earlier evaluation", now)
+    gain = scale.better(f"Final {name}", "that of the degraded input")
+    return {
+        "curves": (f"{name} over training", f"{BAND}; {STAGES}.", partial(curves.score_curves, scale=scale)),
+        "forgetting": (
+            "Forgetting curves" if scale == PSNR else f"Forgetting curves of {name}",
+            f"{best[0].upper()}{best[1:]}, from the second evaluation after a task's training began; "
+            f"above 0 is forgotten. {BAND}; {STAGES}.",
+            partial(curves.forgetting_curves, scale=scale),
+        ),
+        "gains": (
+            "Gain per task" if scale == PSNR else f"Gain in {name} per task",
+            f"{gain[0].upper()}{gain[1:]}; below 0, restoring does harm. Whiskers: 95 % t-interval over "
+            "seeds (none with one seed). Dashed, where there is one: the task's single-task run.",
+            partial(bars.gain_bars, scale=scale),
+        ),
+        "matrices": (
+            "Every task after every stage (R)" if scale == PSNR else f"{name} of every task after every stage (R)",
+            f"{scale.title}, mean over the seeds that had the same stages: a row is what the model could do when that "
+            "stage ended. Framed: the stage that first trained the task. A column that darkens downwards was "
+            "forgotten.",
+            partial(matrices.matrix_heatmaps, scale=scale),
+        ),
+    }
+
+
+DRAWN: dict[str, tuple[str, str, Drawing]] = {
     "restored": (
         "Restored samples",
         "The first test image of each task, and a crop of it where the strategies differ most; PSNR of the whole image",
@@ -77,14 +94,17 @@ DRAWN: dict[str, tuple[str, str, Callable[[Study, Path], list[Path]]]] = {
         bars.pareto,
     ),
 }
-"""Name -> (title, caption, function that draws it)."""
+"""Name -> (title, caption, function that draws it) of the figures that a report has once."""
 
 
 def draw(study: Study, folder: Path) -> list[Figure]:
-    """Draw every figure that there is data for into a folder."""
+    """Draw every figure that there is data for into a folder: PSNR's and the common ones, then each other metric's."""
     folder.mkdir(parents=True, exist_ok=True)
+    wanted = {**of_metric(PSNR), **DRAWN}
+    for scale in study.scales[1:]:
+        wanted |= {table_name(name, scale): drawn for name, drawn in of_metric(scale).items()}
     made = []
-    for name, (title, caption, function) in DRAWN.items():
+    for name, (title, caption, function) in wanted.items():
         files = function(study, folder / name)
         if files:
             more = f", {strips.caption(study)}" if name == "restored" else ""

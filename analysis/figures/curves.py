@@ -1,4 +1,4 @@
-"""Curves over training steps: PSNR of every task, and what of it was forgotten. A panel a task, a line a strategy."""
+"""Curves over training steps: scores of every task, and what of them was forgotten. One panel per task."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmtl_ir.measures.continual import NEVER, forgetting_curve
-from cmtl_ir.measures.metrics import PSNR
+from cmtl_ir.measures.scale import PSNR, Scale
 
 from ..data.study import Study
-from .matrices import staged
+from .matrices import input_scores, staged
 from .style import BANDS, house, legend_below, looks, marker, panels, save
 
 if TYPE_CHECKING:
@@ -24,26 +24,29 @@ LONE = "8"
 """How a point is marked that is no line, where the others are."""
 
 
-def psnr_curves(study: Study, path: Path) -> list[Path]:
-    """PSNR in dB over steps: mean over seeds, band from lowest to highest seed; the degraded input is the floor."""
-    floors = study.scores.drop_duplicates("task").set_index("task")["psnr_input"]
+def score_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
+    """A metric over steps: mean over seeds, band from lowest to highest seed; the degraded input for comparison."""
+    floors = input_scores(study, scale)
 
     def floor(axis: Any, task: str) -> None:
         axis.axhline(floors[task], color="0.4", linewidth=1, linestyle=":", label="degraded input")
 
-    return _curves(study, table(study.frames.curves, "psnr"), "PSNR (dB)", floor, path)
+    return _curves(study, table(study.frames.curves, scale.name), scale.axis, floor, path)
 
 
-def forgetting_curves(study: Study, path: Path) -> list[Path]:
-    """Best PSNR at an earlier evaluation minus PSNR now, in dB, since the task was first trained; above 0 is bad."""
+def forgetting_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
+    """How much worse than the best earlier evaluation since the task was first trained; above 0 is bad."""
 
     def zero(axis: Any, task: str) -> None:
         axis.axhline(0.0, color="0.4", linewidth=1, linestyle=":", label="as good as ever")
 
-    values = forgetting_table(study)
+    values = forgetting_table(study, scale)
+    if values.empty:
+        return []
     if values.groupby(["label", "task"]).size().max() == 1 and not staged(study):
         return []  # one point each, and nobody has an earlier stage to forget
-    return _curves(study, values, "forgotten (dB)", zero, path)
+    unit = f"forgotten ({scale.unit or scale.label})"
+    return _curves(study, values, unit, zero, path)
 
 
 def table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -51,28 +54,28 @@ def table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return frame.pivot_table(index=["label", "task", "step"], columns="seed", values=column, sort=False)
 
 
-def forgetting_table(study: Study) -> pd.DataFrame:
-    """Like `table`: forgetting in dB; NaN before the second evaluation of a task that has been trained."""
+def forgetting_table(study: Study, scale: Scale = PSNR) -> pd.DataFrame:
+    """Like `table`: forgetting in the metric's unit; NaN before the second evaluation of a trained task."""
     import pandas as pd
 
-    found = [_forgetting(study, own) for _, own in study.frames.curves.groupby(["label", "seed"], sort=False)]
+    found = [_forgetting(study, own, scale) for _, own in study.frames.curves.groupby(["label", "seed"], sort=False)]
     return table(pd.concat(found).dropna(subset=["forgetting"]), "forgetting")
 
 
-def _forgetting(study: Study, curve: pd.DataFrame) -> pd.DataFrame:
+def _forgetting(study: Study, curve: pd.DataFrame, scale: Scale) -> pd.DataFrame:
     """One run's curve with a column `forgetting`."""
     import pandas as pd
 
-    scores = curve.pivot_table(index="step", columns="task", values="psnr")  # [E, T]
+    scores = curve.pivot_table(index="step", columns="task", values=scale.name, dropna=False)  # [E, T]
     matrices = study.frames.matrices
     own = matrices[(matrices["label"] == curve["label"].iloc[0]) & (matrices["seed"] == curve["seed"].iloc[0])]
     stages = own.drop_duplicates("task").set_index("task")["own_stage"]
     ends = sorted(own["step"].unique())
     first = [_first_evaluation(scores.index, ends, int(stages.get(task, NEVER))) for task in scores]
-    values = forgetting_curve(scores.to_numpy(), PSNR, first)
+    values = forgetting_curve(scores.to_numpy(), scale, first)
     tidy = pd.DataFrame(values, index=scores.index, columns=scores.columns)
     long = tidy.reset_index().melt(id_vars="step", var_name="task", value_name="forgetting")
-    return curve.drop(columns=["psnr", "ssim"]).merge(long, on=["step", "task"])
+    return curve[["label", "seed", "step", "task"]].merge(long, on=["step", "task"])
 
 
 def _first_evaluation(steps: Any, ends: list[int], own_stage: int) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cmtl_ir.measures.scale import PSNR, Scale
+
 from ..data.study import Study
 from .style import house, panels, save
 
@@ -34,38 +36,46 @@ def same_stages(frame: pd.DataFrame, label: str) -> dict[str, pd.DataFrame]:
     return {f"{label}, seed {', '.join(map(str, seeds))}": own[own["seed"].isin(seeds)] for seeds in seeds_of.values()}
 
 
-def matrix_heatmaps(study: Study, path: Path) -> list[Path]:
-    """R in dB (mean over seeds); colour is the gain over the degraded input, a frame marks a task's own stage."""
+def input_scores(study: Study, scale: Scale = PSNR) -> pd.Series:
+    """Task -> score of the degraded input; NaN for a task that no run scored by this metric."""
+    return study.scores.groupby("task", sort=False)[f"{scale.name}_input"].first()
+
+
+def matrix_heatmaps(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
+    """R (mean over seeds); colour is the gain over the degraded input, a frame marks a task's own stage."""
     found = {title: own for label in staged(study) for title, own in same_stages(study.frames.matrices, label).items()}
     if not found:
         return []
     tasks = study.frames.tasks
-    floor = study.scores.drop_duplicates("task").set_index("task")["psnr_input"][tasks].to_numpy()
+    floor, column = input_scores(study, scale)[tasks].to_numpy(), scale.name
     tables = {
-        title: own.pivot_table(index="stage", columns="task", values="psnr")[tasks] for title, own in found.items()
+        title: own.pivot_table(index="stage", columns="task", values=column)[tasks]
+        for title, own in found.items()
+        if own[column].notna().any()
     }
-    gains = np.concatenate([table.to_numpy() - floor for table in tables.values()])
-    limits = {"vmin": float(gains.min()), "vmax": float(gains.max()), "cmap": "cividis"}
+    if not tables:
+        return []
+    gains = {title: scale.sign * (table.to_numpy() - floor) for title, table in tables.items()}
+    every = np.concatenate(list(gains.values()))
+    limits = {"vmin": float(np.nanmin(every)), "vmax": float(np.nanmax(every)), "cmap": "cividis"}
     with house() as plots:
         width = 1.1 + 0.72 * len(tasks)
         height = 0.9 + 0.42 * max(len(table) for table in tables.values())
-        figure, axes = panels(plots, len(found), width, height, columns=max(1, int(WIDEST / width)))
-        for axis, (title, own) in zip(axes, found.items(), strict=True):
-            scores = tables[title].to_numpy()
-            image = axis.imshow(scores - floor, aspect="auto", **limits)
-            _annotate(axis, scores, scores - floor, limits)
-            _name(axis, title, own, tasks)
-        figure.colorbar(
-            image, ax=axes, label="gain over input (dB)", shrink=min(0.9, 3.0 / figure.get_size_inches()[1])
-        )
+        figure, axes = panels(plots, len(tables), width, height, columns=max(1, int(WIDEST / width)))
+        for axis, (title, table) in zip(axes, tables.items(), strict=True):
+            image = axis.imshow(gains[title], aspect="auto", **limits)
+            _annotate(axis, table.to_numpy(), gains[title], limits, max(scale.digits - 1, 1))
+            _name(axis, title, found[title], tasks)
+        label = f"gain over input ({scale.unit or scale.label})"
+        figure.colorbar(image, ax=axes, label=label, shrink=min(0.9, 3.0 / figure.get_size_inches()[1]))
         return save(figure, path)
 
 
-def _annotate(axis: Any, scores: np.ndarray, gains: np.ndarray, limits: dict[str, Any]) -> None:
+def _annotate(axis: Any, scores: np.ndarray, gains: np.ndarray, limits: dict[str, Any], digits: int) -> None:
     middle = (limits["vmin"] + limits["vmax"]) / 2
     for (row, column), score in np.ndenumerate(scores):
         colour = "black" if gains[row, column] > middle else "white"
-        axis.text(column, row, f"{score:.1f}", ha="center", va="center", fontsize=9, color=colour)
+        axis.text(column, row, f"{score:.{digits}f}", ha="center", va="center", fontsize=9, color=colour)
 
 
 def _name(axis: Any, title: str, own: Any, tasks: list[str]) -> None:

@@ -15,9 +15,6 @@ from .formats import Cell, Table, number, seeds_cell, with_ends, with_interval
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 UNMEASURABLE = "not measurable"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Interval
 
 Style = Literal["", "better", "worse"]
@@ -43,6 +44,11 @@ class Table:
 
 
 NOTHING = Cell("–")
+
+
+def table_name(kind: str, scale: Scale) -> str:
+    """The file name of a table or figure of a metric; PSNR's has the plain name."""
+    return kind if scale == PSNR else f"{kind}_{scale.name}"
 
 
 def number(value: float | None, digits: int = 2, style: Style = "") -> Cell:

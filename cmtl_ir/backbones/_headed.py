@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._latent import Reading, channels_of, latent_of, read_output
+from cmtl_ir.backbones._latent import Reading, channels_of, latent_of, per_sample, read_output
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategy.making import objective_part
 
@@ -30,7 +30,7 @@ class _Headed:
     def forward(self, x: Tensor, task: Tensor | None = None) -> Any:
         """[B, 3, H, W] -> what the network returns; in training a tuple of it and the features."""
         returned = super().forward(x, task)  # type: ignore[misc]
-        latent = self.reading.take()
+        latent = per_sample(self.reading.take(), len(x))
         if not (self.training or self.returns_features):
             return returned
         return returned, {"latent": latent, **{label: head(latent) for label, head in self.auxiliary.items()}}

@@ -50,6 +50,17 @@ def read_output(network: nn.Module, name: str) -> Reading:
     return reading
 
 
+def per_sample(latent: Tensor, samples: int) -> Tensor:
+    """Return a latent with one entry per sample: [B k, ...] of k windows per sample becomes [B, ...].
+
+    Windows stand sample after sample. Tokens of all windows are joined; maps are put below one another.
+    """
+    if len(latent) == samples:
+        return latent
+    windows = latent.unflatten(0, (samples, -1))  # [B, k, N, C] or [B, k, C, h, w]
+    return windows.flatten(1, 2) if windows.dim() == 4 else windows.transpose(1, 2).flatten(2, 3)
+
+
 def channels_of(latent: Tensor) -> int:
     """Return the number of channels of a latent [B, C, h, w] or [B, N, C]."""
     return latent.shape[1] if latent.dim() == 4 else latent.shape[-1]

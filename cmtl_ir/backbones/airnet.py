@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -233,7 +235,7 @@ class AirNet(nn.Module):
     """
 
     couples_samples = True
-    latent_module = "E.E.encoder_q.E_pre"
+    latent_module: ClassVar[str] = "E.E.encoder_q.E_pre"
     # Read by `contrastive` only.
     unused: tuple[str, ...] = ("E.E.encoder_q.E.*", "E.E.encoder_q.mlp.*", "E.E.encoder_k.*")
     sized_by_file: tuple[str, ...] = ("E.E.queue",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,7 @@ class AnyIR(BatchNormNetwork):
     publish no licence.
     """
 
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ()
 
     def __init__(

@@ -177,7 +177,7 @@ class BIDeN(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "netE"
+    latent_module: ClassVar[str] = "netE"
 
     def __init__(
         self,

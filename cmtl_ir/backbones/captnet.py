@@ -80,7 +80,7 @@ class CAPTNet(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ("encoders.*.attn.prompt", "middle_blks.*.attn.prompt")
-    latent: ClassVar[str] = "middle_blks"
+    latent_module: ClassVar[str] = "middle_blks"
 
     def __init__(
         self,

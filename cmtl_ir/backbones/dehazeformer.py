@@ -61,7 +61,7 @@ class DehazeFormer(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "layer3"
+    latent_module: ClassVar[str] = "layer3"
 
     def __init__(
         self,

@@ -69,7 +69,7 @@ class DGUNet(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ("basic.concat12.weight",)
-    latent: ClassVar[str] = "basic.stage2_encoder.body.3"
+    latent_module: ClassVar[str] = "basic.stage2_encoder.body.3"
     output_weights: tuple[float, ...] = (1.0,) * 7
     restored_output: ClassVar[Literal["first", "last"]] = "first"
 

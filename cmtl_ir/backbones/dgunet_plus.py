@@ -38,7 +38,7 @@ class DGUNetPlus(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "stage6_encoder.body.3"
+    latent_module: ClassVar[str] = "stage6_encoder.body.3"
     output_weights: ClassVar[tuple[float, ...]] = (1.0,) * STAGES
     restored_output: ClassVar[Literal["first", "last"]] = "first"
 

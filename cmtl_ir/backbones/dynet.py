@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,7 @@ class DyNet(nn.Module):
     """
 
     couples_samples = False
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ("reduce_noise_channel_?.weight",)
 
     def __init__(

@@ -92,7 +92,7 @@ class FSNet(nn.Module):
 
     couples_samples = True
     unused: tuple[str, ...] = ("*.lamb_l", "*.lamb_h")
-    latent: ClassVar[str] = "Encoder.2"
+    latent_module: ClassVar[str] = "Encoder.2"
     output_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     restored_output: ClassVar[Literal["first", "last"]] = "last"
 

@@ -137,7 +137,7 @@ class GridFormer(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "TBM_module.2_2"
+    latent_module: ClassVar[str] = "TBM_module.2_2"
     output_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     restored_output: ClassVar[Literal["first", "last"]] = "last"
 

@@ -67,7 +67,7 @@ class GRL(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "conv_after_body"
+    latent_module: ClassVar[str] = "conv_after_body"
     recomputed: tuple[str, ...] = ("table_*", "index_*", "mask_*")
     mean: Tensor
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -232,6 +232,7 @@ class HAIR(nn.Module):
     """
 
     couples_samples = False
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ()
 
     def __init__(

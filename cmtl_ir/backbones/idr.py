@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -131,6 +131,7 @@ class IDR(nn.Module):
     """
 
     couples_samples = False
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ()
     membership: Tensor  # [T, 3]
 

@@ -68,7 +68,7 @@ class InstructIR(NAFNet):
     weights pass `text`.
     """
 
-    latent: ClassVar[str] = "middle_blks"
+    latent_module: ClassVar[str] = "middle_blks"
     instruction_table: Tensor  # [K, D]
 
     def __init__(

@@ -73,7 +73,7 @@ class IPT(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ("sub_mean.*", "add_mean.*")
-    latent: ClassVar[str] = "body.encoder"
+    latent_module: ClassVar[str] = "body.encoder"
 
     def __init__(
         self,

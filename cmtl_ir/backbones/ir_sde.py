@@ -98,7 +98,7 @@ class IRSDE(MeanRevertingNet):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "mid_block2"
+    latent_module: ClassVar[str] = "mid_block2"
 
     def __init__(
         self,

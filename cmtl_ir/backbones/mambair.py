@@ -70,7 +70,7 @@ class MambaIR(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "conv_after_body"
+    latent_module: ClassVar[str] = "conv_after_body"
     mean: Tensor
 
     def __init__(

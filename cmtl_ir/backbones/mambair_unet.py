@@ -44,8 +44,7 @@ class MambaIRUNet(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    # Not called `latent` as elsewhere: an attribute of the class would hide the submodule of that name.
-    latent_name: ClassVar[str] = "latent"
+    latent_module: ClassVar[str] = "latent"
 
     def __init__(
         self,

@@ -146,7 +146,7 @@ class MIRNetV2(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "body.3"
+    latent_module: ClassVar[str] = "body.3"
 
     def __init__(self, *, width: int = 80, growth: float = 1.5, blocks: int = 2, dual_pixel: bool = False) -> None:
         """Build the four groups.

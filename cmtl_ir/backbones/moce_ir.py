@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -231,6 +231,7 @@ class MoCEIR(nn.Module):
     """
 
     couples_samples = False
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ()
 
     def __init__(

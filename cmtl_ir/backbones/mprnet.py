@@ -164,7 +164,7 @@ class MPRNet(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "stage2_decoder.decoder_level3"
+    latent_module: ClassVar[str] = "stage2_decoder.decoder_level3"
     output_weights: ClassVar[tuple[float, ...]] = (1.0, 1.0, 1.0)
     restored_output: ClassVar[Literal["first", "last"]] = "first"
 

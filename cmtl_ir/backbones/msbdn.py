@@ -147,7 +147,7 @@ class MSBDN(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "dehaze"
+    latent_module: ClassVar[str] = "dehaze"
 
     def __init__(self, *, width: int = 16, blocks: int = 18) -> None:
         super().__init__()

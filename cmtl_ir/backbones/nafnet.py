@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ class NAFNet(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "middle_blks"
+    latent_module: ClassVar[str] = "middle_blks"
     unused: tuple[str, ...] = ()
 
     def __init__(

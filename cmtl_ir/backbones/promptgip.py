@@ -57,7 +57,7 @@ class PromptGIP(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "norm"
+    latent_module: ClassVar[str] = "norm"
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class PromptIR(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "latent"
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ("chnl_reduce?.weight", "reduce_noise_channel_?.weight")
 
     def __init__(

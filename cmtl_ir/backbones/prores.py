@@ -91,7 +91,7 @@ class ProRes(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "norm"
+    latent_module: ClassVar[str] = "norm"
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -146,7 +146,7 @@ class Restormer(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "latent"
+    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ()
 
     def __init__(

@@ -180,7 +180,7 @@ class Retinexformer(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "body.0.denoiser.bottleneck"
+    latent_module: ClassVar[str] = "body.0.denoiser.bottleneck"
 
     def __init__(self, *, width: int = 40, stages: int = 1, blocks: Sequence[int] = (1, 2, 2)) -> None:
         super().__init__()

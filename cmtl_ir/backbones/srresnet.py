@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ class SRResNet(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "conv_hr"
+    latent_module: ClassVar[str] = "conv_hr"
     unused: tuple[str, ...] = ()
     pictures: Tensor  # [T, 1, 128, 128]
 

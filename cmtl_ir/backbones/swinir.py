@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -159,7 +159,7 @@ class SwinIR(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "conv_after_body"
+    latent_module: ClassVar[str] = "conv_after_body"
     unused: tuple[str, ...] = ()
     sized_by_file: tuple[str, ...] = ("*.attn_mask",)
     mean: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -281,7 +282,7 @@ class TransWeather(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "Tenc.norm4"
+    latent_module: ClassVar[str] = "Tenc.norm4"
     unused: tuple[str, ...] = ("Tenc.mini_patch_embed4.*", "conv*.conv_output.*")
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class UNet(nn.Module):
     """
 
     couples_samples = False
-    latent_module = "m_body"
+    latent_module: ClassVar[str] = "m_body"
     unused: tuple[str, ...] = ()
 
     def __init__(

@@ -277,7 +277,7 @@ class UtilityIR(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ("die.IQA_regressor.*",)
-    latent: ClassVar[str] = "R"
+    latent_module: ClassVar[str] = "R"
 
     def __init__(self, *, width: int = 64, blocks: int = 5, degradation: int = 128) -> None:
         super().__init__()

@@ -124,7 +124,7 @@ class UWADN(nn.Module):
 
     couples_samples = True
     unused: tuple[str, ...] = ("E.E.E.*", "E.E.mlp.*", "E.se.*", "E.classifier.*")
-    latent: ClassVar[str] = "transform"
+    latent_module: ClassVar[str] = "transform"
 
     def __init__(
         self, *, groups: int = 5, blocks: int = 5, widths: Sequence[float] = (0.6, 0.7, 0.8, 0.9, 1.0)

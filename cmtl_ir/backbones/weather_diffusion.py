@@ -168,7 +168,7 @@ class WeatherDiffusion(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "mid.block_2"
+    latent_module: ClassVar[str] = "mid.block_2"
 
     def __init__(
         self,

@@ -179,7 +179,7 @@ class WGWS(nn.Module):
 
     couples_samples = False
     unused: tuple[str, ...] = ()
-    latent: ClassVar[str] = "Encoder.2"
+    latent_module: ClassVar[str] = "Encoder.2"
 
     def __init__(
         self,

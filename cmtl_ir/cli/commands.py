@@ -62,7 +62,7 @@ def run(
 ) -> None:
     """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
     from cmtl_ir.base import ranks as distributed
-    from cmtl_ir.cli import display
+    from cmtl_ir.cli import display, display_scores
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs import plan
@@ -82,7 +82,7 @@ def run(
 
     files = leave_figures_and_tables(comparison)
     comparison.tracking.publish(comparison.parent, files)
-    display.comparison(comparison, files)
+    display_scores.comparison(comparison, files)
     if comparison.failures:
         raise typer.Exit(1)
 
@@ -139,16 +139,20 @@ def evaluate(
     out: Out = Path("runs"),
     device: Device = "auto",
     metric: Annotated[
-        list[str], typer.Option(help="Also lpips, niqe, brisque (repeat the option); they need cmtl-ir[metrics].")
+        list[str],
+        typer.Option(
+            help="A further metric: lpips, niqe, brisque (they need cmtl-ir[metrics]) or file.py:Class. Repeatable."
+        ),
     ] = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
     """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
     (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display
+    from cmtl_ir.cli import display, display_scores
     from cmtl_ir.config import reading
     from cmtl_ir.inference import restoration
+    from cmtl_ir.measures.metric import metrics_from
     from cmtl_ir.store import lookup
 
     if weights is not None:
@@ -161,7 +165,8 @@ def evaluate(
         used = lookup.find_run(run, out)
         experiment = reading.load(file or str(lookup.experiment_of(used, out)), set_)
     rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric)
-    display.scores(rows, experiment.evaluation.protocol, csv)
+    scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
+    display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
 
 

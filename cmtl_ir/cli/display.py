@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from cmtl_ir.config.catalogue import Description
-from cmtl_ir.grouping.words import announcement, report_lines, routing_lines
-from cmtl_ir.measures.evaluation import task_means
-from cmtl_ir.measures.perceptual import PERCEPTUAL
-from cmtl_ir.runs.plan import Comparison, Prepared
+from cmtl_ir.grouping.words import announcement, routing_lines
+from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.grouping import Matrix
 
@@ -103,50 +100,6 @@ def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
         progress.stop()
 
 
-def comparison(made: Comparison, files: Sequence[Path]) -> None:
-    """The table strategy x task, what failed, and the paths to look at."""
-    results, tasks = made.results(), list(made.experiment.tasks)
-    with_ssim = console.width >= 40 + 13 * len(tasks)  # the files have both
-    what = "PSNR dB/SSIM" if with_ssim else "PSNR dB"
-    title = f"{made.experiment.name}: {what}, protocol {made.experiment.evaluation.protocol}"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
-    table.add_column("strategy")
-    seeds = ["seed"] if len(made.experiment.seeds) > 1 else []
-    for column in (*seeds, *tasks, "mean", "forgets", "s"):
-        table.add_column(column, justify="right", no_wrap=True)
-    if results:
-        first = results[0]
-        cells = _cells(first, tasks, "_input", with_ssim)
-        table.add_row("(input)", *("" for _ in seeds), *cells, f"{_mean(first['psnr_input']):.2f}", style="dim")
-    for result in results:
-        forgotten = result["continual"]["mean_forgetting_db"]
-        ends = [f"{_mean(result['psnr']):.2f}", "" if forgotten is None else f"{forgotten:.2f}"]
-        cells = _cells(result, tasks, "", with_ssim)
-        which = [escape(result["label"]), *(str(result[seed]) for seed in seeds)]
-        table.add_row(*which, *cells, *ends, f"{result['seconds']:.0f}")
-    show(table)
-    say("forgets: best PSNR after an earlier stage minus the last, in dB, mean over the tasks learnt before the last")
-    say("stage, none where there is one stage; s: seconds")
-    for line in (line for result in results for line in report_lines(result)):
-        say(line)
-    for name, reason in made.failures.items():
-        say(f"failed: {name}: {reason}")
-    say("look at:")
-    for file in files:
-        say(f"  {file}")
-    say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
-
-
-def _cells(result: dict[str, Any], tasks: Sequence[str], suffix: str, with_ssim: bool) -> list[str]:
-    psnr, ssim = result[f"psnr{suffix}"], result[f"ssim{suffix}"]
-    digits = {task: f"{ssim[task]:.3f}".removeprefix("0") for task in tasks}
-    return [f"{psnr[task]:.2f}/{digits[task]}" if with_ssim else f"{psnr[task]:.2f}" for task in tasks]
-
-
-def _mean(values: dict[str, float]) -> float:
-    return sum(values.values()) / len(values)
-
-
 def dry_run(prepared: Prepared) -> None:
     """Which runs there are, what would happen to each, and what it would take."""
     from cmtl_ir.runs.estimate import estimate
@@ -199,30 +152,6 @@ def description(what: Description) -> None:
     if what.cost:
         say(f"cost: {what.cost}")
     say(f"code: {what.where}")
-
-
-def scores(rows: list[dict[str, Any]], protocol: str, file: Path | None) -> None:
-    """Means by task, and all rows into a file when one is named."""
-    table = Table(title=f"protocol {protocol}")
-    for column in ("task", "images", "PSNR dB", "SSIM", "input PSNR dB", "input SSIM"):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    columns = ["psnr", "ssim", "psnr_input", "ssim_input"]
-    for name in (name for name in PERCEPTUAL if name in rows[0]):
-        table.add_column(name, justify="right")
-        table.add_column(f"input {name}", justify="right")
-        columns += [name, f"{name}_input"]
-    means = {column: task_means(rows, column) for column in columns}
-    for task in means["psnr"]:
-        count = str(sum(row["task"] == task for row in rows))
-        cells = [f"{means[c][task]:.2f}" if "psnr" in c else f"{means[c][task]:.4f}" for c in columns]
-        table.add_row(task, count, *cells)
-    show(table)
-    if file is not None:
-        with file.open("w", newline="") as opened:
-            writer = csv.DictWriter(opened, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        say(f"scores of {len(rows)} images in {file}")
 
 
 def routing(found: Mapping[str, Any] | None) -> None:

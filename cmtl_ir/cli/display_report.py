@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cmtl_ir.analysis.data.significance import Verdict
     from cmtl_ir.analysis.pair import Pair
     from cmtl_ir.analysis.report import Report
+    from cmtl_ir.measures.scale import Scale
 
 
 def report(made: Report) -> None:
@@ -38,19 +39,25 @@ def compared(pair: Pair) -> None:
     say(f"B: {pair.names[1]}")
     for reason in pair.reasons:
         say(f"! not comparable: {reason}")
-    table = Table(title="PSNR dB", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    for scale, rows in pair.scores.items():
+        _scores(scale, rows, pair)
+    _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
+    _rows("made of", [(escape(name), escape(one), escape(other)) for name, one, other in pair.made_of])
+
+
+def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pair) -> None:
+    title = scale.heading if scale.higher_is_better else f"{scale.heading}, lower is better"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("task", no_wrap=True)
     for column in ("input", "A", "B", *(() if pair.reasons else ("B - A",))):
         table.add_column(column, justify="right", no_wrap=True)
     if not pair.reasons:
         table.add_column("over images", overflow="fold")
-    for task, floor, one, other in pair.scores:
-        cells = [f"{value:.2f}" for value in (floor, one, other)]
-        told = [] if pair.reasons else [f"{other - one:+.2f}", escape(_verdict(pair.verdicts.get(task)))]
-        table.add_row(task, *cells, *told)
+    for task, floor, one, other in rows:
+        cells = [scale.text(value) for value in (floor, one, other)]
+        verdict = escape(_verdict(pair.verdicts[scale].get(task)))
+        table.add_row(task, *cells, *([] if pair.reasons else [f"{other - one:+.{scale.digits}f}", verdict]))
     console.print(table)
-    _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
-    _rows("made of", [(escape(name), escape(one), escape(other)) for name, one, other in pair.made_of])
 
 
 def _rows(title: str, rows: list[tuple[str, str, str]]) -> None:
@@ -69,7 +76,8 @@ def _verdict(found: Verdict | None) -> str:
     if found.test.reason:
         return found.test.reason
     ends = found.difference
-    span = f"[{ends.low:+.2f}, {ends.high:+.2f}], " if math.isfinite(ends.low) else ""
+    digits = found.scale.digits
+    span = f"[{ends.low:+.{digits}f}, {ends.high:+.{digits}f}], " if math.isfinite(ends.low) else ""
     word = f"significantly {found.style}" if found.style else "not significant"
     return f"{span}{word}, p = {found.test.p_holm:.3g} (Wilcoxon, Holm), {ends.n} images"
 

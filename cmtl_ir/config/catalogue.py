@@ -14,9 +14,10 @@ from cmtl_ir import backbones
 from cmtl_ir.backbones.fields import signature_record
 from cmtl_ir.base import errors
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.config.experiment import PARTS, Experiment
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import shipped_experiments
 from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.families import FAMILIES, KEYS, Family
 from cmtl_ir.strategy.parts import Part
 
 
@@ -38,7 +39,7 @@ class Description:
 
 def families() -> dict[str, list[str]]:
     """Family -> names, backbones and experiments included; empty families are left out."""
-    found = {family: registry.names(family) for family in registry.FAMILIES}
+    found = {family: registry.names(family) for family in FAMILIES}
     found |= {"backbone": sorted(backbones.BACKBONES), "experiment": sorted(shipped_experiments())}
     return {family: names for family, names in found.items() if names}
 
@@ -91,7 +92,7 @@ def describe(name: str) -> Description:
 
 def _described(family: str, name: str, cls: Any) -> Description:
     record = signature_record(cls) if family == "backbone" else cls
-    cost = cls.cost if issubclass(cls, Part) else None
+    cost = cls.cost if issubclass(cls, Part) and FAMILIES[family].in_steps else None
     said = f"{cost.backward_passes} backward pass(es) a step; extra memory: {cost.memory}" if cost else ""
     if cost and cost.forward_passes != "0":
         said = f"{cost.forward_passes} more forward pass(es); {said}"
@@ -129,23 +130,31 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of an experiment file, with every installed part's fields."""
     frame = Experiment.model_json_schema(schema_generator=_Tolerant)
     definitions = frame.setdefault("$defs", {})
-    for family in PARTS:
-        choices: list[dict[str, Any]] = [{"type": "string", "examples": registry.names(family)}]
-        choices += [_part_schema(name, registry.load(family, name), definitions) for name in registry.names(family)]
-        definitions[family] = {"anyOf": [*choices, {"type": "null"}]}
-    parts = {family: {"$ref": f"#/$defs/{family}"} for family in PARTS}
+    for family in KEYS.values():
+        choices: list[dict[str, Any]] = [{"type": "string", "examples": registry.names(family.name)}]
+        for name in registry.names(family.name):
+            choices.append(_part_schema(name, registry.load(family.name, name), definitions))
+        definitions[family.name] = {"anyOf": choices if family.many else [*choices, {"type": "null"}]}
+    parts: dict[str, Any] = {key: _schema_of_key(family) for key, family in KEYS.items()}
+    parts |= {"weighting_sees": {"enum": ["restoration", "total"], "default": "restoration"}}
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
         _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
         for name in backbones.BACKBONES
     ]
     frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
-    losses = [_part_schema(name, registry.load("objective", name), definitions) for name in registry.names("objective")]
-    definitions["objective"] = {"anyOf": [{"type": "string", "examples": registry.names("objective")}, *losses]}
-    definitions["TrainingConfig"]["properties"]["loss"] |= {"$ref": "#/$defs/objective"}
+    training = definitions["TrainingConfig"]["properties"]
+    training["loss"] |= {"$ref": "#/$defs/objective"}
+    items = {"$ref": "#/$defs/objective"}
+    training["auxiliary"] = {"type": "array", "items": items, "description": "Auxiliary objectives of every strategy."}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
     frame["required"] = []
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}
+
+
+def _schema_of_key(family: Family) -> dict[str, Any]:
+    part = {"$ref": f"#/$defs/{family.name}"}
+    return {"anyOf": [part, {"type": "array", "items": part}, {"type": "null"}]} if family.many else part
 
 
 def _part_schema(name: str, record: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
+    create_model,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
-from cmtl_ir.base.record import Record
+from cmtl_ir.base.record import OmitIfDefault, Record
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
-from cmtl_ir.strategy.grouping import Grouping
-from cmtl_ir.strategy.making import base_described, base_objective, described
-from cmtl_ir.strategy.parts import Curriculum, Part, Retention, Surgery, Weighting
+from cmtl_ir.strategy.families import KEYS
+from cmtl_ir.strategy.making import base_described, base_objective, described, part_from
+from cmtl_ir.strategy.objective import Objective
+from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
+if TYPE_CHECKING:
+    from cmtl_ir.strategy.grouping import Grouping
+    from cmtl_ir.strategy.parts import Curriculum, Retention, Surgery, Weighting
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-PARTS: dict[str, tuple[type[Part], str | None]] = {
-    "curriculum": (Curriculum, "joint"),
-    "weighting": (Weighting, "proportional"),
-    "surgery": (Surgery, None),
-    "retention": (Retention, None),
-    "grouping": (Grouping, None),
-}
-"""Family -> its contract and the neutral part that stands in when the key is absent."""
 
 
 class OptimizerConfig(Record):
@@ -88,10 +84,10 @@ class TrainingConfig(Record):
     """auto: bf16 autocast on a GPU that has it, else float32."""
     engine: Literal["auto", "stream", "grouped"] = "auto"
     """How per-row gradients are computed; auto: a fixed rule of device, sizes and parameters."""
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: Annotated[int | None, OmitIfDefault()] = Field(None, gt=0)
     """At most so many samples in one pass, for batches that do not fit: gradients are gathered row by row and piece by
     piece, at the price of a second forward pass of rows that have more; null: as many as there are."""
-    shared: list[str] | None = Field(None, min_length=1)
+    shared: Annotated[list[str] | None, OmitIfDefault()] = Field(None, min_length=1)
     """Shell patterns of parameter names, as in `encoder*`: the rows are compared on these alone, and what a surgery
     makes of it moves all parameters; null: on all. For methods that need no more than the Gramian."""
     compile: bool = False
@@ -117,14 +113,6 @@ class TrainingConfig(Record):
             raise ValueError("micro_batch goes row by row: engine cannot be grouped")
         return self
 
-    @model_serializer(mode="wrap")
-    def _only_what_is_asked_for(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `micro_batch` and `shared` where they are null: runs older than these fields keep their identity."""
-        return {key: value for key, value in handler(self).items() if key not in YOUNGER or value is not None}
-
-
-YOUNGER = ("micro_batch", "shared")
-
 
 class EvaluationConfig(Record):
     """When and how test images are scored; for the record only: nothing is selected on them."""
@@ -133,8 +121,23 @@ class EvaluationConfig(Record):
     """Steps between evaluations; 0: at the end of each stage only."""
     protocol: Literal["promptir", "basicsr_rgb", "basicsr_y", "matlab_y", "mio", "nafnet"] = "promptir"
     """Metric protocol; tables never mix two."""
+    metrics: Annotated[tuple[str, ...], OmitIfDefault()] = Field(("psnr", "ssim"), min_length=1)
+    """What is measured: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
+    strategies. Not part of a run's identity; a finished run is not scored again for a metric that is added later."""
     tile: int = Field(1024, ge=64)
     """Images with a side above this many pixels are restored in overlapping tiles of this side."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        problems: list[Problem] = []
+        for name in names:
+            part_from("metric", name, name, problems)
+        if problems:
+            raise ValueError("; ".join(str(problem) for problem in problems))
+        if "psnr" not in names or len(set(names)) < len(names):
+            raise ValueError("psnr must be listed, because it ranks strategies, and no metric may be listed twice")
+        return names
 
 
 class ConflictConfig(Record):
@@ -159,33 +162,91 @@ class CheckpointConfig(Record):
     """How many of the newest to keep."""
 
 
-class Strategy(Record):
-    """A composition of parts. A part is a name or `{name: ..., field: value}`; absent parts are neutral."""
+def _keys_of_a_strategy() -> dict[str, Any]:
+    """Field definitions for pydantic: one field per family that is a key of a strategy."""
+    fields: dict[str, Any] = {}
+    for key, family in KEYS.items():
+        contract: Any = family.base()
+        if family.many:
+            fields[key] = (tuple[contract, ...], ())
+        elif family.neutral is not None:
+            fields[key] = (contract, ...)
+        else:
+            fields[key] = (contract | None, None)
+    return fields
 
-    curriculum: Curriculum
-    weighting: Weighting
-    surgery: Surgery | None = None
-    retention: Retention | None = None
-    grouping: Grouping | None = None
+
+_Keys: Any = create_model("_Keys", __base__=Record, **_keys_of_a_strategy())
+
+
+class Strategy(_Keys):
+    """A composition of parts. A part is a name or `{name: ..., field: value}`; absent parts are neutral.
+
+    The fields are the keys of the table of families. Those that the engine calls are declared here for type checkers.
+    """
+
+    if TYPE_CHECKING:
+        curriculum: Curriculum
+        weighting: Weighting
+        surgery: Surgery | None
+        retention: Retention | None
+        grouping: Grouping | None
+        auxiliary: tuple[Objective, ...]
+
+    weighting_sees: Literal["restoration", "total"] = "restoration"
+    """restoration: weighting and surgery see the base objective; total: its sum with the auxiliary objectives."""
 
     def resolved(self) -> dict[str, Any]:
         """Every part with all its fields, as plain data: what the run's identity is made of."""
-        return {family: described(getattr(self, family)) for family in PARTS}
+        found: dict[str, Any] = {}
+        for key, family in KEYS.items():
+            parts = self.parts_of(key)
+            if family.many:
+                plain: Any = [described(part) for part in parts]
+            else:
+                plain = described(parts[0]) if parts else None
+            if parts or family.always_in_identity:
+                found[key] = plain
+        if self.auxiliary and self.weighting_sees != "restoration":
+            found["weighting_sees"] = self.weighting_sees
+        return found
+
+    def parts_of(self, key: str) -> tuple[Part, ...]:
+        """The parts that a key holds: several for a family that takes a list, none where the key is absent."""
+        given = getattr(self, key)
+        if given is None:
+            return ()
+        return tuple(given) if KEYS[key].many else (given,)
+
+    def names(self) -> dict[str, str | None]:
+        """Return key -> name of its part: `None` for an absent one, the labels of several joined by `+`."""
+        named: dict[str, str | None] = {}
+        for key, family in KEYS.items():
+            called = [part.label if isinstance(part, Objective) else part.called for part in self.parts_of(key)]
+            if called or not family.many:
+                named[key] = "+".join(called) or None
+        return named
 
     @property
     def idle_weighting(self) -> bool:
         """True: a weighting is asked for beside a surgery whose direction does not depend on it."""
         kept = self.surgery is not None and self.surgery.keeps_direction
-        return kept and self.weighting.called != PARTS["weighting"][1]
+        return kept and self.weighting.called != KEYS["weighting"].neutral
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
         """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
-        return dict(self.retention.backbone(fields, tasks) if self.retention is not None else fields)
+        made = self.retention.backbone(fields, tasks) if self.retention is not None else fields
+        for objective in self.auxiliary:
+            made = objective.backbone(made, tasks)
+        return dict(made)
 
     def fresh(self) -> Strategy:
         """A copy whose parts have their own, empty state."""
-        parts = {family: getattr(self, family) for family in PARTS}
-        return Strategy(**{family: part and part.model_copy(deep=True) for family, part in parts.items()})
+        made: dict[str, Any] = {}
+        for key, family in KEYS.items():
+            parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
+            made[key] = parts if family.many else next(iter(parts), None)
+        return Strategy(**made, weighting_sees=self.weighting_sees)
 
 
 class Experiment(Record):
@@ -234,12 +295,12 @@ class Experiment(Record):
     @model_validator(mode="after")
     def _parts_know_their_tasks(self) -> Experiment:
         for label, strategy in self.strategies.items():
-            for family in PARTS:
-                part = getattr(strategy, family)
-                unknown = sorted(set(part.named_tasks()) - set(self.tasks)) if part is not None else []
+            for key in KEYS:
+                named = {task for part in strategy.parts_of(key) for task in part.named_tasks()}
+                unknown = sorted(named - set(self.tasks))
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))
-                    raise ValueError(f"strategies.{label}.{family} names the unknown task {unknown[0]!r}; {near}")
+                    raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -14,9 +14,14 @@ from cmtl_ir.backbones.fields import backbone_fields
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.base.problems import Problem, problems_of
-from cmtl_ir.config.experiment import PARTS, Experiment, Strategy
+from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.unlearning import unlearning_from
-from cmtl_ir.strategy.making import part_from
+from cmtl_ir.strategy.families import KEYS, Family
+from cmtl_ir.strategy.making import auxiliary_objective, part_from
+from cmtl_ir.strategy.objective import Objective, labelled
+
+SEES = ("restoration", "total")
+"""What a weighting may see of the losses: values of a strategy's `weighting_sees`."""
 
 log = logging.getLogger("cmtl_ir")
 
@@ -112,7 +117,8 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     problems: list[Problem] = []
     content = dict(raw)
     strategies = content.pop("strategies", {"joint": {}})
-    content["strategies"] = _strategies(strategies, problems)
+    content["training"], shared = _without_auxiliary(content.get("training", {}), problems)
+    content["strategies"] = _strategies(strategies, shared, problems)
     content["unlearning"] = unlearning_from(
         content.get("unlearning"), list(content.get("tasks", ())), list(content["strategies"]), problems
     )
@@ -128,23 +134,68 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     return experiment
 
 
-def _strategies(raw: Any, problems: list[Problem]) -> Any:
+def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any]]:
+    """Return `training` without its key `auxiliary`, and that list, which every strategy gets."""
+    if not isinstance(training, Mapping) or "auxiliary" not in training:
+        return training, []
+    given = training["auxiliary"]
+    if not isinstance(given, list | None):
+        problems.append(Problem("training.auxiliary", f"expected a list of objectives, found {given!r}"))
+    rest = {key: value for key, value in training.items() if key != "auxiliary"}
+    return rest, given if isinstance(given, list) else []
+
+
+def _strategies(raw: Any, shared: list[Any], problems: list[Problem]) -> Any:
     if not isinstance(raw, Mapping) or not raw:
         problems.append(Problem("strategies", "expected label: {curriculum: ..., weighting: ..., surgery: ...}"))
         return {"joint": _strategy({}, "strategies.joint", [])}
-    return {str(label): _strategy(parts, f"strategies.{label}", problems) for label, parts in raw.items()}
+    return {str(label): _strategy(parts, f"strategies.{label}", problems, shared) for label, parts in raw.items()}
 
 
-def _strategy(raw: Any, path: str, problems: list[Problem]) -> Strategy:
+def _strategy(raw: Any, path: str, problems: list[Problem], shared: list[Any] | None = None) -> Strategy:
+    """A strategy of what a file says; `shared`: the auxiliary objectives of every strategy."""
     parts = raw if isinstance(raw, Mapping) else {}
     if raw is not None and not isinstance(raw, Mapping):
         problems.append(Problem(path, f"expected parts such as {{surgery: pcgrad}}, found {raw!r}"))
     for key in parts:
-        if key not in PARTS:
-            problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), list(PARTS))}"))
+        if key not in (*KEYS, "weighting_sees"):
+            known = [*KEYS, "weighting_sees"]
+            problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), known)}"))
     made: dict[str, Any] = {}
-    for family, (contract, neutral) in PARTS.items():
-        given = parts.get(family, neutral)
-        part = part_from(family, given, f"{path}.{family}", problems) if given is not None else None
-        made[family] = part if isinstance(part, contract) or neutral is None else part_from(family, neutral, path, [])
+    for key, family in KEYS.items():
+        read = _parts if family.many else _part
+        made[key] = read(family, parts.get(key), f"{path}.{key}", problems) if key != "auxiliary" else ()
+    made["auxiliary"] = _auxiliary(parts.get("auxiliary"), path, shared or [], problems)
+    made["weighting_sees"] = parts.get("weighting_sees", SEES[0])
+    if made["weighting_sees"] not in SEES:
+        said = f"expected {' or '.join(SEES)}, found {made['weighting_sees']!r}"
+        problems.append(Problem(f"{path}.weighting_sees", said))
     return Strategy.model_construct(**made)
+
+
+def _part(family: Family, given: Any, path: str, problems: list[Problem]) -> Any:
+    """What a key of a strategy holds: a part, or the neutral part where the key is absent."""
+    part = part_from(family.name, given, path, problems) if given is not None else None
+    if isinstance(part, family.base()) or family.neutral is None:
+        return part
+    return part_from(family.name, family.neutral, path, [])
+
+
+def _parts(family: Family, given: Any, path: str, problems: list[Problem]) -> tuple[Any, ...]:
+    given = [] if given is None else given
+    if not isinstance(given, list):
+        problems.append(Problem(path, f"expected a list of names or {{name: ..., field: value}}, found {given!r}"))
+        return ()
+    made = [part_from(family.name, one, f"{path}[{place}]", problems) for place, one in enumerate(given)]
+    return tuple(part for part in made if part is not None)
+
+
+def _auxiliary(given: Any, path: str, shared: list[Any], problems: list[Problem]) -> tuple[Objective, ...]:
+    """The auxiliary objectives of a strategy that ever act: those of `training`, then its own."""
+    own = given if isinstance(given, list) else [] if given is None else [given]
+    places = [f"training.auxiliary.{number}" for number in range(len(shared))]
+    places += [
+        f"{path}.auxiliary.{number}" if isinstance(given, list) else f"{path}.auxiliary" for number in range(len(own))
+    ]
+    made = [auxiliary_objective(one, place, problems) for one, place in zip([*shared, *own], places, strict=True)]
+    return labelled([one for one in made if one is not None and one.acts])

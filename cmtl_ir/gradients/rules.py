@@ -1,34 +1,65 @@
 """Which Function an operation becomes: its arguments by name, and whether the Function fits them.
 
-A rule is called with the mode, the operation and its arguments; NotImplemented hands it on to `by_slices`.
+A rule is called with the roles, the operation and its arguments; NotImplemented hands it on to `by_slices`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from cmtl_ir.gradients.functions import Broadcast, Call, Convolution, LayerNorm, Pointwise, Slices
-from cmtl_ir.gradients.sink import Unsupported
-
-if TYPE_CHECKING:
-    from cmtl_ir.gradients.one_pass import Grouping
+from cmtl_ir.gradients.sink import Sink, Unsupported
 
 
-def by_slices(mode: Grouping, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+@dataclass(frozen=True)
+class Roles:
+    """What a tensor is to the rows."""
+
+    sink: Sink
+    tracked: dict[int, Tensor]  # by id: the parameters, and the tensors made from parameters alone
+    constants: set[int]  # addresses of what the network holds
+
+    def of(self, tensor: Tensor) -> int | str:
+        """Return "data" for entries of each sample along the first dimension, "constant", or a tracked tensor's key.
+
+        Raises:
+            Unsupported: if a tensor that needs a gradient is none of these.
+        """
+        if id(tensor) in self.tracked:
+            return id(tensor)
+        if tensor.untyped_storage().data_ptr() in self.constants:
+            return "constant"
+        if tensor.dim() and tensor.shape[0] % self.sink.samples == 0:
+            return "data"
+        if tensor.requires_grad:
+            raise Unsupported("a parameter meets something that is not sample by sample")
+        return "constant"
+
+    def fit(self, x: Tensor, *parameters: Tensor | None) -> bool:
+        """Return whether x is data, and each of the others is tracked, constant or missing."""
+        return self.of(x) == "data" and all(p is None or self.of(p) != "data" for p in parameters)
+
+    def keys(self, *tensors: Tensor | None) -> tuple[int | None, ...]:
+        """Return the key of each tracked tensor, `None` for the others."""
+        return tuple(id(tensor) if id(tensor) in self.tracked else None for tensor in tensors)
+
+
+def by_slices(roles: Roles, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Any operation, as if it worked sample by sample."""
     leaves, spec = tree_flatten((tuple(args), dict(kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     tensors = [leaves[i] for i in places]
-    roles = [mode.role(tensor) for tensor in tensors]
+    own = [roles.of(tensor) for tensor in tensors]
     device = tensors[0].device.type
     autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
-    output = Slices.apply(Call(mode.sink, func, leaves, spec, places, roles, autocast), *tensors)
-    if not isinstance(output, Tensor) or output.dim() == 0 or output.shape[0] % mode.sink.samples:
+    output = Slices.apply(Call(roles.sink, func, leaves, spec, places, own, autocast), *tensors)
+    if not isinstance(output, Tensor) or output.dim() == 0 or output.shape[0] % roles.sink.samples:
         raise Unsupported("gives no output sample by sample")
     return output
 
@@ -38,15 +69,6 @@ def _autocast(x: Tensor) -> Tensor:
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return x.to(torch.get_autocast_dtype(x.device.type))
     return x
-
-
-def _fits(mode: Grouping, x: Tensor, *parameters: Tensor | None) -> bool:
-    """True: x is data, and the others are tracked, constant or missing."""
-    return mode.role(x) == "data" and all(p is None or mode.role(p) != "data" for p in parameters)
-
-
-def _keys(mode: Grouping, *tensors: Tensor | None) -> tuple[int | None, ...]:
-    return tuple(id(tensor) if id(tensor) in mode.tracked else None for tensor in tensors)
 
 
 def _convolution(spatial: int, transposed: bool) -> Callable[..., Any]:
@@ -59,16 +81,16 @@ def _convolution(spatial: int, transposed: bool) -> Callable[..., Any]:
     def turned(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):  # type: ignore[no-untyped-def]
         return input, weight, bias, stride, padding, dilation, output_padding, groups
 
-    def rule(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def rule(roles: Roles, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         x, weight, bias, stride, padding, dilation, more, groups = (turned if transposed else plain)(*args, **kwargs)
-        if isinstance(padding, str) or x.dim() != spatial + 2 or not _fits(mode, x, weight, bias):
+        if isinstance(padding, str) or x.dim() != spatial + 2 or not roles.fit(x, weight, bias):
             return NotImplemented
-        keys, x = _keys(mode, weight, bias), _autocast(x)
+        keys, x = roles.keys(weight, bias), _autocast(x)
         geometry = [wide(stride), wide(padding), wide(dilation), transposed, wide(more), groups]
         pointwise = spatial == 2 and weight.shape[2:] == (1, 1) and geometry == POINTWISE
         if pointwise and x.is_contiguous(memory_format=torch.channels_last):
-            return Pointwise.apply(mode.sink, x, weight, bias, keys, True)
-        return Convolution.apply(mode.sink, x, weight, bias, keys, geometry)
+            return Pointwise.apply(roles.sink, x, weight, bias, keys, True)
+        return Convolution.apply(roles.sink, x, weight, bias, keys, geometry)
 
     return rule
 
@@ -76,44 +98,44 @@ def _convolution(spatial: int, transposed: bool) -> Callable[..., Any]:
 POINTWISE = [[1, 1], [0, 0], [1, 1], False, [0, 0], 1]
 
 
-def _linear(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _linear(roles: Roles, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     def named(input, weight, bias=None):  # type: ignore[no-untyped-def]
         return input, weight, bias
 
     x, weight, bias = named(*args, **kwargs)
-    if x.dim() < 2 or weight.dim() != 2 or not _fits(mode, x, weight, bias):
+    if x.dim() < 2 or weight.dim() != 2 or not roles.fit(x, weight, bias):
         return NotImplemented
-    return Pointwise.apply(mode.sink, _autocast(x), weight, bias, _keys(mode, weight, bias), False)
+    return Pointwise.apply(roles.sink, _autocast(x), weight, bias, roles.keys(weight, bias), False)
 
 
-def _layer_norm(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _layer_norm(roles: Roles, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     def named(input, normalized_shape, weight=None, bias=None, eps=1e-5, *_):  # type: ignore[no-untyped-def]
         return input, normalized_shape, weight, bias, eps
 
     x, shape, weight, bias, eps = named(*args, **kwargs)
-    if x.dim() <= len(shape) or not _fits(mode, x, weight, bias):
+    if x.dim() <= len(shape) or not roles.fit(x, weight, bias):
         return NotImplemented
     if x.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
         x = x.float()
-    return LayerNorm.apply(mode.sink, x, weight, bias, _keys(mode, weight, bias), eps, len(shape))
+    return LayerNorm.apply(roles.sink, x, weight, bias, roles.keys(weight, bias), eps, len(shape))
 
 
 def _broadcast(kind: str) -> Callable[..., Any]:
-    def rule(mode: Grouping, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def rule(roles: Roles, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 or not all(isinstance(arg, Tensor) for arg in args):
             return NotImplemented
         x, p = args
         own = kind
-        if id(x) in mode.tracked:
+        if id(x) in roles.tracked:
             x, p, own = p, x, {"sub": "rsub", "rsub": "sub"}.get(kind, kind)
-        if mode.role(x) != "data" or id(p) not in mode.tracked or x.dim() < p.dim():
+        if roles.of(x) != "data" or id(p) not in roles.tracked or x.dim() < p.dim():
             return NotImplemented
         shape = (*(1 for _ in x.shape[p.dim() :]), *p.shape)  # p as it meets x
         if kind == "prelu":
             shape = (1, p.numel(), *(1 for _ in x.shape[2:]))
         if shape[0] != 1 or (kind == "prelu" and x.dim() < 2):
             return NotImplemented
-        return Broadcast.apply(mode.sink, own, x, p, id(p), shape)
+        return Broadcast.apply(roles.sink, own, x, p, id(p), shape)
 
     return rule
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.base import keyed
 from cmtl_ir.base.files import write_whole
-from cmtl_ir.gradients.rows import gramian
+from cmtl_ir.gradients.gramian import gramian
 from cmtl_ir.strategy.grouping import Features
 from cmtl_ir.tasks.images.crops import unit
 from cmtl_ir.tasks.images.store import PairStore

@@ -9,8 +9,10 @@ from typing import Any
 from cmtl_ir.base.environment import environment
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
-from cmtl_ir.measures.continual import summary
-from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.measures import curve as curves
+from cmtl_ir.measures.curve import task_means
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.results import write_curve, write_per_image
 from cmtl_ir.store.folder import write_result
@@ -29,52 +31,48 @@ def write_results(active: ActiveRun, model: GroupedModel, members: Sequence[Run]
     run, tracker, evaluator = active.run, active.tracker, active.planned.evaluator()
     rows = grouped_scores(model, evaluator)
     results = [member.result() for member in members]
-    point = {
-        "step": sum(result["steps"] for result in results),
-        "stage_end": "groups",
-        "psnr": task_means(rows),
-        "ssim": task_means(rows, "ssim"),
-    }
-    tracker.log(point["step"], _metrics(point, rows))
-    files = [write_per_image(run.folder, rows), write_curve(run.folder, [point]), *_restored(run, model, evaluator)]
+    scales = evaluator.scales
+    point = curves.point(sum(result["steps"] for result in results), "groups", rows, (), scales)
+    tracker.log(point["step"], _metrics(point, rows, scales))
+    files = [write_per_image(run.folder, rows), write_curve(run.folder, [point], scales)]
+    files += _restored(run, model, evaluator)
     for file in [*files, run.folder / GROUPS, run.folder / CONFIG]:
         tracker.artifact(file, file.parent.relative_to(run.folder).as_posix())
     grouping = routing_report(rows, model) | {
         "groups": model.groups,
         "notes": model.plan["notes"],
         "threshold": model.plan["threshold"],
-        "psnr_oracle": task_means(rows, "psnr_oracle"),
-        "ssim_oracle": task_means(rows, "ssim_oracle"),
+        **{f"{scale.name}_oracle": task_means(rows, f"{scale.name}_oracle") for scale in scales},
         "cost": _cost(model, results, rows),
         "seconds_in_all": seconds,
     }
-    result = _like_any_run(run, model, point, results, rows) | {"grouping": grouping}
+    result = _like_any_run(run, model, point, results, rows, scales) | {"grouping": grouping}
     result |= {"parameters": grouping["cost"]["stored"], "environment": environment(active.planned.device)}
     tracker.artifact(write_result(run.folder, result))
 
 
-def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
-    named = {"psnr": point["psnr"], "ssim": point["ssim"], "psnr_oracle": task_means(rows, "psnr_oracle")}
+def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]], scales: Sequence[Scale]) -> dict[str, float]:
+    named = {scale.name: point[scale.name] for scale in scales}
+    named |= {f"{scale.name}_oracle": task_means(rows, f"{scale.name}_oracle") for scale in scales}
     return {f"{name}/{task}": value for name, values in named.items() for task, value in values.items()}
 
 
 def _like_any_run(
-    run: Run, model: GroupedModel, point: dict[str, Any], results: Rows, rows: list[dict[str, Any]]
-) -> dict[str, Any]:
+    run: Run, model: GroupedModel, point: dict[str, Any], results: Rows, rows: list[dict[str, Any]],
+    scales: Sequence[Scale],
+) -> dict[str, Any]:  # fmt: skip
     """What every result has."""
     serving = {task: results[model.serving(task)] for task in model.tasks}
     stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
     val, steps_alone = None, [one.get("step_seconds") for one in results]
     if all(result["val"] for result in results):
-        val = {metric: {t: one["val"][metric][t] for t, one in serving.items()} for metric in ("psnr", "ssim")}
+        named = [scale.name for scale in scales if all(scale.name in one["val"] for one in serving.values())]
+        val = {name: {task: one["val"][name][task] for task, one in serving.items()} for name in named}
     return {
         "hash": run.hash,
         "seed": run.seed,
-        "psnr": point["psnr"],
-        "ssim": point["ssim"],
-        "psnr_input": task_means(rows, "psnr_input"),
-        "ssim_input": task_means(rows, "ssim_input"),
-        "continual": summary([point], (stage,)),
+        **curves.results(rows, scales),
+        **curves.continual([point], (stage,), scales),
         "val": val,
         "curve": [point],
         "steps": point["step"],

@@ -11,8 +11,8 @@ from cmtl_ir.tasks.task import TestSample
 
 
 def grouped_scores(model: GroupedModel, evaluator: Evaluator) -> list[dict[str, Any]]:
-    """One row an image, as `Evaluator.scores` gives them under the run's own routing, and beside: the oracle's psnr and
-    ssim, the task it was taken for, the group, the distance, and what the other rules would have said."""
+    """One row an image, as `Evaluator.scores` gives them under the run's own routing, with the oracle's
+    scores (METRIC_oracle), the task it was taken for, the group, the distance, and what other rules would have said."""
     rows = []
     for task, sample, identity in evaluator.samples():
         told, found, others = model.told(task), model.told(task), {}

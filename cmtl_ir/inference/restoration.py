@@ -18,7 +18,6 @@ from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
 from cmtl_ir.inference.published import Published
 from cmtl_ir.measures.evaluation import Evaluator, restore_tiled
-from cmtl_ir.measures.perceptual import perceptual
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.folder import is_grouped
 from cmtl_ir.store.lookup import find_run
@@ -120,7 +119,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Score a run or a checkpoint on an experiment's test sets: one row an image, as `Evaluator.scores` gives them.
 
-    `metrics`: further ones by name (lpips, niqe, brisque), a column each.
+    `metrics`: names of further metrics than `evaluation.metrics` (lpips, `file.py:Class`), one column each.
     """
     chosen = pick_device(device)
     if isinstance(run, Published):
@@ -140,9 +139,9 @@ def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.devic
         raise UserError(f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}")
     tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device)
     ordered = {name: tasks[name] for name in known if name in tasks}
-    further = {name: perceptual(name, device) for name in metrics}
     asked = experiment.evaluation
-    return Evaluator(ordered, asked.protocol, asked.tile, device, further=further)
+    named = list(dict.fromkeys([*asked.metrics, *metrics]))
+    return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named)
 
 
 def routing(

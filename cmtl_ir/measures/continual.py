@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:  # both import torch
-    from cmtl_ir.measures.metrics import Metric
+from cmtl_ir.measures.scale import PSNR, Scale
+
+if TYPE_CHECKING:  # imports torch
     from cmtl_ir.strategy.data import Stage
 
 Array = NDArray[np.float64]
@@ -36,7 +37,7 @@ class StageScores:
     """[T] names."""
     own_stage: tuple[int, ...]
     """[T] the stage that FIRST trained each task (stages are not tasks in a cumulative curriculum), or NEVER."""
-    metric: Metric
+    metric: Scale
 
     def __post_init__(self) -> None:
         scores = np.array(self.scores, dtype=np.float64)  # a copy: the caller's matrix may still be growing
@@ -110,7 +111,7 @@ def intransigence(results: StageScores, single: ArrayLike) -> Array:
     return gain(_tasks(single, results), results.own, results.metric)
 
 
-def forgetting_curve(scores: ArrayLike, metric: Metric, first_trained: Sequence[int] | None = None) -> Array:
+def forgetting_curve(scores: ArrayLike, metric: Scale, first_trained: Sequence[int] | None = None) -> Array:
     """[E, T] best score before evaluation t minus the score at t, per task; > 0 is bad; the first row is NaN.
 
     `scores` [E, T] is R over evaluations instead of stages; "best before" skips what was not measured. With
@@ -127,22 +128,43 @@ def forgetting_curve(scores: ArrayLike, metric: Metric, first_trained: Sequence[
     return curve
 
 
-def summary(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], metric: str = "psnr") -> dict[str, Any]:
+def forgotten_now(
+    curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], metric: Scale = PSNR
+) -> dict[str, float]:
+    """Task -> `forgetting_curve` at the newest point of a run's evaluations, for the tasks that have one.
+
+    `stages`: the finished stages and the one at hand.
+    """
+    tasks = tuple(curve[-1][metric.name])
+    ends = [place for place, point in enumerate(curve) if point["stage_end"] is not None]
+    first = [NEVER if own == NEVER else ends[own - 1] + 1 if own else 0 for own in own_stages(stages, tasks)]
+    last = forgetting_curve(_matrix(curve, tasks, metric), metric, first)[-1]
+    return {task: float(value) for task, value in zip(tasks, last, strict=True) if np.isfinite(value)}
+
+
+def own_stages(stages: Sequence[Stage], tasks: Sequence[str]) -> tuple[int, ...]:
+    """[T] number of the stage that first trained each task, or NEVER."""
+    trained = [{row.rpartition(":")[2] for row, share in stage.mixture.items() if share > 0} for stage in stages]
+    return tuple(next((i for i, names in enumerate(trained) if task in names), NEVER) for task in tasks)
+
+
+def _matrix(curve: Sequence[Mapping[str, Any]], tasks: Sequence[str], metric: Scale) -> Array:
+    """[E, T] scores at the points of a curve; NaN where not measured."""
+    return np.array([[point.get(metric.name, {}).get(task, np.nan) for task in tasks] for point in curve])
+
+
+def summary(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], metric: Scale = PSNR) -> dict[str, Any]:
     """R and what follows from it alone, for JSON (null where not measured).
 
     `curve`: a run's evaluations, whose points with a `stage_end` are the rows of R; `stages`: its finished stages, in
     order, whose rows say which stage first trained which task.
     """
-    from cmtl_ir.measures.metrics import METRICS
-
-    points = [point[metric] for point in curve if point["stage_end"] is not None]
-    tasks = tuple(points[-1])
-    scores = np.array([[point.get(task, np.nan) for task in tasks] for point in points])
-    trained = [{row.rpartition(":")[2] for row, share in stage.mixture.items() if share > 0} for stage in stages]
-    own = tuple(next((i for i, names in enumerate(trained) if task in names), NEVER) for task in tasks)
-    results = StageScores(scores, tasks, own, METRICS[metric])
+    points = [point for point in curve if point["stage_end"] is not None]
+    tasks = tuple(points[-1][metric.name])
+    scores, own = _matrix(points, tasks, metric), own_stages(stages, tasks)
+    results = StageScores(scores, tasks, own, metric)
     return {
-        "metric": metric,
+        "metric": metric.name,
         "own_stage": dict(zip(tasks, own, strict=True)),
         "scores": {task: [_json(score) for score in scores[:, i]] for i, task in enumerate(tasks)},
         "forgetting_db": {task: _json(score) for task, score in zip(tasks, forgetting_db(results), strict=True)},
@@ -152,12 +174,12 @@ def summary(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], metric:
     }
 
 
-def delta_db(scores: ArrayLike, single: ArrayLike, metric: Metric) -> float:
+def delta_db(scores: ArrayLike, single: ArrayLike, metric: Scale) -> float:
     """mean_k(score_k - single_k), > 0 is good: the primary figure, in dB for PSNR. Both [T]."""
     return _mean(gain(scores, single, metric))
 
 
-def delta_m_gain_percent(scores: ArrayLike, single: ArrayLike, metric: Metric) -> float:
+def delta_m_gain_percent(scores: ArrayLike, single: ArrayLike, metric: Scale) -> float:
     """Delta-m = 100 mean_k (score_k - single_k) / |single_k|, > 0 is GOOD (Maninis et al., CVPR 2019).
 
     CAGrad and its successors print the negative, "lower is better". A percentage of a logarithm means little:
@@ -166,12 +188,12 @@ def delta_m_gain_percent(scores: ArrayLike, single: ArrayLike, metric: Metric) -
     return 100.0 * _mean(gain(scores, single, metric) / np.abs(np.asarray(single)))
 
 
-def gain(scores: ArrayLike, reference: ArrayLike, metric: Metric) -> Array:
+def gain(scores: ArrayLike, reference: ArrayLike, metric: Scale) -> Array:
     """How much better than the reference, elementwise; > 0 is good. Against the identity: "gain over identity"."""
     return metric.sign * (np.asarray(scores, dtype=np.float64) - np.asarray(reference, dtype=np.float64))
 
 
-def harm_rate(scores: ArrayLike, identity: ArrayLike, metric: Metric) -> float:
+def harm_rate(scores: ArrayLike, identity: ArrayLike, metric: Scale) -> float:
     """Share of images [N] that restoring made worse than leaving them alone; NaN as soon as one is not measured."""
     gains = gain(scores, identity, metric)
     return _mean(np.where(np.isnan(gains), np.nan, gains < 0))

@@ -1,16 +1,17 @@
-"""Scoring whole test images: deterministic degradations, PSNR and SSIM per image, tiles for large images."""
+"""Scoring whole test images: deterministic degradations, every metric per image, tiles for large images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.measures.metrics import evaluate_pair, find_protocol
+from cmtl_ir.measures.metric import DEFAULT_NAMES, Metric, metrics_from
+from cmtl_ir.measures.protocol import Protocol, find_protocol
+from cmtl_ir.measures.scale import Scale
 from cmtl_ir.strategy.output import final_output
 from cmtl_ir.tasks.task import Task, TestSample
 
@@ -20,8 +21,6 @@ KEPT_PIXELS = 30_000_000
 """Test images are kept in memory up to this many pixels, so that a curve does not degrade them anew at each point."""
 
 Restore = Callable[[Tensor, Tensor], Any]
-Score = Callable[[Tensor, Tensor], Tensor]
-"""(restored, clean), [1, 3, H, W] each in [0, 1] -> a number."""
 
 
 @torch.no_grad()
@@ -53,8 +52,19 @@ def _ramp(length: int, like: Tensor) -> Tensor:
     return torch.minimum(position, length + 1 - position).clamp(max=OVERLAP)
 
 
+def evaluate_pair(
+    restored: Tensor, clean: Tensor, protocol: Protocol | str, metrics: Sequence[Metric] = ()
+) -> dict[str, Tensor]:
+    """Images [B, 3, H, W] twice, in [0, 1] -> metric's name -> [B] scores; without `metrics` PSNR and SSIM."""
+    scored = metrics or metrics_from(DEFAULT_NAMES)
+    return {metric.scale.name: metric(restored, clean, protocol) for metric in scored}
+
+
 class Evaluator:
-    """Scores a backbone on the test (or validation) images of every task under one protocol."""
+    """Scores a backbone on the test (or validation) images of every task under one protocol.
+
+    `metrics`: names as `evaluation.metrics` lists them. Raises UserError if one cannot be had.
+    """
 
     def __init__(
         self,
@@ -63,10 +73,12 @@ class Evaluator:
         tile: int,
         device: torch.device,
         split: Literal["test", "val"] = "test",
-        further: Mapping[str, Score] = MappingProxyType({}),
+        metrics: Sequence[str] = DEFAULT_NAMES,
     ) -> None:
         self.tasks, self.protocol, self.tile, self.device, self.split = tasks, protocol, tile, device, split
-        self.further = further
+        self.names, self.metrics = tuple(metrics), metrics_from(metrics)
+        for metric in self.metrics:
+            metric.prepare(device)
         self._kept: dict[str, list[tuple[TestSample, dict[str, float]]]] = {}
         self._pixels = 0
 
@@ -74,10 +86,16 @@ class Evaluator:
         """The same of the validation images; None where a task has none."""
         if any(task.splits.val is None for task in self.tasks.values()):
             return None
-        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val")
+        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val", self.names)
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """What the numbers of each metric mean."""
+        return tuple(metric.scale for metric in self.metrics)
 
     def scores(self, model: nn.Module, network: Restore | None = None) -> list[dict[str, Any]]:
-        """One row an image: task, variant, image, psnr and ssim, psnr_input and ssim_input (the identity's)."""
+        """One row an image: task, variant, image, each metric, and as METRIC_input what the
+        degraded image itself scores."""
         training = model.training
         model.eval()
         rows = []
@@ -95,10 +113,8 @@ class Evaluator:
         return restore_tiled(network or model, degraded, numbers, self.tile)
 
     def measure(self, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """PSNR in dB and SSIM of [1, 3, H, W] against the clean image, and what further metrics say."""
-        clean = clean.to(restored.device)
-        others = {name: score(restored, clean) for name, score in self.further.items()}
-        return {**evaluate_pair(restored, clean, self.protocol), **others}
+        """Metric's name -> score of [1, 3, H, W] against the clean image."""
+        return evaluate_pair(restored, clean.to(restored.device), self.protocol, self.metrics)
 
     def samples(self) -> Iterator[tuple[str, TestSample, dict[str, float]]]:
         """Every (task, test sample, the identity's scores), in the order of tasks, variants and images.
@@ -127,11 +143,3 @@ class Evaluator:
     def _cut(self, sample: TestSample) -> TestSample:
         crop = find_protocol(self.protocol).crop
         return replace(sample, degraded=crop(sample.degraded).contiguous(), clean=crop(sample.clean).contiguous())
-
-
-def task_means(rows: list[dict[str, Any]], column: str = "psnr") -> dict[str, float]:
-    """Task -> mean over its images of a column of `Evaluator.scores`."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        values.setdefault(row["task"], []).append(row[column])
-    return {task: sum(listed) / len(listed) for task, listed in values.items()}

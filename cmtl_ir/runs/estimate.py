@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
+from cmtl_ir.config.experiment import Strategy
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
+from cmtl_ir.strategy.families import KEYS
+from cmtl_ir.strategy.parts import Part
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import apply_update
 from cmtl_ir.training.shares import apportion, stage_rows
@@ -53,8 +56,8 @@ def estimate(prepared: Prepared) -> Estimate:
     return Estimate(size, seconds, factors, experiment.training.steps, len(prepared.runs) * kept * 3 * 4.0 * size)
 
 
-def _parts(strategy: object) -> list[object]:
-    return [getattr(strategy, family) for family in ("weighting", "surgery", "retention")]
+def _parts(strategy: Strategy) -> list[Part]:
+    return [part for key in KEYS for part in strategy.parts_of(key)]
 
 
 def _joint_step(learner: Learner, counts: list[int]) -> None:

@@ -108,7 +108,7 @@ class ConflictWatcher(RunWatcher):
         values = self.log.add(step, result.rows, result.pieces, result.gramian, result.displacement)
         for block, gramian in result.blocks.items():
             values |= self.log.add(step, result.rows, result.pieces, gramian, block=block)
-        self.sink.log(step, values)
+        self.sink.log(step, values | result.aux_ratio)
 
     def state(self) -> dict[str, Any]:
         return {"conflict": self.log.state()}

@@ -15,6 +15,7 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.runs.teachers import SingleTaskTeachers
 from cmtl_ir.runs.watching import Curve
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
@@ -64,7 +65,10 @@ class PlannedRun:
 
     def learner(self, ranks: Ranks = ALONE) -> Learner:
         """A learner with the run's initial weights."""
-        return Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
+        learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
+        store = self.run.folder.parent
+        learner.teachers = SingleTaskTeachers(self.experiment, self.run.seed, self.tasks, store, self.device)
+        return learner
 
     def started(self, learner: Learner) -> Curve:
         """Bring a fresh learner to where the run starts and return the part of the curve that is taken over."""
@@ -73,11 +77,11 @@ class PlannedRun:
     def evaluator(self) -> Evaluator:
         """Scores the run on its test images."""
         evaluation = self.experiment.evaluation
-        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device)
+        return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device, metrics=evaluation.metrics)
 
     def parameters(self) -> dict[str, Any]:
         """What the tracking store lists as the run's parameters."""
-        parts = {family: part and part["name"] for family, part in self.strategy.resolved().items()}
+        parts = self.strategy.names()
         training = self.experiment.training
         return {
             **parts,

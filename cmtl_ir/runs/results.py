@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.environment import environment
 from cmtl_ir.base.files import write_table
 from cmtl_ir.measures.conflict import ConflictLog
-from cmtl_ir.measures.continual import summary
-from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.measures.curve import continual, results, tidy
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.runs.scoring import Scoring
@@ -33,7 +34,7 @@ def write_results(
     files = [
         write_weights(folder, recorder.learner, active.run.identity),
         write_per_image(folder, scoring.scores),
-        write_curve(folder, scoring.curve),
+        write_curve(folder, scoring.curve, scoring.evaluator.scales),
         *write_restored(folder, recorder.learner, scoring.evaluator),
         folder / CONFIG,
     ]
@@ -46,12 +47,10 @@ def write_results(
 
 
 def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
+    scales = scoring.evaluator.scales
     return {
-        "psnr": task_means(scoring.scores),
-        "ssim": task_means(scoring.scores, "ssim"),
-        "psnr_input": task_means(scoring.scores, "psnr_input"),
-        "ssim_input": task_means(scoring.scores, "ssim_input"),
-        "continual": summary(scoring.curve, learner.finished),
+        **results(scoring.scores, scales),
+        **continual(scoring.curve, learner.finished, scales),
         "val": scoring.curve[-1].get("val"),
         "curve": scoring.curve,
     }
@@ -79,17 +78,13 @@ def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -
 
 
 def write_per_image(folder: Path, scores: list[dict[str, Any]]) -> Path:
-    """Write one row per test image: task, variant, image, psnr (dB), ssim, and the same of the degraded input."""
+    """Write one row per test image: task, variant, image, every metric, and the same of the degraded input."""
     return write_table(folder / PER_IMAGE, list(scores[0]) if scores else ["task"], scores)
 
 
-def write_curve(folder: Path, curve: list[dict[str, Any]]) -> Path:
-    """Write the curve: step, stage_end, task, psnr (dB), ssim; one row per task and evaluation."""
-    rows = [
-        {"step": p["step"], "stage_end": p["stage_end"] or "", "task": task, "psnr": psnr, "ssim": p["ssim"][task]}
-        for p in curve
-        for task, psnr in p["psnr"].items()
-    ]
+def write_curve(folder: Path, curve: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
+    """Write the curve: step, stage_end, task and every metric; one row per task and evaluation."""
+    rows = tidy(curve, scales)
     return write_table(folder / CURVE, list(rows[0]) if rows else ["task"], rows)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cmtl_ir.base.errors import Pruned
-from cmtl_ir.measures.evaluation import Evaluator, task_means
+from cmtl_ir.measures import curve as curves
+from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.runs.logs import Sink
 from cmtl_ir.runs.watching import Cadence, Curve, Judge, RunWatcher
 from cmtl_ir.strategy.data import Stage
@@ -34,16 +35,10 @@ class Scoring(RunWatcher):
     def evaluate(self, stage_end: str | None) -> None:
         """Add a point to the curve; `stage_end` names the stage that has ended, whose point is a row of R."""
         self.scores, validation = self._scored()
-        psnr, ssim = task_means(self.scores), task_means(self.scores, "ssim")
-        point: dict[str, Any] = {"step": self.learner.step, "stage_end": stage_end, "psnr": psnr, "ssim": ssim}
-        if validation:
-            point["val"] = {column: task_means(validation, column) for column in ("psnr", "ssim")}
-        self.curve.append(point)
-        values = {f"psnr/{task}": value for task, value in psnr.items()}
-        values |= {f"ssim/{task}": value for task, value in ssim.items()}
-        values |= {f"psnr_val/{task}": value for task, value in point.get("val", {}).get("psnr", {}).items()}
-        values |= {f"forgetting/{task}": value for task, value in self.forgetting().items()}
-        self.sink.log(self.learner.step, values)
+        learner, scales = self.learner, self.evaluator.scales
+        self.curve.append(curves.point(learner.step, stage_end, self.scores, validation, scales))
+        stages = learner.finished if learner.stage is None else (*learner.finished, learner.stage)
+        self.sink.log(learner.step, curves.logged(self.curve, stages, scales))
 
     def _scored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of test images, and of validation images where there are any."""
@@ -54,14 +49,6 @@ class Scoring(RunWatcher):
             return self.evaluator.scores(model), self.validator.scores(model) if self.validator is not None else []
         finally:
             model.load_state_dict(own)
-
-    def forgetting(self) -> dict[str, float]:
-        """Task -> best PSNR before now minus PSNR now, in dB (0 at the first point)."""
-        *before, now = self.curve
-        return {
-            task: max((point["psnr"][task] for point in before), default=value) - value
-            for task, value in now["psnr"].items()
-        }
 
     def state(self) -> dict[str, Any]:
         return {"curve": self.curve, "scores": self.scores}

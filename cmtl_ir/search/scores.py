@@ -9,6 +9,8 @@ import optuna
 from optuna.trial import Trial
 
 from cmtl_ir.base.errors import Pruned
+from cmtl_ir.measures.continual import forgetting_curve
+from cmtl_ir.measures.scale import PSNR
 from cmtl_ir.search.config import Plan
 
 
@@ -22,8 +24,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _forgetting(points: Sequence[dict[str, float]]) -> float:
-    *before, now = points
-    return _mean([max((one[task] for one in before), default=value) - value for task, value in now.items()])
+    """0 at the first evaluation, which has no earlier one: the pruner compares numbers."""
+    if len(points) == 1:
+        return 0.0
+    return float(forgetting_curve([list(point.values()) for point in points], PSNR)[-1].mean())
 
 
 SCORES: dict[str, Callable[[Sequence[dict[str, float]]], float]] = {

@@ -115,6 +115,9 @@ class StepContext:
     """The losses [K] of the same batch under the present weights (a second look; FAMO). Costs K forward passes."""
     identity_losses: Callable[[], Tensor] | None = None
     """Computes `identity`; `None` in contexts that are made by hand."""
+    gathered: Callable[[str, Tensor], Tensor] | None = None
+    """(row name, a value [n, ...] of each sample held here) -> those of all samples of the row, over all ranks, in the
+    order in which they were drawn. Every rank must call it for the same rows in the same order."""
 
     @property
     def identity(self) -> Tensor:

@@ -9,11 +9,12 @@ from pydantic import (
     ValidationError,
 )
 
-from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.record import Record
 from cmtl_ir.strategy import registry
-from cmtl_ir.strategy.objective import SCHEDULE, Objective
+from cmtl_ir.strategy.families import FAMILIES
+from cmtl_ir.strategy.objective import NEEDS, SCHEDULE, Objective
 from cmtl_ir.strategy.parts import Part
 
 
@@ -27,6 +28,9 @@ def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Pa
     cls: type[Any] = Record
     try:
         cls = registry.load(family, name)
+        if family in FAMILIES and not issubclass(cls, FAMILIES[family].base()):
+            contract = FAMILIES[family].contract
+            raise ValueError(f"{name} is not of the family {family}: its class does not derive from {contract}")
         part: Part = cls.model_validate({key: value for key, value in fields.items() if key != "name"})
     except ValidationError as error:
         problems += problems_of(error, cls, path)
@@ -41,6 +45,20 @@ def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Pa
 def described(part: Part | None) -> dict[str, Any] | None:
     """Name and fields of a part as plain data; None stays None."""
     return None if part is None else {"name": part.called, **part.model_dump(mode="json", by_alias=True)}
+
+
+def auxiliary_objective(given: Any, path: str, problems: list[Problem]) -> Objective | None:
+    """Return an auxiliary objective of a name or `{name: ..., field: value}`; mistakes are added to `problems`."""
+    part = part_from("objective", given, path, problems)
+    if isinstance(part, Objective):
+        unknown = sorted(part.needs - NEEDS)
+        if unknown:
+            said = f"{part.called} needs {', '.join(unknown)}, which the engine does not know"
+            problems.append(Problem(path, f"{said}; {suggestion(unknown[0], sorted(NEEDS))}"))
+        return part
+    if part is not None:
+        problems.append(Problem(path, f"{part.called} is a {part.family or 'part'}, not an objective"))
+    return None
 
 
 def base_objective(given: Any, path: str, problems: list[Problem]) -> Objective | None:

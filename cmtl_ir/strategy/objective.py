@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cmtl_ir.strategy.data import Batch, Learner, Stage, StepContext
 from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Cost, Part
+from cmtl_ir.strategy.registry import snake_case
 
 NEEDS = frozenset({"output", "latent", "second_view", "others", "snapshots", "runs", "teacher:single", "prompt"})
 """What an objective may ask the engine for, see `Objective.needs`."""
@@ -141,6 +142,21 @@ class Objective(Part):
 
 SCHEDULE = tuple(Objective.model_fields)
 """Fields that are read under `auxiliary` only."""
+
+
+def pooled(latent: Tensor) -> Tensor:
+    """Return the mean of a latent [B, C, h, w] or [B, N, C] over positions, [B, C]."""
+    return latent.mean((2, 3)) if latent.dim() == 4 else latent.mean(1)
+
+
+def labelled(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+    """Give every objective a label of its own: its name, NAME_2 for the second of that name; return them."""
+    counts: dict[str, int] = {}
+    for one in objectives:
+        name = snake_case(one.called.rpartition(":")[2])
+        counts[name] = counts.get(name, 0) + 1
+        one.label_it(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return tuple(objectives)
 
 
 def sample_losses(objective: Objective, output: Output, batch: Batch) -> Tensor:

@@ -21,10 +21,9 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from cmtl_ir.base.errors import UnknownName, suggestion
+from cmtl_ir.strategy.families import FAMILIES
 
 ENTRY_POINT_GROUP = "cmtl_ir.strategies"
-FAMILIES = ("curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning", "degradation")
-_HOMES = {"degradation": ("cmtl_ir.tasks.degradations",)}
 
 T = TypeVar("T", bound=type)
 _registered: dict[str, dict[str, type]] = {}
@@ -47,9 +46,9 @@ def _guests() -> list[EntryPoint]:
 
 
 def _packages(family: str) -> list[str]:
-    if family in _HOMES:
-        return list(_HOMES[family])
-    return [f"{point.value}.{family}" for point in _guests() if ":" not in point.value]
+    home = FAMILIES[family].package if family in FAMILIES else None
+    guests = [f"{point.value}.{family}" for point in _guests() if ":" not in point.value]
+    return guests if home is None else [home, *guests]
 
 
 @cache

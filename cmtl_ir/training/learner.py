@@ -15,6 +15,7 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
+from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
 from cmtl_ir.strategy.output import Output, output_of
@@ -123,8 +124,11 @@ class Learner:
 
     def parts(self) -> dict[str, Part]:
         """Family -> part, those that this strategy has."""
-        named = {family: getattr(self.strategy, family) for family in type(self.strategy).model_fields}
-        return {family: part for family, part in named.items() if part is not None}
+        named: dict[str, Part] = {}
+        for key, family in KEYS.items():
+            for part in self.strategy.parts_of(key):
+                named[f"{key}.{getattr(part, 'label', part.called)}" if family.many else key] = part
+        return named
 
     def history(self) -> History:
         """What the curriculum decides the next stage from."""

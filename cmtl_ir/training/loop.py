@@ -7,20 +7,24 @@ One step, in this order: draw rows -> losses -> weighting -> surgery -> projecti
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cmtl_ir.base.memory import keep_freed_memory
 from cmtl_ir.gradients.rows import RowGradients, choose_engine
 from cmtl_ir.strategy.data import Batch, Row, Stage, StepContext
 from cmtl_ir.strategy.output import Output
+from cmtl_ir.training.auxiliaries import Auxiliaries
+from cmtl_ir.training.composition import narrowed, tier_of
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.optimization import learning_rate
+from cmtl_ir.training.pieces import share_of_mean
 from cmtl_ir.training.samples import Drawn, Prefetcher, choose, draw, has_room
 from cmtl_ir.training.shares import DataState, apportion, stage_rows
-from cmtl_ir.training.step import Stepper, StepResult, narrowed, share_of_mean, tier_of
+from cmtl_ir.training.step import Stepper, StepResult
 
 
 class Watcher(Protocol):
@@ -41,6 +45,8 @@ class Watcher(Protocol):
 
 def train(learner: Learner, watcher: Watcher) -> None:
     """Train to the end of the curriculum, from wherever the learner stands."""
+    if learner.device.type == "cpu":
+        keep_freed_memory()
     curriculum, retention = learner.strategy.curriculum, learner.strategy.retention
     while True:
         stage = learner.stage or curriculum.next_stage(learner.history())
@@ -73,13 +79,14 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     with Prefetcher(learner.batch) as prefetcher:
         while learner.steps_left > 0:
             drawn = next_samples(learner, rows, prefetcher)
-            context, rate = context_of(learner, stage, drawn), rate_of(learner, stage)
+            context, rate = context_of(learner, stage, drawn, stepper.auxiliaries), rate_of(learner, stage)
             result = stepper.update(drawn, context, watcher.wants_gradients(learner.step))
             learner.before = learner.copy_of_weights() if watcher.wants_gradients(learner.step + 1) else None
             apply_update(learner, rate)
             if drawn.stage_rows:
                 learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
             learner.strategy.curriculum.after_step(learner)
+            stepper.auxiliaries.after_step()
             learner.step, learner.stage_step = learner.step + 1, learner.stage_step + 1
             learner.remember_weights()
             watcher.stepped(learner, result, rate)
@@ -143,37 +150,48 @@ def _gradient(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()
 
 
-def context_of(learner: Learner, stage: Stage, drawn: Drawn) -> StepContext:
+def context_of(learner: Learner, stage: Stage, drawn: Drawn, auxiliaries: Auxiliaries) -> StepContext:
     """What the parts may know of this step."""
+
+    def untouched(row: Row, batch: Batch) -> Tensor:
+        return learner.sample_losses(Output.of(batch.degraded), batch)
+
     return StepContext(
         step=learner.step,
         stage=stage.name,
         rows=tuple(row.name for row in drawn.rows),
         counts=tuple(drawn.counts),
         seed=learner.seed,
-        losses_again=second_look(learner, drawn) if learner.strategy.weighting.looks_again else None,
-        identity_losses=cache(lambda: _means(learner, drawn, _untouched)),
+        losses_again=second_look(learner, drawn, auxiliaries) if learner.strategy.weighting.looks_again else None,
+        identity_losses=cache(lambda: _means(learner, drawn, untouched)),
+        gathered=partial(drawn.of_all_ranks, ranks=learner.ranks),
     )
 
 
-def _untouched(learner: Learner, batch: Batch) -> Tensor:
-    """Return the base objective of the degraded images themselves, [B]."""
-    return learner.sample_losses(Output.of(batch.degraded), batch)
-
-
 @torch.no_grad()
-def _means(learner: Learner, drawn: Drawn, losses: Callable[[Learner, Batch], Tensor]) -> Tensor:
+def _means(learner: Learner, drawn: Drawn, losses: Callable[[Row, Batch], Tensor]) -> Tensor:
     """Return the mean of `losses` over the samples of each stage row on all ranks, [K] float64."""
     means = []
-    for batch, count in zip(drawn.batches[: drawn.stage_rows], drawn.counts, strict=False):
-        found = losses(learner, batch) if len(batch.ids) > 0 else batch.clean.new_zeros(0)
+    for row, batch, count in zip(drawn.rows[: drawn.stage_rows], drawn.batches, drawn.counts, strict=False):
+        found = losses(row, batch) if len(batch.ids) > 0 else batch.clean.new_zeros(0)
         means.append(share_of_mean(found, count).double())
     return learner.ranks.sum(torch.stack(means))
 
 
-def second_look(learner: Learner, drawn: Drawn) -> Callable[[], Tensor]:
-    """Return what computes the losses [K] of the same stage rows under the weights at that time."""
-    return lambda: _means(learner, drawn, lambda learner, batch: learner.sample_losses(learner.restore(batch), batch))
+def second_look(learner: Learner, drawn: Drawn, auxiliaries: Auxiliaries) -> Callable[[], Tensor]:
+    """Return what computes the losses [K] of the same stage rows under the weights at that time.
+
+    With auxiliary objectives where the weighting sees the sums.
+    """
+
+    def again(row: Row, batch: Batch) -> Tensor:
+        output = learner.restore(batch)
+        losses = learner.sample_losses(output, batch)
+        if not auxiliaries.weighed:
+            return losses
+        return auxiliaries.total(losses, output, row, batch, (0, len(batch.ids)))
+
+    return lambda: _means(learner, drawn, again)
 
 
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:

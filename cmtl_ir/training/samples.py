@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.base.environment import cores
+from cmtl_ir.base.ranks import Ranks
 from cmtl_ir.strategy.data import Batch, Row
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.shares import DataState
@@ -52,6 +53,15 @@ class Drawn(Chosen):
         """Return all samples held here as one batch, row after row, without a task."""
         ids, clean = (torch.cat([getattr(batch, name) for batch in self.batches]) for name in ("ids", "clean"))
         return Batch("", ids, self.degraded, clean)
+
+    def of_all_ranks(self, row: str, values: Tensor, ranks: Ranks) -> Tensor:
+        """Return a value [n, ...] of each sample of a row, from the values of those held here, in drawing order."""
+        if ranks.count == 1:
+            return values
+        place = [one.name for one in self.rows].index(row)
+        whole = values.new_zeros(self.counts[place], *values.shape[1:])
+        whole[slice(*self.windows[place])] = values
+        return ranks.sum(whole)
 
 
 def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.gradients.rows import gramian
+from cmtl_ir.gradients.gramian import gramian
 from cmtl_ir.strategy.data import Learner, Row, Stage, StepContext
 from cmtl_ir.strategy.parts import Cost, Tier
 from cmtl_ir.strategy.registry import register

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from cmtl_ir.gradients.rows import CHUNK, gramian
+from cmtl_ir.gradients.gramian import CHUNK, gramian
 from cmtl_ir.strategy.data import Learner
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.strategy.unlearning import Unlearner

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from cmtl_ir.analysis.data import sources
-from cmtl_ir.analysis.data.frames import COLUMNS, Frames, opened
+from cmtl_ir.analysis.data.columns import COLUMNS
+from cmtl_ir.analysis.data.frames import Frames, opened
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import main
+from cmtl_ir.measures.scale import PSNR
 from cmtl_ir.tracking import mlflow_store, store
 from tests.analysis import forged
 from tests.benchmarks.frames import fill, statements
@@ -129,8 +131,8 @@ def test_compare_tests_two_runs_over_images(tmp_path: Path) -> None:
     homes = [tmp_path / "store" / member.run for member in Frames.of_folder(folder).members]
     pair = compared(homes[0], homes[1], ("a", "b"))
     raw = [pd.read_csv(home / "per_image.csv").query("task == 'noise'").groupby("image").psnr.mean() for home in homes]
-    assert pair.verdicts["noise"].test.p == pytest.approx(stats.wilcoxon(raw[1] - raw[0]).pvalue)
-    assert pair.verdicts["noise"].style == "better" and pair.scores[0] == (
+    assert pair.verdicts[PSNR]["noise"].test.p == pytest.approx(stats.wilcoxon(raw[1] - raw[0]).pvalue)
+    assert pair.verdicts[PSNR]["noise"].style == "better" and pair.scores[PSNR][0] == (
         "noise",
         *map(pytest.approx, (21.15, 26.0, 27.0)),
     )

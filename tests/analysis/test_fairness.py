@@ -14,6 +14,7 @@ from cmtl_ir.analysis.tables import scores
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.reading import with_overrides
+from cmtl_ir.measures.scale import PSNR
 from tests.analysis import forged
 
 FINAL = {(label, seed): {"noise": 26.0 + seed, "rain": 25.0} for label in ("joint", "pcgrad") for seed in (0, 1)}
@@ -38,11 +39,11 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], str]] = {
 def test_runs_that_differ_in_more_than_the_strategy_are_not_ranked(what: str, tmp_path: Path) -> None:
     identity, why = DIFFERENCES[what]
     study = study_of(forged.comparison(tmp_path, FINAL, identities={PCGRAD: identity}))
-    assert study.ranking == [] and study.psnr_verdicts == {}
+    assert study.ranking == [] and study.verdicts() == {}
     (reason,) = study.reasons
     assert reason.startswith(why) and "pcgrad (seed 1)" in reason, reason
     assert summary.summary(study)[0].startswith("Not ranked")
-    table = scores.score_table(study, "psnr")
+    table = scores.score_table(study, PSNR)
     assert all(cell.style == "" for row in table.rows for cell in row) and "Not ranked" in table.notes[0]
 
 
@@ -62,7 +63,7 @@ def test_a_reference_of_fewer_steps_does_not_forbid_ranking(tmp_path: Path) -> N
     strategies = {"alone": forged.strategy("single", task="noise")}
     study = study_of(forged.comparison(tmp_path, final, strategies=strategies, results={("alone", 0): {"steps": 20}}))
     assert study.reasons == [] and study.labels == ["joint", "pcgrad"]
-    notes = scores.score_table(study, "psnr").notes
+    notes = scores.score_table(study, PSNR).notes
     assert any("trained 20 steps on it alone" in note for note in notes)
 
 
@@ -115,7 +116,7 @@ def test_a_baseline_without_a_finished_run_is_said_to_have_none(tmp_path: Path) 
 
 def test_one_seed_is_marked_as_one_seed(tmp_path: Path) -> None:
     study = study_of(forged.comparison(tmp_path, {k: v for k, v in FINAL.items() if k[1] == 0}))
-    table = scores.score_table(study, "psnr")
+    table = scores.score_table(study, PSNR)
     assert [row[1].text for row in table.rows] == ["–", "1 (one seed)", "1 (one seed)"]
     assert any(note.startswith("One seed: no interval") for note in table.notes)
     assert "One seed: another seed may order the strategies otherwise." in summary.summary(study)

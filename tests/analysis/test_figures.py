@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from skimage import io as images
 
-from cmtl_ir.analysis.data.frames import COLUMNS, Frames
+from cmtl_ir.analysis.data.columns import COLUMNS
+from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
 from cmtl_ir.analysis.figures import bars, captions, curves, matrices, strips, style, weights
 from cmtl_ir.analysis.figures import conflict as conflict_figures

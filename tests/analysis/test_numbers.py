@@ -17,6 +17,7 @@ from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
 from cmtl_ir.analysis.tables import formats, scores
 from cmtl_ir.analysis.tables.formats import Cell, Table
+from cmtl_ir.measures.scale import PSNR, SSIM
 from tests.analysis import forged
 
 FINAL = {
@@ -76,18 +77,18 @@ def same_interval(shown: Cell, sample: pd.Series) -> None:
 def test_a_score_is_the_mean_over_images_then_the_t_interval_over_seeds(
     study: Study, raw: pd.DataFrame, label: str, task: str
 ) -> None:
-    shown = cell(scores.score_table(study, "psnr"), label, task)
+    shown = cell(scores.score_table(study, PSNR), label, task)
     same_interval(shown, raw[(raw.label == label) & (raw.task == task)].groupby("seed").psnr.mean())
 
 
 @pytest.mark.parametrize("label", ["joint", "sequential"])
 def test_the_mean_over_tasks_weighs_every_task_the_same(study: Study, raw: pd.DataFrame, label: str) -> None:
     per_seed = raw[raw.label == label].pivot_table(index="seed", columns="task", values="psnr").mean(axis=1)
-    same_interval(cell(scores.score_table(study, "psnr"), label, "mean"), per_seed)
+    same_interval(cell(scores.score_table(study, PSNR), label, "mean"), per_seed)
 
 
 def test_the_input_and_the_references_have_their_rows(study: Study, raw: pd.DataFrame) -> None:
-    table = scores.score_table(study, "psnr")
+    table = scores.score_table(study, PSNR)
     assert cell(table, "(degraded input)", "rain").value == pytest.approx(raw[raw.task == "rain"].psnr_input.mean())
     same_interval(
         cell(table, "(single-task runs)", "noise"),
@@ -98,7 +99,7 @@ def test_the_input_and_the_references_have_their_rows(study: Study, raw: pd.Data
 
 
 def test_ssim_has_four_digits(study: Study, raw: pd.DataFrame) -> None:
-    shown = cell(scores.score_table(study, "ssim"), "joint", "noise")
+    shown = cell(scores.score_table(study, SSIM), "joint", "noise")
     per_seed = raw[(raw.label == "joint") & (raw.task == "noise")].groupby("seed").ssim.mean()
     assert shown.value == pytest.approx(per_seed.mean()) and shown.text.startswith(f"{per_seed.mean():.4f} ± ")
 
@@ -126,7 +127,7 @@ def test_the_harm_rate_is_counted_on_images(study: Study, raw: pd.DataFrame) -> 
 def test_a_seed_without_its_reference_has_no_difference_to_it(study: Study) -> None:
     found = measures.of_runs(study.frames).set_index(["label", "seed"])
     assert np.isnan(found.loc[("joint", 1), "delta_db"]) and not np.isnan(found.loc[("joint", 0), "delta_db"])
-    shown = cell(scores.measure_table(study), "joint", "Δ single-task")
+    shown = cell(scores.measure_table(study, PSNR), "joint", "Δ single-task")
     assert shown.value == pytest.approx(found.loc[("joint", 0), "delta_db"]) and shown.low is None
 
 
@@ -139,8 +140,8 @@ def test_significance_is_scipys_wilcoxon_on_images_with_holm(study: Study, raw: 
     holm, before = {}, 0.0
     for place, task in enumerate(order):  # Holm 1979, step by step
         before = holm[task] = min(1.0, max(before, (len(p) - place) * p[task]))
-    assert set(study.psnr_verdicts) == {("sequential", task) for task in p}
-    for (_, task), verdict in study.psnr_verdicts.items():
+    assert set(study.verdicts()) == {("sequential", task) for task in p}
+    for (_, task), verdict in study.verdicts().items():
         assert verdict.test.p == pytest.approx(p[task]) and verdict.test.p_holm == pytest.approx(holm[task])
         assert verdict.difference.estimate == pytest.approx(differences[task].mean())
         assert verdict.difference.n == 24
@@ -152,7 +153,7 @@ def test_significance_is_scipys_wilcoxon_on_images_with_holm(study: Study, raw: 
 
 
 def test_bold_stands_only_where_the_difference_is_significant(study: Study) -> None:
-    table = scores.score_table(study, "psnr")
+    table = scores.score_table(study, PSNR)
     assert cell(table, "sequential", "noise").style == "worse" and cell(table, "sequential", "rain").style == "better"
     assert all(one.style == "" for row in table.rows if row[0].text != "sequential" for one in row)
 
@@ -162,13 +163,13 @@ def test_seven_images_cannot_carry_three_comparisons_of_one_strategy_but_not_of_
     one = forged.comparison(
         tmp_path / "one", {k: v for k, v in FINAL.items() if k[0] in ("joint", "sequential")}, images=7
     )
-    assert all(not verdict.test.reason for verdict in Study.of(Frames.of_folder(one)).psnr_verdicts.values())
+    assert all(not verdict.test.reason for verdict in Study.of(Frames.of_folder(one)).verdicts().values())
     two = {**FINAL, ("other", 0): {"noise": 23.0, "rain": 20.0}}
     both = forged.comparison(tmp_path / "two", {k: v for k, v in two.items() if "single" not in k[0]}, images=7)
-    found = Study.of(Frames.of_folder(both)).psnr_verdicts
+    found = Study.of(Frames.of_folder(both)).verdicts()
     assert len(found) == 6 and all("too few to test" in verdict.test.reason for verdict in found.values())
     assert all(
-        row.style == "" for line in scores.score_table(Study.of(Frames.of_folder(both)), "psnr").rows for row in line
+        row.style == "" for line in scores.score_table(Study.of(Frames.of_folder(both)), PSNR).rows for row in line
     )
 
 
@@ -195,7 +196,7 @@ def test_the_cost_is_seconds_by_steps(tmp_path: Path) -> None:
 def test_the_csv_holds_full_precision_and_the_ends(study: Study, raw: pd.DataFrame, tmp_path: Path) -> None:
     from cmtl_ir.analysis.tables.formats import comma_separated
 
-    (tmp_path / "psnr.csv").write_text(comma_separated(scores.score_table(study, "psnr")))
+    (tmp_path / "psnr.csv").write_text(comma_separated(scores.score_table(study, PSNR)))
     with (tmp_path / "psnr.csv").open() as file:
         rows = {row["strategy"]: row for row in csv.DictReader(file)}
     per_seed = raw[(raw.label == "joint") & (raw.task == "noise")].groupby("seed").psnr.mean()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones._latent import channels_of, latent_of, read_output
+from cmtl_ir.backbones._latent import channels_of, latent_of, per_sample, read_output
 from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.strategy.output import final_output, output_of
 from tests.backbones.cases import CASES, Case, image, task_numbers
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -22,10 +23,15 @@ def test_the_latent_of_every_network_is_read_and_changes_nothing(case: Case) -> 
     assert name is not None, f"{case.name} names no latent"
     reading = read_output(read, name)
     x, tasks = image(3, 32, 32, batch=2), task_numbers(2)
-    assert torch.equal(read(x, tasks), plain(x, tasks))
-    latent = reading.take()
+    expected = output_of(plain, plain(x, tasks))
+    assert torch.equal(final_output(read, read(x, tasks)), expected.restored)
+    latent = per_sample(reading.take(), 2)
     assert len(latent) == 2 and latent.dim() in (3, 4) and latent.requires_grad
     assert channels_of(latent) > 3 and bool((latent[0] != latent[1]).any())
+    with torch.no_grad():
+        read(torch.cat([x[:1], x[1:].flip(2)]), tasks)
+    other = per_sample(reading.take(), 2)
+    assert torch.allclose(other[0], latent[0], rtol=1e-9) and not torch.allclose(other[1], latent[1], rtol=1e-3)
     assert list(read.state_dict()) == list(plain.state_dict())
     with pytest.raises(RuntimeError, match="did not run"):
         reading.take()
@@ -33,7 +39,7 @@ def test_the_latent_of_every_network_is_read_and_changes_nothing(case: Case) -> 
 
 def test_every_registered_network_names_its_latent() -> None:
     for name in backbones.BACKBONES:
-        assert isinstance(vars(backbones.backbone_class(name))["latent_module"], str), name
+        assert isinstance(getattr(backbones.backbone_class(name), "latent_module", None), str), name
 
 
 def test_a_network_without_a_latent_is_refused_by_name(tmp_path: Any) -> None:

@@ -38,7 +38,7 @@ def test_every_output_has_a_weight_and_its_size(name: str) -> None:
 @pytest.mark.parametrize("name", LATENT)
 def test_the_latent_is_the_output_of_the_part_named(name: str) -> None:
     model, found = CASES[name].build().eval(), list[Tensor]()
-    model.get_submodule(model.latent).register_forward_hook(lambda part, x, y: found.append(y))
+    model.get_submodule(model.latent_module).register_forward_hook(lambda part, x, y: found.append(y))
     model(image(3, 64, 32, batch=2))
     channels, part = LATENT[name]
     assert found[-1].shape == (2, channels, 64 // part, 32 // part)

@@ -18,7 +18,7 @@ from skimage import io as images
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.cli import display, main
+from cmtl_ir.cli import display, display_scores, main
 from cmtl_ir.config import catalogue
 from cmtl_ir.runs import comparison
 from tests import tiny
@@ -164,7 +164,7 @@ def test_no_number_of_the_table_of_a_comparison_is_cut(width: int, monkeypatch: 
         tracking=SimpleNamespace(uri="sqlite:///x"),
         failures={},
     )
-    display.comparison(cast("Comparison", made), [])
+    display_scores.comparison(cast("Comparison", made), [])
     (row,) = [line for line in screen.getvalue().splitlines() if "a_strategy_of_some_name" in line]
     found = row.split()
     assert found[1:] == ["1", *(f"{score:.2f}" for score in scores.values()), "25.01", "4.32", "1234"]

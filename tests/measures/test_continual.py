@@ -26,10 +26,10 @@ from cmtl_ir.measures.continual import (
     summary,
     worst_task,
 )
-from cmtl_ir.measures.metrics import PSNR, Metric
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.strategy.data import Stage
 
-LPIPS = Metric("lpips", "", higher_is_better=False)
+LPIPS = Scale("lpips", higher_is_better=False)
 NAN = np.nan
 TASKS = ("noise", "rain", "haze")
 # Sequential training, worked by hand: noise is learnt at 28 dB, rises to 29 with rain and falls to 20 with haze.

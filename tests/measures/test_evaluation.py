@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.measures.evaluation import Evaluator, restore_tiled
-from cmtl_ir.measures.metrics import PROTOCOLS, evaluate_pair
+from cmtl_ir.measures.evaluation import Evaluator, evaluate_pair, restore_tiled
+from cmtl_ir.measures.protocol import PROTOCOLS
 from tests.tasks.files import folder_of
 from tests.tasks.tasks import CPU, built
 

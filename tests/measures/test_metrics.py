@@ -14,18 +14,11 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from cmtl_ir.measures.metrics import (
-    METRICS,
-    PROTOCOLS,
-    PSNR,
-    PSNR_CAP_DB,
-    Metric,
-    Protocol,
-    evaluate_pair,
-    find_protocol,
-    psnr,
-    ssim,
-)
+from cmtl_ir.measures.evaluation import evaluate_pair
+from cmtl_ir.measures.metrics.psnr import CAP_DB, psnr
+from cmtl_ir.measures.metrics.ssim import ssim
+from cmtl_ir.measures.protocol import PROTOCOLS, Protocol, find_protocol
+from cmtl_ir.measures.scale import PSNR, Scale
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea")
 TRUNC = Protocol("trunc", quantise="trunc")
@@ -182,7 +175,7 @@ def test_every_image_is_scored_alone(protocol: str) -> None:
 def test_identical_images_are_capped_not_infinite(protocol: str) -> None:
     clean = photograph("chelsea", 0.0)[1]
     scores = evaluate_pair(clean, clean.clone(), protocol)
-    assert scores["psnr"].item() == PSNR_CAP_DB
+    assert scores["psnr"].item() == CAP_DB
     assert scores["ssim"].item() == pytest.approx(1.0, abs=1e-12)
 
 
@@ -193,14 +186,14 @@ def test_all_256_levels_survive_quantisation(dtype: torch.dtype, quantise: str) 
     levels = torch.arange(256, dtype=dtype).view(1, 1, 16, 16).expand(1, 3, 16, 16)
     divided, scaled = levels / 255, levels * torch.tensor(1 / 255, dtype=dtype)
     protocol = Protocol("own", quantise=quantise)  # type: ignore[arg-type]
-    assert psnr(divided, divided, protocol).item() == PSNR_CAP_DB
-    assert psnr(divided, scaled, protocol).item() == PSNR_CAP_DB
+    assert psnr(divided, divided, protocol).item() == CAP_DB
+    assert psnr(divided, scaled, protocol).item() == CAP_DB
 
 
 def test_values_outside_the_range_are_clamped() -> None:
     clean = torch.cat([torch.zeros(1, 3, 16, 8), torch.ones(1, 3, 16, 8)], dim=3)
     for protocol in PROTOCOLS:
-        assert psnr(3 * clean - 1, clean, protocol).item() == PSNR_CAP_DB
+        assert psnr(3 * clean - 1, clean, protocol).item() == CAP_DB
 
 
 def test_a_broken_image_gives_nan_not_a_score() -> None:
@@ -242,8 +235,8 @@ def test_an_unknown_protocol_names_its_neighbour() -> None:
 
 
 def test_metrics_know_their_direction() -> None:
-    assert METRICS["psnr"] is PSNR and PSNR.sign == 1.0
-    assert Metric("lpips", "", higher_is_better=False).sign == -1.0
+    assert psnr.scale is PSNR and PSNR.sign == 1.0
+    assert Scale("lpips", higher_is_better=False).sign == -1.0
     with pytest.raises(dataclasses.FrozenInstanceError):
         PSNR.unit = "bel"  # type: ignore[misc]
 

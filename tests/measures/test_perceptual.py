@@ -16,11 +16,19 @@ from torch import Tensor
 
 from cmtl_ir import cli
 from cmtl_ir.base import yaml
-from cmtl_ir.base.errors import UnknownName, UserError
-from cmtl_ir.measures.perceptual import PERCEPTUAL, perceptual
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.measures.metric import Metric, metrics_from
 from tests import tiny
 
 CPU = torch.device("cpu")
+NAMES = ("lpips", "niqe", "brisque")
+
+
+def ready(name: str) -> Metric:
+    """A metric that has loaded its network."""
+    _, metric = metrics_from(["psnr", name])
+    metric.prepare(CPU)
+    return metric
 
 
 class StandIn:
@@ -54,9 +62,9 @@ def image(seed: int) -> Tensor:
 
 @pytest.mark.parametrize(("name", "images"), [("lpips", 2), ("niqe", 1), ("brisque", 1)])
 def test_a_metric_is_shown_what_it_compares(pyiqa: StandIn, name: str, images: int) -> None:
-    score = perceptual(name, CPU)(image(0), image(1))
+    score = ready(name)(image(0), image(1), "mio")
     (seen,) = pyiqa.seen
-    assert score.shape == () and len(seen) == images
+    assert score.shape == (1,) and len(seen) == images
     for one, given in zip(seen, (image(0), image(1)), strict=False):
         levels = one * 255
         assert (levels - levels.round()).abs().max() < 1e-4 and one.min() >= 0 and one.max() <= 1
@@ -64,13 +72,12 @@ def test_a_metric_is_shown_what_it_compares(pyiqa: StandIn, name: str, images: i
 
 
 def test_of_all_three_less_is_better() -> None:
-    assert set(PERCEPTUAL) == {"lpips", "niqe", "brisque"}
-    assert all(metric.sign == -1 for metric in PERCEPTUAL.values())
+    assert all(metric.scale.sign == -1 for metric in metrics_from(["psnr", *NAMES])[1:])
 
 
 def test_weights_are_never_unpickled(pyiqa: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
-    perceptual("lpips", CPU)
+    ready("lpips")
     assert pyiqa.safely == ["1"] and "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
     torch.save(SimpleNamespace(a=1), tmp_path / "w.pth")
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
@@ -81,7 +88,7 @@ def test_weights_are_never_unpickled(pyiqa: StandIn, monkeypatch: pytest.MonkeyP
 def test_without_pyiqa_the_error_is_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(UserError, match=r"lpips needs pyiqa .*pip install 'cmtl-ir\[metrics\]'"):
-        perceptual("lpips", CPU)
+        ready("lpips")
 
 
 @pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("invalid hash"), FileNotFoundError("niqe.mat")])
@@ -93,12 +100,12 @@ def test_missing_weights_are_told_with_their_folder(
 
     monkeypatch.setattr(pyiqa, "create_metric", fail)
     with pytest.raises(UserError, match=r"niqe: pyiqa has no weights in .*pyiqa and could not fetch them"):
-        perceptual("niqe", CPU)
+        ready("niqe")
 
 
 def test_an_unknown_metric_gets_near_names() -> None:
-    with pytest.raises(UnknownName, match="did you mean lpips"):
-        perceptual("lpisp", CPU)
+    with pytest.raises(UserError, match="did you mean lpips"):
+        metrics_from(["psnr", "lpisp"])
 
 
 def test_evaluate_adds_a_column_a_metric(pyiqa: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,4 +124,4 @@ def test_evaluate_adds_a_column_a_metric(pyiqa: StandIn, tmp_path: Path, capsys:
     assert {"lpips", "lpips_input", "niqe", "niqe_input"} <= set(rows[0]) and "brisque" not in rows[0]
     assert all(float(row["lpips_input"]) > 0 for row in rows)
     shown = capsys.readouterr().out
-    assert [shown.count(name) for name in ("lpips", "niqe", "brisque")] == [2, 2, 0]
+    assert [shown.lower().count(name) for name in NAMES] == [2, 2, 0]

@@ -23,11 +23,14 @@ from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs.plan import Comparison
 from tests import tiny
 
+BANK = f"{Path(__file__).parents[1] / 'objective' / 'own.py'}:Bank"
 STRATEGIES: dict[str, Any] = {
     "joint": {},
     "art": {"weighting": "art"},
     "pcgrad": {"surgery": "pcgrad"},
     "review": {"curriculum": "review", "weighting": "famo"},
+    "bank": {"auxiliary": [{"name": BANK}, {"name": "frequency", "weight": 0.01}], "weighting_sees": "total"},
+    "bank_by_row": {"auxiliary": {"name": BANK}, "surgery": "pcgrad"},
 }
 OVER: dict[str, Any] = {"training": {"batch": 7}, "evaluation": {"every": 0}, "data": {"test_crop": 24}}
 RAW = merged(tiny.RAW, OVER)  # 7 samples: the ranks hold 3 and 4, and a row's samples are on one rank or on both
@@ -85,7 +88,8 @@ def logged(comparison: Comparison, label: str) -> list[tuple[int, dict[str, floa
 @pytest.mark.parametrize("label", STRATEGIES)
 def test_two_ranks_train_what_one_process_trains(alone: Comparison, together: Comparison, label: str) -> None:
     one, two = weights(alone, label), weights(together, label)
-    state = initial_model(tiny.experiment(STRATEGIES).backbone, 0).state_dict()
+    made = tiny.experiment(STRATEGIES)
+    state = initial_model(made.strategies[label].backbone(made.backbone, list(made.tasks)), 0).state_dict()
     begin = torch.cat([state[name].flatten() for name in sorted(state)])
     moved = (one - begin).norm()
     assert moved > 0.1

@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.measures.evaluation import Evaluator, task_means
-from cmtl_ir.measures.metrics import Protocol, psnr
+from cmtl_ir.measures.curve import task_means
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.metrics.psnr import psnr
+from cmtl_ir.measures.protocol import Protocol
 from cmtl_ir.tasks.datasets.named import pairs_of
 from cmtl_ir.tasks.degradations.gaussian_noise import GaussianNoise
 from cmtl_ir.tasks.images.decode import decode, image_files

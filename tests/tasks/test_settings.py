@@ -11,7 +11,7 @@ import torch
 from cmtl_ir import cli
 from cmtl_ir.config import experiment as config
 from cmtl_ir.config import reading
-from cmtl_ir.measures.metrics import PROTOCOLS
+from cmtl_ir.measures.protocol import PROTOCOLS
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 from cmtl_ir.tasks.datasets.table import LAYOUTS
 from cmtl_ir.tasks.suite import build_tasks

@@ -57,7 +57,7 @@ def step(
     update = torch.cat(
         [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in engine.parameters]
     )
-    gradients = torch.stack([torch.cat([view.flatten() for view in row]) for row in engine._row_views])
+    gradients = torch.stack([torch.cat([view.flatten() for view in row]) for row in engine.row_views])
     return learner, result, gradients.double(), update.double()
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from cmtl_ir.strategy.data import Row
+from cmtl_ir.training.composition import coefficients
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
 from cmtl_ir.training.samples import draw
-from cmtl_ir.training.step import coefficients
 from tests import tiny
 
 ORTHOGONAL = """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from cmtl_ir.base.keyed import integers, substream, uniform_between
+from cmtl_ir.base.record import OmitIfDefault
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions, smooth, stretched
 from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
@@ -38,14 +38,8 @@ class Haze(Graded):
     """Colour cast: every channel of A is moved by up to this much (ours; 0 gives grey haze)."""
     ramp: Range = (0.3, 0.7)
     """Share of the vertical ramp in the depth, the rest being waves (ours)."""
-    depths: str | None = None
+    depths: Annotated[str | None, OmitIfDefault()] = None
     """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from instead; each is stretched over the image."""
-
-    @model_serializer(mode="wrap")
-    def _only_given_depths(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `depths` where none are given: the field is younger than runs whose hash it must not change."""
-        fields: dict[str, Any] = as_usual(self)
-        return fields if self.depths is not None else {name: one for name, one in fields.items() if name != "depths"}
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         casts = uniform_between(substream(keys, "cast"), -self.cast, self.cast, (3,))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from cmtl_ir.gradients.rows import CHUNK, Engine, choose_engine, gramian
+from cmtl_ir.gradients.gramian import CHUNK, gramian
+from cmtl_ir.gradients.rows import Engine, choose_engine
 from cmtl_ir.strategy.data import Row, Stage
 from cmtl_ir.training.loop import make_engine
 from tests import tiny

@@ -1,9 +1,7 @@
-"""Row gradients: every engine gives what autograd gives, in buffers that stay, and refuses what has no rows."""
+"""Row gradients: every engine gives what autograd gives, in buffers that stay."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,72 +13,16 @@ from torch.utils._pytree import tree_leaves
 
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.gradients.rows import Engine, RowGradients
-from cmtl_ir.strategy.output import Output, output_of
-from tests.backbones.cases import CASES, COUPLED, Case, image
-from tests.gradients.networks import NETWORKS, UNSUITED
+from cmtl_ir.strategy.output import Output
+
+from ..backbones.cases import CASES, COUPLED, Case
+from .cases import ENGINES, Step, assert_same_rows, both_engines, built, every_network, read
+from .networks import NETWORKS, UNSUITED
 
 SIZES = ([2, 2], [1, 3, 1], [4, 1])
-ENGINES: tuple[Engine, ...] = ("stream", "grouped")
-both_engines = pytest.mark.parametrize("engine", ENGINES)
-every_network = pytest.mark.parametrize("name", NETWORKS)
 every_case = pytest.mark.parametrize(
     "case", [case for name, case in CASES.items() if name not in COUPLED], ids=[n for n in CASES if n not in COUPLED]
 )
-
-
-class Step:
-    """A network, a batch of rows, and a loss that is not a sum over samples."""
-
-    def __init__(self, model: nn.Module, sizes: Sequence[int], side: int = 8, dtype: torch.dtype = torch.float64):
-        self.model, self.sizes = model, list(sizes)
-        self.x = image(3, side, side, batch=sum(sizes)).to(dtype)
-        self.tasks = torch.arange(sum(sizes)) % 7
-        self.passes = 0
-
-    def forward(self, start: int, stop: int) -> Output:
-        self.passes += 1
-        return output_of(self.model, self.model(self.x[start:stop], self.tasks[start:stop]))
-
-    def loss(self, output: Output, row: int) -> Tensor:
-        return torch.stack([((part - 0.3 * row) ** 2).mean().sqrt() for part in output.tensors()]).sum()
-
-    def rows(self, engine: Engine, **fields: Any) -> RowGradients:
-        """The engine after one call on this step."""
-        made = RowGradients(self.model, len(self.sizes), engine, **fields)
-        made(self.forward, self.sizes, self.loss)
-        return made
-
-    def losses(self) -> list[Tensor]:
-        """Of one joint forward pass, with their graph."""
-        output = self.forward(0, sum(self.sizes))
-        return [self.loss(part, row) for row, part in enumerate(output.split(self.sizes))]
-
-    def reference(self) -> Tensor:
-        """[K, P] by torch.autograd.grad, one backward pass a row through one graph."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        rows = []
-        for loss in self.losses():
-            pulled = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            rows.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, pulled, strict=True)])
-        return torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
-
-
-def built(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """A network of one idea, with the same weights at each call."""
-    torch.manual_seed(0)
-    return NETWORKS[name]().to(dtype)
-
-
-def read(engine: RowGradients) -> Tensor:
-    """[K, P] in the order of `parameters()`, whatever their memory layout."""
-    return torch.stack([torch.cat([view.flatten() for view in row]) for row in engine._row_views])
-
-
-def assert_same_rows(found: Tensor, expected: Tensor, share: float = 1e-10) -> None:
-    """Equal up to a share of each row's largest entry."""
-    assert found.shape == expected.shape
-    error = (found - expected).abs().amax(1)
-    assert bool((error <= share * expected.abs().amax(1)).all()), error
 
 
 # ------------------------------------------------------------------------------------------------ the same rows
@@ -318,40 +260,3 @@ def test_under_bfloat16_autocast_both_engines_give_float32_rows_near_the_exact_o
         assert engine.fallback is None and rows.dtype == torch.float32
         assert float(torch.cosine_similarity(rows, exact).min()) > 0.97
         assert bool(((rows.norm(dim=1) / exact.norm(dim=1)).log().abs() < 0.2).all())
-
-
-# ------------------------------------------------------------------------------------- samples that see each other
-
-
-def coupled() -> Iterator[tuple[str, nn.Module, str]]:
-    """Networks in train mode, and the module that their error must name."""
-    yield "batch_norm", nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), "1"
-    yield "inside", nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))), "0.0"
-    yield "airnet", CASES["airnet"].build(), "E_pre.backbone.1"
-
-
-@both_engines
-@pytest.mark.parametrize(("model", "name"), [pair[1:] for pair in coupled()], ids=[pair[0] for pair in coupled()])
-def test_train_mode_batch_norm_is_refused_and_the_error_says_which_and_how(
-    model: nn.Module, name: str, engine: Engine
-) -> None:
-    step = Step(model.double().train(), [1, 1])
-    with pytest.raises(
-        ValueError, match=f"{re.escape(name)} .*couples the samples of a batch in train mode.*eval\\(\\)"
-    ):
-        step.rows(engine)
-
-
-@both_engines
-def test_the_way_out_that_the_error_names_works(engine: Engine) -> None:
-    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).double().train()
-    model.get_submodule("1").eval()
-    step = Step(model, [2, 1])
-    step.forward = lambda start, stop: Output.of(model(step.x[start:stop]))  # type: ignore[method-assign]
-    assert_same_rows(read(step.rows(engine)), step.reference())
-
-
-def test_batch_norm_without_statistics_couples_in_eval_mode_too() -> None:
-    model = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).double().eval()
-    with pytest.raises(ValueError, match="no running statistics"):
-        Step(model, [1, 1]).rows("stream")

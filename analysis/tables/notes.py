@@ -1,0 +1,69 @@
+"""The notes without which a table of scores would be misread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cmtl_ir.measures.scale import Scale
+from cmtl_ir.measures.statistics import LEVEL, Interval
+
+from ..data import measures
+from ..data.significance import Verdict, why_untested
+from ..data.study import Study
+
+
+def refusal(study: Study) -> list[str]:
+    """The note that says why nothing is ranked; none where it is."""
+    return [f"Not ranked, nothing tested: {'; '.join(study.reasons)}"] if study.reasons else []
+
+
+def score_notes(study: Study, scale: Scale) -> list[str]:
+    """What was scored, what ± means, and what was tested."""
+    notes = [f"{_tested_on(study)}, metric protocol {study.protocol or 'not recorded'}."]
+    notes += [] if scale.higher_is_better else [f"{scale.label}: lower is better."]
+    if any(count > 1 for count in study.seeds.values()):
+        notes.append("± is the half-width of the 95 % t-interval over seeds.")
+    if any(count == 1 for count in study.seeds.values()):
+        notes.append("One seed: no interval over seeds; another seed may order the strategies otherwise.")
+    return [*notes, *_test_notes(study, study.verdicts(scale))]
+
+
+def _tested_on(study: Study) -> str:
+    """Which pixels were scored: a crop or a share of the images is said."""
+    images = study.frames.images[study.frames.images["label"].isin(study.labels)]
+    counts = images.groupby("task")["image"].nunique()
+    counted = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    data = study.frames.experiment.get("data", {})
+    crop, limit = data.get("test_crop"), data.get("test_limit")
+    shown = f"centre crops of {crop} pixels of {counted}" if crop else counted
+    return f"{shown[0].upper()}{shown[1:]} {'' if crop else 'whole '}test images a task" + (
+        f" (the first {limit} of each set at most)" if limit else ""
+    )
+
+
+def _test_notes(study: Study, verdicts: Mapping[tuple[str, str], Verdict]) -> list[str]:
+    if not verdicts:
+        return []
+    untested = sorted({one.test.reason for one in verdicts.values() if one.test.reason})
+    if all(one.test.reason for one in verdicts.values()):
+        return [f"No significance, so no bold: {why_untested(verdicts.values())}."]
+    images = sorted({one.difference.n for one in verdicts.values()})
+    span = f"{images[0]} to {images[-1]}" if len(images) > 1 else f"{images[0]}"
+    note = (
+        f"Bold: significantly better than {study.baseline}; italics: significantly worse (paired Wilcoxon test over "
+        f"{span} images, Holm's correction for {len(verdicts)} comparisons, p ≤ {1 - LEVEL:.2f})."
+    )
+    return [note, *(f"Not tested in part: {reason}." for reason in untested)]
+
+
+def reference_notes(study: Study, references: Mapping[str, Interval]) -> list[str]:
+    """How the single-task references were trained; none where there are none."""
+    if not references:
+        return []
+    steps = {
+        study.frames.steps.get(member.run)
+        for members in measures.single_runs(study.frames).values()
+        for member in members.values()
+    }
+    counted = " or ".join(f"{step:,}" for step in sorted(step for step in steps if step))
+    return [f"(single-task runs): each task from a model of its own, trained {counted} steps on it alone."]

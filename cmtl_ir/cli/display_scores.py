@@ -1,0 +1,76 @@
+"""What the terminal shows of scores: the table of a comparison, and of images that were scored again."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from cmtl_ir.cli import display
+from cmtl_ir.cli.display import say, show
+from cmtl_ir.grouping.words import report_lines
+from cmtl_ir.measures.curve import scales_in, task_means
+from cmtl_ir.measures.scale import Scale
+from cmtl_ir.runs.plan import Comparison
+
+if TYPE_CHECKING:
+    from cmtl_ir.analysis.tables import formats
+
+
+def comparison(made: Comparison, files: Sequence[Path]) -> None:
+    """One table strategy x task per metric (PSNR and SSIM share one), what failed, and the paths to look at."""
+    from cmtl_ir.analysis.tables.runs import groups_of, runs_table
+
+    results, tasks = made.results(), list(made.experiment.tasks)
+    with_ssim = display.console.width >= 40 + 13 * len(tasks)  # the files have both
+    for together in groups_of(scales_in(results), with_ssim) if results else ():
+        _runs(made, runs_table(results, tasks, together, compact=True), results, together[0])
+    say("forgets: best score after an earlier stage minus the last (PSNR in dB), mean over the tasks learnt before the")
+    say("last stage, none where there is one stage; s: seconds")
+    for line in (line for result in results for line in report_lines(result)):
+        say(line)
+    for name, reason in made.failures.items():
+        say(f"failed: {name}: {reason}")
+    say("look at:")
+    for file in files:
+        say(f"  {file}")
+    say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
+
+
+def _runs(made: Comparison, found: formats.Table, results: Sequence[dict[str, Any]], head: Scale) -> None:
+    which = "" if head.higher_is_better else ", lower is better"
+    title = f"{made.experiment.name}: {found.title}{which}, protocol {made.experiment.evaluation.protocol}"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    table.add_column("strategy")
+    first = 1 if len(made.experiment.seeds) > 1 else 2  # one seed needs no column
+    for column in (*found.headings[first:-1], "forgets", "s"):
+        table.add_column(column, justify="right", no_wrap=True)
+    seconds = ["", *(f"{result['seconds']:.0f}" for result in results)]
+    for place, (row, taken) in enumerate(zip(found.rows, seconds, strict=True)):
+        cells = [row[0], *row[first:]]
+        table.add_row(*(escape(cell.text) for cell in cells), taken, style="dim" if place == 0 else None)
+    show(table)
+
+
+def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, file: Path | None) -> None:
+    """Means per task, and all rows into a file if one is named."""
+    table = Table(title=f"protocol {protocol}")
+    columns = [(scale, suffix) for scale in scales for suffix in ("", "_input")]
+    for column in ("task", "images", *(f"input {s.heading}" if suffix else s.heading for s, suffix in columns)):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    means = [(scale, task_means(rows, f"{scale.name}{suffix}")) for scale, suffix in columns]
+    for task in means[0][1]:
+        count = str(sum(row["task"] == task for row in rows))
+        table.add_row(task, count, *(scale.text(found[task]) for scale, found in means))
+    show(table)
+    if file is not None:
+        with file.open("w", newline="") as opened:
+            writer = csv.DictWriter(opened, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        say(f"scores of {len(rows)} images in {file}")

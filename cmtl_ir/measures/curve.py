@@ -1,0 +1,97 @@
+"""The evaluations of a run as plain data: one point per evaluation, each metric a mapping from task to mean score.
+
+A point is {"step", "stage_end", METRIC: {task: score}, ..., "val": {METRIC: {task: score}}}; `stage_end` is the name of
+the stage that ended there or None, and "val" is absent without validation images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cmtl_ir.measures.continual import forgotten_now, summary
+from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
+
+if TYPE_CHECKING:  # imports torch
+    from cmtl_ir.strategy.data import Stage
+
+Rows = Sequence[Mapping[str, Any]]
+"""One row per image, as `Evaluator.scores` gives them."""
+
+
+def task_means(rows: Rows, column: str = PSNR.name) -> dict[str, float]:
+    """Task -> mean over its images of a column of `Evaluator.scores`."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row["task"], []).append(row[column])
+    return {task: sum(listed) / len(listed) for task, listed in values.items()}
+
+
+def point(step: int, stage_end: str | None, rows: Rows, val: Rows, scales: Sequence[Scale]) -> dict[str, Any]:
+    """One evaluation; `val` are the rows of the validation images, empty if there are none."""
+    found: dict[str, Any] = {"step": step, "stage_end": stage_end}
+    found |= {scale.name: task_means(rows, scale.name) for scale in scales}
+    return found | ({"val": {scale.name: task_means(val, scale.name) for scale in scales}} if val else {})
+
+
+def logged(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: Sequence[Scale]) -> dict[str, float]:
+    """What is logged of the newest point: METRIC/task, METRIC_val/task, and forgetting/task in dB of PSNR and
+    forgetting_METRIC/task of the others.
+
+    `stages`: the finished stages and the one at hand.
+    """
+    values: dict[str, float] = {}
+    for scale in scales:
+        name, forgetting = scale.name, "forgetting" if scale == PSNR else f"forgetting_{scale.name}"
+        named = {name: curve[-1][name], f"{name}_val": curve[-1].get("val", {}).get(name, {})}
+        named[forgetting] = forgotten_now(curve, stages, scale)
+        values |= {f"{kind}/{task}": value for kind, scores in named.items() for task, value in scores.items()}
+    return values
+
+
+def tidy(curve: Sequence[Mapping[str, Any]], scales: Sequence[Scale]) -> list[dict[str, Any]]:
+    """The rows of curve.csv: step, stage_end, task and the metrics, one row per evaluation and task.
+
+    A metric that was added while the run was interrupted has no score at earlier points: None.
+    """
+    return [
+        {"step": one["step"], "stage_end": one["stage_end"] or "", "task": task}
+        | {scale.name: one.get(scale.name, {}).get(task) for scale in scales}
+        for one in curve
+        for task in one[PSNR.name]
+    ]
+
+
+def results(rows: Rows, scales: Sequence[Scale]) -> dict[str, dict[str, float]]:
+    """The final scores in result.json: METRIC and METRIC_input, each task -> mean."""
+    found = {scale.name: task_means(rows, scale.name) for scale in scales}
+    return found | {f"{scale.name}_input": task_means(rows, f"{scale.name}_input") for scale in scales}
+
+
+def continual(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: Sequence[Scale]) -> dict[str, Any]:
+    """R and what follows from it, in result.json: `continual` of PSNR, and for other metrics than the default ones
+    `continual_by_metric` and `metrics`, what their numbers mean."""
+    found: dict[str, Any] = {"continual": summary(curve, stages)}
+    if tuple(scales) == DEFAULT:
+        return found
+    others = {scale.name: summary(curve, stages, scale) for scale in scales if scale != PSNR}
+    return found | {"continual_by_metric": others, "metrics": [scale.plain() for scale in scales]}
+
+
+def scales_of(result: Mapping[str, Any]) -> tuple[Scale, ...]:
+    """The metrics that a result.json holds, with their meaning; older results hold the default ones."""
+    return tuple(Scale(**plain) for plain in result["metrics"]) if "metrics" in result else DEFAULT
+
+
+def scales_in(found: Sequence[Mapping[str, Any]]) -> tuple[Scale, ...]:
+    """The metrics of several result.json in the order of their first appearance, PSNR first."""
+    named = {scale.name: scale for result in found for scale in (PSNR, *scales_of(result))}
+    return tuple(named.values()) if found else DEFAULT
+
+
+def continual_of(result: Mapping[str, Any], scale: Scale) -> Mapping[str, Any]:
+    """What a result.json says of forgetting in a metric; null where it says nothing."""
+    if scale == PSNR:
+        found: Mapping[str, Any] = result["continual"]
+        return found
+    return dict(result.get("continual_by_metric", {}).get(scale.name, {"mean_forgetting_db": None}))

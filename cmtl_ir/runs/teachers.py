@@ -1,0 +1,55 @@
+"""The single-task runs of an experiment as teachers: found in the store, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.reading import neutral
+from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store.layout import WEIGHTS
+from cmtl_ir.store.run import hash_of
+from cmtl_ir.strategy.making import part_from
+from cmtl_ir.tasks.task import Task
+
+
+class SingleTaskTeachers:
+    """Task -> network of the finished single-task run of the same experiment, seed and store."""
+
+    def __init__(
+        self, experiment: Experiment, seed: int, tasks: Mapping[str, Task], store: Path, device: torch.device
+    ) -> None:
+        """`store`: the folder whose subfolders are runs."""
+        self.experiment, self.seed, self.tasks, self.store, self.device = experiment, seed, tasks, store, device
+        self._loaded: dict[str, nn.Module] = {}
+
+    def __call__(self, task: str) -> nn.Module:
+        """Return the network, frozen and in eval mode. Raise UserError with the command that trains it."""
+        if task not in self._loaded:
+            identity = identity_of(self.experiment, self._strategy(task), self.seed, self.tasks)
+            folder = self.store / hash_of(identity)
+            if not (folder / WEIGHTS).is_file():
+                strategy = f"strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}"
+                raise UserError(
+                    f"the teacher of {task} is a finished single-task run with seed {self.seed}, which {self.store} "
+                    f"does not have: run this experiment with `--set '{strategy}' --strategy single_{task}` first"
+                )
+            model, _ = load_model(folder, self.device)
+            self._loaded[task] = model.requires_grad_(False)
+        return self._loaded[task]
+
+    def _strategy(self, task: str) -> Strategy:
+        """The experiment's own strategy that trains the task alone, or the plain one."""
+        for strategy in self.experiment.strategies.values():
+            curriculum: Any = strategy.curriculum
+            if curriculum.called == "single" and curriculum.task == task:
+                return strategy
+        single = part_from("curriculum", {"name": "single", "task": task}, "curriculum", [])
+        return neutral().model_copy(update={"curriculum": single})

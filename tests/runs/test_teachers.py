@@ -1,0 +1,35 @@
+"""The single-task runs of an experiment serve as teachers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.runs import comparison as runs
+from cmtl_ir.runs.plan import prepare
+from tests import tiny
+
+SHORT = {"training": {"steps": 2}, "evaluation": {"every": 0}, "conflict": {"every": 0}}
+SINGLE = {"curriculum": {"name": "single", "task": "rain"}}
+
+
+def test_a_teacher_is_the_frozen_network_of_the_single_task_run(tmp_path: Path) -> None:
+    (planned,) = prepare(tiny.experiment(**SHORT), tmp_path, "cpu").planned
+    with pytest.raises(
+        UserError, match=r"run this experiment with `--set 'strategies\.single_rain=.*single_rain` first"
+    ):
+        planned.learner().teacher("rain")
+    done = runs.run(tiny.experiment({"alone": SINGLE}, **SHORT), tmp_path, "cpu")
+    learner = planned.learner()
+    teacher = learner.teacher("rain")
+    assert teacher is learner.teacher("rain") and not teacher.training
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    trained = prepare(tiny.experiment({"alone": SINGLE}, **SHORT), tmp_path, "cpu").planned[0]
+    assert trained.run.folder == done.runs[0].folder
+    batch = learner.batch("rain", torch.arange(2))
+    assert learner.restore(batch, teacher).restored.shape == batch.clean.shape
+    with pytest.raises(UserError, match="single-task run with seed 0"):
+        learner.teacher("haze")
