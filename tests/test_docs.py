@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -147,6 +148,33 @@ def test_the_loss_shown_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     plain = trained("with_my_loss.yaml", "joint", "training.loss={name: 'my_loss.py:Mine', darkness: 0.0}")
     l1 = trained("quickstart.yaml", "joint")
     assert tiny.same(plain, l1) and not tiny.same(mine, l1)
+
+
+def test_the_auxiliary_objectives_shown_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files_of_the_strategy_page(tmp_path, monkeypatch)
+    shown = reading.load("with_auxiliary_objectives.yaml")
+    listed = {label: [one.called for one in strategy.auxiliary] for label, strategy in shown.strategies.items()}
+    mine, late = ["frequency", "my_loss.py:Mine"], ["frequency", "gradient"]
+    assert listed == {label: ["frequency"] for label in ["joint", "sequential", "pcgrad"]} | {
+        "darker": mine,
+        "late": late,
+    }
+    assert shown.strategies["late"].auxiliary[1].weight_at("joint", 0.4) == 0
+    without = trained("quickstart.yaml", "joint")
+    ends = [trained("with_auxiliary_objectives.yaml", label) for label in ("joint", "darker", "late")]
+    assert not any(tiny.same(one, other) for one, other in itertools.combinations([without, *ends], 2))
+
+
+def test_the_metric_shown_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cmtl_ir.measures.metric import metrics_from
+
+    files_of_the_strategy_page(tmp_path, monkeypatch)
+    shown = reading.load("with_my_metric.yaml")
+    psnr, mae = metrics_from(shown.evaluation.metrics)
+    clean = torch.full((2, 3, 32, 32), 0.5)
+    scores = mae(clean + torch.tensor([0.1, 0.2]).reshape(2, 1, 1, 1), clean, shown.evaluation.protocol)
+    assert scores.tolist() == pytest.approx([25.5, 51.0], rel=1e-6)
+    assert (psnr.scale.name, mae.scale.name, mae.scale.higher_is_better) == ("psnr", "mae", False)
 
 
 def test_the_sequences_shown_are_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
