@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cmtl_ir.store.layout import EXPERIMENT
+
 from .frames import Frames
 from .sources import NOT_STARTED, Member
 
@@ -146,7 +148,7 @@ def _unfinished(frames: Frames) -> list[str]:
         unknown = [one.label for one in lacking if strategies and one.label not in strategies]
         if unknown:  # a later call named only some strategies
             told.append(
-                f"{', '.join(dict.fromkeys(unknown))}: no longer in the experiment.yaml of {frames.source.where}, so "
+                f"{', '.join(dict.fromkeys(unknown))}: no longer in the {EXPERIMENT} of {frames.source.where}, so "
                 "give the first command again, with the experiment's own file."
             )
     if lost:

@@ -15,6 +15,8 @@ from cmtl_ir.config import reading
 from cmtl_ir.measures.continual import NEVER
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import Scale
+from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESULT
+from cmtl_ir.store.listing import comparisons, has_list
 from cmtl_ir.strategy.families import KEYS
 
 from . import sources
@@ -45,7 +47,7 @@ class Frames:
     @cached_property
     def finished(self) -> tuple[Member, ...]:
         """The runs that have scores which can be read."""
-        return tuple(one for one in self.members if one.finished and one.file("per_image.csv") is not None)
+        return tuple(one for one in self.members if one.finished and one.file(PER_IMAGE) is not None)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -59,8 +61,8 @@ class Frames:
 
     @cached_property
     def results(self) -> dict[str, dict[str, Any]]:
-        """Run -> its result.json; empty where a store does not hold it."""
-        files = {member.run: member.file("result.json") for member in self.finished}
+        """Run -> its result; empty where a store does not hold it."""
+        files = {member.run: member.file(RESULT) for member in self.finished}
         return {run: json.loads(file.read_text()) if file else {} for run, file in files.items()}
 
     @cached_property
@@ -70,8 +72,8 @@ class Frames:
 
     @cached_property
     def configs(self) -> dict[str, dict[str, Any]]:
-        """Run -> config.yaml: `identity` and `environment` of every finished run."""
-        files = {member.run: member.file("config.yaml") for member in self.finished}
+        """Run -> its record: `identity` and `environment` of every finished run."""
+        files = {member.run: member.file(CONFIG) for member in self.finished}
         return {run: dict(yaml.read(file)) if file else {} for run, file in files.items()}
 
     # --------------------------------------------------------------------------------------------- the frames
@@ -108,7 +110,7 @@ class Frames:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row an evaluation and task, of finished runs."""
-        return frame_of("curves", self._files("curve.csv"), self.scales)
+        return frame_of("curves", self._files(CURVE), self.scales)
 
     @cached_property
     def matrices(self) -> pd.DataFrame:
@@ -122,7 +124,7 @@ class Frames:
     @cached_property
     def images(self) -> pd.DataFrame:
         """One row a test image, variant and task, of finished runs."""
-        return frame_of("images", self._files("per_image.csv"), self.scales)
+        return frame_of("images", self._files(PER_IMAGE), self.scales)
 
     @cached_property
     def conflict(self) -> pd.DataFrame:
@@ -132,7 +134,7 @@ class Frames:
     @cached_property
     def conflict_blocks(self) -> pd.DataFrame:
         """The same, and what was logged of single blocks of parameters."""
-        return frame_of("conflict", self._files("conflict.csv"))
+        return frame_of("conflict", self._files(CONFLICT))
 
     @cached_property
     def logged(self) -> pd.DataFrame:
@@ -194,16 +196,16 @@ def opened(where: str, out: str | Path = "runs", uri: str | None = None) -> Fram
     """
 
     folder = Path(where)
-    if uri is None and (folder / "runs.json").is_file():
+    if uri is None and has_list(folder):
         return Frames.of_folder(folder)
-    if uri is None and (Path(out) / where / "runs.json").is_file():
+    if uri is None and has_list(Path(out) / where):
         return Frames.of_folder(Path(out) / where)
     is_file = folder.suffix in (".yaml", ".yml") or where in reading.shipped_experiments()
     name = reading.load(where).name if is_file else folder.name
     if uri is not None:
         return Frames.of_store(uri, name)
-    if not (Path(out) / name / "runs.json").is_file():
-        known = ", ".join(sorted(file.parent.name for file in Path(out).glob("*/runs.json"))) or "none yet"
+    if not has_list(Path(out) / name):
+        known = ", ".join(folder.name for folder, _ in comparisons(Path(out))) or "none yet"
         raise UserError(
             f"no comparison {where!r} in {out} (there: {known}); "
             f"`cmtl-ir run {where if is_file else 'EXPERIMENT'} --out {out}` makes it"

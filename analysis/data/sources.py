@@ -12,6 +12,9 @@ from urllib.parse import unquote, urlparse
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.store.folder import is_finished
+from cmtl_ir.store.layout import EXPERIMENT, JOURNAL, RUNS, run_folder
+from cmtl_ir.store.listing import has_list, listed_runs
 from cmtl_ir.tracking import mlflow_store
 from cmtl_ir.tracking import store as tracking
 
@@ -62,15 +65,13 @@ class Source:
 def of_folder(folder: Path) -> Source:
     """The comparison in OUT/NAME, whose runs are in OUT/store. Raises UserError."""
     folder = Path(folder)
-    listed = folder / "runs.json"
-    if not listed.is_file():
+    if not has_list(folder):
         raise UserError(
-            f"{folder} holds no comparison (no runs.json): `cmtl-ir run EXPERIMENT --out {folder.parent}` makes one"
+            f"{folder} holds no comparison (no {RUNS}): `cmtl-ir run EXPERIMENT --out {folder.parent}` makes one"
         )
-    store = folder.parent / "store"
-    rows = json.loads(listed.read_text())
-    members = tuple(member(row["label"], int(row["seed"]), store / row["hash"]) for row in rows)
-    file = folder / "experiment.yaml"
+    rows = listed_runs(folder)
+    members = tuple(member(row["label"], int(row["seed"]), run_folder(folder.parent, row["hash"])) for row in rows)
+    file = folder / EXPERIMENT
     content = dict(yaml.read(file)) if file.is_file() else {}
     command = f"cmtl-ir run {file} --out {folder.parent}"
     seeds = sorted({one.seed for one in members} | set(content.get("seeds", [])))
@@ -82,8 +83,8 @@ def of_folder(folder: Path) -> Source:
 
 def member(label: str, seed: int, home: Path) -> Member:
     """The run in a folder; its name is the folder's."""
-    begun = (home / "metrics.jsonl").is_file()
-    status = FINISHED if (home / "result.json").is_file() else UNFINISHED if begun else NOT_STARTED
+    begun = (home / JOURNAL).is_file()
+    status = FINISHED if is_finished(home) else UNFINISHED if begun else NOT_STARTED
 
     def file(name: str) -> Path | None:
         return home / name if (home / name).is_file() else None
@@ -97,7 +98,7 @@ def journals(members: tuple[Member, ...]) -> pd.DataFrame:
 
     points = []
     for member in members:
-        journal = member.file("metrics.jsonl")
+        journal = member.file(JOURNAL)
         for line in journal.read_text().splitlines() if journal else ():
             try:
                 entry = json.loads(line)
@@ -119,7 +120,7 @@ def of_store(uri: str, comparison: str) -> Source:
     if read["runs"].empty:
         known = ", ".join(artifacts.comparisons()) or "none"
         raise UserError(f"the store {mlflow_store.shown(uri)} has no comparison {comparison!r}; it has: {known}")
-    text = artifacts.file(artifacts.parent(comparison), "experiment.yaml")
+    text = artifacts.file(artifacts.parent(comparison), EXPERIMENT)
     content = dict(yaml.read(text)) if text else {}
     members = _ordered([_tracked(row, artifacts) for row in read["runs"].to_dict("records")], content)
     command = f"cmtl-ir run EXPERIMENT.yaml --tracking-uri {mlflow_store.shown(uri)}"

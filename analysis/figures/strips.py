@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cmtl_ir.store.layout import RESTORED
+
 from ..data.sources import Member
 from ..data.study import Study
 from .style import house, save
@@ -67,7 +69,7 @@ def shown_labels(study: Study) -> list[str]:
 
 
 def _image(member: Member, task: str, kind: str) -> Path | None:
-    return member.file(f"restored/{task}.{kind}.png")
+    return member.file(f"{RESTORED}/{task}.{kind}.png")
 
 
 def _row(line: Any, study: Study, task: str, members: list[Member]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cmtl_ir.measures.statistics import seed_interval
+from cmtl_ir.store.layout import image_file
 from cmtl_ir.unlearning.report import COLLATERAL_DB, Measured, Report
 
 from .strips import most_telling
@@ -112,10 +113,10 @@ def _cost(axis: Any, report: Report) -> None:
 def side_by_side(report: Report, task: str, path: Path) -> list[Path]:
     """A sheet of one test image: input, original, every method, clean; the crop where they differ most."""
     models = {label: report.of(label)[0] for label in report.labels}
-    images = {label: _pixels(one.folder / "restored" / f"{task}.restored.png") for label, one in models.items()}
+    images = {label: _pixels(image_file(one.folder, task, "restored")) for label, one in models.items()}
     shown = {label: image for label, image in images.items() if image is not None}
-    home = report.models[0].folder / "restored"
-    degraded, clean = (_pixels(home / f"{task}.{kind}.png") for kind in ("input", "clean"))
+    home = report.models[0].folder
+    degraded, clean = (_pixels(image_file(home, task, kind)) for kind in ("input", "clean"))
     if degraded is None or clean is None or not shown:
         return []
     top, left, side = most_telling(list(shown.values()), clean)

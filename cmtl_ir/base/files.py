@@ -58,7 +58,7 @@ def write_flushed(path: Path, pieces: Iterable[Any]) -> str:
     """Write bytes-like pieces to the disk itself and return their SHA-256. An OSError names the file."""
     digest = hashlib.sha256()
     try:
-        with path.open("wb") as file:
+        with open(path, "wb") as file:
             for piece in pieces:
                 file.write(piece)
                 digest.update(piece)

@@ -35,7 +35,7 @@ class Scale:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name.endswith(("_input", "_oracle", "_val")):
             raise ValueError(f"a metric's name matches [a-z][a-z0-9_]* and has no reserved ending, not {self.name!r}")
         if self.name in RESERVED:
-            raise ValueError(f"a metric cannot be called {self.name!r}: result.json and the tables use that name")
+            raise ValueError(f"a metric cannot be called {self.name!r}: results and tables use that name")
         if not self.label:
             object.__setattr__(self, "label", self.name.upper())
 

@@ -8,9 +8,9 @@ the job stops as if by SIGTERM, with a checkpoint.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -36,8 +36,7 @@ def _answer(job: Mapping[str, Any]) -> dict[str, str]:
     from cmtl_ir.base.errors import Interrupted, UserError
 
     try:
-        module, _, function = job["call"].partition(":")
-        getattr(importlib.import_module(module), function)(job)
+        pkgutil.resolve_name(job["call"])(job)
         return {"state": "finished"}
     except Interrupted as stopped:
         return {"state": "stopped", "reason": str(stopped)}

@@ -50,23 +50,9 @@ def execute(
     try:
         with lock_of(run.folder, wait):
             sweep(run.folder)
-            tracker = workspace.tracking.run(
-                run.hash,
-                name=f"{run.label}-seed{run.seed}",
-                parent=parent,
-                comparison=planned.experiment.name,
-                label=run.label,
-                params=planned.parameters(),
-                folder=run.folder,
-                tags={**_tags(planned.device), **run.tags},
-            )
+            tracker = _tracker(planned, workspace, parent)
             try:
-                if run.status == "finished":
-                    current().told(SKIP)
-                else:
-                    write_config(run.folder, run.identity, environment(planned.device))
-                    work = pkgutil.resolve_name(planned.work)
-                    work(ActiveRun(planned, workspace, parent, tracker, progress, judge))
+                _do_work(ActiveRun(planned, workspace, parent, tracker, progress, judge))
             except BaseException as error:
                 tracker.finish(_ending(error))
                 raise
@@ -76,6 +62,30 @@ def execute(
         raise TrainingError(
             f"another process is training this run ({run.folder}); run the command again when it is done"
         ) from None
+
+
+def _tracker(planned: PlannedRun, workspace: Workspace, parent: str) -> RunTracker:
+    """The run in the tracking store, made or found again."""
+    run = planned.run
+    return workspace.tracking.run(
+        run.hash,
+        name=f"{run.label}-seed{run.seed}",
+        parent=parent,
+        comparison=planned.experiment.name,
+        label=run.label,
+        params=planned.parameters(),
+        folder=run.folder,
+        tags={**_tags(planned.device), **run.tags},
+    )
+
+
+def _do_work(active: ActiveRun) -> None:
+    """Do what trains the run, unless it is finished; under torchrun the other ranks hear which it is."""
+    if active.run.status == "finished":
+        current().told(SKIP)
+        return
+    write_config(active.run.folder, active.run.identity, environment(active.planned.device))
+    pkgutil.resolve_name(active.planned.work)(active)
 
 
 def _ending(error: BaseException) -> str:

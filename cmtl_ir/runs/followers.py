@@ -49,9 +49,9 @@ def _train_along(planned: PlannedRun, ranks: Ranks, step: int) -> None:
         train(learner, recorder)
 
 
-def check(experiment: Experiment, ranks: Ranks, apart: bool) -> None:
-    """Raise where an experiment cannot be trained by several ranks; `apart`: by workers or Ray."""
-    if apart:
+def check(experiment: Experiment, ranks: Ranks, parallel: bool) -> None:
+    """Raise if an experiment cannot be trained by several ranks; `parallel`: workers or Ray are asked for."""
+    if parallel:
         raise UserError("torchrun's processes share each run: --workers and --ray are for runs in one process each")
     if experiment.training.batch < ranks.count:
         raise ConfigError(

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "cmtl-ir"
 RUN, COMPARISON, REPLACED = "cmtl_ir.run", "cmtl_ir.comparison", "cmtl_ir.replaced"
 PARENT = "mlflow.parentRunId"
+UPLOADING = ".artifact.uploading."
+"""How the names of MLflow's temporary files begin, in artifact folders."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -151,6 +153,20 @@ class MlflowStore:
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Add a file to the artifacts."""
         self.client.log_artifact(run_id, str(file), folder or None)
+
+    def sweep(self, run: Run) -> None:
+        """Remove the halves of uploads that killed processes left among a run's artifacts, where these are files here.
+
+        An upload that is under way in another process fails by that, and is made again.
+        """
+        uri = run.info.artifact_uri or ""
+        if not uri or ("://" in uri and not uri.startswith("file:")):
+            return
+        from mlflow.utils.file_utils import local_file_uri_to_path
+
+        for leftover in Path(local_file_uri_to_path(uri)).rglob(f"{UPLOADING}*"):
+            with suppress(OSError):
+                leftover.unlink()
 
     def set_status(self, run_id: str, status: str) -> None:
         """RUNNING, or how it ended."""

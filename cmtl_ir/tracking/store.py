@@ -93,6 +93,8 @@ class Tracking:
                 store.replace(run)
                 run = None  # trained elsewhere; this folder starts anew
             run_id = run.info.run_id if run else store.create(name, {RUN: run_hash, PARENT: parent})
+            if run:
+                store.sweep(run)
             known = run.data.params if run else {}
             store.describe(run_id, {k: v for k, v in params.items() if k not in known}, {**(tags or {}), **member})
         status = run.info.status if run else "RUNNING"

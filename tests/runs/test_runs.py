@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from cmtl_ir.base import yaml
+from cmtl_ir.base import files, yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs.plan import Comparison
@@ -64,6 +64,18 @@ def test_running_again_skips_finished_runs_and_changes_nothing(unbroken: Compari
     stamps = {run.label: (run.folder / "result.json").stat().st_mtime_ns for run in unbroken.runs}
     again = runs.run(tiny.experiment(STRATEGIES), unbroken.folder.parent, "cpu")
     assert {run.label: (run.folder / "result.json").stat().st_mtime_ns for run in again.runs} == stamps
+
+
+def test_leftovers_of_killed_processes_are_swept_at_the_next_start(unbroken: Comparison) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    homes = [unbroken.folder, *(run.folder for run in unbroken.runs)]
+    left = [home / name for home in homes for name in (f".delivery.json.{dead.pid}", "result.json.writing")]
+    left.append(unbroken.runs[0].folder / f".result.json.{files._HOST}-{dead.pid}-1.writing")
+    for file in left:
+        file.write_text("{")
+    assert not runs.run(tiny.experiment(STRATEGIES), unbroken.folder.parent, "cpu").failures
+    assert [file for file in left if file.exists()] == []
 
 
 def test_a_repetition_elsewhere_is_equal_to_the_last_bit(unbroken: Comparison, tmp_path: Path) -> None:

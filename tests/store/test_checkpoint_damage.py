@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from cmtl_ir.base import files
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.checkpoint import CheckpointError, DamagedCheckpoint
 
@@ -96,7 +97,7 @@ def test_a_full_disk_leaves_the_old_one_intact_and_says_so(
     def full(path: Path, mode: str) -> FullDisk:
         return FullDisk(path, mode, room=10 if path.name == file else 1 << 30)
 
-    monkeypatch.setattr(checkpoint, "open", full, raising=False)
+    monkeypatch.setattr(files, "open", full, raising=False)
     with pytest.raises(CheckpointError, match="No space left on device") as caught:
         checkpoint.save(tmp_path, {"x": torch.ones(500_000)}, step=2)
     monkeypatch.undo()
@@ -119,14 +120,14 @@ from pathlib import Path
 from cmtl_ir.store import checkpoint
 folder, stop_at = Path(sys.argv[1]), sys.argv[2]
 checkpoint.save(folder, {"x": torch.ones(1000)}, step=1)
-write = checkpoint._write
+write = checkpoint.write_flushed
 def slow(path, chunks):
     if path.name == stop_at:
         path.write_bytes(b"half")
         print("writing", flush=True)
         sys.stdin.read()
     return write(path, chunks)
-checkpoint._write = slow
+checkpoint.write_flushed = slow
 checkpoint.save(folder, {"x": torch.zeros(1000)}, step=2)
 """
 
@@ -138,8 +139,7 @@ def test_kill_in_the_middle_of_a_save(file: str, tmp_path: Path, monkeypatch: py
     )
     assert process.stdout is not None and process.stdout.readline().strip() == b"writing"
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.communicate()
     assert any(path.name.startswith(".saving-") for path in tmp_path.iterdir())
     loaded = checkpoint.load_latest(tmp_path)
     assert loaded is not None and loaded.step == 1 and torch.equal(loaded.tree["x"], torch.ones(1000))
@@ -179,7 +179,7 @@ def test_readers_never_see_half_a_checkpoint(tmp_path: Path) -> None:
 def test_weights_survive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.safetensors"
     checkpoint.save_weights(path, {"x": torch.ones(3)}, {})
-    monkeypatch.setattr(checkpoint, "open", lambda path, mode: FullDisk(path, mode, room=10), raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: FullDisk(path, mode, room=10), raising=False)
     with pytest.raises(CheckpointError, match=r"weights\.safetensors.*No space left"):
         checkpoint.save_weights(path, {"x": torch.zeros(3)}, {})
     monkeypatch.undo()

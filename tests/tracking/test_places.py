@@ -133,3 +133,16 @@ def test_a_server_that_goes_away_and_comes_back(
     pd.testing.assert_frame_equal(read["curves"], local["curves"])
     assert len(read["curves"]) == 80 and set(read["runs"]["label"]) == {"joint"}
     assert tracker._thread is None
+
+
+def test_halves_of_uploads_are_swept_when_the_run_is_taken_up_again(store: Tracking, tmp_path: Path) -> None:
+    tracker = run_of(store)
+    (tracker.folder / "a.txt").write_text("whole")
+    tracker.artifact(tracker.folder / "a.txt", "tables")
+    assert tracker.finish(None)
+    (whole,) = tmp_path.joinpath("mlartifacts").rglob("a.txt")
+    halves = [place / f"{mlflow_store.UPLOADING}x1" for place in (whole.parent, whole.parent.parent)]
+    for half in halves:
+        half.write_bytes(b"ha")
+    run_of(store)
+    assert whole.read_text() == "whole" and not any(half.exists() for half in halves)
