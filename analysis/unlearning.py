@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from cmtl_ir.measures.scale import DEFAULT, PSNR
 from cmtl_ir.measures.statistics import Interval, seed_interval
 from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, notes, verdict
 
 from .figures.unlearning import overview, side_by_side
-from .tables.formats import Cell, Table, comma_separated, latex, markdown, number, with_ends, with_interval
+from .tables.formats import Cell, Table, comma_separated, latex, markdown, number, table_name, with_ends, with_interval
 
 Value = Callable[[Measured], float | None]
 
@@ -25,7 +26,10 @@ def leave_report(report: Report) -> list[Path]:
         file.write_text(write(table))
     words = folder / "verdict.md"
     words.write_text(in_words(report))
-    files += [words, *overview(report, folder / "overview")]
+    files.append(words)
+    for scale in report.scales:
+        if scale == PSNR or scale not in DEFAULT:
+            files += overview(report, folder / table_name("overview", scale), scale)
     for task in (*report.forget, *report.retain):
         files += side_by_side(report, task, folder / f"restored-{task}")
     return files
@@ -51,29 +55,25 @@ def forgetting_table(report: Report) -> Table:
         cells = [_cell(value, models, digits) for value, digits in columns.values()]
         cells += [_attack(models), _relearning(report, models), *_cost(models)]
         rows.append([Cell(label), *cells, Cell("; ".join(verdict(report, label)))])
-    title = f"Without {', '.join(report.forget)}: PSNR in dB, output distance in levels of 255"
+    named = ", ".join(scale.title for scale in report.scales if scale.unit)
+    title = f"Without {', '.join(report.forget)}: {named}, output distance in levels of 255"
     return Table("unlearning", title, headings, rows, notes(report))
 
 
 def _columns(report: Report) -> dict[str, tuple[Value, int]]:
     """Heading -> (figure of a model, digits): forgotten tasks first, then retained ones."""
     found: dict[str, tuple[Value, int]] = {}
-    for task in report.forget:
-        found |= _scores(task) | {f"gap {task}": (partial(report.gap, task=task), 2)}
-    for task in report.retain:
-        found |= _scores(task)
-        found[f"harm {task}"] = (partial(report.harm, task=task), 2)
-        found[f"gap {task}"] = (partial(report.gap, task=task), 2)
+    for task in (*report.forget, *report.retain):
+        for scale in report.scales:
+            found[f"{scale.label} {task}"] = (partial(Measured.score, task=task, scale=scale), scale.digits)
+        for scale in report.scales:
+            which = "" if scale == PSNR else f"{scale.label} "
+            if task in report.retain:
+                found[f"harm {which}{task}"] = (partial(report.harm, task=task, scale=scale), scale.digits)
+            found[f"gap {which}{task}"] = (partial(report.gap, task=task, scale=scale), scale.digits)
     found["distance forget"] = (lambda one: _distance(one, report.forget), 2)
     found["distance retain"] = (lambda one: _distance(one, report.retain), 2)
     return found
-
-
-def _scores(task: str) -> dict[str, tuple[Value, int]]:
-    return {
-        f"PSNR {task}": (lambda one: one.result["psnr"][task], 2),
-        f"SSIM {task}": (lambda one: one.result["ssim"][task], 4),
-    }
 
 
 def _distance(one: Measured, tasks: Sequence[str]) -> float | None:
@@ -120,7 +120,7 @@ def _untouched(report: Report, width: int) -> list[Cell]:
     """The degraded images as they came."""
     first, cells = report.models[0].result, dict.fromkeys(_columns(report), Cell("–"))
     for task in (*report.forget, *report.retain):
-        cells[f"PSNR {task}"] = number(first["psnr_input"][task])
-        cells[f"SSIM {task}"] = number(first["ssim_input"][task], 4)
+        for scale in report.scales:
+            cells[f"{scale.label} {task}"] = number(first.get(f"{scale.name}_input", {}).get(task), scale.digits)
     row = [Cell("(degraded input)"), *cells.values()]
     return row + [Cell("–")] * (width - len(row))

@@ -219,6 +219,18 @@ def test_the_frames_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exec(compile(blocks("report.md", "python")[0], "report.md", "exec"), {})
 
 
+def test_the_metric_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from cmtl_ir.measures.metric import metrics_from
+
+    monkeypatch.chdir(tmp_path)
+    Path("my_metric.py").write_text(blocks("report.md", "python")[1])
+    listed = yaml.parse(blocks("report.md", "yaml")[0])["evaluation"]["metrics"]
+    mae = metrics_from(listed)[-1]
+    assert mae(torch.zeros(2, 3, 16, 16), torch.full((2, 3, 16, 16), 0.2), "basicsr_rgb").tolist() == [51.0, 51.0]
+
+
 def test_the_citation_file_agrees_with_the_package() -> None:
     import tomllib
 

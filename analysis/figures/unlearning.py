@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import seed_interval
 from cmtl_ir.store.layout import image_file
 from cmtl_ir.unlearning.report import COLLATERAL_DB, Measured, Report
@@ -23,58 +24,65 @@ LINE = 0.21
 """Inches that a method's name takes."""
 
 
-def overview(report: Report, path: Path) -> list[Path]:
-    """Forget against retained PSNR; harm of each retained task; relearning; steps. Means over seeds."""
+def overview(report: Report, path: Path, scale: Scale = PSNR) -> list[Path]:
+    """Forget against retained scores, and harm of each retained task; relearning and cost, which PSNR's has alone.
+
+    Means over seeds.
+    """
     look = looks(report.labels)
     with house() as plots:
         height = max(3.1, 0.9 + LINE * len(report.labels))
-        figure, axes = panels(plots, 4, width=4.1, height=height, columns=2)
-        _trade(axes[0], report, look)
-        _harm(axes[1], report)
-        _relearning(axes[2], report, look)
-        _cost(axes[3], report)
+        figure, axes = panels(plots, 4 if scale == PSNR else 2, width=4.1, height=height, columns=2)
+        _trade(axes[0], report, look, scale)
+        _harm(axes[1], report, scale)
+        if scale == PSNR:
+            _relearning(axes[2], report, look)
+            _cost(axes[3], report)
         legend_below(figure, axes[0])
         return save(figure, path)
 
 
-def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
+def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]], scale: Scale) -> None:
     """A point a method, a cross for the retrained model: what counts is to be near it."""
     for label in report.labels:
         models = report.of(label)
-        forget, retain = (_psnr(models, tasks) for tasks in (report.forget, report.retain))
+        forget, retain = (_mean(models, tasks, scale) for tasks in (report.forget, report.retain))
         axis.plot(
             forget, retain, linestyle="none", marker=marker(report.labels, label), color=look[label]["color"],
             markersize=6, label=label,
         )  # fmt: skip
     references = [one for seed in report.references if (one := report.retrained(seed)) is not None]
     if references:
-        forget, retain = (_psnr(references, tasks) for tasks in (report.forget, report.retain))
+        forget, retain = (_mean(references, tasks, scale) for tasks in (report.forget, report.retain))
         axis.axvline(forget, color="0.6", linewidth=0.8, zorder=0)
         axis.axhline(retain, color="0.6", linewidth=0.8, zorder=0)
-    axis.set(xlabel=f"PSNR of {', '.join(report.forget)} (dB)", ylabel=f"PSNR of {', '.join(report.retain)} (dB)")
+    unit = f" ({scale.unit})" if scale.unit else ""
+    names = [f"{scale.label} of {', '.join(tasks)}{unit}" for tasks in (report.forget, report.retain)]
+    axis.set(xlabel=names[0], ylabel=names[1])
     axis.set_title("grey lines: retrained without it" if references else "no reference")
 
 
-def _psnr(models: Sequence[Measured], tasks: Sequence[str]) -> float:
-    return float(np.mean([[one.result["psnr"][task] for task in tasks] for one in models]))
+def _mean(models: Sequence[Measured], tasks: Sequence[str], scale: Scale) -> float:
+    return float(np.mean([[one.score(task, scale) for task in tasks] for one in models]))
 
 
-def _harm(axis: Any, report: Report) -> None:
+def _harm(axis: Any, report: Report, scale: Scale) -> None:
     labels = [label for label in report.labels if not report.of(label)[0].is_original]
     height = 0.8 / max(len(report.retain), 1)
     for place, task in enumerate(report.retain):
-        found = [seed_interval([report.harm(one, task) for one in report.of(label)]) for label in labels]
+        found = [seed_interval([report.harm(one, task, scale) for one in report.of(label)]) for label in labels]
         at = np.arange(len(labels)) - 0.4 + height * (place + 0.5)
         half = [(one.high - one.low) / 2 if np.isfinite(one.low) else 0.0 for one in found]
         grey = f"{0.25 + 0.5 * place / max(len(report.retain), 1):.2f}"
         axis.barh(at, [one.estimate for one in found], height * 0.92, xerr=half, color=grey, label=task,
                   error_kw={"elinewidth": 0.7})  # fmt: skip
-    axis.axvline(-COLLATERAL_DB, color="0.4", linewidth=0.8, dashes=(3, 2))
+    if scale == PSNR:
+        axis.axvline(-COLLATERAL_DB, color="0.4", linewidth=0.8, dashes=(3, 2))
     axis.axvline(0.0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
-    axis.set(xlabel="change against the original (dB)")
-    axis.set_title(f"retained tasks (dashed: -{COLLATERAL_DB:g} dB)")
+    axis.set(xlabel=f"change against the original ({scale.unit or scale.label}), < 0 is worse")
+    axis.set_title(f"retained tasks (dashed: -{COLLATERAL_DB:g} dB)" if scale == PSNR else "retained tasks")
     axis.legend(frameon=False)
 
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cmtl_ir.measures.statistics import Interval, ratio_of_sums, seed_interval
+from cmtl_ir.measures.conflict import corrected_cosine
+from cmtl_ir.measures.statistics import Interval, seed_interval
 
 from ..data.measures import over_seeds
 from ..data.study import Study
@@ -99,7 +100,7 @@ def _of_seed(frame: pd.DataFrame, a: str, b: str) -> Interval:
         for pair in ((a, b), (a, a), (b, b))
     }
     steps = sorted(set.intersection(*(set(one.index) for one in series.values())))
-    return ratio_of_sums(*(series[pair].loc[steps] for pair in ((a, b), (a, a), (b, b))))
+    return corrected_cosine(*(series[pair].loc[steps].to_numpy() for pair in ((a, b), (a, a), (b, b))))
 
 
 def mean_cosines(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say, show
+from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 from cmtl_ir.runs.plan import PlannedRun
 from cmtl_ir.store.folder import read_result
 from cmtl_ir.unlearning.jobs import runs_of
 from cmtl_ir.unlearning.planning import Job
-from cmtl_ir.unlearning.report import NO_REFERENCE, Report, mean_of, notes, verdict
+from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, mean_of, notes, verdict
 
 
 def plans(requests: Sequence[Sequence[Job]]) -> None:
@@ -56,15 +57,9 @@ def measuring() -> Iterator[Callable[[str], None]]:
 
 def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) -> None:
     """The table in short, the words, the paths to look at; table.md has all columns."""
-    retain = [f"harm {task}" for task in report.retain]
-    title = f"{report.name}: forget {', '.join(report.forget)}"
-    table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.add_column("method", no_wrap=True)
-    for column in ("forget dB", "gap dB", *retain, "AUC", "relearn", "steps", "s"):
-        table.add_column(column, justify="right")
-    for label in report.labels:
-        table.add_row(escape(label), *_cells(report, label))
-    show(table)
+    for scale in report.scales:
+        if scale == PSNR or scale not in DEFAULT:  # the files have all of them
+            show(_table(report, scale))
     for label in report.labels:
         for words in verdict(report, label):
             say(f"{label}: {words}")
@@ -82,18 +77,36 @@ def reassembled(grouped: Sequence[Path]) -> None:
         say(f"grouped run {folder}: {', '.join(f'{task} {psnr:.2f} dB' for task, psnr in scores.items())}")
 
 
-def _cells(report: Report, label: str) -> list[str]:
-    models = report.of(label)
-    gaps = [report.gap(one, task) for one in models for task in report.forget]
-    known = [gap for gap in gaps if gap is not None]
-    psnr = mean_of([one.result["psnr"][task] for one in models for task in report.forget])
+def _table(report: Report, scale: Scale) -> Table:
+    """Scores, gap and harm by one metric; what does not depend on the metric stands in PSNR's table."""
+    title = f"{report.name}: forget {', '.join(report.forget)}"
+    title += "" if scale == PSNR else f", {scale.label}"
+    table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    unit, ends = scale.unit or scale.label, ("AUC", "relearn", "steps", "s") if scale == PSNR else ()
+    for column in (f"forget {unit}", f"gap {unit}", *(f"harm {task}" for task in report.retain), *ends):
+        table.add_column(column, justify="right")
+    for label in report.labels:
+        models = report.of(label)
+        table.add_row(escape(label), *_scores(report, models, scale), *(_audit(report, models) if ends else ()))
+    return table
+
+
+def _scores(report: Report, models: Sequence[Measured], scale: Scale) -> list[str]:
+    gaps = [report.gap(one, task, scale) for one in models for task in report.forget]
+    known, signed = [gap for gap in gaps if gap is not None], f"+.{scale.digits}f"
+    harms = [mean_of([report.harm(one, task, scale) for one in models]) for task in report.retain]
+    return [
+        scale.text(mean_of([one.score(task, scale) for one in models for task in report.forget])),
+        f"{mean_of(known):{signed}}" if len(known) == len(gaps) else NO_REFERENCE,
+        *(f"{harm:{signed}}" for harm in harms),
+    ]
+
+
+def _audit(report: Report, models: Sequence[Measured]) -> list[str]:
     backs = [one.audit.relearning.steps for one in models if one.audit.relearning]
     relearnt = [step for step in backs if step is not None]
-    harms = [f"{mean_of([report.harm(one, task) for one in models]):+.2f}" for task in report.retain]
     return [
-        f"{psnr:.2f}",
-        f"{mean_of(known):+.2f}" if len(known) == len(gaps) else NO_REFERENCE,
-        *harms,
         f"{mean_of([one.audit.attack.estimate for one in models]):.2f}",
         f"{mean_of(relearnt):.0f}" if backs and len(relearnt) == len(backs) else f"> {report.budget}" if backs else "-",
         f"{mean_of([one.steps for one in models]):.0f}",

@@ -109,8 +109,8 @@ class RunProbe:
         for i, a in enumerate(self.tasks):
             for j, b in enumerate(self.tasks[:i]):
                 found = log.corrected(a, b)
-                values[i, j] = values[j, i] = found.value if found.measurable else np.nan
-                unsure += [] if found.measurable else [f"{a}-{b}"]
+                values[i, j] = values[j, i] = found.estimate if not found.reason else np.nan
+                unsure += [f"{a}-{b}"] if found.reason else []
         if unsure:
             some = f"{', '.join(unsure[:6])}{' ...' if unsure[6:] else ''}"
             self.say(f"gradient cosines not measurable in {proxy.experiment.training.steps} steps: {some}")

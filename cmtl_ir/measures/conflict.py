@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmtl_ir.base.files import write_table
-from cmtl_ir.base.keyed import name_key
+from cmtl_ir.measures.statistics import Interval, pooled_ratio, ratio_of_sums
 
 Array = NDArray[np.float64]
 
 WINDOW = 20  # logged steps that the corrected cosine of a running curve pools
-FEWEST = 8  # steps below which a block bootstrap says nothing
 CUT = 1e-12  # eigenvalues below CUT * largest count as 0
 
 
@@ -109,46 +108,13 @@ def crossed_products(gramian: Array, rows: int, pieces: Sequence[tuple[int, int]
 # ------------------------------------------------------------------------------------ noise-corrected cosine
 
 
-def pooled_cosine(products: Array, signals_a: Array, signals_b: Array) -> float:
+def corrected_cosine(products: Array, signals_a: Array, signals_b: Array) -> Interval:
     """sum <a, b> / sqrt(sum <a1, a2> sum <b1, b2>) over steps, each [T]: unbiased where per-step ratios are not.
 
-    `products` are <g_a, g_b>, or the crossed ones where the rows share clean images. NaN where a signal is not > 0.
+    `products` are <g_a, g_b>, or the crossed ones where the rows share clean images. The interval is that of
+    `ratio_of_sums`; its `reason` says why there is none: too few steps, or a signal that cannot be told from 0.
     """
-    a, b = signals_a.sum(), signals_b.sum()
-    return float(products.sum() / math.sqrt(a) / math.sqrt(b)) if a > 0 and b > 0 else math.nan
-
-
-@dataclass(frozen=True)
-class CorrectedCosine:
-    """A noise-corrected cosine with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-    steps: int
-    measurable: bool
-    """False: too few steps, or a row's signal is not distinguishable from 0."""
-
-
-def corrected_cosine(
-    products: Array, signals_a: Array, signals_b: Array, draws: int = 2000, level: float = 0.95, key: int = 0
-) -> CorrectedCosine:
-    """The pooled cosine over steps [T], its interval by a circular block bootstrap (blocks of about T^(1/3) steps)."""
-    value, steps = pooled_cosine(products, signals_a, signals_b), len(products)
-    if steps < FEWEST:
-        return CorrectedCosine(value, math.nan, math.nan, steps, False)
-    block = max(1, round(steps ** (1 / 3)))
-    generator = np.random.default_rng(abs(name_key(key, "block bootstrap")))
-    starts = generator.integers(steps, size=(draws, -(-steps // block)))
-    chosen = ((starts[..., None] + np.arange(block)) % steps).reshape(draws, -1)[:, :steps]  # [draws, T]
-    top, a, b = (series[chosen].sum(axis=1) for series in (products, signals_a, signals_b))
-    tail = 100.0 * (1.0 - level) / 2.0
-    measurable = all(np.percentile(signal, tail) > 0 for signal in (a, b))
-    if not measurable:
-        return CorrectedCosine(value, math.nan, math.nan, steps, False)
-    alive = (a > 0) & (b > 0)
-    low, high = np.percentile(top[alive] / np.sqrt(a[alive]) / np.sqrt(b[alive]), [tail, 100.0 - tail])
-    return CorrectedCosine(value, float(low), float(high), steps, True)
+    return ratio_of_sums(products, signals_a, signals_b)
 
 
 # --------------------------------------------------------------------------------------------------- the log
@@ -203,9 +169,7 @@ class ConflictLog:
         first, second = ([own[step].crossed for step in steps] for own in known[1:])
         return np.array(tops, np.float64), np.array(first, np.float64), np.array(second, np.float64)
 
-    def corrected(
-        self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = ""
-    ) -> CorrectedCosine:
+    def corrected(self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = "") -> Interval:
         """The noise-corrected cosine of two rows over the whole log, or its last steps."""
         return corrected_cosine(*self.pair(a, b, crossed, last, block))
 
@@ -218,7 +182,7 @@ class ConflictLog:
             pair = f"{record.row_a}.{record.row_b}".replace(":", ".")
             if record.row_a != record.row_b:
                 values[f"conflict{within}/{pair}"] = math.nan if record.cosine is None else record.cosine
-                pooled = pooled_cosine(*self.pair(record.row_a, record.row_b, last=WINDOW, block=block))
+                pooled = pooled_ratio(*self.pair(record.row_a, record.row_b, last=WINDOW, block=block))
                 values[f"conflict_corrected{within}/{pair}"] = pooled
         return {name: value for name, value in values.items() if math.isfinite(value)}
 

@@ -137,8 +137,14 @@ def holm(p_values: ArrayLike, comparisons: int | None = None) -> Array:
     return corrected
 
 
+def pooled_ratio(numerator: ArrayLike, *denominators: ArrayLike) -> float:
+    """sum(numerator) / geometric mean of the sums of the denominators; NaN unless all of these are > 0."""
+    sums = np.array([np.sum(np.asarray(one, dtype=np.float64)) for one in (numerator, *denominators)])
+    return float(_ratio(sums)) if bool((sums[1:] > 0).all()) else math.nan
+
+
 def ratio_of_sums(numerator: ArrayLike, *denominators: ArrayLike, block: int | None = None, seed: int = 0) -> Interval:
-    """sum(numerator) / geometric mean of the sums of the denominators, each [n] over logged steps of one run.
+    """`pooled_ratio` of series [n] over logged steps of one run, with its interval.
 
     With one denominator the plain pooled ratio; with <h_i1, h_i2> and <h_j1, h_j2> the noise-corrected cosine. The
     interval is a circular block bootstrap (Politis and Romano 1992) over whole steps, all series together, with
@@ -146,14 +152,12 @@ def ratio_of_sums(numerator: ArrayLike, *denominators: ArrayLike, block: int | N
     interval reaches 0: then the ratio can be anything. `block` None: chosen from n and the autocorrelation.
     """
     series = np.stack([np.asarray(one, dtype=np.float64) for one in (numerator, *denominators)], axis=1)  # [n, 1 + D]
-    n, sums = len(series), series.sum(axis=0)
-    positive = bool((sums[1:] > 0).all())
-    estimate = float(_ratio(sums)) if positive else math.nan
+    n, estimate = len(series), pooled_ratio(numerator, *denominators)
     if reason := _trouble(series, "steps", needed=MIN_STEPS):
         return Interval(estimate, math.nan, math.nan, n, reason)
     length = min(block or _block_length(series), n // 3)
     resampled, tail = _resampled_sums(series, length, seed), _widened_tail(n / length)  # [R, 1 + D]
-    if not positive or any(_percentiles(column, tail)[0] <= 0 for column in resampled.T[1:]):
+    if not math.isfinite(estimate) or any(_percentiles(column, tail)[0] <= 0 for column in resampled.T[1:]):
         return Interval(math.nan, math.nan, math.nan, n, "not measurable: a denominator cannot be told from 0")
     return Interval(estimate, *_percentiles(_ratio(resampled), tail), n)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.measures.curve import scales_in
+from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.store.folder import read_result
 from cmtl_ir.store.layout import AUDITS, run_folder
 from cmtl_ir.strategy.unlearning import Rerun
@@ -39,11 +41,15 @@ class Measured:
     seed: int
     folder: Path
     result: dict[str, Any]
-    """Of the run: psnr, ssim, psnr_input ... by task."""
+    """Of the run: every metric by task, and METRIC_input."""
     audit: Audit
     steps: int
     """Optimizer steps to get there from the original, constituents included."""
     seconds: float
+
+    def score(self, task: str, scale: Scale = PSNR) -> float:
+        """Score of a task; NaN if the run was not scored by this metric."""
+        return float(self.result.get(scale.name, {}).get(task, math.nan))
 
     @property
     def is_original(self) -> bool:
@@ -87,19 +93,24 @@ class Report:
         wanted = self.references.get(seed)
         return next((one for one in self.models if one.folder.name == wanted and one.seed == seed), None)
 
-    def harm(self, one: Measured, task: str) -> float:
-        """Change of a task in dB against the original: below 0 is worse."""
-        return one.result["psnr"][task] - self.original(one.seed).result["psnr"][task]
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """The metrics that any model was scored by, PSNR first."""
+        return scales_in([one.result for one in self.models])
 
-    def gap(self, one: Measured, task: str) -> float | None:
-        """Signed difference of a task in dB to the retrained model; None: no reference."""
+    def harm(self, one: Measured, task: str, scale: Scale = PSNR) -> float:
+        """Change of a task against the original in the metric's unit: below 0 is worse, whatever its direction."""
+        return scale.sign * (one.score(task, scale) - self.original(one.seed).score(task, scale))
+
+    def gap(self, one: Measured, task: str, scale: Scale = PSNR) -> float | None:
+        """Difference of a task to the retrained model: above 0 is better than it. None if there is no reference."""
         other = self.retrained(one.seed)
-        return None if other is None else one.result["psnr"][task] - other.result["psnr"][task]
+        return None if other is None else scale.sign * (one.score(task, scale) - other.score(task, scale))
 
     def floor(self, one: Measured, task: str) -> float:
         """Where forgetting ends, in dB: the lower of the retrained model and the untouched image."""
         other, untouched = self.retrained(one.seed), one.result["psnr_input"][task]
-        return untouched if other is None else min(untouched, other.result["psnr"][task])
+        return untouched if other is None else min(untouched, other.score(task))
 
 
 def report_on(
@@ -192,8 +203,11 @@ def _track(made: Forgetting, report: Report) -> None:
 def figures(report: Report, one: Measured) -> dict[str, float]:
     """Metric name -> value; what was not measured is left out."""
     tasks, back = (*report.forget, *report.retain), one.audit.relearning
-    named: dict[str, float | None] = {f"harm_db/{task}": report.harm(one, task) for task in report.retain}
-    named |= {f"gap_db/{task}": report.gap(one, task) for task in tasks}
+    named: dict[str, float | None] = {}
+    for scale in report.scales:
+        kind = "db" if scale == PSNR else scale.name
+        named |= {f"harm_{kind}/{task}": report.harm(one, task, scale) for task in report.retain}
+        named |= {f"gap_{kind}/{task}": report.gap(one, task, scale) for task in tasks}
     named |= {f"output_distance/{task}": (one.audit.distance or {}).get(task) for task in tasks}
     named |= {"membership_auc": one.audit.attack.estimate, "unlearning_steps": float(one.steps)}
     named |= {"relearning_steps": back.steps if back else None, "unlearning_seconds": one.seconds}
@@ -216,7 +230,7 @@ def verdict(report: Report, label: str) -> list[str]:
 
 
 def _forgetting(report: Report, models: Sequence[Measured], task: str) -> list[str]:
-    depth = mean_of([one.result["psnr"][task] - report.floor(one, task) for one in models])
+    depth = mean_of([one.score(task) - report.floor(one, task) for one in models])
     if depth < -OVER_DB:
         known = all(report.retrained(one.seed) for one in models)
         floor = "the lower of the retrained model and the untouched image" if known else "the untouched image"
@@ -247,6 +261,11 @@ def notes(report: Report) -> list[str]:
     said = [
         f"harm: change against the original; below -{COLLATERAL_DB} dB it is called collateral damage",
         "gap: signed difference to the model retrained without it; a retained task may gain by retraining",
+        *(
+            f"{scale.label}: lower is better; its harm and gap count so that below 0 is worse"
+            for scale in report.scales
+            if not scale.higher_is_better
+        ),
         f"over-forgotten: more than {OVER_DB:g} dB below the lower of the retrained model and the untouched image",
         "membership AUC: of the forgotten task's training draws against later draws of the same images, 95 % interval; "
         "the retrained model's is the target. The tasks share clean images: it says little about a whole task",

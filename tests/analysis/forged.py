@@ -13,6 +13,7 @@ import numpy as np
 
 from cmtl_ir.base import yaml
 from cmtl_ir.config.reading import merged
+from cmtl_ir.measures.scale import PSNR, SSIM, Scale
 
 TASKS = ("noise", "rain")
 IDENTITY: dict[str, Any] = {
@@ -25,6 +26,9 @@ IDENTITY: dict[str, Any] = {
     "training": {"steps": 60, "batch": 6, "loss": "l1", "optimizer": {"name": "adamw", "lr": 4e-3}, "engine": "auto"},
     "protocol": "promptir",
 }
+MAE = Scale("mae", "levels", higher_is_better=False, digits=3)
+"""A made-up metric that mirrors PSNR: what is better by one is better by the other, by as much."""
+MIRROR = 50.0
 VARIANTS = {"noise": ("sigma15", "sigma50"), "rain": ("",)}
 FLOOR = {"noise": 20.0, "rain": 18.0}
 
@@ -44,10 +48,12 @@ def comparison(
     identities: Mapping[tuple[str, int], Mapping[str, Any]] | None = None,
     results: Mapping[tuple[str, int], Mapping[str, Any]] | None = None,
     unfinished: Sequence[tuple[str, int]] = (),
+    with_mae: Sequence[str] = (),
 ) -> Path:
     """OUT/forged with one run for each (label, seed) of `final`: task -> mean PSNR, with noise of its own an image.
 
     `stages`: label -> R, a row a stage; default: one stage, the final scores. Stage i first trains task i.
+    `with_mae`: labels whose runs were scored by `MAE` too.
     """
     folder = home / "forged"
     folder.mkdir(parents=True)
@@ -60,7 +66,8 @@ def comparison(
         rows.append({"label": label, "seed": seed, "hash": run})
         identity = merged(IDENTITY | {"strategy": named[label], "seed": seed}, (identities or {}).get(key, {}))
         matrix = list((stages or {}).get(label, [])) or [means]
-        _run(folder.parent / "store" / run, identity, means, matrix, images, (results or {}).get(key, {}), key)
+        home = folder.parent / "store" / run
+        _run(home, identity, means, matrix, images, (results or {}).get(key, {}), key, label in with_mae)
         if key in unfinished:
             (folder.parent / "store" / run / "result.json").unlink()
     (folder / "runs.json").write_text(json.dumps(rows))
@@ -73,7 +80,7 @@ def comparison(
 
 def _run(
     folder: Path, identity: dict[str, Any], means: Mapping[str, float], matrix: Sequence[Mapping[str, float]],
-    images: int, more: Mapping[str, Any], key: tuple[str, int],
+    images: int, more: Mapping[str, Any], key: tuple[str, int], with_mae: bool,
 ) -> None:  # fmt: skip
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("")
@@ -86,16 +93,23 @@ def _run(
             for image, score in enumerate(mean + noise - noise.mean()):
                 scores = {"psnr": score, "ssim": 0.8 + score / 1000}
                 scores |= {"psnr_input": FLOOR[task] + 0.1 * image, "ssim_input": 0.5}
+                if with_mae:
+                    scores |= {"mae": MIRROR - score, "mae_input": MIRROR - scores["psnr_input"]}
                 scored.append({"task": task, "variant": variant, "image": f"{image}.png", **scores})
     _csv(folder / "per_image.csv", scored)
     steps = identity["training"]["steps"]
     curve = []
     for stage, row in enumerate(matrix):
         point = {"step": steps * (stage + 1) // len(matrix), "stage_end": f"stage{stage}"}
-        curve += [{**point, "task": task, "psnr": psnr, "ssim": 0.8} for task, psnr in row.items()]
+        curve += [
+            {**point, "task": task, "psnr": psnr, "ssim": 0.8} | ({"mae": MIRROR - psnr} if with_mae else {})
+            for task, psnr in row.items()
+        ]
     _csv(folder / "curve.csv", curve)
     own = {task: place if len(matrix) > 1 else 0 for place, task in enumerate(means)}
     result = {"steps": steps, "seconds": 6.0, "parameters": 1234, "continual": {"own_stage": own}, **more}
+    if with_mae:
+        result["metrics"] = [scale.plain() for scale in (PSNR, SSIM, MAE)]
     (folder / "result.json").write_text(json.dumps(result))
 
 

@@ -17,6 +17,7 @@ from cmtl_ir.analysis.figures import conflict as conflict_figures
 from cmtl_ir.analysis.tables import conflict as conflict_table
 from cmtl_ir.analysis.tables import formats
 from cmtl_ir.base import yaml
+from cmtl_ir.measures.scale import PSNR
 from cmtl_ir.measures.statistics import ratio_of_sums
 from tests.analysis import forged
 
@@ -145,7 +146,8 @@ def test_the_corrected_cosine_pools_the_halves(study: Study) -> None:
 
 def test_every_figure_is_drawn_in_three_formats_with_a_caption(study: Study, tmp_path: Path) -> None:
     made = captions.draw(study, tmp_path)
-    assert [one.name for one in made] == list(captions.DRAWN)
+    own = list(captions.of_metric(PSNR))
+    assert [one.name for one in made] == [*own, *captions.DRAWN, *(f"{name}_ssim" for name in own)]
     for one in made:
         assert one.caption.endswith(".") and {file.suffix for file in one.files} == {".png", ".pdf", ".svg"}
         assert all(file.stat().st_size > 1000 for file in one.files)
@@ -186,7 +188,8 @@ def test_a_strategy_keeps_its_look_whatever_else_is_finished(study: Study) -> No
 def test_figures_without_data_are_left_out(tmp_path: Path) -> None:
     study = Study.of(Frames.of_folder(forged.comparison(tmp_path, {("joint", 0): {"noise": 27.0, "rain": 25.0}})))
     drawn = [one.name for one in captions.draw(study, tmp_path / "figures")]
-    assert drawn == ["curves", "gains"]  # one evaluation: nothing can have been forgotten
+    # one evaluation: nothing can have been forgotten
+    assert drawn == ["curves", "gains", "curves_ssim", "gains_ssim"]
 
 
 def test_constant_weights_are_not_drawn(study: Study) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from cmtl_ir.grouping.probe import read_conflict
 from cmtl_ir.measures import conflict
-from cmtl_ir.measures.conflict import ConflictLog, corrected_cosine, crossed_products, pooled_cosine
+from cmtl_ir.measures.conflict import ConflictLog, corrected_cosine, crossed_products
 
 PAIR = np.array([[3.0, 0.0], [-3.0, 4.0]])  # norms 3 and 5, product -9
 HALVES = [(0, 2), (0, 2), (1, 2), (1, 2)]  # two rows of four samples, each in two halves
@@ -74,7 +74,7 @@ def pooled(signals: np.ndarray, noise: float, shared: float, crossed: bool, step
         rows = step_of(signals, noise, shared, random)
         log.add(step, ["a", "b"], HALVES, rows @ rows.T)
     raw = np.mean([r.cosine for r in log.rows if r.row_a != r.row_b])
-    return log.corrected("a", "b", crossed).value, float(raw)
+    return log.corrected("a", "b", crossed).estimate, float(raw)
 
 
 def at_cosine(cosine: float, size: int = 40) -> np.ndarray:
@@ -113,10 +113,10 @@ def test_crossed_products_by_hand() -> None:
 def test_a_row_without_signal_is_not_measurable() -> None:
     random = np.random.default_rng(0)
     noise, signal = random.standard_normal(60), 1.0 + 0.1 * random.standard_normal(60)
-    assert corrected_cosine(0.5 * signal, signal, signal).measurable
-    assert not corrected_cosine(0.5 * signal, signal, noise).measurable
-    assert not corrected_cosine(*(0.5 * signal[:4],) * 3).measurable  # too few steps
-    assert math.isnan(pooled_cosine(signal, signal, -signal))
+    assert not corrected_cosine(0.5 * signal, signal, signal).reason
+    assert corrected_cosine(0.5 * signal, signal, noise).reason.startswith("not measurable")
+    assert corrected_cosine(*(0.5 * signal[:4],) * 3).reason.startswith("too few")
+    assert math.isnan(corrected_cosine(signal, signal, -signal).estimate)
 
 
 # ---------------------------------------------------------------------------------------------------- the log
@@ -134,8 +134,8 @@ def logged(steps: int = 6) -> ConflictLog:
 
 def test_a_block_has_metrics_and_series_of_its_own() -> None:
     log = logged()
-    assert log.corrected("haze", "rain").value == pytest.approx(-0.5, abs=0.1)
-    assert log.corrected("haze", "rain", block="encoder").value == pytest.approx(1.0)
+    assert log.corrected("haze", "rain").estimate == pytest.approx(-0.5, abs=0.1)
+    assert log.corrected("haze", "rain", block="encoder").estimate == pytest.approx(1.0)
     metrics = log.add(9, ["rain", "haze"], HALVES, np.ones((4, 4)), block="encoder")
     assert metrics["conflict.encoder/rate"] == 0.0 and metrics["conflict.encoder/haze.rain"] == pytest.approx(1.0)
     assert metrics["conflict_corrected.encoder/haze.rain"] == pytest.approx(1.0)
@@ -146,7 +146,7 @@ def test_a_log_goes_through_a_checkpoint_and_through_its_table(tmp_path: Path) -
     log, loaded = logged(), ConflictLog()
     loaded.load_state(json.loads(json.dumps(log.state())))
     assert loaded.rows == log.rows == read_conflict(log.write(tmp_path / "conflict.csv")).rows
-    assert loaded.corrected("rain", "haze").value == pytest.approx(log.corrected("haze", "rain").value, rel=1e-12)
+    assert loaded.corrected("rain", "haze").estimate == pytest.approx(log.corrected("haze", "rain").estimate, rel=1e-12)
 
 
 def test_a_table_from_before_there_were_blocks_is_read(tmp_path: Path) -> None:

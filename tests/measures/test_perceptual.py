@@ -120,7 +120,7 @@ def test_evaluate_adds_a_column_a_metric(pyiqa: StandIn, tmp_path: Path, capsys:
              "--metric", "lpips", "--metric", "niqe", "--csv", str(tmp_path / "s.csv")]
         )  # fmt: skip
     assert ended.value.code in (0, None), capsys.readouterr().err
-    rows = list(csv.DictReader((tmp_path / "s.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
     assert {"lpips", "lpips_input", "niqe", "niqe_input"} <= set(rows[0]) and "brisque" not in rows[0]
     assert all(float(row["lpips_input"]) > 0 for row in rows)
     shown = capsys.readouterr().out

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmtl_ir.analysis.unlearning import forgetting_table, in_words
+from cmtl_ir.measures.scale import PSNR, SSIM, Scale
 from cmtl_ir.measures.statistics import Interval
 from cmtl_ir.unlearning.audit import Audit
 from cmtl_ir.unlearning.relearn import Relearning
@@ -98,6 +99,42 @@ def test_the_table_has_every_figure_of_every_model_and_the_input_first() -> None
     assert cells["(degraded input)"]["PSNR haze"].startswith("13.00") and cells["some"]["harm rain"].startswith("-1.00")
     assert cells["retrain"]["gap haze"].startswith("0.00") and cells["some"]["distance forget"].startswith("25.50")
     assert "collateral damage" in cells["some"]["in words"] and cells["some"]["relearning steps"].startswith("5")
+
+
+def test_a_metric_of_which_less_is_better_counts_the_other_way() -> None:
+    """The metric is 50 - PSNR: harm and gap must be those in dB."""
+    scale = Scale("mae", "levels", higher_is_better=False, digits=3)
+    made = report(("some", 12.5, 21.0))
+    for one in made.models:
+        one.result["metrics"] = [two.plain() for two in (PSNR, SSIM, scale)]
+        for suffix in ("", "_input"):
+            one.result[f"mae{suffix}"] = {task: 50.0 - score for task, score in one.result[f"psnr{suffix}"].items()}
+    some = made.of("some")[0]
+    for task in ("haze", "rain"):
+        assert made.harm(some, task, scale) == pytest.approx(made.harm(some, task))
+        assert made.gap(some, task, scale) == pytest.approx(made.gap(some, task))
+    named = figures(made, some)
+    assert named["harm_mae/rain"] == pytest.approx(named["harm_db/rain"])
+    assert named["gap_mae/haze"] == pytest.approx(named["gap_db/haze"]) == 0.5
+    table = forgetting_table(made)
+    cells = {row[0].text: dict(zip(table.headings, (cell.text for cell in row), strict=True)) for row in table.rows}
+    assert cells["some"]["MAE haze"] == "37.500" and cells["some"]["harm MAE rain"] == "-1.000"
+    assert cells["(degraded input)"]["MAE rain"] == "33.000"
+    assert any(note.startswith("MAE: lower is better") for note in table.notes)
+
+
+def test_the_terminal_has_a_table_of_each_further_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    from cmtl_ir.cli import display_unlearning
+
+    made = report(("some", 12.5, 21.0))
+    display_unlearning.outcome(made, {}, [])
+    assert "MAE" not in capsys.readouterr().out
+    for one in made.models:
+        one.result["metrics"] = [two.plain() for two in (PSNR, SSIM, Scale("mae", "levels", higher_is_better=False))]
+        one.result["mae"] = {"haze": 37.5, "rain": 29.0}
+    display_unlearning.outcome(made, {}, [])
+    shown = capsys.readouterr().out
+    assert "forget haze, MAE" in shown and "37.5000" in shown
 
 
 def test_a_budget_that_does_not_bring_it_back_is_an_inequality() -> None:
