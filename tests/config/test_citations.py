@@ -15,6 +15,7 @@ ORIGINAL = {
     "curriculum": {"interleaved", "joint", "mixed_matched", "sequential", "single"},
     "weighting": {"equal", "manual", "proportional"},
     "retention": {"degradation_replay", "freeze"},
+    "objective": {"gradient", "l1"},
     "grouping": {"conflict", "manual", "random"},
 }
 """Parts without a paper of their own."""
@@ -42,7 +43,9 @@ def test_an_entry_and_the_docstring_name_one_paper(entry: str, name: str) -> Non
     assert field(entry, "title")
 
 
-@pytest.mark.parametrize("family", ["curriculum", "weighting", "surgery", "retention", "grouping", "unlearning"])
+@pytest.mark.parametrize(
+    "family", ["curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning"]
+)
 def test_every_part_has_an_entry_or_is_known_to_have_no_paper(family: str) -> None:
     cited = {name.partition("/")[2] for _, name in ENTRIES if name.startswith(f"{family}/")}
     assert set(catalogue.families()[family]) - cited == ORIGINAL.get(family, set())
