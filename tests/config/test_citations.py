@@ -15,6 +15,7 @@ ORIGINAL = {
     "curriculum": {"interleaved", "joint", "mixed_matched", "sequential", "single"},
     "weighting": {"equal", "manual", "proportional"},
     "retention": {"degradation_replay", "freeze"},
+    "objective": {"gradient", "l1"},
     "grouping": {"conflict", "manual", "random"},
 }
 """Parts without a paper of their own."""
@@ -43,7 +44,8 @@ def test_an_entry_and_the_docstring_name_one_paper(entry: str, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "family", ["curriculum", "weighting", "surgery", "retention", "grouping", "unlearning", "backbone"]
+    "family",
+    ["curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning", "backbone"],
 )
 def test_every_part_has_an_entry_or_is_known_to_have_no_paper(family: str) -> None:
     cited = {name.partition("/")[2] for _, name in ENTRIES if name.startswith(f"{family}/")}

@@ -22,8 +22,8 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import Interrupted, UserError
 from cmtl_ir.cli import display
 from cmtl_ir.config.reading import merged
-from cmtl_ir.processes import pool
 from cmtl_ir.processes import job as processes_job
+from cmtl_ir.processes import pool
 from cmtl_ir.processes.job import Attempt, Job, LocalProcess, environment_of
 from cmtl_ir.processes.pool import RESTARTS, work_off
 from cmtl_ir.runs import comparison, parallel
