@@ -1,4 +1,7 @@
-"""Where a result was computed: versions, device, commit. Recorded with every run, part of no identity."""
+"""The environment of a computation: versions, device, commit.
+
+It is recorded with every run and is not part of any run's identity.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from cmtl_ir.base.version import __version__
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Plain facts for a run's config.yaml and result.json."""
+    """Return versions, commit, device and threads as plain data, for a run's config.yaml and result.json."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "version": __version__,
@@ -28,7 +31,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the repository that the command runs in; None outside of one."""
+    """Return the commit of the repository that the command runs in, or `None` outside of a repository."""
     try:
         done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -37,10 +40,10 @@ def git_commit() -> str | None:
 
 
 CORES = "CMTL_IR_CORES"
-"""Environment variable: how many cores are this process's, where others work beside it."""
+"""Environment variable: number of cores that this process may use when other workers share the machine."""
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(os.environ.get(CORES, free))

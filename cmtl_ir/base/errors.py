@@ -1,4 +1,4 @@
-"""Errors that are answers: what is wrong, where, and the way out. The command line prints them without a traceback."""
+"""Errors that state what is wrong, where, and how to fix it. The command line prints them without a traceback."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 
 
 class UserError(Exception):
-    """Something that the user can mend; exit code 2."""
+    """An error that the user can fix. The exit code is 2."""
 
 
 class ConfigError(UserError):
-    """A mistake in an experiment file or an override: names file, path in the file and near names."""
+    """A mistake in an experiment file or an override. The message names the file, the key and similar names."""
 
 
 class TrainingError(UserError):
-    """A run that cannot go on: names step, row and the last good checkpoint."""
+    """A run that cannot continue. The message names the step, the row and the last good checkpoint."""
 
 
 class Diverged(TrainingError):
@@ -23,25 +23,25 @@ class Diverged(TrainingError):
 
 
 class Interrupted(UserError):
-    """Stopped by the user after saving; exit code 130."""
+    """A run that the user stopped. Its state was saved; the exit code is 130."""
 
 
 class Pruned(Interrupted):
-    """Stopped after saving because a search gave it up."""
+    """A run that a search stopped early. Its state was saved."""
 
 
 class UnknownName(ValueError):
-    """A name that no package offers; the message lists near ones."""
+    """A name that no package registers. The message lists similar names."""
 
 
 def suggestion(name: str, known: list[str]) -> str:
-    """The tail of an error message: near names, else all of them."""
+    """Return the end of an error message: similar names, or all known names if none is similar."""
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
 
 
 def brief(error: BaseException) -> str:
-    """What went wrong, in a line: of a connection only the system's word."""
+    """Return an error as one line. For a failed connection, this is the message of the operating system."""
     text = str(error).strip() or type(error).__name__
     if reason := re.search(r"\[Errno -?\d+\] ([\w ]+)", text):
         return reason[1]

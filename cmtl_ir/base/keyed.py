@@ -1,8 +1,8 @@
 """Random numbers as pure functions of integer keys (splitmix64; Steele, Lea, Flood, OOPSLA 2014).
 
-The same integers on CPU and GPU, vectorised over the batch, without any generator object: what a number is
-depends on its key and its position only, never on what was drawn before.
-Legend of shapes: B keys, N numbers a key.
+The integers are the same on CPU and GPU, are vectorised over the batch, and need no generator object. A number depends
+only on its key and its position, never on earlier draws.
+Shapes: B keys, N numbers per key.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 MULTIPLY_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 MULTIPLY_2 = 0x94D049BB133111EB - (1 << 64)
 IN_CACHE = 1 << 16
-"""Hashes that a CPU works on at a time; measured: 2^15 to 2^17 are alike, all at once is slower."""
+"""Number of hashes computed at once on a CPU. Measured: 2^15 to 2^17 are equally fast, all at once is slower."""
 
 
 def name_key(*parts: str | int | float) -> int:
-    """A signed 64-bit key from names and numbers; the same in every process and on every machine."""
+    """Return a signed 64-bit key of names and numbers, the same in every process and on every machine."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
@@ -32,24 +32,24 @@ def _shift(x: Tensor, bits: int) -> Tensor:
 
 
 def mix(x: Tensor) -> Tensor:
-    """The splitmix64 finaliser, elementwise on int64; multiplication wraps alike on every device."""
+    """Apply the splitmix64 finaliser elementwise to int64. Multiplication wraps in the same way on every device."""
     x = (x ^ _shift(x, 30)).mul_(MULTIPLY_1)  # in place from here on: fresh memory costs more than the arithmetic
     x = x.bitwise_xor_(_shift(x, 27)).mul_(MULTIPLY_2)
     return x.bitwise_xor_(_shift(x, 31))
 
 
 def keys_of(base: int, numbers: Tensor) -> Tensor:
-    """Keys [B] of the numbers [B] (int64) under one base key."""
+    """Return the keys [B] of numbers [B] (int64) under one base key."""
     return mix(mix(numbers * GOLDEN + base) ^ base)
 
 
 def substream(keys: Tensor, purpose: str | int) -> Tensor:
-    """Independent keys [B] for one purpose ("crop", "noise"), so that no two purposes share numbers."""
+    """Return independent keys [B] for one purpose ("crop", "noise"), so that no two purposes share numbers."""
     return mix(keys ^ name_key(purpose))
 
 
 def bits(keys: Tensor, count: int) -> Tensor:
-    """[B, count] int64, 64 random bits each."""
+    """Return [B, count] int64 numbers of 64 random bits each."""
     counter = torch.arange(1, count + 1, device=keys.device, dtype=torch.int64) * GOLDEN
     return mix(keys[:, None] + counter)
 
@@ -59,17 +59,17 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def uniform(keys: Tensor, shape: Sequence[int] = ()) -> Tensor:
-    """[B, *shape] float32, uniform on the open interval (0, 1)."""
+    """Return [B, *shape] float32 numbers, uniform on the open interval (0, 1)."""
     return _unit(_shift(bits(keys, math.prod(shape)), 41)).view(len(keys), *shape)
 
 
 def uniform_between(keys: Tensor, low: float, high: float, shape: Sequence[int] = ()) -> Tensor:
-    """[B, *shape] float32, uniform between low and high."""
+    """Return [B, *shape] float32 numbers, uniform between low and high."""
     return low + (high - low) * uniform(keys, shape)
 
 
 def normal(keys: Tensor, shape: Sequence[int] = ()) -> Tensor:
-    """[B, *shape] float32, standard normal (Box-Muller; one hash gives two numbers)."""
+    """Return [B, *shape] float32 standard normal numbers (Box-Muller; one hash gives two numbers)."""
     count = math.prod(shape)
     half = (count + 1) // 2
     drawn = torch.empty(len(keys), 2, half, device=keys.device)
@@ -84,21 +84,21 @@ def normal(keys: Tensor, shape: Sequence[int] = ()) -> Tensor:
 
 
 def integers(keys: Tensor, low: int, high: Tensor | int, shape: Sequence[int] = ()) -> Tensor:
-    """[B, *shape] int64, uniform on low .. high - 1; `high` may be a tensor [B] (with shape ())."""
+    """Return [B, *shape] int64 numbers, uniform on low .. high - 1. `high` may be a tensor [B] if shape is ()."""
     drawn = _shift(bits(keys, math.prod(shape)), 33).view(len(keys), *shape)
     return low + drawn % (high - low)
 
 
 def choice(keys: Tensor, values: Sequence[float]) -> Tensor:
-    """[B] float32: one of the values, each equally likely."""
+    """Return one of the values per key, [B] float32, each equally likely."""
     return torch.tensor(values, dtype=torch.float32, device=keys.device)[integers(keys, 0, len(values))]
 
 
 def permuted(base: int, numbers: Tensor, size: int) -> Tensor:
-    """Where each n of `numbers` [B] lands in a keyed permutation of 0 .. size-1 (n < size); stateless.
+    """Return the positions of `numbers` [B] (each below `size`) in a keyed permutation of 0 .. size-1.
 
-    A four-round Feistel network on the next even number of bits, walked until it falls below `size`
-    (Black and Rogaway, CT-RSA 2002): every value once, no table.
+    A four-round Feistel network on the next even number of bits is iterated until the value is below `size` (Black and
+    Rogaway, CT-RSA 2002). Every value occurs once, and no table or state is kept.
     """
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     low_mask = (1 << half) - 1

@@ -1,4 +1,4 @@
-"""Mistakes in an experiment file, each with its path, as sentences."""
+"""Mistakes in an experiment file, each with its path and a message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cmtl_ir.base import errors
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake: where in the file, and what to do."""
+    """A mistake: its path in the file and how to fix it."""
 
     path: str
     message: str
@@ -26,7 +26,7 @@ class Problem:
 
 
 def problems_of(error: ValidationError, record: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Pydantic's errors as problems; an unknown key gets its near names."""
+    """Return the errors of pydantic as problems. For an unknown key, similar names are listed."""
     found = []
     for one in error.errors(include_url=False):
         path = ".".join([prefix, *map(str, one["loc"])]).strip(".")

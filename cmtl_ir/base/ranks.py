@@ -1,8 +1,8 @@
 """One run in several processes: `torchrun --nproc_per_node 2 -m cmtl_ir run FILE`.
 
-All ranks draw the same ids and each keeps a contiguous slice of the step's samples; what depends on all samples
-(sample losses, row gradients) is summed over the ranks, so that every rank computes the same Gramian, the same weights
-and the same update, and holds the same state of every part. Only rank 0 writes.
+All ranks draw the same ids, and each keeps a contiguous slice of the samples. Sample losses and row gradients are
+summed over the ranks. So every rank computes the same Gramian, weights and update, and holds the same state of every
+part. Only rank 0 writes files.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from torch import Tensor
 from cmtl_ir.base.errors import UserError
 
 MEETING = timedelta(minutes=10)
-"""How long ranks wait for each other to be there at all."""
+"""Time-out for the ranks to join."""
 PATIENCE = timedelta(days=1)
-"""How long a rank waits for another: rank 0 evaluates alone; when a rank dies, torchrun ends the others."""
+"""Time-out of collective calls. It is long because rank 0 evaluates alone; torchrun ends the others if a rank dies."""
 
 SKIP = -1
-"""Rank 0's word for a run that is not trained now; any other number is the step from which it goes on."""
+"""Broadcast by rank 0 for a run that is not trained now. Any other number is the step from which the run continues."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that make the steps of a run together, seen from one of them; alone, nothing is exchanged."""
+    """The group of processes that train a run together, as seen by one of them. A single process exchanges nothing."""
 
     number: int = 0
     count: int = 1
 
     def window(self, total: int) -> tuple[int, int]:
-        """(start, stop): this rank's slice of `total` things."""
+        """Return (start, stop), this rank's slice of `total` items."""
         return total * self.number // self.count, total * (self.number + 1) // self.count
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over the ranks, in place; the same bits on all of them."""
+        """Sum a tensor over the ranks in place and return it. The bits are the same on all ranks."""
         if self.count > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Flag by flag: does it hold on some rank?"""
+        """Return, for each flag, whether it is set on at least one rank."""
         if self.count == 1:
             return flags
         found = torch.tensor(flags, dtype=torch.int32)
@@ -54,7 +54,7 @@ class Ranks:
         return tuple(bool(one) for one in found.tolist())
 
     def told(self, number: int = 0) -> int:
-        """The number that rank 0 says."""
+        """Return the number given on rank 0, on all ranks."""
         if self.count == 1:
             return number
         said = torch.tensor([number])
@@ -63,14 +63,14 @@ class Ranks:
 
     @torch.no_grad()
     def copy_of_first(self, tensors: Iterable[Tensor]) -> None:
-        """Give every tensor, in place, the value that it has on rank 0."""
+        """Copy the values of rank 0 into the tensors, in place."""
         for tensor in tensors if self.count > 1 else ():
             value = tensor.contiguous()
             dist.broadcast(value, 0)
             tensor.copy_(value)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks reach this call."""
         if self.count > 1:
             self.told()
             self.any(False)
@@ -81,24 +81,24 @@ _joined = ALONE
 
 
 def current() -> Ranks:
-    """The ranks that this process has joined."""
+    """Return the ranks that this process has joined."""
     return _joined
 
 
 def launched() -> bool:
-    """True: torchrun, or something that speaks its language, started several processes."""
+    """Return whether torchrun, or a launcher that sets the same variables, started several processes."""
     return {"RANK", "MASTER_ADDR"} <= set(os.environ) and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def refuse(what: str, instead: str) -> None:
-    """Raise UserError where several ranks would do the same thing side by side."""
+    """Raise UserError if several ranks are launched for a command that cannot share its work among them."""
     if launched():
         raise UserError(f"{what} does not share work among the processes of torchrun: {instead}")
 
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks of this process: those that torchrun started, or it alone."""
+    """Join the ranks that torchrun started, and leave them at the end. Without torchrun, the process is alone."""
     global _joined
     if not launched():
         yield ALONE

@@ -1,4 +1,4 @@
-"""The one kind of record that every YAML key becomes: frozen, validated, documented field by field."""
+"""The base of all configuration records: frozen, validated, and documented field by field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trees of tensors and plain values as two files: JSON, and safetensors (huggingface.co/docs/safetensors)."""
+"""Trees of tensors and plain values, as JSON and safetensors (huggingface.co/docs/safetensors)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL",
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
 }  # fmt: skip
-_KIND = "$"  # marks, in JSON, what JSON has no word for
+_KIND = "$"  # marks values that JSON cannot express
 
 
 def to_json(value: Any, path: tuple[Any, ...], tensors: dict[str, Tensor]) -> Any:
-    """The value in JSON's words; its tensors go to `tensors` under their path."""
+    """Return a value as JSON data. Its tensors are added to `tensors` under their path."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -61,12 +61,12 @@ def _put_tensor(value: Tensor, path: tuple[Any, ...], tensors: dict[str, Tensor]
     entry: dict[str, Any] = {_KIND: "tensor", "name": name}
     stride = list(value.stride())
     if stride != list(torch.empty(value.shape, device="meta").stride()) and _is_dense(value.shape, stride):
-        entry["stride"] = stride  # channels_last and its kin; views with gaps come back contiguous
+        entry["stride"] = stride  # channels_last and similar; views with gaps are restored as contiguous
     return entry
 
 
 def _is_dense(shape: Iterable[int], stride: Iterable[int]) -> bool:
-    """True: a permutation of a contiguous tensor, without gaps or overlaps."""
+    """Return whether a layout is a permutation of a contiguous one, without gaps or overlaps."""
     expected = 1
     for step, size in sorted(zip(stride, shape, strict=True)):
         if size != 1 and step != expected:
@@ -76,6 +76,7 @@ def _is_dense(shape: Iterable[int], stride: Iterable[int]) -> bool:
 
 
 def from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the value that `to_json` made JSON data and tensors of."""
     if isinstance(value, list):
         return [from_json(item, tensors) for item in value]
     if not isinstance(value, dict):
@@ -101,7 +102,7 @@ def from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def safetensors_pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[Any]:
-    """The file format piece by piece, so that a save needs the memory of one tensor, not of all."""
+    """Yield the safetensors file in pieces, so that saving needs the memory of one tensor at a time."""
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # widest first: all are aligned
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0

@@ -1,4 +1,4 @@
-"""YAML as people write it: `1e-3` is a number, `no` and `on` are words, a key given twice is an error."""
+"""YAML 1.2 scalars: `1e-3` is a number, and `no` and `on` are strings. A duplicate key is an error."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cmtl_ir.base.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1; this one reads numbers and booleans as YAML 1.2 does."""
+    """Loads numbers and booleans as YAML 1.2 does. PyYAML implements YAML 1.1."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists on one line, keys in the order given."""
+    """Writes short lists on one line, and keys in their given order."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -54,7 +54,7 @@ _Dumper.add_representer(
 
 
 def parse(text: str) -> Any:
-    """The value of a YAML text; raises ConfigError with the line."""
+    """Return the value of a YAML text. Raise ConfigError with the line if it is not valid YAML."""
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.MarkedYAMLError as error:
@@ -63,7 +63,7 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping in a file; raises ConfigError naming the file and line."""
+    """Return the mapping in a file. Raise ConfigError with the file and line if there is none."""
     try:
         content = parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -76,5 +76,5 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def dump(value: Any) -> str:
-    """Text that `parse` reads back as the same value."""
+    """Return a text that `parse` reads as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -1,4 +1,4 @@
-"""Runs of a tracking store as tidy frames, with as few calls as the store allows."""
+"""Tidy frames of the runs in a tracking store, read with as few calls as the store allows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import pandas as pd
 
 MOST = 25_000
-"""Points that MLflow's server returns at once."""
+"""Largest number of points in one answer of an MLflow server."""
 RUNS_AT_ONCE = 100
 
 PointRow = tuple[str, str, int, float]
 """(run id, metric, step, value)."""
 Bulk = Callable[[str, list[str]], list[dict[str, Any]]]
-"""(metric, run ids) -> its points in all these runs."""
+"""(metric, run ids) -> points of the metric in these runs."""
 
 HEAD = ["run", "run_id", "name", "label", "status", "start", "end"]
 
 
 def all_runs(client: Any, experiment_id: str, tag: str) -> list[Any]:
-    """Every run with this tag, newest first; of runs with the same hash the newest only."""
+    """Return the runs with a tag, newest first. Of several runs with one hash, only the newest is returned."""
     found: dict[str, Any] = {}
     token = None
     while True:
@@ -38,12 +38,12 @@ def all_runs(client: Any, experiment_id: str, tag: str) -> list[Any]:
 
 
 def run_hash(run: Any) -> str:
-    """The hash that names a run in the suite."""
+    """Return the hash of a run."""
     return run.data.tags.get("cmtl_ir.run", run.info.run_id)
 
 
 def runs_frame(runs: Iterable[Any], comparison: str) -> pd.DataFrame:
-    """One row a run."""
+    """Return a frame with one row per run."""
     rows = []
     for run in runs:
         info, data = run.info, run.data
@@ -56,7 +56,7 @@ def runs_frame(runs: Iterable[Any], comparison: str) -> pd.DataFrame:
 
 
 def curves_frame(runs: Sequence[Any], points: Iterable[PointRow]) -> pd.DataFrame:
-    """One row a point: run, metric, step, value; ordered by run, metric and step, one value a step."""
+    """Return one row per point (run, metric, step, value), ordered by run, metric and step, with one value per step."""
     frame = pd.DataFrame(points, columns=["run", "metric", "step", "value"])
     frame["run"] = frame["run"].map({run.info.run_id: run_hash(run) for run in runs})
     frame = frame.astype({"run": "str", "metric": "str", "step": "int64", "value": "float64"})
@@ -65,7 +65,7 @@ def curves_frame(runs: Sequence[Any], points: Iterable[PointRow]) -> pd.DataFram
 
 
 def points_by_sql(engine: Any, runs: Sequence[Any]) -> Iterator[PointRow]:
-    """All points by one query for every 100 runs."""
+    """Yield all points, with one query per 100 runs."""
     import sqlalchemy
 
     query = sqlalchemy.text(
@@ -79,7 +79,7 @@ def points_by_sql(engine: Any, runs: Sequence[Any]) -> Iterator[PointRow]:
 
 
 def points_by_metric(client: Any, runs: Sequence[Any], bulk: Bulk) -> Iterator[PointRow]:
-    """All points by one call a metric and 100 runs; where the server does not know that call, one a metric and run."""
+    """Yield all points, with one call per metric and 100 runs, or per metric and run if the server lacks that call."""
     for name in sorted({name for run in runs for name in run.data.metrics}):
         ids = [run.info.run_id for run in runs if name in run.data.metrics]
         for start in range(0, len(ids), RUNS_AT_ONCE):
@@ -93,7 +93,7 @@ def points_by_metric(client: Any, runs: Sequence[Any], bulk: Bulk) -> Iterator[P
 
 
 def _bulk_or_none(bulk: Bulk, name: str, run_ids: list[str]) -> list[dict[str, Any]] | None:
-    """None: the call is not there, or its answer is cut off."""
+    """Return the answer of a bulk call, or `None` if the server lacks the call or cuts off its answer."""
     try:
         points = bulk(name, run_ids)
     except Exception as error:

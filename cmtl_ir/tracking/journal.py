@@ -1,9 +1,9 @@
-"""What a run has measured and what of it has arrived: two files in the run's folder that outlive any server.
+"""The journal of a run and its state of delivery: two files in the run's folder, independent of any server.
 
-    metrics.jsonl    {"step": 10, "time": 1790000000000, "metrics": {"loss/rain": 0.1}}, one line an entry; NaN is null
-    delivery.json    which MLflow run these belong to, how much has arrived, which files still wait
+    metrics.jsonl    {"step": 10, "time": 1790000000000, "metrics": {"loss/rain": 0.1}}, one line per entry; NaN is null
+    delivery.json    the MLflow run, the part of the journal that was delivered, and the files that were not
 
-A metric has one value a step: steps of a name grow, and a repeated point is ignored (the first one counts).
+A metric has one value per step. The steps of a metric increase, and a repeated point is ignored: the first one counts.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from cmtl_ir.base.files import write_whole
 NAME = re.compile(r"[\w. -]+(?:/[\w. -]+)*", re.ASCII)
 PSNR_CAP = 100.0
 BATCH = 1000
-"""Points MLflow takes at once."""
+"""Largest number of points that MLflow accepts in one call."""
 
 
 class TrackingError(UserError):
-    """The tracking store or the journal is away or unusable: names it and the way out."""
+    """The tracking store or the journal cannot be reached or used. The message names it and the way out."""
 
 
 class Point(NamedTuple):
@@ -38,12 +38,12 @@ class Point(NamedTuple):
     name: str
     value: float
     time: int
-    """Milliseconds since 1970; kept, so that a point sent twice is the same point."""
+    """Milliseconds since 1970. It is stored, so that a point that is sent twice is the same point."""
     step: int
 
 
 def check_name(name: str) -> str:
-    """A name that MLflow takes on every system, or ValueError."""
+    """Return a name that MLflow accepts on every system. Raise ValueError for any other."""
     if not NAME.fullmatch(name) or len(name) > 250 or ".." in name or name.split("/")[0] == ".":
         raise ValueError(
             f"{name!r} cannot name a metric or a comparison: up to 250 letters, digits, `_`, `-`, `.`, spaces "
@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
 
 
 def cleaned(values: Mapping[str, float]) -> dict[str, float]:
-    """Values as MLflow keeps them: NaN stays, an infinite PSNR is 100, any other infinity is left out."""
+    """Return values as MLflow stores them: NaN is kept, an infinite PSNR is 100, other infinities are left out."""
     result = {}
     for name, value in values.items():
         number = float(value)
@@ -66,7 +66,7 @@ def cleaned(values: Mapping[str, float]) -> dict[str, float]:
 
 
 class Journal:
-    """metrics.jsonl: appended line by line, cut back on resume, read by whoever delivers."""
+    """metrics.jsonl: appended line by line, truncated on resume, read for delivery."""
 
     def __init__(self, folder: Path) -> None:
         self.path = Path(folder) / "metrics.jsonl"
@@ -77,11 +77,11 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """Bytes written so far: the end of the newest line."""
+        """Return the number of bytes written, up to the end of the newest line."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def append(self, step: int, values: Mapping[str, float]) -> bool:
-        """Write down values of a step; False: there was nothing new in them."""
+        """Append the values of a step. Return False if none of them is new."""
         values = cleaned(values)
         with self._lock:
             new = {name: value for name, value in values.items() if step > self._last.get(name, -1)}
@@ -93,12 +93,12 @@ class Journal:
         return True
 
     def rewind(self, step: int) -> None:
-        """Forget entries of later steps."""
+        """Remove the entries of later steps."""
         with self._lock:
             self._rewrite(step)
 
     def _rewrite(self, up_to: int | None) -> None:
-        """Keep whole lines, those of later steps left out; a line that a kill tore is dropped."""
+        """Rewrite the file without incomplete lines and lines of steps after `up_to`. `None` keeps all steps."""
         content = self.path.read_bytes() if self.path.is_file() else b""
         entries = [entry for line in content.splitlines() if (entry := _entry(line)) is not None]
         kept = [entry for entry in entries if up_to is None or entry["step"] <= up_to]
@@ -111,7 +111,7 @@ class Journal:
             replace_whole(self.path, text)
 
     def read(self, start: int, most: int = BATCH) -> tuple[list[Point], int]:
-        """About `most` points (whole lines) from byte `start` on, and the byte after them."""
+        """Return about `most` points (whole lines) from byte `start` on, and the position after them."""
         points: list[Point] = []
         end = start
         if not self.path.is_file():
@@ -154,46 +154,49 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise TrackingError(
             f"could not write {path}: {error.strerror or error}. Free space there and run the same command again: it "
-            "goes on from the last checkpoint"
+            "resumes from the last checkpoint"
         ) from error
 
 
 @dataclass
 class Delivery:
-    """delivery.json: where a run's journal goes and how much of it has arrived."""
+    """delivery.json: the destination of a run's journal and the part of it that was delivered."""
 
     uri: str = ""
     run_id: str = ""
     arrived: int = 0
-    """Bytes of the journal."""
+    """Number of bytes of the journal that were delivered."""
     status: str | None = None
-    """A final status that the server has not heard of yet."""
+    """A final status that was not delivered yet."""
     files: dict[str, bool] = field(default_factory=dict)
-    """`path in the run's folder | folder among the artifacts` -> arrived."""
+    """`path in the run's folder | folder among the artifacts` -> whether the file was delivered."""
 
     @classmethod
     def read(cls, folder: Path) -> Delivery:
-        """The run's record; an empty one where there is none."""
+        """Return the record of a run, or an empty record if there is none."""
         try:
             return cls(**json.loads((Path(folder) / "delivery.json").read_text()))
         except (OSError, ValueError, TypeError):
             return cls()
 
     def write(self, folder: Path) -> None:
-        """Replace the run's record."""
+        """Write the record of a run."""
         replace_whole(Path(folder) / "delivery.json", json.dumps(asdict(self), indent=1).encode())
 
     def waiting(self) -> list[str]:
-        """Files that have not arrived."""
+        """Return the files that were not delivered."""
         return [name for name, arrived in self.files.items() if not arrived]
 
     def moved_to(self, uri: str, run_id: str) -> Delivery:
-        """The record for a run: this one, or, for another store or run, one in which nothing has arrived yet."""
+        """Return the record for a run. For another store or run, it is a record in which nothing was delivered."""
         if (self.uri, self.run_id) == (uri, run_id):
             return self
         return Delivery(uri, run_id, files=dict.fromkeys(self.files, False))
 
 
 def unsent(points: Iterable[Point], latest: Mapping[str, int], held: Mapping[str, set[int]]) -> list[Point]:
-    """The points that a server lacks which has each name up to a step, and some later steps of an earlier attempt."""
+    """Return the points that a server lacks.
+
+    The server has each metric up to its step in `latest`, and the later steps in `held` from an earlier attempt.
+    """
     return [p for p in points if p.step > latest.get(p.name, -1) and p.step not in held.get(p.name, ())]

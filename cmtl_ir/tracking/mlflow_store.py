@@ -1,4 +1,4 @@
-"""MLflow's calls, all of them: the only module that imports MLflow, and only when a store is used."""
+"""All calls of MLflow. This is the only module that imports MLflow, and it does so when a store is first used."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ EXPERIMENT = "cmtl-ir"
 RUN, COMPARISON, REPLACED = "cmtl_ir.run", "cmtl_ir.comparison", "cmtl_ir.replaced"
 PARENT = "mlflow.parentRunId"
 UPLOADING = ".artifact.uploading."
-"""How the names of MLflow's temporary files begin, in artifact folders."""
+"""Prefix of MLflow's temporary files in artifact folders."""
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's own 7 retries hold a dead server's caller for 4 minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # MLflow's 7 retries block for 4 minutes if the server is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
 def shown(uri: str) -> str:
-    """The URI without its password."""
+    """Return a URI without its password."""
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 class MlflowStore:
-    """The calls that writing needs."""
+    """The calls that writing a run needs."""
 
     def __init__(self, uri: str, folder: Path) -> None:
         self.uri, self.folder = uri, folder
@@ -57,7 +57,7 @@ class MlflowStore:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Turns whatever a missing store raises into an answer."""
+        """Raise TrackingError with the way out for whatever an unusable store raises."""
         try:
             yield
         except UserError:
@@ -71,7 +71,7 @@ class MlflowStore:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One process at a time: finding and making a run are two steps."""
+        """Lock the store against other processes, because finding and creating a run are two steps."""
         with self.answering(), self._lock:
             yield
 
@@ -93,7 +93,7 @@ class MlflowStore:
     # ------------------------------------------------------------------------------------- runs and their names
 
     def get(self, run_id: str) -> Run | None:
-        """The run, unless it was deleted."""
+        """Return a run, or `None` if it was deleted."""
         if not run_id:
             return None
         try:
@@ -105,7 +105,7 @@ class MlflowStore:
         return run if run.info.lifecycle_stage == "active" else None
 
     def find(self, tags: Mapping[str, str]) -> Run | None:
-        """The newest run with these tags."""
+        """Return the newest run with these tags, or `None` if there is none."""
         text = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
         found = self.client.search_runs(
             [self.experiment_id], text, max_results=1, order_by=["attributes.start_time DESC"]
@@ -113,19 +113,19 @@ class MlflowStore:
         return found[0] if found else None
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
-        """Id of a new run."""
+        """Create a run and return its id."""
         now = time.time_ns() // 1_000_000
         return self.client.create_run(self.experiment_id, now, dict(tags), name).info.run_id
 
     def replace(self, run: Run) -> None:
-        """Take a run out of its comparisons: it keeps its curves and says what it was."""
+        """Remove a run from its comparisons. It keeps its curves and tags that say which run it was."""
         for key in run.data.tags:
             if key == RUN or key.startswith("in."):
                 self.client.delete_tag(run.info.run_id, key)
         self.client.set_tag(run.info.run_id, REPLACED, run.data.tags.get(RUN, ""))
 
     def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Add parameters and tags."""
+        """Add parameters and tags to a run."""
         from mlflow.entities import Param, RunTag
 
         named = [Param(key, str(value)[:6000]) for key, value in params.items()]
@@ -137,21 +137,21 @@ class MlflowStore:
     # ------------------------------------------------------------------------------------- what a tracker asks
 
     def send(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add points; the store knows a point by name, step, time and value, and keeps it once."""
+        """Add points. The store identifies a point by name, step, time and value, and stores it once."""
         from mlflow.entities import Metric
 
         self.client.log_batch(run_id, metrics=[Metric(*point) for point in points])
 
     def latest(self, run_id: str) -> dict[str, int]:
-        """Metric -> its latest step."""
+        """Return the latest step of each metric."""
         return {metric.key: metric.step for metric in self.client.get_run(run_id).data._metric_objs}
 
     def steps(self, run_id: str, name: str) -> set[int]:
-        """All steps of a metric."""
+        """Return all steps of a metric."""
         return {metric.step for metric in self.client.get_metric_history(run_id, name)}
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
-        """Add a file to the artifacts."""
+        """Add a file to the artifacts of a run."""
         self.client.log_artifact(run_id, str(file), folder or None)
 
     def sweep(self, run: Run) -> None:
@@ -169,7 +169,7 @@ class MlflowStore:
                 leftover.unlink()
 
     def set_status(self, run_id: str, status: str) -> None:
-        """RUNNING, or how it ended."""
+        """Set the status of a run: RUNNING, FINISHED, FAILED or KILLED."""
         if status == "RUNNING":
             self.client.update_run(run_id, status)
         else:
@@ -180,7 +180,10 @@ class MlflowStore:
 
 
 def connect(uri: str, own: bool = False) -> MlflowClient:
-    """A client whose store answers. A missing sqlite store is made; `own`: one of an older MLflow is upgraded."""
+    """Return a client whose store answers.
+
+    A missing sqlite store is created. If `own`, a store of an older version of MLflow is upgraded.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # read when MLflow is imported
     from mlflow import MlflowClient
@@ -203,7 +206,7 @@ def connect(uri: str, own: bool = False) -> MlflowClient:
 
 
 def sqlite_uri(file: Path) -> str:
-    """The URI of a database file, whatever its path has in it."""
+    """Return the URI of a database file. Any path is allowed."""
     path = file.resolve().as_posix()
     if not set("%?") & set(path):
         return f"sqlite:///{path}"
@@ -213,7 +216,7 @@ def sqlite_uri(file: Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The database file of a sqlite URI."""
+    """Return the database file of a sqlite URI, or `None` for other URIs."""
     match = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
     if not match or match[1] == ":memory:":
         return None
@@ -225,7 +228,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def _make_database(file: Path) -> None:
-    """All of MLflow's migrations on a file beside it, then a rename: a kill leaves no half-made store."""
+    """Run the migrations of MLflow on a temporary file and rename it, so that a kill leaves no incomplete store."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     temporary = file.with_name(f".{file.name}.making")
@@ -246,7 +249,7 @@ def _upgrade(file: Path, uri: str) -> None:
 
 
 def points_of(client: MlflowClient, runs: Sequence[Run]) -> Iterator[tuple[str, str, int, float]]:
-    """(run id, metric, step, value) of all points: by one query, or one call a metric, or one a metric and run."""
+    """Yield (run id, metric, step, value) of all points, by one query or by one call per metric (and run)."""
     from mlflow.utils.rest_utils import http_request
 
     from cmtl_ir.tracking import frames

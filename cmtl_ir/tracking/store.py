@@ -1,4 +1,4 @@
-"""The tracking store, both sides: write a run, read runs as frames. What it writes first is a journal beside the run.
+"""The tracking store: write a run, and read runs as frames. A run is first written to a journal in its folder.
 
 One MLflow experiment (`cmtl-ir`) holds a parent run for each comparison and one run for each run hash; a run that
 belongs to several comparisons has a tag `in.COMPARISON = label` for each.
@@ -37,12 +37,12 @@ __all__ = ["RunTracker", "Tracking", "TrackingError", "deliver", "local_uri", "r
 
 
 def local_uri(folder: Path) -> str:
-    """The store that a folder has of its own."""
+    """Return the URI of the store in a folder of results."""
     return sqlite_uri(Path(folder).resolve() / "mlflow.db")
 
 
 class Tracking:
-    """A tracking store, connected to when it is first used; may be sent to other processes."""
+    """A tracking store that connects when it is first used. It can be sent to other processes."""
 
     def __init__(self, uri: str | None, folder: Path) -> None:
         self.folder = Path(folder).resolve()
@@ -56,7 +56,7 @@ class Tracking:
         return MlflowStore(self.uri, self.folder)
 
     def parent(self, comparison: str, tags: Mapping[str, str], config_yaml: str) -> str:
-        """Id of the run that stands for a comparison, made or found again; `experiment.yaml` is its artifact."""
+        """Find or create the run of a comparison and return its id. `experiment.yaml` is its artifact."""
         try:
             check_name(comparison)
         except ValueError as error:
@@ -71,11 +71,11 @@ class Tracking:
         return run_id
 
     def publish(self, run_id: str, files: Sequence[Path], folder: str = "") -> bool:
-        """Add a comparison's tables and figures to its run. False, with a warning: the store is away."""
+        """Add the tables and figures of a comparison to its run. Return False, with a warning, if the store fails."""
         try:
             for file in files:
                 self._store.upload(run_id, file, folder)
-        except Exception as error:  # a picture that does not arrive must not fail a finished comparison
+        except Exception as error:  # a figure that is not delivered must not fail a finished comparison
             log.warning("%s did not take the figures (%s); they are in %s", shown(self.uri), brief(error), self.folder)
             return False
         return True
@@ -84,14 +84,14 @@ class Tracking:
         self, run_hash: str, *, name: str, parent: str, comparison: str, label: str,
         params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None,
     ) -> RunTracker:  # fmt: skip
-        """The run of this hash, made or found again, as a member `label` of a comparison; journal in `folder`."""
+        """Find or create the run of a hash as member `label` of a comparison. Its journal is in `folder`."""
         store, member = self._store, {f"in.{check_name(comparison)}": label}
         with store.alone():
             mark = Delivery.read(folder)
             run = store.get(mark.run_id) or store.find({RUN: run_hash})
             if run is not None and run.info.run_id != mark.run_id and run.data.metrics:
                 store.replace(run)
-                run = None  # trained elsewhere; this folder starts anew
+                run = None  # trained elsewhere; this folder starts a new run
             run_id = run.info.run_id if run else store.create(name, {RUN: run_hash, PARENT: parent})
             if run:
                 store.sweep(run)
@@ -102,7 +102,7 @@ class Tracking:
 
 
 def deliver(folder: Path, uri: str | None = None) -> int:
-    """Send what still waits in a run's folder, or in all below it. Returns how many runs were brought up to date."""
+    """Deliver what is pending in a run's folder or in all folders below it. Return the number of runs delivered."""
     stores: dict[str, MlflowStore] = {}
     homes = [file.parent for file in sorted(Path(folder).rglob("delivery.json")) if _waits(file.parent)]
     for home in homes:

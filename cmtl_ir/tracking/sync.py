@@ -1,4 +1,4 @@
-"""Delivering what a tracking store missed while it was away."""
+"""Deliver to a tracking store what it missed while it could not be reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cmtl_ir.tracking.store import deliver
 
 @dataclass
 class Synced:
-    """What became of the runs below a folder."""
+    """The result of a delivery of all runs below a folder."""
 
     delivered: int = 0
     at_work: list[Path] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Synced:
 
 
 def sync(folder: Path, uri: str | None = None) -> Synced:
-    """Deliver what waits in all runs below a folder, but not in those that another process trains."""
+    """Deliver what is pending in all runs below a folder, except those that another process trains."""
     homes = sorted(file.parent for file in Path(folder).rglob("delivery.json"))
     if not homes:
         raise UserError(f"{folder} holds no runs: name the folder that --out named")

@@ -1,4 +1,4 @@
-"""From a run's journal to the tracking store: in batches, in the background, never twice, never in training's way."""
+"""Delivery of a run's journal to the tracking store: in batches, in the background, each point once."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from cmtl_ir.base.errors import brief
 from cmtl_ir.tracking.journal import BATCH, Delivery, Journal, Point, unsent
 
 SECONDS = 3.0
-"""Between deliveries."""
+"""Seconds between deliveries."""
 PATIENCE = 60.0
-"""Between attempts at a server that has been away for long."""
+"""Seconds between attempts at a server that has not answered for long."""
 
 log = logging.getLogger("cmtl_ir.tracking")
 
 
 class Store(Protocol):
-    """What a tracker asks of a tracking store; every call may raise when the store is away."""
+    """The calls of a tracking store that a tracker makes. Each may raise if the store cannot be reached."""
 
     def send(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add points, 1000 at most; adding a point again changes nothing."""
+        """Add at most 1000 points. Adding a point again changes nothing."""
 
     def latest(self, run_id: str) -> dict[str, int]:
-        """Metric -> its latest step."""
+        """Return the latest step of each metric."""
 
     def steps(self, run_id: str, name: str) -> set[int]:
-        """All steps of a metric."""
+        """Return all steps of a metric."""
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
-        """Add a file to the artifacts."""
+        """Add a file to the artifacts of a run."""
 
     def set_status(self, run_id: str, status: str) -> None:
-        """RUNNING, FINISHED, FAILED or KILLED."""
+        """Set the status: RUNNING, FINISHED, FAILED or KILLED."""
 
 
 class RunTracker:
-    """One run being written. The journal in its folder is written first and is the truth; the store follows."""
+    """Writes one run. The journal in its folder is written first and is authoritative; the store follows."""
 
     def __init__(self, store: Store, folder: Path, delivery: Delivery, status: str, seconds: float = SECONDS) -> None:
         self.store, self.folder, self.delivery, self.status, self.seconds = store, folder, delivery, status, seconds
@@ -57,24 +57,24 @@ class RunTracker:
 
     @property
     def run_id(self) -> str:
-        """The MLflow run."""
+        """Id of the MLflow run."""
         return self.delivery.run_id
 
     # ----------------------------------------------------------------------------------------------- writing
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Values by metric name at a step. Steps of a name grow; a repeated point is ignored."""
+        """Log values by metric name at a step. The steps of a metric increase; a repeated point is ignored."""
         if self.journal.append(step, values):
             self._work_in_background()
 
     def rewind(self, step: int) -> None:
-        """Go on from `step`: later entries are forgotten, and what arrived of them is not delivered again."""
+        """Resume from `step`: later entries are removed, and those that were delivered are not delivered again."""
         with self._lock:
             self.journal.rewind(step)
             self._rewound, self._in_step = step, False
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Add a file to the run's artifacts, in `folder` among them; its content is read when it is delivered."""
+        """Add a file to the folder `folder` of the run's artifacts. Its content is read when it is delivered."""
         path, home = Path(path).resolve(), self.folder.resolve()
         place = path.relative_to(home).as_posix() if path.is_relative_to(home) else path.as_posix()
         with self._lock:
@@ -104,7 +104,10 @@ class RunTracker:
         return path
 
     def finish(self, status: str | None = "FINISHED") -> bool:
-        """Deliver what is left and set the status (None: leave it). False: the store is away; the journal keeps all."""
+        """Deliver what is pending and set the status; `None` leaves the status.
+
+        Return False if the store cannot be reached. The journal then holds everything.
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -133,11 +136,11 @@ class RunTracker:
             pause = self.seconds if self._try() else min(2.0 * pause, PATIENCE)
 
     def _try(self) -> bool:
-        """Deliver; training goes on whatever happens, and hears of it once."""
+        """Deliver, and warn once about a failure. Training continues in any case."""
         try:
             self.deliver()
         except Exception as error:
-            self._in_step = False  # a call that failed here may have been heard there
+            self._in_step = False  # a call that failed here may have succeeded there
             if not self._warned:
                 log.warning(
                     "the tracking store %s does not take what it is sent (%s). Training goes on; metrics are kept in "
@@ -149,7 +152,7 @@ class RunTracker:
         return True
 
     def deliver(self) -> None:
-        """Bring the store up to date with the journal. Raises what the store raises."""
+        """Deliver the journal to the store. Raise what the store raises."""
         with self._lock:
             if not self._in_step:
                 self._compare()
