@@ -196,7 +196,7 @@ class WrappedUnlearner(Wrapped, Unlearner):
 
 
 class Rerun(Unlearner):
-    """Exact: training itself, again, with the forgotten tasks struck out of every batch."""
+    """Exact: training itself, again, with the forgotten tasks excluded from every batch."""
 
     is_reference: ClassVar[bool] = False
     """True: the run that all others are measured against."""

@@ -167,7 +167,7 @@ def _unfinished(name: str, out: Path) -> UserError | None:
     asked = f"cmtl-ir run FILE --strategy {label.rpartition('/')[2]} --seed {seed} --out {out}"
     return UserError(
         f"the run {label}/{seed} is not finished ({run_folder(out, hash_)}): `{asked}`, with the file of its "
-        "experiment, brings it to its end; only then can it forget. COMPARISON/LABEL/SEED names the run of one seed"
+        "experiment, finishes it; only then can it forget. COMPARISON/LABEL/SEED names the run of one seed"
     )
 
 

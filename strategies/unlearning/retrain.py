@@ -12,8 +12,8 @@ from cmtl_ir.strategy.unlearning import Rerun
 class Retrain(Rerun):
     """Training from the initial weights without the forgotten tasks (Bourtoule et al., S&P 2021, Definition III.1).
 
-    Exact, and what every other method is measured against: the run's own row counts with the forgotten rows struck
-    out, so each retained task sees the very samples that it saw in the original. Needs retain data.
+    Exact, and what every other method is measured against: the run's own row counts with the forgotten rows
+    excluded, so each retained task sees the very samples that it saw in the original. Needs retain data.
     """
 
     is_reference: ClassVar[bool] = True

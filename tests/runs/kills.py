@@ -62,11 +62,11 @@ SLEEP = 0.06
 def comparison(strategy: dict[str, Any], **over: Any) -> Callable[[Path], None]:
     """`cmtl-ir run` of one strategy."""
 
-    def bring_to_its_end(out: Path) -> None:
+    def finish(out: Path) -> None:
         done = runs.run(tiny.experiment({"one": strategy}, **tiny.merged(SHORT, over)), out, "cpu")
         assert not done.failures, done.failures
 
-    return bring_to_its_end
+    return finish
 
 
 def forgetting(out: Path) -> None:
@@ -236,7 +236,7 @@ class Tally:
 
 
 def ordeal(work: Callable[[Path], None], folder: Path, kills: int, chance: random.Random) -> Tally:
-    """An unbroken run, then runs that are killed until there were so many kills; each is brought to its end."""
+    """An unbroken run, then runs that are killed until there were so many kills; each is resumed to its end."""
     tally, steps = Tally(), Steps()
     with steps.counted():
         work(folder / "unbroken")

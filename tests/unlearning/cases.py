@@ -69,7 +69,7 @@ def forgotten(asked: Job, watcher: Watcher | None = None) -> Learner:
     return made
 
 
-def brought_to_end(asked: Job, out: Path) -> Run:
+def finished(asked: Job, out: Path) -> Run:
     """The job's runs, through checkpoints and results; the last one."""
     for planned in runs_of(asked):
         workspace = Workspace.at(out, "cpu")

@@ -93,10 +93,10 @@ def test_sisa_without_some_draws_equals_training_from_scratch_without_them(two_s
     fields: dict[str, Any] = {"shards": 2, "slices": 2}
     gone = {"haze": [last_slice_id(2, 2)]}
     one, other = two_stores
-    cases.brought_to_end(cases.job(one, "sisa", ids={"haze": []}, **fields), out_of(one))
+    cases.finished(cases.job(one, "sisa", ids={"haze": []}, **fields), out_of(one))
     asked = cases.job(one, "sisa", ids=gone, **fields)
-    resumed = cases.brought_to_end(asked, out_of(one))
-    scratch = cases.brought_to_end(cases.job(other, "sisa", ids=gone, **fields), out_of(other))
+    resumed = cases.finished(asked, out_of(one))
+    scratch = cases.finished(cases.job(other, "sisa", ids=gone, **fields), out_of(other))
     assert tiny.same(cases.weights_in(resumed), cases.weights_in(scratch))
     before = sum(planned.run.result()["steps"] for planned in runs_of(asked))
     assert 0 < cost(Done(asked, runs_of(asked)))[0] < before / 2  # one shard's last slice
@@ -105,10 +105,10 @@ def test_sisa_without_some_draws_equals_training_from_scratch_without_them(two_s
 def test_sisa_by_task_deletes_the_task_s_constituent_and_trains_nothing(two_stores: tuple[Origin, Origin]) -> None:
     one, other = two_stores
     whole = cases.job(one, "sisa", ids={"haze": []}, shard_by="task")
-    made = cases.brought_to_end(whole, out_of(one))
+    made = cases.finished(whole, out_of(one))
     asked = cases.job(one, "sisa", shard_by="task")
-    kept = cases.brought_to_end(asked, out_of(one))
-    scratch = cases.brought_to_end(cases.job(other, "sisa", shard_by="task"), out_of(other))
+    kept = cases.finished(asked, out_of(one))
+    scratch = cases.finished(cases.job(other, "sisa", shard_by="task"), out_of(other))
     assert tiny.same(cases.weights_in(kept), cases.weights_in(scratch))
     before = cases.weights_in(made)
     survivors = {name: value for name, value in before.items() if not name.startswith("members.2.")}
@@ -132,7 +132,7 @@ def test_forgetting_a_draw_touches_the_slices_that_hold_it_and_no_other() -> Non
 
 
 def test_the_ensemble_answers_with_the_mean_of_its_members(two_stores: tuple[Origin, Origin]) -> None:
-    run = cases.brought_to_end(cases.job(two_stores[0], "sisa", shard_by="task"), out_of(two_stores[0]))
+    run = cases.finished(cases.job(two_stores[0], "sisa", shard_by="task"), out_of(two_stores[0]))
     model, _ = load_model(run.folder, torch.device("cpu"))
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     parts = [
