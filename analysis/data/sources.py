@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +151,8 @@ class _Artifacts:
 
     def __init__(self, client: Any, uri: str) -> None:
         self.client = client
-        self._home = tempfile.TemporaryDirectory(prefix="cmtl-ir-report-")  # gone with the last reference
+        self._home = Path(tempfile.mkdtemp(prefix="cmtl-ir-report-"))
+        weakref.finalize(self, shutil.rmtree, self._home, ignore_errors=True)  # deleted with the last reference
         self.experiment = client.get_experiment_by_name(mlflow_store.EXPERIMENT)
         location = self.experiment.artifact_location if self.experiment else ""
         self.root = _local_root(location, uri)
@@ -161,11 +164,11 @@ class _Artifacts:
         if self.root is not None:
             path = self.root / run_id / "artifacts" / name
             return path if path.is_file() else None
-        path = Path(self._home.name) / run_id / name
+        path = self._home / run_id / name
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self.client.download_artifacts(run_id, name, str(Path(self._home.name) / run_id))
+                self.client.download_artifacts(run_id, name, str(self._home / run_id))
             except Exception:  # MLflow raises whatever its storage raises; the file is not there
                 return None
         return path if path.is_file() else None

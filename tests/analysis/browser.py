@@ -21,12 +21,12 @@ class Browser:
     """One page in one Chromium; a context manager."""
 
     def __enter__(self) -> Browser:
-        self._home = tempfile.TemporaryDirectory(prefix="chromium-")
+        self._home = tempfile.mkdtemp(prefix="chromium-")
         to_child, self._write = os.pipe()
         self._read, from_child = os.pipe()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
         shell = f'exec "$0" "$@" 3<&{to_child} 4>&{from_child}'
-        command = [chromium() or "", *options, f"--user-data-dir={self._home.name}", "--remote-debugging-pipe"]
+        command = [chromium() or "", *options, f"--user-data-dir={self._home}", "--remote-debugging-pipe"]
         self._process = subprocess.Popen(
             ["bash", "-c", shell, *command], pass_fds=(to_child, from_child),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -44,7 +44,7 @@ class Browser:
         self._process.terminate()
         self._process.wait(timeout=30)
         os.close(self._write), os.close(self._read)
-        shutil.rmtree(self._home.name, ignore_errors=True)
+        shutil.rmtree(self._home, ignore_errors=True)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command of the DevTools protocol and its answer; events that come first are kept."""
