@@ -1,4 +1,4 @@
-"""What there is, by name: for `list`, `describe`, `schema` and completion."""
+"""Everything that has a name: for `list`, `describe`, `schema` and shell completion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cmtl_ir.strategy.parts import Part
 
 @dataclass(frozen=True)
 class Description:
-    """All that is said of one name."""
+    """The description of one name."""
 
     family: str
     name: str
@@ -32,34 +32,34 @@ class Description:
     """(field, type, default, help)"""
     cost: str
     where: str
-    """Where the code stands."""
+    """File that holds the code."""
     bibtex: str = ""
-    """What a part from outside this package asks to be cited for it."""
+    """BibTeX that a part from outside this package brings."""
 
 
 def families() -> dict[str, list[str]]:
-    """Family -> names, backbones and experiments included; empty families are left out."""
+    """Return the names of each family, with backbones and experiments. Empty families are left out."""
     found = {family: registry.names(family) for family in FAMILIES}
     found |= {"backbone": sorted(backbones.BACKBONES), "experiment": sorted(shipped_experiments())}
     return {family: names for family, names in found.items() if names}
 
 
 def guests(pattern: str = "*") -> dict[str, list[str]]:
-    """Library -> names, as in `avalanche:EWCPlugin`, of what can be had from it as a part, if they match."""
+    """Return, per library, the matching names of its classes that can serve as parts, as in `avalanche:EWCPlugin`."""
     named = {library: [f"{library}:{name}" for name in host.names()] for library, host in registry.hosts().items()}
     found = {library: fnmatch.filter(names, pattern) for library, names in named.items()}
     return {library: names for library, names in found.items() if names}
 
 
 def all_names() -> list[str]:
-    """Every name, and `family/name` where one name stands in two families."""
+    """Return every name, and `family/name` for a name of several families."""
     flat = [(family, name) for family, names in families().items() for name in names]
     plain = [name for _, name in flat]
     return sorted({name if plain.count(name) == 1 else f"{family}/{name}" for family, name in flat})
 
 
 def matching(pattern: str) -> dict[str, dict[str, str]]:
-    """Family -> name -> first sentence, for the names that match a shell pattern."""
+    """Return family -> name -> first sentence for the names that match a shell pattern."""
     found: dict[str, dict[str, str]] = {}
     for family, names in families().items():
         kept = [name for name in names if fnmatch.fnmatch(name, pattern)]
@@ -80,7 +80,7 @@ def _class(family: str, name: str) -> type:
 
 
 def describe(name: str) -> Description:
-    """What a name means, `family/name`, `library:NAME` or `file.py:Class`. Raises UserError with near names."""
+    """Describe a name, `family/name`, `library:NAME` or `file.py:Class`. Raise UserError with similar names."""
     if ":" in name:
         return _described(*_from_outside(name))
     wanted_family, _, bare = name.rpartition("/")
@@ -102,7 +102,7 @@ def _described(family: str, name: str, cls: Any) -> Description:
 
 
 def _from_outside(name: str) -> tuple[str, str, type]:
-    """(family, name, class) of a library's class, or of one in a file."""
+    """Return (family, name, class) of a class of a library or of a file."""
     host = registry.hosts().get(name.partition(":")[0])
     try:
         cls = registry.load(host.FAMILY if host else "part", name)
@@ -127,7 +127,7 @@ def _fields(record: Any) -> list[tuple[str, str, str, str]]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of an experiment file, with every installed part's fields."""
+    """Return the JSON schema of an experiment file, with the fields of every installed part."""
     frame = Experiment.model_json_schema(schema_generator=_Tolerant)
     definitions = frame.setdefault("$defs", {})
     for family in KEYS.values():
@@ -174,7 +174,7 @@ def _tolerant_class() -> Any:
     from pydantic.json_schema import GenerateJsonSchema
 
     class Tolerant(GenerateJsonSchema):
-        """Fields without a JSON form are left open instead of failing."""
+        """Accepts anything for fields that JSON schema cannot express, instead of failing."""
 
         def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
             return {}

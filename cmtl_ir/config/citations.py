@@ -1,4 +1,4 @@
-"""What to cite for a name: the entries of papers.bib, and the suite itself."""
+"""Citations: the entries of papers.bib, and that of the suite itself."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NAMES = re.compile(r"  names = \{(.*)\},\n")
 
 
 def bibtex(family: str, name: str) -> str:
-    """BibTeX of the papers behind `family/name`, then of this suite; of the suite alone where no paper is known."""
+    """Return BibTeX of the papers behind `family/name`, if any are known, and of this suite."""
     wanted = f"{family}/{name}"
     papers = [NAMES.sub("", entry) for entry, names in entries() if wanted in names]
     return "\n\n".join([*papers, SUITE.format(version=__version__)])
 
 
 def entries() -> list[tuple[str, tuple[str, ...]]]:
-    """(entry, the names it stands for), in the order of papers.bib."""
+    """Return (entry, the names that it is cited for), in the order of papers.bib."""
     text = files("cmtl_ir").joinpath("papers.bib").read_text(encoding="utf-8")
     found = [entry.strip() for entry in text.split("\n\n") if entry.startswith("@")]
     return [(entry, _names(entry)) for entry in found]

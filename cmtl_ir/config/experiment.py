@@ -1,4 +1,4 @@
-"""YAML -> frozen, validated records. The shape of an experiment file is this file; parts bring their own fields."""
+"""The records of an experiment file: frozen and validated. Parts add their own fields."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class OptimizerConfig(Record):
     """The optimizer, the same for every strategy."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Which optimizer."""
+    """Name of the optimizer."""
     lr: float = Field(1e-3, gt=0)
     """Base learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Moment decay of adam and adamw."""
+    """Decay rates of the moments (adam, adamw)."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled for adamw, added to the gradient otherwise."""
+    """Weight decay: decoupled for adamw, otherwise added to the gradient."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Of sgd."""
+    """Momentum (sgd)."""
 
 
 class ScheduleConfig(Record):
@@ -55,21 +55,21 @@ class ScheduleConfig(Record):
     floor: float = Field(0.0, ge=0)
     """Learning rate at the end of a cosine."""
     stretch: float = Field(1.0, ge=1)
-    """The cosine is laid out for so many times the stage and stopped at its end: PromptIR's, for 150 epochs and stopped
-    at 120, is 1.25."""
+    """Length of the cosine, in lengths of the stage; the stage stops before its end. PromptIR plans 150 epochs and
+    stops at 120, which is 1.25."""
 
     def of_stage(self, cycles: int = 1) -> Schedule:
-        """The schedule of one stage."""
+        """Return the schedule of one stage."""
         return Schedule(self.name, self.warmup, cycles, self.floor, self.stretch)
 
 
 class TrainingConfig(Record):
-    """How every strategy trains: the same steps, batch, loss and optimizer for all."""
+    """Training settings, the same for every strategy."""
 
     steps: int = Field(900, gt=0)
     """Optimizer steps of a whole run."""
     batch: int = Field(12, gt=0)
-    """Samples a step, over all tasks."""
+    """Samples per step, over all tasks."""
     loss: str | dict[str, Any] = "l1"
     """Base objective, the loss of one sample: a name, `file.py:Class`, or {name: ..., field: value}."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -79,19 +79,20 @@ class TrainingConfig(Record):
     clip: float | None = Field(None, gt=0)
     """Largest gradient norm; null: no clipping."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is then what is evaluated; null: none."""
+    """Decay of an exponential moving average of the weights. If set, the average is evaluated; null: no average."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 autocast on a GPU that has it, else float32."""
+    """auto: bf16 autocast on GPUs that support it, otherwise float32."""
     engine: Literal["auto", "stream", "grouped"] = "auto"
-    """How per-row gradients are computed; auto: a fixed rule of device, sizes and parameters."""
+    """How row gradients are computed. auto: a fixed rule of device, sizes and number of parameters."""
     micro_batch: Annotated[int | None, OmitIfDefault()] = Field(None, gt=0)
-    """At most so many samples in one pass, for batches that do not fit: gradients are gathered row by row and piece by
-    piece, at the price of a second forward pass of rows that have more; null: as many as there are."""
+    """Largest number of samples per pass, for batches that do not fit in memory. Gradients are accumulated row by row
+    and piece by piece; rows with more samples cost a second forward pass. null: no limit."""
     shared: Annotated[list[str] | None, OmitIfDefault()] = Field(None, min_length=1)
-    """Shell patterns of parameter names, as in `encoder*`: the rows are compared on these alone, and what a surgery
-    makes of it moves all parameters; null: on all. For methods that need no more than the Gramian."""
+    """Shell patterns of parameter names, as in `encoder*`. The Gramian is computed on these parameters only, and the
+    resulting weights of the rows apply to all parameters; null: on all. Only for methods that need no more than the
+    Gramian."""
     compile: bool = False
-    """torch.compile of the backbone (fixed patch size)."""
+    """Whether to compile the backbone with torch.compile (fixed patch size)."""
 
     @field_validator("optimizer", "schedule", mode="before")
     @classmethod
@@ -110,19 +111,19 @@ class TrainingConfig(Record):
     @model_validator(mode="after")
     def _micro_batches_stream(self) -> TrainingConfig:
         if self.micro_batch is not None and self.engine == "grouped":
-            raise ValueError("micro_batch goes row by row: engine cannot be grouped")
+            raise ValueError("micro_batch needs the engine stream: set engine to auto or stream")
         return self
 
 
 class EvaluationConfig(Record):
-    """When and how test images are scored; for the record only: nothing is selected on them."""
+    """When and how test images are scored. Nothing is selected on these scores."""
 
     every: int = Field(0, ge=0)
     """Steps between evaluations; 0: at the end of each stage only."""
     protocol: Literal["promptir", "basicsr_rgb", "basicsr_y", "matlab_y", "mio", "nafnet"] = "promptir"
     """Metric protocol; tables never mix two."""
     metrics: Annotated[tuple[str, ...], OmitIfDefault()] = Field(("psnr", "ssim"), min_length=1)
-    """What is measured: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
+    """Metrics: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
     strategies. Not part of a run's identity; a finished run is not scored again for a metric that is added later."""
     tile: int = Field(1024, ge=64)
     """Images with a side above this many pixels are restored in overlapping tiles of this side."""
@@ -144,26 +145,26 @@ class ConflictConfig(Record):
     """Gradient-conflict statistics."""
 
     every: int = Field(0, ge=0)
-    """Steps between logged conflict statistics; 0: never. Part of a run's identity: a logged step updates from
-    the very row gradients that it logs."""
+    """Steps between logged conflict statistics; 0: never. It is part of a run's identity, because a logged step updates
+    from the row gradients that it logs."""
     blocks: dict[str, list[str]] | None = None
-    """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the same statistics for these
-    parameters alone, too. Not part of a run's identity: what is finished is not trained again for them."""
+    """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the statistics are also
+    logged for these parameters alone. Not part of a run's identity: finished runs are not trained again."""
 
 
 class CheckpointConfig(Record):
-    """When state is saved so that a killed run goes on to the same weights."""
+    """When the state is saved, from which a killed run resumes to the same weights."""
 
     every: int = Field(200, gt=0)
     """Steps between checkpoints; one is also written at stage ends and on Ctrl-C or SIGTERM."""
     minutes: float | None = Field(10.0, gt=0)
-    """Also save when the last checkpoint is so many minutes old; null: by steps alone."""
+    """Also save if the last checkpoint is older than this many minutes; null: by steps only."""
     keep: int = Field(2, ge=1)
-    """How many of the newest to keep."""
+    """Number of checkpoints to keep, the newest ones."""
 
 
 def _keys_of_a_strategy() -> dict[str, Any]:
-    """Field definitions for pydantic: one field per family that is a key of a strategy."""
+    """Return field definitions for pydantic, one per family that is a key of a strategy."""
     fields: dict[str, Any] = {}
     for key, family in KEYS.items():
         contract: Any = family.base()
@@ -197,7 +198,7 @@ class Strategy(_Keys):
     """restoration: weighting and surgery see the base objective; total: its sum with the auxiliary objectives."""
 
     def resolved(self) -> dict[str, Any]:
-        """Every part with all its fields, as plain data: what the run's identity is made of."""
+        """Return every part with all its fields as plain data. It is part of the identity of a run."""
         found: dict[str, Any] = {}
         for key, family in KEYS.items():
             parts = self.parts_of(key)
@@ -212,7 +213,7 @@ class Strategy(_Keys):
         return found
 
     def parts_of(self, key: str) -> tuple[Part, ...]:
-        """The parts that a key holds: several for a family that takes a list, none where the key is absent."""
+        """Return the parts of a key: several for a family that takes a list, none if the key is absent."""
         given = getattr(self, key)
         if given is None:
             return ()
@@ -229,19 +230,19 @@ class Strategy(_Keys):
 
     @property
     def idle_weighting(self) -> bool:
-        """True: a weighting is asked for beside a surgery whose direction does not depend on it."""
+        """Whether a weighting is given together with a surgery whose direction does not depend on it."""
         kept = self.surgery is not None and self.surgery.keeps_direction
         return kept and self.weighting.called != KEYS["weighting"].neutral
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Any]:
-        """Name and fields of the network that this strategy trains: the experiment's, or one that is made of it."""
+        """Return name and fields of the network to train: that of the experiment, or one built from it."""
         made = self.retention.backbone(fields, tasks) if self.retention is not None else fields
         for objective in self.auxiliary:
             made = objective.backbone(made, tasks)
         return dict(made)
 
     def fresh(self) -> Strategy:
-        """A copy whose parts have their own, empty state."""
+        """Return a copy whose parts have an empty state of their own."""
         made: dict[str, Any] = {}
         for key, family in KEYS.items():
             parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
@@ -250,14 +251,14 @@ class Strategy(_Keys):
 
 
 class Experiment(Record):
-    """One experiment file: one backbone, some tasks, many strategies, the same budget for each."""
+    """An experiment file: one backbone, some tasks, several strategies with the same budget."""
 
     name: str = Field(pattern=NAME)
-    """Name of the comparison: its folder and its parent run."""
+    """Name of the comparison, of its folder and of its parent run."""
     tasks: dict[str, TaskConfig]
     """Task name -> degradation or folders; names match [a-z][a-z0-9_]*."""
     data: DataConfig = DataConfig()
-    """Images shared by the tasks."""
+    """Images that the tasks share."""
     backbone: dict[str, Any] = Field({"name": "nafnet"})
     """Name and constructor fields of the shared backbone."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -267,13 +268,13 @@ class Experiment(Record):
     conflict: ConflictConfig = ConflictConfig()
     """Gradient-conflict statistics."""
     checkpoint: CheckpointConfig = CheckpointConfig()
-    """Saving for resumption; not part of a run's identity."""
+    """Checkpoints. Not part of a run's identity."""
     seeds: list[int] = Field([0], min_length=1)
-    """Each strategy is trained once a seed."""
+    """Seeds. Each strategy is trained once per seed."""
     strategies: dict[str, Strategy] = Field(min_length=1)
     """Label -> composition of parts."""
     unlearning: UnlearningConfig | None = None
-    """What `cmtl-ir unlearn FILE` makes a finished run of this experiment forget."""
+    """Request that `cmtl-ir unlearn FILE` carries out on a finished run of this experiment."""
 
     @field_validator("tasks")
     @classmethod
@@ -282,7 +283,9 @@ class Experiment(Record):
 
         wrong = [name for name in tasks if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]
         if wrong or not tasks:
-            raise ValueError(f"task names match [a-z][a-z0-9_]*; not so: {wrong}" if wrong else "no task is given")
+            raise ValueError(
+                f"task names match [a-z][a-z0-9_]*; these do not: {wrong}" if wrong else "no task is given"
+            )
         return tasks
 
     @field_validator("seeds")
@@ -304,7 +307,7 @@ class Experiment(Record):
         return self
 
     def resolved(self) -> dict[str, Any]:
-        """The whole experiment with every default written out, as plain data."""
+        """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
         return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}, **asked}

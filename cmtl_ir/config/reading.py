@@ -1,4 +1,4 @@
-"""From YAML text to a validated experiment: files found, `extends:` merged, overrides applied, mistakes listed."""
+"""Read experiments: find the file, merge `extends:`, apply overrides, validate, and list all mistakes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from cmtl_ir.strategy.making import auxiliary_objective, part_from
 from cmtl_ir.strategy.objective import Objective, labelled
 
 SEES = ("restoration", "total")
-"""What a weighting may see of the losses: values of a strategy's `weighting_sees`."""
+"""Values of the key `weighting_sees` of a strategy."""
 
 log = logging.getLogger("cmtl_ir")
 
 
 def neutral() -> Strategy:
-    """Joint training and nothing else: every part neutral."""
+    """Return the strategy whose parts are all neutral: joint training."""
     return _strategy({}, "neutral", [])
 
 
 def find(name: str) -> Path:
-    """The file of that path, or the shipped experiment of that name. Raises ConfigError with near names."""
+    """Return the file of a path or of a shipped experiment. Raise ConfigError with similar names."""
     path = Path(name).expanduser()
     if path.suffix in {".yaml", ".yml"} or path.is_file():
         if path.is_file():
@@ -51,13 +51,13 @@ def _shipped_hint(stem: str) -> str:
 
 
 def shipped_experiments() -> dict[str, Path]:
-    """Name -> file of every experiment that is installed with the package."""
+    """Return the file of every experiment that is installed with the package, by name."""
     home = Path(str(resources.files("cmtl_ir.experiments")))
     return {str(path.relative_to(home).with_suffix("")): path for path in sorted(home.rglob("*.yaml"))}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge: mappings merge key by key, everything else is replaced; null removes a key."""
+    """Merge two mappings deeply: mappings are merged by key, other values are replaced, null removes a key."""
     result = dict(base)
     for key, value in over.items():
         if value is None and key in base and isinstance(base[key], Mapping):
@@ -70,7 +70,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_raw(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The mapping in a file with everything that it `extends:` merged beneath it."""
+    """Return the mapping in a file, merged over the files that it extends. Raise ConfigError for a cycle."""
     path = path.resolve()
     if path in seen:
         raise ConfigError(f"{path}: extends itself: {' -> '.join(str(one) for one in (*seen, path))}")
@@ -83,7 +83,7 @@ def read_raw(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply `path=value` overrides; values are YAML. Raises ConfigError for one without `=`."""
+    """Apply `path=value` overrides, whose values are YAML. Raise ConfigError for one without `=`."""
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
@@ -96,7 +96,7 @@ def with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The validated experiment of a file or of a shipped name. Raises ConfigError listing every mistake found."""
+    """Return the experiment of a file or of a shipped name. Raise ConfigError with every mistake found."""
     path = find(str(name))
     raw = with_overrides(read_raw(path), overrides)
     if "search" in raw:
@@ -113,7 +113,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def validate(raw: Mapping[str, Any], source: str) -> Experiment:
-    """Raw keys and values -> Experiment; all mistakes at once, each with its path in the file."""
+    """Return the experiment of raw keys and values. Raise ConfigError with all mistakes and their paths."""
     problems: list[Problem] = []
     content = dict(raw)
     strategies = content.pop("strategies", {"joint": {}})
@@ -135,7 +135,7 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
 
 
 def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any]]:
-    """Return `training` without its key `auxiliary`, and that list, which every strategy gets."""
+    """Return `training` without its key `auxiliary`, and the list of that key, which every strategy gets."""
     if not isinstance(training, Mapping) or "auxiliary" not in training:
         return training, []
     given = training["auxiliary"]
@@ -153,7 +153,7 @@ def _strategies(raw: Any, shared: list[Any], problems: list[Problem]) -> Any:
 
 
 def _strategy(raw: Any, path: str, problems: list[Problem], shared: list[Any] | None = None) -> Strategy:
-    """A strategy of what a file says; `shared`: the auxiliary objectives of every strategy."""
+    """Return the strategy that a file describes. `shared` are the auxiliary objectives of every strategy."""
     parts = raw if isinstance(raw, Mapping) else {}
     if raw is not None and not isinstance(raw, Mapping):
         problems.append(Problem(path, f"expected parts such as {{surgery: pcgrad}}, found {raw!r}"))
@@ -174,7 +174,7 @@ def _strategy(raw: Any, path: str, problems: list[Problem], shared: list[Any] | 
 
 
 def _part(family: Family, given: Any, path: str, problems: list[Problem]) -> Any:
-    """What a key of a strategy holds: a part, or the neutral part where the key is absent."""
+    """Return the part of a key, or the neutral part if the key is absent."""
     part = part_from(family.name, given, path, problems) if given is not None else None
     if isinstance(part, family.base()) or family.neutral is None:
         return part
@@ -191,7 +191,7 @@ def _parts(family: Family, given: Any, path: str, problems: list[Problem]) -> tu
 
 
 def _auxiliary(given: Any, path: str, shared: list[Any], problems: list[Problem]) -> tuple[Objective, ...]:
-    """The auxiliary objectives of a strategy that ever act: those of `training`, then its own."""
+    """Return the auxiliary objectives that ever act: those of `training`, then those of the strategy."""
     own = given if isinstance(given, list) else [] if given is None else [given]
     places = [f"training.auxiliary.{number}" for number in range(len(shared))]
     places += [

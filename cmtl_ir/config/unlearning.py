@@ -1,4 +1,4 @@
-"""The key `unlearning:` of an experiment file: which run is to forget what, by which methods."""
+"""The key `unlearning:` of an experiment file: which runs forget which tasks, by which methods."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from cmtl_ir.strategy.unlearning import Unlearner
 
 
 class UnlearningConfig(Record):
-    """A request to forget, asked of a finished run of this experiment, once a seed."""
+    """A request to forget, carried out on the finished runs of a strategy, once per seed."""
 
     run: str
-    """Label of the strategy whose runs are to forget."""
+    """Label of the strategy whose runs forget."""
     forget: list[str] = Field(min_length=1)
-    """Task names."""
+    """Names of the tasks to forget."""
     methods: dict[str, Unlearner] = Field(min_length=1)
     """Label -> method: `{}` (the label is its name), a name, or {name: ..., field: value}."""
     retain: bool = True
-    """False: the retained tasks' data must not be read."""
+    """Whether data of the retained tasks may be read."""
 
     def resolved(self) -> dict[str, Any]:
-        """With every default written out."""
+        """Return the request as plain data, with every default."""
         methods = {label: {"name": one.called, **one.model_dump(mode="json")} for label, one in self.methods.items()}
         return {"run": self.run, "forget": self.forget, "methods": methods, "retain": self.retain}
 
 
 def methods_from(given: Mapping[str, Any], problems: list[Problem]) -> dict[str, Unlearner]:
-    """Label -> method, from a name or its fields under each label; mistakes are added to `problems`."""
+    """Return the method of each label, given as a name or fields. Mistakes are added to `problems`."""
     made: dict[str, Unlearner] = {}
     for label, fields in given.items():
         named = {"name": label, **fields} if isinstance(fields, Mapping) else fields or label
@@ -46,7 +46,7 @@ def methods_from(given: Mapping[str, Any], problems: list[Problem]) -> dict[str,
 def unlearning_from(
     raw: Any, tasks: Sequence[str], labels: Sequence[str], problems: list[Problem]
 ) -> UnlearningConfig | None:
-    """The record of the key, or None where it is absent or wrong; mistakes are added to `problems`."""
+    """Return the record of the key, or `None` if it is absent or wrong. Mistakes are added to `problems`."""
     if raw is None:
         return None
     if not isinstance(raw, Mapping) or not isinstance(raw.get("methods"), Mapping) or not raw["methods"]:

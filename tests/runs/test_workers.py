@@ -22,7 +22,7 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import display
 from cmtl_ir.config.reading import merged
-from cmtl_ir.processes import pool
+from cmtl_ir.processes import job
 from cmtl_ir.processes.job import Job, LocalProcess, environment_of
 from cmtl_ir.runs import comparison, parallel
 from cmtl_ir.runs.plan import Comparison
