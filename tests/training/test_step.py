@@ -174,7 +174,7 @@ def test_micro_batches_end_in_the_same_weights_and_no_pass_holds_more(strategy: 
 
 
 def test_micro_batches_and_one_joint_pass_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="micro_batch goes row by row"):
+    with pytest.raises(ConfigError, match="micro_batch needs the engine stream"):
         tiny.experiment(training={"micro_batch": 1, "engine": "grouped"})
 
 
