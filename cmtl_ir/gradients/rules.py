@@ -146,6 +146,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "conv3d": _convolution(3, False),
     "conv_transpose1d": _convolution(1, True),
     "conv_transpose2d": _convolution(2, True),
+    "convolve": _convolution(2, False),
     "linear": _linear,
     "layer_norm": _layer_norm,
     "mul": _broadcast("mul"),
