@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.base import keyed
+from cmtl_ir.base import keyed, pointwise
 
 
 def pad_to(x: Tensor, multiple: int, mode: str, smallest: int = 0) -> Tensor:  # [B, C, H, W]
@@ -30,6 +30,18 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         # On the NHWC view torch's fused kernel applies, and a channels_last input is not copied.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution: [B, C, H, W] -> [B, O, H, W]."""
+
+    def __init__(self, channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and pointwise.takes(x, self.weight):
+            return pointwise.convolve(x, self.weight, self.bias)
+        return super().forward(x)
 
 
 def image_keys(x: Tensor) -> Tensor:  # [B, 3, H, W] -> [B] int64

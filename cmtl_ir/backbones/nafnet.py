@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._layers import ChannelNorm, pad_to
+from cmtl_ir.backbones._layers import ChannelNorm, PointwiseConv2d, pad_to
 
 # TLC (Chu et al., ECCV 2022): the pooling window is one and a half training patches wide.
 WINDOW_PER_PATCH = 1.5
@@ -50,13 +50,13 @@ class Block(nn.Module):
         super().__init__()
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv1 = PointwiseConv2d(channels, 2 * channels)
         self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
-        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.conv3 = PointwiseConv2d(channels, channels)
         pool = nn.AdaptiveAvgPool2d(1) if window is None else LocalPool(window)
-        self.sca = nn.Sequential(pool, nn.Conv2d(channels, channels, 1))
-        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
-        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.sca = nn.Sequential(pool, PointwiseConv2d(channels, channels))
+        self.conv4 = PointwiseConv2d(channels, 2 * channels)
+        self.conv5 = PointwiseConv2d(channels, channels)
         self.norm1 = ChannelNorm(channels, eps=1e-6)
         self.norm2 = ChannelNorm(channels, eps=1e-6)
 
@@ -108,7 +108,7 @@ class NAFNet(nn.Module):
         self.decoders = nn.ModuleList(blocks(count, level) for count, level in zip(decoder, upwards, strict=True))
         self.middle_blks = blocks(middle, len(encoder))
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(2 * width << level, 4 * width << level, 1, bias=False), nn.PixelShuffle(2))
+            nn.Sequential(PointwiseConv2d(2 * width << level, 4 * width << level, bias=False), nn.PixelShuffle(2))
             for level in upwards
         )
         self.downs = nn.ModuleList(nn.Conv2d(width << level, 2 * width << level, 2, stride=2) for level in levels)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.utils._pytree import tree_unflatten
 
+from cmtl_ir.base.pointwise import product
 from cmtl_ir.gradients.sink import Sink
 
 aten = torch.ops.aten
@@ -36,24 +37,24 @@ class Pointwise(Function):
         ctx.sink, ctx.keys, ctx.image = sink, keys, image
         w = weight.to(x.dtype).view(weight.shape[:2])
         ctx.save_for_backward(x, w, weight, bias)
-        last = x.permute(0, 2, 3, 1) if image else x
-        y = torch.nn.functional.linear(last, w, None if bias is None else bias.to(x.dtype))
-        return y.permute(0, 3, 1, 2) if image else y
+        bias = None if bias is None else bias.to(x.dtype)
+        return product(x, w, bias) if image else torch.nn.functional.linear(x, w, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         x, w, weight, bias = ctx.saved_tensors
+        dx = None
         if ctx.image:
+            if ctx.needs_input_grad[1]:
+                dx = product(grad, w.t())
             grad, x = grad.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)
+        elif ctx.needs_input_grad[1]:
+            dx = (grad.reshape(-1, len(w)) @ w).view(x.shape)
         grads = ctx.sink.matrices(grad)
         if ctx.keys[0] is not None:
             ctx.sink.put_outer(ctx.keys[0], weight, grads, ctx.sink.matrices(x))
         if ctx.keys[1] is not None:
             ctx.sink.put(ctx.keys[1], bias, [g.sum(1) for g in grads])
-        dx = None
-        if ctx.needs_input_grad[1]:
-            dx = (grad.reshape(-1, len(w)) @ w).view(x.shape)
-            dx = dx.permute(0, 3, 1, 2) if ctx.image else dx
         return None, dx, None, None, None, None
 
 

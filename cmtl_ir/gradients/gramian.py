@@ -8,10 +8,48 @@ import torch
 from torch import Tensor
 
 CHUNK = 1 << 16  # columns of a Gramian's chunk: the fastest of 2^13 .. 2^16 for 5 and for 16 rows (measured: CPU)
+LARGE = 1 << 18  # columns from which blocks of float32 are worth their while
+BLOCK = 512  # columns that are summed in float32
+SMALLEST_SQUARE = 1e-20  # squared norm of a row below which products of its float32 entries may vanish
+INDEPENDENT = 1e-3  # smallest eigenvalue of the cosines from which float32 blocks are exact enough
 
 
 def gramian(rows: Tensor) -> Tensor:
     """Return rows @ rows.T [M, M] of rows [M, P], as float64 on the CPU, in the rows' own units.
+
+    `LARGE` float32 rows on the CPU are multiplied in float32 blocks of `BLOCK` columns, whose products are summed in
+    float64. The error is below 1e-8 of the product of two rows' norms (measured: 1e-9 to 4e-9), less than the rounding
+    of the rows themselves. Nearly dependent rows, whose small eigenvalues it could change, and rows whose products
+    leave the range of float32 are multiplied in float64, as are all other rows.
+    """
+    if rows.dtype == torch.float32 and rows.device.type == "cpu" and rows.shape[1] >= LARGE:
+        found = in_float32_blocks(rows)
+        if _suffices(found):
+            return found
+    return in_float64(rows)
+
+
+def in_float32_blocks(rows: Tensor) -> Tensor:
+    """Return the Gramian [M, M] of float32 rows [M, P], summed in float32 over blocks and in float64 over these."""
+    whole = rows.shape[1] // BLOCK * BLOCK
+    total = rows[:, whole:].double() @ rows[:, whole:].double().T
+    for chunk in rows[:, :whole].split(CHUNK, dim=1):
+        blocks = chunk.unflatten(1, (-1, BLOCK)).transpose(0, 1)  # [blocks, M, BLOCK]
+        total += torch.bmm(blocks, blocks.transpose(1, 2)).sum(0, dtype=torch.float64)
+    return total
+
+
+def _suffices(found: Tensor) -> bool:
+    """Return whether a Gramian of float32 blocks is as good as one of float64 for what is computed from it."""
+    squares = found.diagonal()
+    if not bool((torch.isfinite(squares) & (squares >= SMALLEST_SQUARE)).all()):
+        return False
+    norms = squares.sqrt()
+    return float(torch.linalg.eigvalsh(found / norms / norms[:, None])[0]) >= INDEPENDENT
+
+
+def in_float64(rows: Tensor) -> Tensor:
+    """Return the Gramian [M, M] of rows [M, P], multiplied and summed in float64.
 
     Chunks of columns are widened to float64 and accumulated there. Products of float32 numbers then neither overflow
     nor vanish (1e-90 .. 1e77), so only float64 rows are divided by a power of two first.

@@ -80,7 +80,18 @@ class Grouping(TorchFunctionMode):
         for value in (*args, *kwargs.values()) if kwargs else args:
             if id(value) in tracked or (type(value) in LISTS and any(id(v) in tracked for v in value)):
                 return self._call(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
-        return func(*args, **kwargs)
+        output = func(*args, **kwargs)
+        if isinstance(output, Tensor) and self._made_of_places(func, args):
+            self.roles.places[id(output)] = output
+        return output
+
+    def _made_of_places(self, func: Callable[..., Any], args: Sequence[Any]) -> bool:
+        """Return whether an operation counts places, as arange does, or computes with such counts alone."""
+        if args and isinstance(args[0], Tensor) and id(args[0]) not in self.roles.places:
+            return False
+        if not self.roles.places or not any(isinstance(value, Tensor) for value in args):
+            return getattr(func, "__name__", "") in COUNTING
+        return all(id(value) in self.roles.places for value in args if isinstance(value, Tensor))
 
     def _call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """An operation that takes a tracked tensor: with data, by a rule; otherwise autograd's own affair for now."""
@@ -124,6 +135,7 @@ class Grouping(TorchFunctionMode):
 
 
 LISTS = (list, tuple)
+COUNTING = {"arange", "linspace"}
 EXPANDING = {"expand", "expand_as", "broadcast_to", "repeat"}
 
 

@@ -6,7 +6,7 @@ A rule is called with the roles, the operation and its arguments; NotImplemented
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class Roles:
     sink: Sink
     tracked: dict[int, Tensor]  # by id: the parameters, and the tensors made from parameters alone
     constants: set[int]  # addresses of what the network holds
+    places: dict[int, Tensor] = field(default_factory=dict)  # by id: counts of places, made in this pass
 
     def of(self, tensor: Tensor) -> int | str:
         """Return "data" for entries of each sample along the first dimension, "constant", or a tracked tensor's key.
@@ -33,7 +34,7 @@ class Roles:
         """
         if id(tensor) in self.tracked:
             return id(tensor)
-        if tensor.untyped_storage().data_ptr() in self.constants:
+        if id(tensor) in self.places or tensor.untyped_storage().data_ptr() in self.constants:
             return "constant"
         if tensor.dim() and tensor.shape[0] % self.sink.samples == 0:
             return "data"
@@ -146,6 +147,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "conv3d": _convolution(3, False),
     "conv_transpose1d": _convolution(1, True),
     "conv_transpose2d": _convolution(2, True),
+    "convolve": _convolution(2, False),
     "linear": _linear,
     "layer_norm": _layer_norm,
     "mul": _broadcast("mul"),

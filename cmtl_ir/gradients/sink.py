@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cmtl_ir.base.pointwise import NARROW
+
 
 class Unsupported(Exception):
     """Why row gradients cannot be had from one joint pass."""
@@ -113,9 +115,6 @@ class Sink:
             narrow = x.shape[2] < NARROW <= g.shape[2]
             product = torch.bmm(x.transpose(1, 2), g).transpose(1, 2) if narrow else torch.bmm(g.transpose(1, 2), x)
             _put(target, product, seen)
-
-
-NARROW = 16  # columns below which a matrix product takes up to four times as long (measured: MKL, AVX-512)
 
 
 def _put(target: Tensor, value: Tensor, seen: bool) -> None:

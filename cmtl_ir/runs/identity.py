@@ -8,7 +8,7 @@ from typing import Any
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.tasks.task import Task
 
-SEMANTICS_VERSION = 3
+SEMANTICS_VERSION = 4
 """Version of the numerical semantics. Increment it when the same configuration computes something else."""
 
 

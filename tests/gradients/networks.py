@@ -87,6 +87,12 @@ class Prompts(nn.Module):
         return self.mix(torch.cat([x + self.by_task[task], prompt], 1))
 
 
+def _distances(side: int) -> Tensor:
+    """[side, side] made in the pass; with as many places as samples it could be taken for data."""
+    place = torch.arange(side)
+    return place[:, None] - place + side - 1
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "single_channel": _module(lambda: nn.Conv2d(4, 1, 1), lambda: nn.Conv2d(1, 4, 1)),
     "shared_and_unused": Twice,
@@ -118,6 +124,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "halves": _use(lambda x, a: x * a.chunk(2)[0] + a.chunk(2)[1], (8, 1, 1)),
     "where": _use(lambda x, a: torch.where(x > 0, a, x), (4, 1, 1)),
     "resized": _use(lambda x, a: x + F.interpolate(a, (8, 8), mode="bilinear"), (1, 4, 4, 4)),
+    "by_place": _use(lambda x, a: x + a[_distances(4)].sum((0, 1))[:, None, None], (7, 4)),
     "indexed": lambda: Use(lambda x, a, task, index: x * a[index].sum(0) + a[task], (8, 4, 1, 1)),
 }  # fmt: skip
 

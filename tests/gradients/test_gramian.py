@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
-from cmtl_ir.gradients.gramian import CHUNK, gramian
+from cmtl_ir.gradients.gramian import BLOCK, CHUNK, LARGE, gramian
 from cmtl_ir.gradients.rows import Engine, choose_engine
 from cmtl_ir.strategy.data import Row, Stage
 from cmtl_ir.training.loop import make_engine
@@ -17,17 +18,42 @@ from tests import tiny
 # ------------------------------------------------------------------------------------------------------ Gramian
 
 
+def random_rows(count: int, columns: int) -> Tensor:
+    return torch.randn(count, columns, generator=torch.Generator().manual_seed(1))
+
+
+def exact(rows: Tensor) -> Tensor:
+    return rows.double() @ rows.double().T
+
+
 @pytest.mark.parametrize("columns", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
 def test_a_gramian_is_the_product_in_float64(columns: int) -> None:
-    rows = torch.randn(4, columns)
-    assert_close(gramian(rows), rows.double() @ rows.double().T, rtol=1e-13, atol=1e-10)
+    rows = random_rows(4, columns)
+    assert_close(gramian(rows), exact(rows), rtol=1e-13, atol=1e-10)
 
 
+@pytest.mark.parametrize("columns", [LARGE, LARGE + 1, LARGE + BLOCK + 5])
+def test_a_gramian_of_many_columns_is_the_product_up_to_less_than_the_rounding_of_the_rows(columns: int) -> None:
+    rows = random_rows(4, columns) * torch.tensor([[1e-5], [1.0], [1.0], [1e5]])
+    norms = rows.double().norm(dim=1)
+    assert_close(gramian(rows) / norms / norms[:, None], exact(rows) / norms / norms[:, None], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e-5])
+def test_small_eigenvalues_are_those_of_the_product_in_float64(factor: float) -> None:
+    rows = random_rows(3, LARGE)
+    rows[2] = rows[0] + factor * rows[2]
+    found, expected = (torch.linalg.eigvalsh(product)[0] for product in (gramian(rows), exact(rows)))
+    assert_close(found, expected, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("columns", [1000, LARGE])
 @pytest.mark.parametrize("scale", [1e-20, 1e-10, 1.0, 1e10, 1e20])
-def test_a_gramian_neither_overflows_nor_vanishes_in_float32(scale: float) -> None:
-    rows = torch.randn(3, 1000, generator=torch.Generator().manual_seed(1)) * scale
+def test_a_gramian_neither_overflows_nor_vanishes_in_float32(scale: float, columns: int) -> None:
+    rows = random_rows(3, columns) * scale
+    accuracy = 1e-12 if columns < LARGE else 1e-8 * columns
     expected = (rows.double() / scale) @ (rows.double() / scale).T
-    assert_close(gramian(rows) / scale**2, expected, rtol=1e-12, atol=1e-12)
+    assert_close(gramian(rows) / scale**2, expected, rtol=1e-12, atol=accuracy)
 
 
 @pytest.mark.parametrize("exponent", [-400, 0, 400])
