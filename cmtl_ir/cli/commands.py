@@ -213,7 +213,7 @@ def restore(
     set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Field of BACKBONE: width=64.")] = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
-    tile: Annotated[int, typer.Option(help="Larger sides go through overlapping tiles.", min=64)] = 1024,
+    tile: Annotated[int, typer.Option(help="Larger sides go through overlapping tiles of this side.", min=128)] = 1024,
     overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
 ) -> None:
     """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,44 +12,11 @@ from torch import Tensor, nn
 from cmtl_ir.measures.metric import DEFAULT_NAMES, Metric, metrics_from
 from cmtl_ir.measures.protocol import Protocol, find_protocol
 from cmtl_ir.measures.scale import Scale
-from cmtl_ir.strategy.output import final_output
+from cmtl_ir.measures.tiling import Restore, restore_tiled
 from cmtl_ir.tasks.task import Task, TestSample
 
-OVERLAP = 64
-"""Pixels that neighbouring tiles share."""
 KEPT_PIXELS = 30_000_000
 """Test images are kept in memory up to this many pixels, so that a curve does not degrade them anew at each point."""
-
-Restore = Callable[[Tensor, Tensor], Any]
-
-
-@torch.no_grad()
-def restore_tiled(network: Restore, degraded: Tensor, task_numbers: Tensor, tile: int) -> Tensor:
-    """[1, 3, H, W] -> [1, 3, H, W] float32 in [0, 1]; sides above `tile` pixels go through overlapping tiles."""
-    height, width = degraded.shape[-2:]
-    if max(height, width) <= tile:
-        return final_output(network, network(degraded, task_numbers)).float().clamp(0.0, 1.0)
-    total, weight = torch.zeros_like(degraded), torch.zeros_like(degraded[:, :1])
-    for top in _starts(height, tile):
-        for left in _starts(width, tile):
-            piece = degraded[..., top : top + tile, left : left + tile]
-            restored = final_output(network, network(piece, task_numbers)).float()
-            ramp = _ramp(piece.shape[-2], piece)[:, None] * _ramp(piece.shape[-1], piece)
-            total[..., top : top + tile, left : left + tile] += restored * ramp
-            weight[..., top : top + tile, left : left + tile] += ramp
-    return (total / weight).clamp(0.0, 1.0)
-
-
-def _starts(length: int, tile: int) -> list[int]:
-    if length <= tile:
-        return [0]
-    regular = list(range(0, length - tile, tile - OVERLAP))
-    return [*regular, length - tile]
-
-
-def _ramp(length: int, like: Tensor) -> Tensor:
-    position = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
-    return torch.minimum(position, length + 1 - position).clamp(max=OVERLAP)
 
 
 def evaluate_pair(
