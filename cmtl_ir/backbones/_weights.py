@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._weights_file import WeightsError, listed, read_weights
+from cmtl_ir.backbones._weights_file import WeightsError, WeightsMisfit, listed, read_weights
 
 AVERAGED = re.compile(r"(?:^|.*_)(?:ema|averaged|shadow)(?:_.*|$)", re.IGNORECASE)
 """Names of mappings that hold averaged weights: params_ema, state_dict_ema, model_ema, ema_helper. Where a file holds
@@ -59,7 +59,7 @@ def load_weights(model: nn.Module, path: str | Path) -> WeightsReport:
         key for key in expected if any(fnmatchcase(key, one) for one in getattr(model, "sized_by_file", ()))
     )
     if problems := _misfits(expected, weights, resized):
-        raise WeightsError(f"{path} does not fit this {type(model).__name__}: {'; '.join(problems)}")
+        raise WeightsMisfit(f"{path} does not fit this {type(model).__name__}: {'; '.join(problems)}")
     if problems := unusable_values(expected, weights):
         raise WeightsError(f"{path} holds values that no network can use: {'; '.join(problems)}; fetch the file again")
     for key in resized:

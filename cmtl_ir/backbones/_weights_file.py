@@ -24,6 +24,10 @@ class WeightsError(UserError):
     """A weights file that does not fit or cannot be read; names the file and the first keys in question."""
 
 
+class WeightsMisfit(WeightsError):
+    """Weights of another network, or of the same network with other fields."""
+
+
 def read_weights(path: Path) -> Any:
     """Return what a .safetensors, .pth or .ckpt file holds, whatever its name ends with.
 

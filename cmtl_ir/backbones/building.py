@@ -12,6 +12,12 @@ from cmtl_ir import backbones
 from cmtl_ir.base.errors import ConfigError, UserError, brief
 from cmtl_ir.base.keyed import name_key
 
+BROKEN = (
+    ValueError, TypeError, LookupError, ArithmeticError, AssertionError, AttributeError, RuntimeError,
+    ImportError, OSError,
+)  # fmt: skip
+"""What a constructor raises on fields that it cannot use, and what a file of one's own raises on import."""
+
 
 def pick_device(name: str) -> torch.device:
     """Return the device of that name; `auto` is the first GPU if there is one, else the CPU.
@@ -53,7 +59,7 @@ def initial_model(fields: Mapping[str, Any], seed: int) -> nn.Module:
         torch.manual_seed(name_key(seed, "network initialisation") & 0x7FFFFFFFFFFFFFFF)
         try:
             return backbones.build(**fields)
-        except (ValueError, TypeError, IndexError, ArithmeticError, AssertionError, RuntimeError) as error:
+        except BROKEN as error:
             name, others = fields["name"], {key: value for key, value in fields.items() if key != "name"}
             raise ConfigError(
                 f"backbone {name}: {brief(error)}; its fields were {others}. "
