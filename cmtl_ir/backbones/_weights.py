@@ -1,8 +1,8 @@
-"""Published weights -> a network, strictly, whatever the authors' training code wrapped around them."""
+"""Loads published weights into a network, strictly, whatever the authors' training code wrapped around them."""
 
 from __future__ import annotations
 
-import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,38 +10,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cmtl_ir.base.errors import UserError
+from cmtl_ir.backbones._weights_file import WeightsError, WeightsMisfit, listed, read_weights
 
-# Averaged weights first: where a file holds both, they are the ones that the paper scores.
-WRAPPERS = ("params_ema", "params", "state_dict", "model")
+AVERAGED = re.compile(r"(?:^|.*_)(?:ema|averaged|shadow)(?:_.*|$)", re.IGNORECASE)
+"""Names of mappings that hold averaged weights: params_ema, state_dict_ema, model_ema, ema_helper. Where a file holds
+both kinds, the averaged weights are the ones that the paper scores."""
+WRAPPERS = ("params", "state_dict", "model")
+"""Names of mappings that hold the weights themselves, in the order in which they are looked for."""
 PREFIXES = ("module.", "net.", "model.")
-SHOWN = 5
-
-
-class WeightsError(UserError):
-    """A weights file that does not fit or cannot be read; names the file and the first keys in question."""
 
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """What was loaded, and what was peeled off to get at it."""
+    """What was loaded, and what was removed around it."""
 
     path: Path
     tensors: int
     wrappers: tuple[str, ...]
     """Names of the mappings around the tensors, outermost first."""
+    passed_over: tuple[str, ...]
+    """Names of mappings next to the chosen ones that may hold weights too."""
     prefixes: tuple[str, ...]
     """Prefixes that every key had, in the order of their removal."""
+
+    def __str__(self) -> str:
+        """One line for the terminal."""
+        place = f"from `{'.'.join(self.wrappers)}`" if self.wrappers else "from the top level"
+        others = f", not from {', '.join(f'`{name}`' for name in self.passed_over)}" if self.passed_over else ""
+        prefix = f", without the prefix `{''.join(self.prefixes)}`" if self.prefixes else ""
+        return f"weights: {self.tensors} tensors of {self.path}, {place}{others}{prefix}"
 
 
 def load_weights(model: nn.Module, path: str | Path) -> WeightsReport:
     """Fill `model` from a .safetensors, .pth or .ckpt file. Raises WeightsError and then leaves the model as it was."""
     path = Path(path).expanduser()
-    content, wrappers = _unwrapped(_read(path), path)
+    content, wrappers, passed_over = _unwrapped(read_weights(path), path)
     expected = model.state_dict()
     stripped, prefixes = _stripped(content, expected)
     # Buffers of the authors that the network computes in each pass, for the size of the image.
@@ -53,51 +58,46 @@ def load_weights(model: nn.Module, path: str | Path) -> WeightsReport:
     resized = tuple(
         key for key in expected if any(fnmatchcase(key, one) for one in getattr(model, "sized_by_file", ()))
     )
-    problems = _problems(expected, weights, resized)
-    if problems:
-        raise WeightsError(f"{path} does not fit this {type(model).__name__}: {'; '.join(problems)}")
+    if problems := _misfits(expected, weights, resized):
+        raise WeightsMisfit(f"{path} does not fit this {type(model).__name__}: {'; '.join(problems)}")
+    if problems := unusable_values(expected, weights):
+        raise WeightsError(f"{path} holds values that no network can use: {'; '.join(problems)}; fetch the file again")
     for key in resized:
         owner, _, name = key.rpartition(".")
         setattr(model.get_submodule(owner), name, torch.empty_like(weights[key], device=expected[key].device))
     model.load_state_dict(weights)
-    return WeightsReport(path, len(weights), wrappers, prefixes)
+    return WeightsReport(path, len(weights), wrappers, passed_over, prefixes)
 
 
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Only this error has a way out that is not a new download, hence its own words.
-        raise WeightsError(
-            f"{path}: damaged, or it holds objects beside tensors ({_first_line(error)}); if you trust it, save its "
-            "state_dict alone: torch.save(torch.load(path, weights_only=False)['state_dict'], 'weights.pth')"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable weights file, perhaps cut short: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _unwrapped(content: Any, path: Path) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+def _unwrapped(content: Any, path: Path) -> tuple[Mapping[str, Tensor], tuple[str, ...], tuple[str, ...]]:
+    """Return the named tensors, the names of the mappings around them, and those of mappings that were passed over."""
     wrappers: tuple[str, ...] = ()
-    while isinstance(content, Mapping) and (
-        inner := [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-    ):
-        wrappers += (inner[0],)
-        content = content[inner[0]]
+    passed_over: tuple[str, ...] = ()
+    while isinstance(content, Mapping) and (inner := _weight_mappings(content)):
+        chosen, *others = inner
+        wrappers, passed_over = (*wrappers, chosen), (*passed_over, *others)
+        content = content[chosen]
     if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{path}: expected named tensors, found {type(content).__name__}")
-    strange = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if strange:
-        known = ", ".join(WRAPPERS)
-        raise WeightsError(f"{path}: these entries are no tensors: {_listed(strange)} (weights are sought in: {known})")
-    return content, wrappers
+        found = "an empty mapping" if isinstance(content, Mapping) else type(content).__name__
+        raise WeightsError(f"{path}: expected named tensors, found {found}; save the network's state_dict")
+    if strange := [f"{key!r}" for key in content if not isinstance(key, str)]:
+        raise WeightsError(
+            f"{path}: these keys are no names of tensors: {listed(strange)}; save the network's state_dict"
+        )
+    if strange := [key for key, value in content.items() if not isinstance(value, Tensor)]:
+        known = ", ".join(("*_ema", *WRAPPERS))
+        raise WeightsError(
+            f"{path}: these entries are no tensors: {listed(strange)} (weights are looked for in: {known}); "
+            "save the network's state_dict"
+        )
+    return content, wrappers, passed_over
+
+
+def _weight_mappings(content: Mapping[Any, Any]) -> list[str]:
+    """Names of the mappings that may hold weights: the averaged ones first, empty ones last."""
+    named = [key for key, value in content.items() if isinstance(key, str) and isinstance(value, Mapping)]
+    averaged = [key for key in named if AVERAGED.fullmatch(key)]
+    return sorted([*averaged, *(key for key in WRAPPERS if key in named)], key=lambda key: not content[key])
 
 
 def _stripped(
@@ -105,7 +105,7 @@ def _stripped(
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     removed: tuple[str, ...] = ()
     stripped = dict(weights)
-    # A network may have a part of its own called `net`: such a prefix is no wrapper's.
+    # A network may have a part of its own called `net`. Then `net.` is not a prefix of a wrapper.
     foreign = [prefix for prefix in PREFIXES if not any(key.startswith(prefix) for key in expected)]
     while common := [prefix for prefix in foreign if all(key.startswith(prefix) for key in stripped)]:
         removed += (common[0],)
@@ -113,7 +113,7 @@ def _stripped(
     return stripped, removed
 
 
-def _problems(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], resized: tuple[str, ...]) -> list[str]:
+def _misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], resized: tuple[str, ...]) -> list[str]:
     shapes = [
         f"{key} {tuple(found[key].shape)} instead of {tuple(value.shape)}"
         for key, value in expected.items()
@@ -124,8 +124,35 @@ def _problems(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], resiz
         "unexpected": [key for key in found if key not in expected],
         "other shape": shapes,
     }
-    return [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in groups.items() if keys]
+    return [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in groups.items() if keys]
 
 
-def _listed(keys: list[str]) -> str:
-    return ", ".join(keys[:SHOWN]) + (f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+def unusable_values(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Return sentences about tensors of another kind of number than the network's, and about NaN and infinities.
+
+    Infinities are accepted where the network's own tensor holds some, as in a mask. Both mappings have the same keys.
+    """
+    kinds = [
+        f"{key} is {_kind(found[key])} instead of {_kind(value)}"
+        for key, value in expected.items()
+        if _kind(found[key]) != _kind(value)
+    ]
+    not_finite = [
+        key for key, value in expected.items() if not kinds and not _is_finite(found[key]) and _is_finite(value)
+    ]
+    groups = {"of another kind": kinds, "with NaN or infinity": not_finite}
+    return [f"{len(keys)} tensors {kind}: {listed(keys)}" for kind, keys in groups.items() if keys]
+
+
+def _kind(value: Tensor) -> str:
+    if value.is_meta:
+        return "without data"
+    if value.layout != torch.strided:
+        return "sparse"
+    if value.is_quantized or value.dtype == torch.bool or value.is_complex():
+        return str(value.dtype).removeprefix("torch.")
+    return "floating-point" if value.is_floating_point() else "integer"
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or value.is_meta or bool(value.float().isfinite().all())

@@ -25,6 +25,8 @@ from cmtl_ir.cli.options import (
     checkpoint_of,
     experiments,
     part_names,
+    table_file,
+    used_with_weights,
 )
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
@@ -150,21 +152,23 @@ def evaluate(
     (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display, display_scores
-    from cmtl_ir.config import reading
     from cmtl_ir.inference import restoration
+    from cmtl_ir.inference.scored import load_scored
     from cmtl_ir.measures.metric import metrics_from
     from cmtl_ir.store import lookup
 
+    csv = table_file(csv)
     if weights is not None:
         if run or not file:
             raise UserError("--weights needs the experiment whose test sets to score, --file, and takes no run")
         fields = [one for one in set_ if one.startswith("backbone.")]
         used: Any = checkpoint_of(weights, backbone, fields)
-        experiment = reading.load(file, [one for one in set_ if one not in fields])
+        experiment = load_scored(file, [one for one in set_ if one not in fields])
     else:
+        used_with_weights(weights, backbone, [])
         used = lookup.find_run(run, out)
-        experiment = reading.load(file or str(lookup.experiment_of(used, out)), set_)
-    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric)
+        experiment = load_scored(file or str(lookup.experiment_of(used, out)), set_)
+    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
@@ -213,26 +217,37 @@ def restore(
     set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Field of BACKBONE: width=64.")] = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
-    tile: Annotated[int, typer.Option(help="Larger sides go through overlapping tiles.", min=64)] = 1024,
-    overwrite: Annotated[bool, typer.Option(help="Replace files that exist.")] = False,
+    tile: Annotated[int, typer.Option(help="Larger sides go through overlapping tiles of this side.", min=128)] = 1024,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace files that exist; without it, what a folder still lacks is restored.")
+    ] = False,
+    on_error: Annotated[
+        str, typer.Option(metavar="stop|skip", help="What to do with an image that cannot be restored.")
+    ] = "stop",
+    quality: Annotated[int, typer.Option(help="Quality of JPEG and WebP targets, 1 to 100.", min=1, max=100)] = 95,
 ) -> None:
     """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME)."""
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display
-    from cmtl_ir.inference import restoration
+    from cmtl_ir.inference import restoration, targets
 
     expected = 3 if weights is None else 2
     if len(places) != expected:
         wanted = "RUN SOURCE TARGET" if weights is None else "SOURCE TARGET"
         raise UserError(f"expected {wanted}, found {' '.join(places)}")
-    source, target = map(Path, places[-2:])
+    used_with_weights(weights, backbone, set_)
+    source, target = (Path(one).expanduser() for one in places[-2:])
     used: Any = places[0] if weights is None else checkpoint_of(weights, backbone, set_)
     with display.counting("restoring") as told:
         files = restoration.restore(
-            used, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, told=told,
-            say=display.say,
+            used, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, on_error=on_error,
+            quality=quality, told=told, say=display.say,
         )  # fmt: skip
     display.say(f"{len(files)} image{'s' if len(files) != 1 else ''} restored into {target}")
+    if kind := targets.lossy_kind(files):
+        display.say(
+            f"{kind} of quality {quality} loses detail: a .png target keeps every level, --quality sets another"
+        )
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,31 @@ def checkpoint_of(file: Path, backbone: str, fields: list[str]) -> Published:
     if not backbone:
         raise UserError(f"--weights {file}: say with --backbone whose they are: {', '.join(names())}")
     return published(file, backbone, fields)
+
+
+def table_file(path: Path | None) -> Path | None:
+    """Return where --csv writes a table. Raises UserError before any work if no file can be written there."""
+    from cmtl_ir.base.errors import UserError
+
+    if path is None:
+        return None
+    path = path.expanduser()
+    if path.is_dir():
+        raise UserError(f"--csv {path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"--csv {path}: there is no folder {path.parent}; make it, or name a file in another one")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"--csv {path}: is not writable; make it writable, or name another file")
+    return path
+
+
+def used_with_weights(weights: Path | None, backbone: str, fields: list[str]) -> None:
+    """Raise UserError for options that would be ignored because there is no --weights."""
+    from cmtl_ir.base.errors import UserError
+
+    for option, given in (("--backbone", backbone), ("--set", " ".join(fields))):
+        if given and weights is None:
+            raise UserError(f"{option} {given}: belongs to --weights FILE; the network of a run is the one it trained")
 
 
 File = Annotated[

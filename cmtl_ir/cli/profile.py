@@ -1,4 +1,4 @@
-"""`cmtl-ir profile`: the efficiency table of backbones. Rooms are imported when the command needs them."""
+"""`cmtl-ir profile`: the table of what backbones cost. Other packages are imported when the command needs them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmtl_ir.cli.options import Device, backbone_names
+from cmtl_ir.cli.options import Device, backbone_names, table_file
 
 if TYPE_CHECKING:
     from cmtl_ir.inference.profile import Profile
@@ -18,7 +18,8 @@ COLUMNS = ("backbone", "parameters", "multiply-adds", "ms/image", "peak MB")
 
 def profile(
     backbone: Annotated[
-        list[str] | None, typer.Argument(help="Names, or path/to/file.py:Class; all.", autocompletion=backbone_names)
+        list[str] | None,
+        typer.Argument(help="Names, or path/to/file.py:Class; none: all.", autocompletion=backbone_names),
     ] = None,
     size: Annotated[int, typer.Option(help="Side of the image in pixels.", min=16)] = 256,
     set_: Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="Field of one backbone.")] = [],  # noqa: B006
@@ -32,9 +33,10 @@ def profile(
     from cmtl_ir.inference.profile import profile as measured
     from cmtl_ir.inference.published import backbone_of
 
+    csv = table_file(csv)
     names, chosen = backbone or backbones.names(), pick_device(device)
     if set_ and len(names) != 1:
-        raise UserError("--set changes the fields of one backbone: name it")
+        raise UserError(f"--set {' '.join(set_)}: changes the fields of one backbone; name exactly one")
     asked = [backbone_of(name, set_) for name in names]
     print(f"one image of {size}x{size}, float32, on {chosen}")
     print(_line(COLUMNS))
@@ -47,7 +49,7 @@ def profile(
             print(f"{row.backbone}: {row.unused:,} of its parameters are never read; the authors' weights hold them")
     if csv is not None:
         _write(csv, rows)
-        print(f"in {csv}", file=sys.stderr)
+        print(f"table written to {csv}", file=sys.stderr)
 
 
 def _cells(row: Profile) -> tuple[str, ...]:
@@ -56,7 +58,7 @@ def _cells(row: Profile) -> tuple[str, ...]:
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    """Row by row as each is measured: a slow network must not keep the others back."""
+    """One printed line. Each is printed as soon as it is measured, so that a slow network does not delay the others."""
     first, *others = cells
     return first.ljust(16) + "".join(cell.rjust(15) for cell in others)
 

@@ -125,8 +125,9 @@ class EvaluationConfig(Record):
     metrics: Annotated[tuple[str, ...], OmitIfDefault()] = Field(("psnr", "ssim"), min_length=1)
     """Metrics: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
     strategies. Not part of a run's identity; a finished run is not scored again for a metric that is added later."""
-    tile: int = Field(1024, ge=64)
-    """Images with a side above this many pixels are restored in overlapping tiles of this side."""
+    tile: int = Field(1024, ge=128)
+    """Images with a side above this many pixels are restored in overlapping tiles of this side; at least 128, twice
+    the overlap."""
 
     @field_validator("metrics")
     @classmethod

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.grouping.features import image_patches, load_features, measured
-from cmtl_ir.measures.evaluation import restore_tiled
+from cmtl_ir.measures.tiling import restore_tiled
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.folder import has_weights, read_groups
 from cmtl_ir.store.layout import GROUPS, PROBES

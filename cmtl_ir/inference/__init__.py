@@ -1,1 +1,1 @@
-"""Trained networks at work: images restored, runs scored again, weights of others loaded, backbones profiled."""
+"""The use of trained networks: restoring images, scoring again, loading published weights, measuring costs."""

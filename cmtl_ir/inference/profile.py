@@ -1,7 +1,8 @@
-"""What a backbone costs to run: parameters, multiply-adds, milliseconds and memory for one image.
+"""The cost of a backbone for one image: parameters, multiply-adds, milliseconds and memory.
 
-Multiply-adds are those of convolutions and matrix products, attention included, as torch.utils.flop_counter counts them
-(halved: it counts a multiply-add as two). Papers often print convolutions alone, which is less.
+Multiply-adds are those of convolutions and matrix products, including attention, as torch.utils.flop_counter counts
+them. Its count is halved, because it counts a multiply-add as two operations. Papers often print convolutions alone,
+which is less.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones.building import initial_model, network_to_device
+from cmtl_ir.base.errors import UserError, brief
 
 REPEATS = 5
 PATIENCE = 3.0
-"""Seconds after which a slow network is not timed once more."""
+"""Seconds after which a slow network is not timed again."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +39,35 @@ class Profile:
     backbone: str
     parameters: int
     unused: int
-    """Parameters among them that no pass reads: they exist so that the authors' weights load strictly."""
+    """How many of the parameters no pass reads. They exist so that the authors' weights load strictly."""
     multiply_adds: int
     """For one image."""
     milliseconds: float
-    """For one image: median after a first pass that is not timed."""
+    """For one image, the median of several passes after a first one that is not timed."""
     peak_bytes: int
-    """Weights and whatever else is alive at the worst moment without gradients. On a GPU as its allocator counts, on a
-    CPU the sizes of live tensors."""
+    """Largest number of bytes that are alive at one moment, weights included, in a pass without gradients. On a GPU it
+    is what its allocator counts, on a CPU the sizes of live tensors."""
 
 
 @torch.no_grad()
 def profile(fields: Mapping[str, Any], side: int, device: torch.device) -> Profile:
-    """The cost of restoring one image of side x side pixels, in float32, with fresh weights."""
+    """Measure the cost of restoring one image of side x side pixels, in float32, with fresh weights.
+
+    Raises ConfigError if the network refuses its fields, and UserError if it fails on an image of this size.
+    """
     model = network_to_device(initial_model(fields, 0), device).eval()
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     image, task = image.contiguous(memory_format=torch.channels_last), torch.zeros(1, dtype=torch.int64, device=device)
     weights = sum(one.numel() for one in model.parameters())
-    with _peak(device) as peak:
-        model(image, task)
+    try:
+        with _peak(device) as peak:
+            model(image, task)
+    except RuntimeError as error:
+        name = fields["name"]
+        raise UserError(
+            f"backbone {name}: fails on {side}x{side} pixels: {brief(error)}; give another --size, or other fields "
+            f"(`cmtl-ir describe {name}`)"
+        ) from error
     times: list[float] = []
     while len(times) < REPEATS and sum(times) < PATIENCE:
         times.append(_seconds(model, image, task))
@@ -66,18 +78,18 @@ def profile(fields: Mapping[str, Any], side: int, device: torch.device) -> Profi
 
 
 def unused_of(model: nn.Module) -> int:
-    """Numbers in the parameters that the network declares unused."""
+    """Return how many numbers the parameters have that the network declares unused."""
     patterns = getattr(model, "unused", ())
     named = model.named_parameters()
     return sum(one.numel() for name, one in named if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
-@torch.enable_grad()  # the counter's hooks fail where a network starts from a parameter and no gradient is wanted
+@torch.enable_grad()  # without gradients, the counter's hooks fail in a network that starts from a parameter
 def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Of one pass over images [B, 3, H, W]; on the device "meta" nothing is computed."""
+    """Count the multiply-adds of one pass over images [B, 3, H, W]. On the device "meta" nothing is computed."""
     counter = FlopCounterMode(display=False)
     task = torch.zeros(len(image), dtype=torch.int64, device=image.device)
-    # The counter knows no fused attention on CPUs and would pass over it in silence.
+    # The counter does not know fused attention on CPUs and would count it as nothing.
     with sdpa_kernel(SDPBackend.MATH), counter:
         model(image, task)
     return counter.get_total_flops() // 2
@@ -87,7 +99,7 @@ def _count_of(fields: Mapping[str, Any], model: nn.Module, image: Tensor) -> int
     try:
         with torch.device("meta"):
             return multiply_adds(backbones.build(**fields).eval(), torch.empty_like(image, device="meta"))
-    except (NotImplementedError, RuntimeError):  # a network of someone else's that looks at values
+    except (NotImplementedError, RuntimeError):  # a network of a user's own whose path depends on values
         return multiply_adds(model, image)
 
 
@@ -113,7 +125,7 @@ def _wait(device: torch.device) -> None:
 
 @contextmanager
 def _peak(device: torch.device) -> Iterator[Any]:
-    """Yields a function that says afterwards how many bytes beyond those before were alive at once."""
+    """Yield a function that returns how many bytes more than before were alive at one moment inside this context."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -124,7 +136,7 @@ def _peak(device: torch.device) -> Iterator[Any]:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Bytes of the storages that operations made and that still live, and the most there were."""
+    """Counts the bytes of storages that operations made and that are still alive, `now`, and their maximum, `peak`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones._weights import WeightsError
+from cmtl_ir.backbones._weights_file import WeightsMisfit
 from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.backbones.fields import backbone_fields
 from cmtl_ir.base.errors import ConfigError
@@ -23,38 +23,41 @@ PREFIX = "backbone."
 
 @dataclass(frozen=True)
 class Published:
-    """Stands where a run may stand: `restore(Published(...), source, target)`."""
+    """A checkpoint that is used like a run, as in `restore(Published(...), source, target)`."""
 
     file: Path
-    """.pth, .ckpt or .safetensors; whatever wraps its tensors is peeled off, and nothing but tensors is read."""
+    """.pth, .ckpt or .safetensors. Mappings around the tensors are removed, and nothing but tensors is read."""
     backbone: Mapping[str, Any]
     """Name and constructor fields of the network."""
 
-    def model(self, device: torch.device) -> nn.Module:
-        """The network with these weights, in eval mode. Raises WeightsError listing the keys that do not fit."""
+    def model(self, device: torch.device, say: Callable[[str], None] | None = None) -> nn.Module:
+        """Return the network with these weights, in eval mode.
+
+        `say` is called with one line about which weights of the file were taken; `None` says nothing. Raises
+        WeightsError listing the keys that do not fit, and ConfigError if the network refuses its fields.
+        """
         name = self.backbone["name"]
+        model = initial_model(self.backbone, 0)
         try:
-            model = initial_model(self.backbone, 0)
-        except ValueError as error:
-            raise ConfigError(f"backbone {name}: {error}") from error
-        try:
-            backbones.load_weights(model, self.file)
-        except WeightsError as error:
+            report = backbones.load_weights(model, self.file)
+        except WeightsMisfit as error:
             way_out = f"`cmtl-ir describe {name}` lists its fields; give those of the checkpoint with --set FIELD=VALUE"
-            raise WeightsError(f"{error}\n{way_out}") from error
+            raise WeightsMisfit(f"{error}\n{way_out}") from error
+        if say is not None:
+            say(str(report))
         return network_to_device(model, device).eval()
 
 
 def published(file: str | Path, backbone: str, overrides: Sequence[str] = ()) -> Published:
-    """The checkpoint of a backbone whose fields are given as `FIELD=VALUE` or `backbone.FIELD=VALUE`.
+    """Return the checkpoint of a backbone whose fields are given as `FIELD=VALUE` or `backbone.FIELD=VALUE`.
 
     Raises ConfigError for an unknown backbone or field.
     """
-    return Published(Path(file), backbone_of(backbone, overrides))
+    return Published(Path(file).expanduser(), backbone_of(backbone, overrides))
 
 
 def backbone_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Name and all constructor fields of a backbone. Raises ConfigError with near names."""
+    """Return the name and all constructor fields of a backbone. Raises ConfigError with near names."""
     problems: list[Problem] = []
     fields = with_overrides({}, [one.removeprefix(PREFIX) for one in overrides])
     resolved = backbone_fields({**fields, "name": name}, problems)

@@ -1,32 +1,38 @@
-"""Using a trained run, or an authors' checkpoint: restore images, score them again."""
+"""The use of a trained run or of an authors' checkpoint: it restores images, or is scored again."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cmtl_ir.backbones.building import pick_device
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
+from cmtl_ir.inference.journal import Journal, maker_of, remaining
+from cmtl_ir.inference.one_image import SKIP_OR_CONTINUE, ImageFailed, restored, write_restored
 from cmtl_ir.inference.published import Published
-from cmtl_ir.measures.evaluation import Evaluator, restore_tiled
+from cmtl_ir.inference.targets import Job, jobs_of
+from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.tiling import check_tile, restore_tiled
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.folder import is_grouped
 from cmtl_ir.store.lookup import find_run
-from cmtl_ir.tasks.images.decode import decode
+from cmtl_ir.strategy.making import part_from
 from cmtl_ir.tasks.suite import build_tasks
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-
 log = logging.getLogger("cmtl_ir")
+
+Say = Callable[[str], None]
+Answer = Callable[[Tensor, Path], Tensor]
+"""(degraded [1, 3, H, W], its file) -> restored [1, 3, H, W] in [0, 1]."""
 
 
 def restore(
@@ -39,37 +45,67 @@ def restore(
     device: str = "auto",
     tile: int = 1024,
     overwrite: bool = False,
+    on_error: str = "stop",
+    quality: int = 95,
     told: Callable[[int, int, Path], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> list[Path]:
-    """Restore an image or a folder of images with a trained run or a checkpoint; returns the files written.
+    """Restore an image or a folder of images with a trained run or a checkpoint, and return the restored files.
 
-    A grouped run sends each image to the model of the nearest group, which `say` is told, unless `task` is given.
-    `told` is called with (number, total, file). Never overwrites unless asked. Raises UserError.
+    A folder is read by the rules of training: hidden files are left out, links are followed. Images of it that were
+    restored before from the same source by the same network are not restored again. Of an image that cannot be read or
+    restored, `on_error` says whether to stop or to leave it out with a warning. `quality` (1 to 100) is that of JPEG
+    and WebP targets. A grouped run sends each image to the model of the nearest group, unless `task` is given.
+
+    `told` is called with (number, total, file) per image, `say` with lines for the user; `None` logs them. Files that
+    exist are never replaced unless `overwrite` is true. Raises UserError naming the file.
     """
     chosen = pick_device(device)
+    check_tile(tile, "--tile")
+    if on_error not in ("stop", "skip") or not 1 <= quality <= 100:
+        raise UserError(f"--on-error {on_error} --quality {quality}: expected stop or skip, and 1 to 100")
     used = run if isinstance(run, Published) else find_run(run, out)
-    pairs = list(_pairs(Path(source), Path(target)))
-    standing = [there for _, there in pairs if there.exists()]
-    if standing and not overwrite:
-        raise UserError(f"{standing[0]} exists ({len(standing)} of {len(pairs)} files); say --overwrite to replace it")
-    answer = _restorer(used, chosen, task, tile, say)
-    for number, (file, there) in enumerate(pairs, 1):
-        there.parent.mkdir(parents=True, exist_ok=True)
-        _restore_file(answer, file, there, chosen)
-        if told is not None:
-            told(number, len(pairs), there)
-    return [there for _, there in pairs]
+    jobs = jobs_of(Path(source), Path(target), say or log.info)
+    by = maker_of(used, {"task": task, "tile": tile})
+    journal = Journal(Path(target), by) if Path(source).is_dir() else None
+    waiting = remaining(jobs, journal, overwrite)
+    if len(waiting) < len(jobs):
+        (say or log.info)(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before: skipped")
+    failed: list[Job] = []
+    if waiting:
+        answer = _restorer(used, chosen, task, tile, say)
+        for number, job in enumerate(waiting, 1):
+            if not _restore_one(answer, job, chosen, quality, journal, on_error):
+                failed.append(job)
+            if told is not None:
+                told(number, len(waiting), job.target)
+    if len(failed) == len(jobs):
+        raise UserError(f"{source}: none of its {len(jobs)} images could be restored; the reasons are above")
+    if failed:
+        (say or log.info)(f"{len(failed)} of {len(jobs)} images were skipped; the reasons are above")
+    return [job.target for job in jobs if job not in failed]
 
 
-def _restorer(
-    run: Path | Published, device: torch.device, task: str | None, tile: int, say: Callable[[str], None] | None
-) -> Callable[[Tensor, Path], Tensor]:
-    """(degraded [1, 3, H, W], its file) -> restored, by a run's model or by that of the group it is sent to."""
+def _restore_one(
+    answer: Answer, job: Job, device: torch.device, quality: int, journal: Journal | None, on_error: str
+) -> bool:
+    """Restore one image into its file. Return whether that was possible; raise ImageFailed instead if so asked."""
+    try:
+        write_restored(job, restored(answer, job.source, device), quality, journal)
+    except ImageFailed as error:
+        if on_error == "stop":
+            raise ImageFailed(f"{error}{SKIP_OR_CONTINUE}" if journal is not None else str(error)) from error
+        log.warning("skipped: %s", error)
+        return False
+    return True
+
+
+def _restorer(run: Path | Published, device: torch.device, task: str | None, tile: int, say: Say | None) -> Answer:
+    """Return what restores an image: a run's model, or the model of the group that the image is sent to."""
     if isinstance(run, Published):
         if task is not None and not task.isdecimal():
             raise UserError(f"--task {task!r}: a checkpoint names no tasks; give the number of its prompt, from 0")
-        return _by_model(run.model(device), int(task or 0), device, tile)
+        return _by_model(run.model(device, say or log.info), int(task or 0), device, tile)
     if not is_grouped(run):
         model, tasks = load_model(run, device)
         if task is not None and task not in tasks:
@@ -86,27 +122,9 @@ def _restorer(
     return answer
 
 
-def _by_model(model: nn.Module, task: int, device: torch.device, tile: int) -> Callable[[Tensor, Path], Tensor]:
+def _by_model(model: nn.Module, task: int, device: torch.device, tile: int) -> Answer:
     numbers = torch.tensor([task], device=device)
     return lambda image, file: restore_tiled(model, image, numbers, tile)
-
-
-def _restore_file(answer: Callable[[Tensor, Path], Tensor], file: Path, there: Path, device: torch.device) -> None:
-    from cmtl_ir.tasks.images.encode import write_image
-
-    image = torch.from_numpy(np.array(decode(file))).permute(2, 0, 1)[None].to(device).float() / 255.0
-    write_image(there, answer(image, file))
-
-
-def _pairs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
-    if source.is_file():
-        yield source, target / f"{source.stem}.png" if target.is_dir() or not target.suffix else target
-        return
-    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise UserError(f"{source}: {'no image in this folder' if source.is_dir() else 'no such file or folder'}")
-    for file in files:
-        yield file, (target / file.relative_to(source)).with_suffix(".png")
 
 
 def evaluate(
@@ -116,14 +134,18 @@ def evaluate(
     out: str | Path = "runs",
     device: str = "auto",
     metrics: Sequence[str] = (),
+    say: Say | None = None,
 ) -> list[dict[str, Any]]:
-    """Score a run or a checkpoint on an experiment's test sets: one row an image, as `Evaluator.scores` gives them.
+    """Score a run or a checkpoint on an experiment's test sets. Return one row per image, as `Evaluator.scores` does.
 
-    `metrics`: names of further metrics than `evaluation.metrics` (lpips, `file.py:Class`), one column each.
+    `metrics` are names of metrics in addition to `evaluation.metrics` (lpips, `file.py:Class`), with one column each.
+    `say` is called with lines for the user; `None` logs them. Raises UserError before anything is scored if a metric,
+    the device, the weights or the test images cannot be used.
     """
     chosen = pick_device(device)
+    _check_metrics(metrics)
     if isinstance(run, Published):
-        model = run.model(chosen)
+        model = run.model(chosen, say or log.info)
         return _evaluator(experiment, list(experiment.tasks), chosen, metrics).scores(model)
     folder = find_run(run, out)
     if is_grouped(folder):
@@ -133,21 +155,36 @@ def evaluate(
     return _evaluator(experiment, known, chosen, metrics).scores(model)
 
 
+def _check_metrics(names: Sequence[str]) -> None:
+    """Raise UserError for a name that is no metric."""
+    problems: list[Problem] = []
+    for name in names:
+        part_from("metric", name, f"--metric {name}", problems)
+    if problems:
+        raise UserError("\n".join(map(str, problems)))
+
+
 def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str]) -> Evaluator:
-    """Of the experiment's tasks, in the order in which the model knows them."""
+    """Return what scores the experiment's tasks, in the order in which the model knows them."""
     if missing := sorted(set(experiment.tasks) - set(known)):
-        raise UserError(f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}")
+        ways = " ".join(f"--set tasks.{name}=null" for name in missing)
+        raise UserError(
+            f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}; {ways} leaves them out"
+        )
     tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device)
     ordered = {name: tasks[name] for name in known if name in tasks}
     asked = experiment.evaluation
     named = list(dict.fromkeys([*asked.metrics, *metrics]))
-    return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named)
+    return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named, known=known)
 
 
 def routing(
     run: str | Path | Published, rows: list[dict[str, Any]], *, out: str | Path = "runs"
 ) -> dict[str, Any] | None:
-    """What `evaluate` saw of a grouped run's routing: confusion matrix and accuracy; None where nothing was routed."""
+    """Return the confusion matrix and the accuracy of a grouped run's routing in rows that `evaluate` returned.
+
+    `None` if nothing was routed.
+    """
     folder = None if isinstance(run, Published) else find_run(run, out)
     grouped = GroupedModel(folder, torch.device("cpu")) if folder is not None and is_grouped(folder) else None
     return routing_report(rows, grouped) if grouped is not None and grouped.blind else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,50 +12,17 @@ from torch import Tensor, nn
 from cmtl_ir.measures.metric import DEFAULT_NAMES, Metric, metrics_from
 from cmtl_ir.measures.protocol import Protocol, find_protocol
 from cmtl_ir.measures.scale import Scale
-from cmtl_ir.strategy.output import final_output
+from cmtl_ir.measures.tiling import Restore, restore_tiled
 from cmtl_ir.tasks.task import Task, TestSample
 
-OVERLAP = 64
-"""Pixels that neighbouring tiles share."""
 KEPT_PIXELS = 30_000_000
-"""Test images are kept in memory up to this many pixels, so that a curve does not degrade them anew at each point."""
-
-Restore = Callable[[Tensor, Tensor], Any]
-
-
-@torch.no_grad()
-def restore_tiled(network: Restore, degraded: Tensor, task_numbers: Tensor, tile: int) -> Tensor:
-    """[1, 3, H, W] -> [1, 3, H, W] float32 in [0, 1]; sides above `tile` pixels go through overlapping tiles."""
-    height, width = degraded.shape[-2:]
-    if max(height, width) <= tile:
-        return final_output(network, network(degraded, task_numbers)).float().clamp(0.0, 1.0)
-    total, weight = torch.zeros_like(degraded), torch.zeros_like(degraded[:, :1])
-    for top in _starts(height, tile):
-        for left in _starts(width, tile):
-            piece = degraded[..., top : top + tile, left : left + tile]
-            restored = final_output(network, network(piece, task_numbers)).float()
-            ramp = _ramp(piece.shape[-2], piece)[:, None] * _ramp(piece.shape[-1], piece)
-            total[..., top : top + tile, left : left + tile] += restored * ramp
-            weight[..., top : top + tile, left : left + tile] += ramp
-    return (total / weight).clamp(0.0, 1.0)
-
-
-def _starts(length: int, tile: int) -> list[int]:
-    if length <= tile:
-        return [0]
-    regular = list(range(0, length - tile, tile - OVERLAP))
-    return [*regular, length - tile]
-
-
-def _ramp(length: int, like: Tensor) -> Tensor:
-    position = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
-    return torch.minimum(position, length + 1 - position).clamp(max=OVERLAP)
+"""Test images are kept in memory up to this many pixels, so that a curve does not degrade them again at each point."""
 
 
 def evaluate_pair(
     restored: Tensor, clean: Tensor, protocol: Protocol | str, metrics: Sequence[Metric] = ()
 ) -> dict[str, Tensor]:
-    """Images [B, 3, H, W] twice, in [0, 1] -> metric's name -> [B] scores; without `metrics` PSNR and SSIM."""
+    """Return the scores [B] per metric's name of two batches [B, 3, H, W] in [0, 1]; no `metrics` are PSNR and SSIM."""
     scored = metrics or metrics_from(DEFAULT_NAMES)
     return {metric.scale.name: metric(restored, clean, protocol) for metric in scored}
 
@@ -63,7 +30,8 @@ def evaluate_pair(
 class Evaluator:
     """Scores a backbone on the test (or validation) images of every task under one protocol.
 
-    `metrics`: names as `evaluation.metrics` lists them. Raises UserError if one cannot be had.
+    `metrics` are names as `evaluation.metrics` lists them. `known` are the tasks that the backbone numbers, in its
+    order; `None` means `tasks`. Raises UserError if a metric cannot be had.
     """
 
     def __init__(
@@ -74,28 +42,29 @@ class Evaluator:
         device: torch.device,
         split: Literal["test", "val"] = "test",
         metrics: Sequence[str] = DEFAULT_NAMES,
+        known: Sequence[str] | None = None,
     ) -> None:
         self.tasks, self.protocol, self.tile, self.device, self.split = tasks, protocol, tile, device, split
         self.names, self.metrics = tuple(metrics), metrics_from(metrics)
+        self.known = tuple(tasks if known is None else known)
         for metric in self.metrics:
             metric.prepare(device)
         self._kept: dict[str, list[tuple[TestSample, dict[str, float]]]] = {}
         self._pixels = 0
 
     def validation(self) -> Evaluator | None:
-        """The same of the validation images; None where a task has none."""
+        """Return what scores the validation images in the same way; `None` if a task has none."""
         if any(task.splits.val is None for task in self.tasks.values()):
             return None
-        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val", self.names)
+        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val", self.names, self.known)
 
     @property
     def scales(self) -> tuple[Scale, ...]:
-        """What the numbers of each metric mean."""
+        """Name, unit and direction of each metric."""
         return tuple(metric.scale for metric in self.metrics)
 
     def scores(self, model: nn.Module, network: Restore | None = None) -> list[dict[str, Any]]:
-        """One row an image: task, variant, image, each metric, and as METRIC_input what the
-        degraded image itself scores."""
+        """Return one row per image: task, variant, image, each metric, and its METRIC_input of the degraded image."""
         training = model.training
         model.eval()
         rows = []
@@ -107,20 +76,20 @@ class Evaluator:
         return rows
 
     def restored(self, model: nn.Module, task: str, sample: TestSample, network: Restore | None = None) -> Tensor:
-        """[1, 3, H, W] in [0, 1]: the model's answer to a test sample."""
-        numbers = torch.full((1,), list(self.tasks).index(task), device=self.device)
+        """Return the model's answer to a test sample, [1, 3, H, W] in [0, 1]."""
+        numbers = torch.full((1,), self.known.index(task), device=self.device)
         degraded = sample.degraded.to(self.device, memory_format=torch.channels_last)
         return restore_tiled(network or model, degraded, numbers, self.tile)
 
     def measure(self, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """Metric's name -> score of [1, 3, H, W] against the clean image."""
+        """Return the score per metric's name of a restored image [1, 3, H, W] against the clean one."""
         return evaluate_pair(restored, clean.to(restored.device), self.protocol, self.metrics)
 
     def samples(self) -> Iterator[tuple[str, TestSample, dict[str, float]]]:
-        """Every (task, test sample, the identity's scores), in the order of tasks, variants and images.
+        """Yield (task, test sample, scores of the degraded image), in the order of tasks, variants and images.
 
-        Images are cut as the protocol says before any network sees them: cut afterwards, a network would score pixels
-        that it restored with more of the image in view than the authors' had.
+        Images are cropped as the protocol says before any network sees them. If they were cropped afterwards, the
+        scored pixels would have been restored with more of the image in view than in the authors' evaluation.
         """
         for name, task in self.tasks.items():
             if name in self._kept:

@@ -30,6 +30,7 @@ from torch import Tensor
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import flush_folder, write_flushed, write_whole
 from cmtl_ir.base.trees import from_json, safetensors_pieces, to_json
+from cmtl_ir.store.seal import KEYS, is_intact, sealed_pieces
 
 FORMAT = 1
 TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
@@ -215,21 +216,32 @@ def _verified(path: Path, digest: str) -> bytes:
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """One safetensors file that any tool reads, replaced as a whole."""
+    """Write one safetensors file that any tool reads, replaced as a whole, with the SHA-256 of its content inside."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, safetensors_pieces(state_dict, metadata))
+        write_whole(path, sealed_pieces(state_dict, metadata))
     except OSError as error:
         raise CheckpointError(f"could not save the weights {path}: {error.strerror or error}") from error
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(weights on the CPU, metadata)."""
+    """Return the weights on the CPU and the metadata of a file that `save_weights` wrote.
+
+    Raises CheckpointError if there is no such file, and DamagedCheckpoint if it is not what was written.
+    """
     try:
+        intact = is_intact(path)
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
     except FileNotFoundError:
-        raise CheckpointError(f"there is no weights file {path}") from None
+        raise CheckpointError(f"there is no weights file {path}; run the experiment's command with --fresh") from None
     except (safetensors.SafetensorError, OSError) as error:
-        raise DamagedCheckpoint(f"{path} is not an intact safetensors file ({error})") from error
+        raise DamagedCheckpoint(f"{path} is not an intact safetensors file ({error}); {_DAMAGED_WAY_OUT}") from error
+    if not intact:
+        raise DamagedCheckpoint(f"{path} is damaged: its SHA-256 is not the one in its header; {_DAMAGED_WAY_OUT}")
+    return weights, {key: value for key, value in metadata.items() if key not in KEYS}
+
+
+_DAMAGED_WAY_OUT = "copy the file from a backup, or train the run again with `cmtl-ir run EXPERIMENT --fresh`"

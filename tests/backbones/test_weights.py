@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones._weights import WeightsError
+from cmtl_ir.backbones._weights_file import WeightsError
 
 from .cases import CASES
 
@@ -40,11 +42,17 @@ def zeros(weights: Weights) -> Weights:
 WRAPPED: dict[str, tuple[Callable[[Weights], Any], tuple[str, ...], tuple[str, ...]]] = {
     "raw": (lambda w: w, (), ()),
     "params": (lambda w: {"params": w}, ("params",), ()),
-    "averaged beside raw": (lambda w: {"params": zeros(w), "params_ema": w}, ("params_ema",), ()),
+    "averaged next to raw": (lambda w: {"params": zeros(w), "params_ema": w}, ("params_ema",), ()),
+    "averaged under timm's name": (
+        lambda w: {"state_dict": zeros(w), "state_dict_ema": prefixed(w, "module.")}, ("state_dict_ema",), ("module.",)
+    ),
+    "averaged by a helper": (lambda w: {"ema_helper": w, "state_dict": zeros(w)}, ("ema_helper",), ()),
+    "averaged in a record": (lambda w: {"model": zeros(w), "ema": {"decay": 0.9, "shadow": w}}, ("ema", "shadow"), ()),
+    "averages that were not kept": (lambda w: {"model": w, "model_ema": {}}, ("model",), ()),
     "lightning": (
         lambda w: {"epoch": 120, "state_dict": prefixed(w, "net."), "lr_schedulers": []}, ("state_dict",), ("net.",)
     ),
-    "beside an optimizer": (lambda w: {"model": w, "optimizer": {"state": {}}, "epoch": 3}, ("model",), ()),
+    "next to an optimizer": (lambda w: {"model": w, "optimizer": {"state": {}}, "epoch": 3}, ("model",), ()),
     "data parallel": (lambda w: prefixed(w, "module."), (), ("module.",)),
     "both at once": (
         lambda w: {"state_dict": {"params": prefixed(w, "module.net.")}}, ("state_dict", "params"), ("module.", "net.")
@@ -61,6 +69,24 @@ def test_weights_load_from_every_wrapper(weights: Weights, tmp_path: Path, wrapp
     report = backbones.load_weights(model, file)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert (report.path, report.tensors, report.wrappers, report.prefixes) == (file, len(weights), wrappers, prefixes)
+
+
+def test_the_report_says_what_was_taken_and_what_was_not(weights: Weights, tmp_path: Path) -> None:
+    torch.save({"state_dict": zeros(weights), "state_dict_ema": prefixed(weights, "net.")}, tmp_path / "w.pth")
+    said = str(backbones.load_weights(fresh(), tmp_path / "w.pth"))
+    assert f"{len(weights)} tensors of {tmp_path / 'w.pth'}" in said
+    assert "from `state_dict_ema`, not from `state_dict`, without the prefix `net.`" in said
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_the_content_of_a_file_decides_not_its_name(
+    weights: Weights, tmp_path: Path, save: Callable[..., None], suffix: str
+) -> None:
+    save(weights, tmp_path / f"weights{suffix}")
+    model = fresh()
+    backbones.load_weights(model, tmp_path / f"weights{suffix}")
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
 def test_weights_load_from_safetensors(weights: Weights, tmp_path: Path) -> None:
@@ -149,15 +175,86 @@ def test_a_truncated_file_is_refused(weights: Weights, tmp_path: Path, suffix: s
     refused(fresh(), file)
 
 
-def test_no_file_no_tensors_and_strange_entries_are_refused(weights: Weights, tmp_path: Path) -> None:
-    assert "no such file" in refused(fresh(), tmp_path / "nothing.pth")
-    for content, message in [
-        ([1, 2], "expected named tensors, found list"),
-        ({"model_name": "x", **weights}, "these entries are no tensors: model_name"),
-        ({"params": {}}, "expected named tensors"),
-    ]:
-        torch.save(content, tmp_path / "weights.pth")
-        assert message in refused(fresh(), tmp_path / "weights.pth")
+def changed(key: str, change: Callable[[Tensor], Tensor]) -> Callable[[Weights], Weights]:
+    return lambda weights: {**weights, key: change(weights[key])}
+
+
+def with_value(value: float) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor.flatten().index_fill(0, torch.tensor([1]), value).view_as(tensor)
+
+
+BIAS = "intro.bias"
+SAVED: dict[str, tuple[Callable[[Weights], Any], list[str]]] = {
+    # cause: (what is saved, what the message says)
+    "a list": (lambda w: [1, 2], ["expected named tensors, found list", "state_dict"]),
+    "a number among the tensors": (lambda w: {"model_name": 1, **w}, ["no tensors: model_name", "state_dict"]),
+    "an empty mapping": (lambda w: {"params": {}}, ["found an empty mapping", "state_dict"]),
+    "integer keys": (lambda w: dict(enumerate(w.values())), ["no names of tensors: 0, 1", "state_dict"]),
+    "NaN": (changed(BIAS, with_value(float("nan"))), [f"1 tensors with NaN or infinity: {BIAS}", "fetch"]),
+    "an infinity": (changed(BIAS, with_value(float("-inf"))), [f"1 tensors with NaN or infinity: {BIAS}", "fetch"]),
+    "complex numbers": (
+        changed(BIAS, lambda t: t.to(torch.complex64)), [f"{BIAS} is complex64 instead of floating-point", "fetch"]
+    ),
+    "booleans": (changed(BIAS, lambda t: t > 0), [f"{BIAS} is bool instead of floating-point", "fetch"]),
+    "integers": (changed(BIAS, lambda t: t.to(torch.int8)), [f"{BIAS} is integer instead of floating-point", "fetch"]),
+    "a sparse tensor": (changed(BIAS, lambda t: t.to_sparse()), [f"{BIAS} is sparse instead of", "fetch"]),
+    "tensors without data": (changed(BIAS, lambda t: t.to("meta")), [f"{BIAS} is without data instead of", "fetch"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", [pytest.param(one, marks=pytest.mark.error(f"weights: {one}")) for one in SAVED])
+def test_what_is_saved_but_cannot_be_weights_is_refused(weights: Weights, tmp_path: Path, cause: str) -> None:
+    made, words = SAVED[cause]
+    torch.save(made(weights), tmp_path / "weights.pth")
+    message = refused(fresh(), tmp_path / "weights.pth")
+    assert all(word in message for word in words), message
+
+
+def tar(weights: Weights, file: Path) -> None:
+    torch.save(weights, file.with_suffix(".inner"))
+    with tarfile.open(file, "w") as archive:
+        archive.add(file.with_suffix(".inner"))
+
+
+WRITTEN: dict[str, tuple[Callable[[Weights, Path], Any], list[str]]] = {
+    # cause: (what writes the file, what the message says)
+    "no file": (lambda w, file: None, ["no such file", "give a file"]),
+    "a folder": (lambda w, file: file.mkdir(), ["is not a file", "give a file"]),
+    "an empty file": (lambda w, file: file.touch(), ["is empty", "fetch it again"]),
+    "a git-lfs pointer": (
+        lambda w, file: file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+        ["git-lfs pointer", "git lfs pull"],
+    ),
+    "a web page": (lambda w, file: file.write_text("\n<!DOCTYPE html><html></html>"), ["web page", "download link"]),
+    "plain text": (lambda w, file: file.write_text("weights: see below\n"), ["text file", ".safetensors"]),
+    "a tar archive": (tar, ["tar archive", "unpack it"]),
+    "a compressed archive": (lambda w, file: file.write_bytes(gzip.compress(b"x" * 99)), ["compressed", "unpack it"]),
+    "a Keras file": (lambda w, file: file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), ["HDF5", "PyTorch weights"]),
+    "noise": (
+        lambda w, file: file.write_bytes(bytes(range(256)) * 9),
+        ["not a readable weights file", "fetch it again"],
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", [pytest.param(one, marks=pytest.mark.error(f"weights: {one}")) for one in WRITTEN])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_of_another_kind_is_refused(weights: Weights, tmp_path: Path, cause: str, suffix: str) -> None:
+    write, words = WRITTEN[cause]
+    file = tmp_path / f"weights{suffix}"
+    write(weights, file)
+    message = refused(fresh(), file)
+    if cause == "noise" and suffix == ".safetensors":
+        words = ["not a readable safetensors file", "fetch it again"]
+    assert all(word in message for word in words), message
+
+
+@torch.no_grad()
+def test_infinities_that_belong_to_the_network_are_accepted(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    assert backbones.load_weights(model, tmp_path / "weights.pth").tensors == 3
 
 
 class Tempting:
@@ -167,7 +264,10 @@ class Tempting:
         return (Path.touch, (Path("/tmp/cmtl_ir_was_here"),))
 
 
+@pytest.mark.error("weights: Python objects next to tensors")
 def test_code_in_a_file_is_not_run(weights: Weights, tmp_path: Path) -> None:
     torch.save({"state_dict": weights, "callbacks": Tempting()}, tmp_path / "weights.ckpt")
-    assert "holds objects beside tensors" in refused(fresh(), tmp_path / "weights.ckpt")
+    message = refused(fresh(), tmp_path / "weights.ckpt")
+    assert "holds objects next to tensors (" in message and "never unpickled" in message
+    assert "tensors alone" in message and "weights_only" not in message
     assert not Path("/tmp/cmtl_ir_was_here").exists()

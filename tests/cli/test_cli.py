@@ -128,7 +128,10 @@ def test_restore_writes_images_and_never_overwrites_silently(done: Path, tmp_pat
     assert first.returncode == 0, first.stderr
     assert images.imread(tmp_path / "out" / "deep er" / "a.png").shape == (70, 50, 3)
     again = cmtl_ir("restore", "tiny/joint", tmp_path / "in", tmp_path / "out", "--out", done)
-    assert again.returncode == 2 and "--overwrite" in again.stderr
+    assert again.returncode == 0 and "1 of 1 images were restored before: skipped" in again.stdout
+    images.imsave(tmp_path / "out" / "deep er" / "a.png", data.astronaut()[:20, :20])
+    other = cmtl_ir("restore", "tiny/joint", tmp_path / "in", tmp_path / "out", "--out", done)
+    assert other.returncode == 2 and "a.png exists" in other.stderr and "--overwrite" in other.stderr
 
 
 def test_restore_names_a_broken_image(done: Path, tmp_path: Path) -> None:

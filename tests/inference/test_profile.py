@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cmtl_ir import backbones, cli
+from cmtl_ir import backbones
 from cmtl_ir.inference.profile import LiveTensors, multiply_adds, profile
+from tests.inference.files import CPU, command, table
 
-CPU = torch.device("cpu")
 SIDE = 32
 FLOAT = 4
 
@@ -114,7 +113,7 @@ def test_live_tensors_counted_by_hand() -> None:
         a = x * 2
         b = a + 1  # two are alive
         del a
-        c = b.view(10, 100)  # a view is none of its own
+        c = b.view(10, 100)  # a view has no storage of its own
         del b
         c.mul_(2)  # nor is what happens in place
         d, e = c + 1, c + 2  # three
@@ -130,7 +129,7 @@ def test_given_tensors_do_not_count() -> None:
 
 
 def test_peak_of_a_network_is_weights_and_widest_moment() -> None:
-    """SRResNet 1x without blocks: at its widest two maps are alive beside the weights."""
+    """SRResNet 1x without blocks: at its widest two maps are alive next to the weights."""
     fields = {"name": "srresnet", "width": 16, "blocks": 1}
     row = profile(fields, SIDE, CPU)
     maps = 16 * SIDE * SIDE * FLOAT
@@ -167,19 +166,11 @@ class Mine(nn.Module):
 """
 
 
-def command(*arguments: Any) -> int:
-    try:
-        cli.main(["profile", *map(str, arguments)])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-def test_the_command_prints_and_writes_a_row_a_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_and_writes_a_row_per_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(LOOKS_AT_VALUES)
-    assert command("srresnet", f"{mine}:Mine", "--size", SIDE, "--csv", tmp_path / "table.csv") == 0
-    rows = list(csv.DictReader((tmp_path / "table.csv").open()))
+    assert command("profile", "srresnet", f"{mine}:Mine", "--size", SIDE, "--csv", tmp_path / "table.csv") == 0
+    rows = table(tmp_path / "table.csv")
     assert [row["parameters"] for row in rows] == ["1222147", "16"]
     assert rows[1]["multiply_adds"] == str(3 * 4 * SIDE * SIDE)
     shown = capsys.readouterr().out
@@ -193,15 +184,15 @@ def test_parameters_that_no_pass_reads_are_told(tmp_path: Path, capsys: pytest.C
             "self.conv = nn", "self.unused, self.spare, self.conv = ('spare.*',), nn.Conv2d(5, 8, 1), nn"
         )
     )
-    assert command(f"{mine}:Mine", "--size", SIDE) == 0
+    assert command("profile", f"{mine}:Mine", "--size", SIDE) == 0
     assert "48 of its parameters are never read" in capsys.readouterr().out
-    assert command("srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
+    assert command("profile", "srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
     assert "never read" not in capsys.readouterr().out
 
 
 def test_fields_belong_to_one_backbone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
+    assert command("profile", "srresnet", "--set", "width=4", "--set", "blocks=1", "--size", 16) == 0
     assert "0.00 G" in capsys.readouterr().out
-    assert command("srresnet", "nafnet", "--set", "width=4") == 2
+    assert command("profile", "srresnet", "nafnet", "--set", "width=4") == 2
     assert "one backbone" in capsys.readouterr().err
-    assert command("srresnte") == 2 and "did you mean srresnet" in capsys.readouterr().err
+    assert command("profile", "srresnte") == 2 and "did you mean srresnet" in capsys.readouterr().err

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from skimage import data, io
+from skimage import io
 from torch import nn
 
-from cmtl_ir import backbones, cli, evaluate, restore
-from cmtl_ir.backbones._weights import WeightsError
+from cmtl_ir import evaluate, restore
+from cmtl_ir.backbones._weights_file import WeightsError
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.inference.published import published
 from tests import tiny
-
-FIELDS = ["width=4", "encoder=[1]", "decoder=[1]"]
-CPU = torch.device("cpu")
+from tests.inference import files
+from tests.inference.files import CPU, FIELDS, answer, command, network, table
 
 
 @pytest.fixture(scope="module")
 def trained() -> nn.Module:
-    """A network whose answer is not its input."""
-    torch.manual_seed(3)
-    model = backbones.build("nafnet", width=4, encoder=[1], decoder=[1])
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.eval()
+    return network()
 
 
 @pytest.fixture
@@ -45,32 +36,17 @@ def file(trained: nn.Module, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    io.imsave(path, data.astronaut()[:45, :70])
-    return path
-
-
-def command(*arguments: Any) -> int:
-    """Exit code of a command, 0 where it ends well."""
-    try:
-        cli.main([str(one) for one in arguments])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
-
-
-def answer(model: nn.Module, photo: Path) -> np.ndarray:  # [H, W, 3] uint8
-    image = torch.from_numpy(io.imread(photo)).permute(2, 0, 1)[None] / 255.0
-    with torch.no_grad():
-        restored = model(image)[0].clamp(0, 1)
-    return (restored * 255).round().byte().permute(1, 2, 0).numpy()
+    return files.photo(tmp_path / "photo.png")
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_restore_gives_what_the_network_gives(file: Path, photo: Path, trained: nn.Module, prefix: str) -> None:
+def test_restore_gives_what_the_network_gives_and_says_which_weights_were_taken(
+    file: Path, photo: Path, trained: nn.Module, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     fields = [part for one in FIELDS for part in ("--set", prefix + one)]
     target = photo.with_name("restored.png")
     assert command("restore", "--weights", file, "--backbone", "nafnet", *fields, photo, target) == 0
+    assert "from `params`, without the prefix `module.`" in capsys.readouterr().out
     found, expected = io.imread(target).astype(int), answer(trained, photo).astype(int)
     assert np.abs(found - expected).max() <= 1 and np.abs(expected - io.imread(photo)).max() > 3
 
@@ -94,8 +70,9 @@ def test_evaluate_scores_a_checkpoint_on_an_experiments_test_sets(
         "evaluate", "--weights", file, "--backbone", "nafnet", "--file", experiment, "--csv", scores, *fields,
         "--set", "data.test_limit=1",
     )  # fmt: skip
-    assert ended == 0, capsys.readouterr().err
-    rows = list(csv.DictReader(scores.open()))
+    told = capsys.readouterr()
+    assert ended == 0 and "from `params`" in told.out, told.err
+    rows = table(scores)
     assert [row["task"] for row in rows] == ["noise", "rain", "haze"]
     used = published(file, "nafnet", FIELDS)
     again = evaluate(used, tiny.experiment(data={"test_limit": 1}))
@@ -103,6 +80,7 @@ def test_evaluate_scores_a_checkpoint_on_an_experiments_test_sets(
     assert all(row["psnr"] != row["psnr_input"] for row in rows)
 
 
+@pytest.mark.error("weights: of another network or with other fields")
 def test_keys_that_do_not_fit_are_named_with_the_way_out(file: Path) -> None:
     with pytest.raises(WeightsError, match=r"(?s)authors\.pth does not fit.*missing: .*describe nafnet.*--set FIELD"):
         published(file, "nafnet", ["width=4"]).model(CPU)
@@ -126,8 +104,11 @@ def test_a_wrong_name_or_field_is_a_sentence(file: Path, backbone: str, fields: 
         published(file, backbone, fields)
 
 
+@pytest.mark.error("backbone: fields that contradict each other")
 def test_fields_that_contradict_each_other_are_a_sentence(file: Path) -> None:
-    with pytest.raises(ConfigError, match="encoder has 1 levels and decoder 4"):
+    with pytest.raises(
+        ConfigError, match=r"nafnet: encoder has 1 levels and decoder 4.*its fields were.*describe nafnet"
+    ):
         published(file, "nafnet", ["encoder=[1]"]).model(CPU)
 
 

@@ -1,14 +1,13 @@
-"""Claims about scoring: what a network is shown, what is compared, and tiles that leave no seam."""
+"""Claims about scoring: what a network is shown, and what is compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import torch
 from torch import Tensor, nn
 
-from cmtl_ir.measures.evaluation import Evaluator, evaluate_pair, restore_tiled
+from cmtl_ir.measures.evaluation import Evaluator, evaluate_pair
 from cmtl_ir.measures.protocol import PROTOCOLS
 from tests.tasks.files import folder_of
 from tests.tasks.tasks import CPU, built
@@ -58,25 +57,3 @@ def test_other_protocols_show_whole_images(evaluator: Evaluator, protocol: str) 
 def test_scores_are_the_same_the_second_time_and_the_mode_is_left_as_it_was(evaluator: Evaluator) -> None:
     model = Edges().train()
     assert evaluator.scores(model) == evaluator.scores(model) and model.training
-
-
-@pytest.mark.parametrize("size", [(130, 97), (96, 200), (300, 300)])
-def test_tiles_leave_no_seam(size: tuple[int, int]) -> None:
-    """A network that looks at pixels alone gives the same image in one piece and in tiles, to rounding."""
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    tiled = restore_tiled(lambda x, task: 0.5 * x, image, torch.zeros(1, dtype=torch.int64), 96)
-    torch.testing.assert_close(tiled, 0.5 * image, atol=1e-6, rtol=0)
-
-
-def test_tiles_never_exceed_their_size() -> None:
-    seen: list[tuple[int, ...]] = []
-
-    def network(x: Tensor, task: Tensor) -> list[Tensor]:
-        seen.append(tuple(x.shape[2:]))
-        return [x, torch.zeros_like(x)]  # the first of several outputs counts
-
-    image = torch.rand(1, 3, 200, 96, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        restore_tiled(network, image, torch.zeros(1, dtype=torch.int64), 96), image, atol=1e-6, rtol=0
-    )
-    assert len(seen) > 1 and set(seen) == {(96, 96)}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from cmtl_ir.base import files
@@ -187,6 +188,7 @@ def test_weights_survive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.error("store: weights of a run that are missing or cut short")
 def test_broken_weights_are_an_answer(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     with pytest.raises(CheckpointError, match="there is no weights file"):
@@ -195,3 +197,22 @@ def test_broken_weights_are_an_answer(tmp_path: Path) -> None:
     truncate(path)
     with pytest.raises(DamagedCheckpoint, match="not an intact safetensors file"):
         checkpoint.load_weights(path)
+
+
+@pytest.mark.error("store: weights of a run with a flipped bit")
+def test_every_flipped_bit_of_a_runs_weights_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    checkpoint.save_weights(path, {"x": torch.ones(3), "n": torch.tensor(5)}, {"backbone": '{"name": "nafnet"}'})
+    content = path.read_bytes()
+    for position in range(len(content)):
+        for bit in range(8):
+            path.write_bytes(content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :])
+            with pytest.raises(DamagedCheckpoint, match=r"weights\.safetensors .*; copy the file .* --fresh"):
+                checkpoint.load_weights(path)
+
+
+def test_weights_of_earlier_versions_have_no_digest_and_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({"x": torch.ones(3)}, path, {"backbone": "{}"})
+    weights, metadata = checkpoint.load_weights(path)
+    assert torch.equal(weights["x"], torch.ones(3)) and metadata == {"backbone": "{}"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir import backbones
-from cmtl_ir.measures.evaluation import restore_tiled
+from cmtl_ir.measures.tiling import restore_tiled
 from cmtl_ir.strategy.data import Batch
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
@@ -88,5 +88,5 @@ def test_the_ways_to_an_update_agree_on_a_network_of_two_images(engine: str, mon
     for name, value in tiny.weights(joint).items():
         torch.testing.assert_close(tiny.weights(by_row)[name], value, rtol=1e-3, atol=1e-5)
     x = torch.rand(1, 3, 16, 16)
-    answer = restore_tiled(joint.model, x, torch.zeros(1, dtype=torch.int64), 64)
+    answer = restore_tiled(joint.model, x, torch.zeros(1, dtype=torch.int64), 128)
     assert torch.equal(answer, joint.model(x)[1].clamp(0, 1))

@@ -1,0 +1,82 @@
+"""Which keys of an experiment decide what `evaluate` scores, so that no override is ignored in silence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.reading import load
+from cmtl_ir.tasks.config import DataConfig, TaskConfig
+
+log = logging.getLogger("cmtl_ir")
+
+
+def load_scored(name: str, overrides: Sequence[str]) -> Experiment:
+    """Return the experiment of a file with overrides. Each of them changes what is scored, or repeats the file.
+
+    Raises ConfigError naming an override that changes the experiment but nothing that is scored, with the way out.
+    Warns of tasks that `data.test` does not reach because their test images are their own.
+    """
+    experiment = load(name, overrides)
+    for number, override in enumerate(overrides):
+        try:
+            before = load(name, [*overrides[:number], *overrides[number + 1 :]])
+        except ConfigError:  # another override needs this one, which is therefore not ignored
+            continue
+        if before.resolved() != experiment.resolved() and scored(before) == scored(experiment):
+            raise ConfigError(f"--set {override}: changes nothing that is scored; {_way_out(override, experiment)}")
+        if override.startswith("data.test=") and (apart := _with_own_test(experiment)):
+            log.warning("--set %s does not reach %s", override, _own_test_words(apart))
+    return experiment
+
+
+def scored(experiment: Experiment) -> dict[str, Any]:
+    """Return everything that decides the scores of a given network: test images, degradations, protocol, metrics."""
+    data = experiment.data
+    tasks = {
+        name: {
+            "images": _test_images(task, data),
+            "degradation": task.degradation and [task.degradation.called, task.degradation.model_dump(mode="json")],
+        }
+        for name, task in experiment.tasks.items()
+    }
+    how = data.model_dump(mode="json", include={"root", "on_error", "test_limit", "test_crop"})
+    evaluation = experiment.evaluation.model_dump(mode="json", exclude={"every"})
+    return {"tasks": tasks, "data": how, "evaluation": evaluation}
+
+
+def _test_images(task: TaskConfig, data: DataConfig) -> Any:
+    """Where a task's test images come from: its own `test:`, its pairs, `data.test`, or a share of its clean images."""
+    if task.test is not None:
+        return task.test
+    if task.paired:
+        return [getattr(task, field) for field in task.written_fields]
+    return ("test", data.test) if data.test is not None else task.clean or data.clean
+
+
+def _with_own_test(experiment: Experiment) -> list[str]:
+    return [name for name, task in experiment.tasks.items() if task.test is not None or task.paired]
+
+
+def _own_test_words(tasks: Sequence[str]) -> str:
+    first = tasks[0]
+    return (
+        f"the tasks {', '.join(tasks)}, which have test images of their own: replace those with --set "
+        f"tasks.{first}.test.input=FOLDER --set tasks.{first}.test.target=FOLDER (pairs), or leave the task out with "
+        f"--set tasks.{first}=null"
+    )
+
+
+def _way_out(override: str, experiment: Experiment) -> str:
+    key = override.partition("=")[0]
+    if key.partition(".")[0] == "backbone":
+        return (
+            "the network of a run is fixed by its training. To score its weights in another network, give "
+            "--weights RUN/weights.safetensors --backbone NAME --set backbone.FIELD=VALUE --file EXPERIMENT"
+        )
+    if key == "data.test":
+        return f"it does not reach {_own_test_words(_with_own_test(experiment))}"
+    return "it concerns training alone. `evaluate` follows test images, degradations and evaluation.*; leave it out"
