@@ -28,35 +28,35 @@ RowLoss = Callable[[Output, Batch], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """Something named that pulls on the weights: a task's micro-batch, a memory's, a forget set's."""
+    """A named contribution to the update: the micro-batch of a task, of a memory, or of a forget set."""
 
     name: str
-    """`rain` for a stage row; `memory:rain`, `forget:haze` ... for the others."""
+    """Name: `rain` for a stage row, and `memory:rain`, `forget:haze` and so on for other rows."""
     task: str
-    """Whose data it draws."""
+    """Task whose data the row draws."""
     share: float
-    """Share of the batch; shares of all rows of a step sum to 1 after protecting rows took theirs."""
+    """Share of the batch. Protecting rows take their shares first, and the stage rows divide the rest."""
     coefficient: float | None = None
-    """None: a stage row, scaled by the weighting. A number: a protecting row's lambda."""
+    """Factor (lambda) of a protecting row. `None` for a stage row, which the weighting scales."""
     memory: Sequence[int] | None = None
-    """Draw from these ids only; None: the task's own stream."""
+    """Ids to draw from. `None` for the stream of the task."""
     images: str | None = None
-    """A task whose clean images this row degrades anew, by a counter of its own; None: the task's own images."""
+    """Task whose clean images this row degrades, with a counter of its own. `None` for the images of `task`."""
     loss: RowLoss | None = None
-    """None: the run's loss against the clean image."""
+    """Loss of the row. `None` for the base objective against the clean image."""
     projected: bool = False
-    """True: never in the loss; its raw mean gradient goes to `Retention.project`."""
+    """Whether the row is left out of the loss, and its raw mean gradient is given to `Retention.project` instead."""
     pooled: bool = False
-    """True: the coefficient IS the factor of the mean loss over all samples of its kind (the rows `retain:noise` and
-    `retain:rain` are of the kind `retain`), however many they are."""
+    """Whether the coefficient is the factor of the mean loss over all samples of the row's kind, whatever their number.
+    The rows `retain:noise` and `retain:rain`, for example, are of the kind `retain`."""
     view: Callable[[Batch], Batch] | None = None
-    """What the network gets to see instead of the samples as they were drawn (adversarial inputs)."""
+    """Transformation of the samples before they enter the network (adversarial inputs). `None` for no change."""
     auxiliary: bool = True
-    """False: the row never carries an auxiliary objective."""
+    """Whether the row may carry auxiliary objectives."""
 
     @property
     def kind(self) -> str:
-        """The name's part before the task."""
+        """The part of the name before the task."""
         return self.name.partition(":")[0]
 
 
@@ -64,7 +64,7 @@ class Row:
 class Schedule:
     """Learning rate within a stage: linear warm-up, then `cycles` cosines from the base rate to `floor`.
 
-    The last of them is cut short where they are laid out for `stretch` times the stage.
+    The cosines span `stretch` times the stage, so the last one is cut off if `stretch` is above 1.
     """
 
     kind: Literal["cosine", "constant"] = "cosine"
@@ -76,43 +76,43 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training: which rows, in which shares, for how many steps."""
+    """A stage of training: its rows, their shares, and its number of steps."""
 
     name: str
     mixture: Mapping[str, float]
-    """Row name -> share of the batch; the part of the name after a colon is its task."""
+    """Row name -> share of the batch. The part of the name after a colon is the task."""
     steps: int
     memory: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Row name -> ids: such a row is drawn from these ids only."""
+    """Row name -> the only ids from which that row is drawn."""
     fresh_optimizer: bool = False
     cycles: int = 1
-    """How often the run's schedule is gone through: restarts of the learning rate."""
+    """Number of cycles of the learning-rate schedule within the stage."""
     span: tuple[int, int] | None = None
-    """(step at which the stage begins, steps) of a schedule that several stages share; None: stage-local."""
+    """(step at which the stage begins, total steps) of a schedule shared by several stages. `None`: one per stage."""
     rate: float = 1.0
     """Factor of the learning rate."""
     rates: Mapping[str, float] = field(default_factory=dict)
     """Shell pattern of parameter names -> factor of the learning rate for these; the first that matches counts."""
     weights: Literal["raw", "ema"] = "raw"
-    """What the stage hands over: its last weights, or their moving average (`training.ema`)."""
+    """Weights that the stage hands over: its last ones, or their moving average (`training.ema`)."""
     average: int = 0
-    """Hand over the mean of the weights at the last n evaluations instead; 0: off. See `Curriculum.averages`."""
+    """Hand over the mean of the weights at the last n evaluations instead. 0 for none. See `Curriculum.averages`."""
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a part may know of the step it acts in."""
+    """Information about a step that a part may use."""
 
     step: int
     """Global step of the run, from 0."""
     stage: str
     rows: tuple[str, ...]
-    """Names of the rows present, in the order of every [K] or [M] tensor."""
+    """Names of the rows of this step, in the order of every [K] or [M] tensor."""
     counts: tuple[int, ...]
-    """Samples of each row."""
+    """Number of samples of each row."""
     seed: int
     losses_again: Callable[[], Tensor] | None = None
-    """The losses [K] of the same batch under the present weights (a second look; FAMO). Costs K forward passes."""
+    """Returns the losses [K] of the same batch under the current weights (FAMO). Costs K forward passes."""
     identity_losses: Callable[[], Tensor] | None = None
     """Computes `identity`; `None` in contexts that are made by hand."""
     gathered: Callable[[str, Tensor], Tensor] | None = None
@@ -131,16 +131,16 @@ class StepContext:
         return self.identity_losses()
 
     def key(self, *names: str | int) -> int:
-        """A 64-bit key of (seed, step, names): the only source of randomness inside a part."""
+        """Return a 64-bit key of (seed, step, names), the only source of randomness inside a part."""
         return name_key(self.seed, self.step, *names)
 
     def keyed_order(self, names: Sequence[str], purpose: str) -> list[int]:
-        """Indices of `names` in a random order that depends on (step, purpose, name), not on position."""
+        """Return the indices of `names` in a random order that depends on (step, purpose, name), not on position."""
         return sorted(range(len(names)), key=lambda i: self.key(purpose, names[i]))
 
 
 class Learner(Protocol):
-    """What a part may see of the run: weights and data, never the loop."""
+    """The part of a run that parts may use: its weights and data, but not the loop."""
 
     model: nn.Module
     tasks: tuple[str, ...]
@@ -148,8 +148,10 @@ class Learner(Protocol):
     step: int
 
     def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
-        """The samples (task, ids), on the clean crops of (images, ids) if given: looking without training moves no
-        counter. Raises ValueError for `images` where the task cannot degrade other images."""
+        """Return the samples (task, ids), on the clean crops of (images, ids) if `images` is given.
+
+        Counters of the data are not changed. Raise ValueError for `images` if the task cannot degrade other images.
+        """
 
     def sample_losses(self, output: Output, batch: Batch) -> Tensor:
         """Return the base objective of each sample, [B]."""
@@ -167,19 +169,19 @@ class Learner(Protocol):
         """
 
     def end_stage_now(self) -> None:
-        """Make the step at hand the last one of its stage."""
+        """Make the current step the last one of its stage."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a curriculum decides the next stage from."""
+    """The information from which a curriculum decides the next stage."""
 
     tasks: tuple[str, ...]
-    """In the order of the experiment file."""
+    """Tasks in the order of the experiment file."""
     steps: int
-    """Budget of the whole run."""
+    """Number of steps of the whole run."""
     stages: tuple[Stage, ...]
-    """Stages that are finished."""
+    """The finished stages."""
     dataset_sizes: Mapping[str, int]
-    """Task -> number of training images times repeats."""
+    """Task -> number of training images, times the repeats."""
     learner: Learner

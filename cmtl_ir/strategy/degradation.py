@@ -19,20 +19,29 @@ class Degradation(Part):
     family: ClassVar[str] = "degradation"
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
-        """keys [B] int64 -> name -> [B, ...] drawn parameters."""
+        """Draw parameters for keys [B] (int64). Return name -> [B, ...]."""
         raise TypeError(f"{type(self).__name__} does not draw parameters")
 
     def degrade(
         self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
     ) -> Tensor:
-        """clean [B, 3, h, w] in [0, 1], keys [B], crop origin [B, 2] and full size [B, 2] as (y, x) pixels
-        -> degraded [B, 3, h, w] in [0, 1]."""
+        """Degrade clean crops.
+
+        Args:
+            clean: [B, 3, h, w] in [0, 1].
+            parameters: name -> [B, ...], as `parameters` draws them.
+            keys: [B] int64.
+            origin, size: [B, 2] each, the origin of the crop and the full size of the image as (y, x) pixels.
+
+        Returns:
+            [B, 3, h, w] in [0, 1].
+        """
         raise TypeError(f"{type(self).__name__} does not degrade")
 
     def __call__(self, clean: Tensor, keys: Tensor, origin: Tensor, size: Tensor) -> Tensor:
-        """Draw parameters and degrade: clean [B, 3, h, w] -> degraded [B, 3, h, w]."""
+        """Draw parameters and degrade clean crops [B, 3, h, w]. Return [B, 3, h, w]."""
         return self.degrade(clean, self.parameters(keys), keys, origin, size)
 
     def variants(self) -> dict[str, Degradation]:
-        """The settings that a test set evaluates, by label: one a listed level (sigma 15, 25, 50), else itself."""
+        """Return the settings that a test set evaluates, by label: one per listed level, or itself."""
         return {"": self}

@@ -1,7 +1,7 @@
-"""The contract of a grouping: which tasks share a model, and which model an image of unknown degradation goes to.
+"""The contract of a grouping: which tasks share a model, and which model restores an image of unknown degradation.
 
-A grouping is a planner over runs: it looks at probes (cheap proxy runs, features, gradients), answers with groups, and
-each group becomes an ordinary run of the same strategy on its tasks. Legend: K tasks, n patches, C channels.
+A grouping is a planner over runs. It reads probes (cheap proxy runs, features, gradients) and returns groups, each of
+which becomes an ordinary run of the same strategy on its tasks. Shapes: K tasks, n patches, C channels.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Group:
     """Tasks that share a model."""
 
     tasks: tuple[str, ...]
-    """Trained together."""
+    """Tasks that are trained together."""
     serves: tuple[str, ...]
-    """Those of them whose images this model restores; the others only help."""
+    """Tasks whose images this model restores. Other tasks of the group only help to train it."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What a grouping measures between tasks: [K, K], row and column by task."""
+    """A measured relation between tasks: [K, K], with one row and one column per task."""
 
     title: str
     tasks: tuple[str, ...]
     values: Array
     meaning: str
-    """What an entry says, in words: which of row and column acts on which."""
+    """Meaning of an entry, in words: whether the row acts on the column, or the column on the row."""
     similar_is_high: bool = True
 
     def unit(self) -> tuple[float, str]:
-        """A power of ten in whose units two decimals tell the entries apart, and how a title says so."""
+        """Return a power of ten in whose units two decimals distinguish the entries, and its text for a title."""
         apart = np.abs(self.values[~np.eye(len(self.values), dtype=bool)])
         largest = float(np.nanmax(apart)) if np.isfinite(apart).any() else 1.0
         power = math.floor(math.log10(largest)) if largest > 0 else 0
@@ -63,93 +63,97 @@ class Matrix:
 
 
 class Probe(Protocol):
-    """What a grouping may ask of the data before it decides. Every answer is cached beside the run that gave it."""
+    """Measurements that a grouping may request before it decides. Each is cached in the folder of its run."""
 
     tasks: tuple[str, ...]
     seed: int
 
     def features(self) -> Mapping[str, Features]:
-        """Features of the frozen joint proxy on the same patches under each task's degradation."""
+        """Return features of the frozen joint proxy on the same patches, under the degradation of each task."""
 
     def affinity(self, every: int, look_ahead: str) -> Array:
-        """[K, K]: entry a, b is Z_{b -> a}, what a step of task b does to the loss of a, over a joint proxy run."""
+        """Return [K, K] over a proxy run. Entry a, b is Z_{b -> a}, the effect of a step of task b on the loss of a."""
 
     def cosines(self, every: int) -> Array:
-        """[K, K] noise-corrected gradient cosines over a joint proxy run; NaN where not measurable."""
+        """Return [K, K] noise-corrected gradient cosines over a joint proxy run. NaN marks what is not measurable."""
 
     def validation(self, groups: Sequence[Sequence[str]]) -> list[dict[str, float]]:
-        """For each group a proxy run on its tasks: task -> PSNR in dB on validation images."""
+        """Train a proxy run per group. Return, per group, task -> PSNR in dB on validation images."""
 
     def say(self, text: str) -> None:
-        """A sentence for the report."""
+        """Add a sentence to the report."""
 
     def under(self, grouping: Grouping) -> Probe:
-        """The same probe with another grouping's share and patches."""
+        """Return the same probe with the share and the patches of another grouping."""
 
 
 class Grouping(Part):
-    """Which tasks share a model: a planner over runs, and a router for images of unknown task."""
+    """A planner that decides which tasks share a model, and a router for images of unknown task."""
 
     family: ClassVar[str] = "grouping"
     cost: ClassVar[Cost] = Cost(backward_passes="1, after the probes")
     work: ClassVar[str] = "cmtl_ir.grouping.execution:train_groups"
-    """What trains a strategy with a grouping, as `module:function`; the engine of runs knows no planner."""
+    """Function that trains a grouped strategy, as `module:function`. The room `runs` imports no planner."""
     steps: StepsRule = "equal_total"
-    """equal_total: all groups together take training.steps, each in proportion to its tasks, so that a task gets as
-    many samples as in one joint run; equal_per_group: each group takes training.steps, as the papers do."""
+    """equal_total: all groups together take training.steps, in proportion to their numbers of tasks, so that a task gets
+    as many samples as in one joint run. equal_per_group: each group takes training.steps, as in the papers."""
     share: float = Field(0.1, gt=0, le=1)
-    """Share of the budget that every proxy run gets (GRIDS: a tenth)."""
+    """Share of the budget of each proxy run (GRIDS: a tenth)."""
     patches: int = Field(301, ge=3)
-    """N: patches of each degradation that the proxy's features are taken on; 300 components need 301."""
+    """N: number of patches per degradation on which the features of the proxy are computed. 300 components need 301."""
     size: int = Field(128, ge=8)
-    """Side of these patches in pixels; smaller where the images are."""
+    """Side of these patches in pixels. Smaller images give smaller patches."""
     query: int = Field(16, ge=3)
-    """n: patches of an image that is to find its model."""
+    """n: number of patches of an image for which a model is chosen."""
 
     @property
     def routes(self) -> bool:
-        """True: an image finds its model by the proxy's features; False: its task must be known."""
+        """Whether the model of an image is chosen by the features of the proxy. If not, its task must be known."""
         return False
 
     @property
     def needs_validation(self) -> bool:
-        """True: `plan` asks for `probe.validation`, so every task needs validation images."""
+        """Whether `plan` uses `probe.validation`, so that every task needs validation images."""
         return False
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Raise UserError for what can be known to be wrong before anything is trained."""
+        """Raise UserError for mistakes that are known before anything is trained."""
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
-        """The groups (may overlap; each task is served by exactly one)."""
-        raise TypeError(f"{type(self).__name__} does not say how tasks are grouped")
+        """Return the groups. They may overlap, but each task is served by exactly one."""
+        raise TypeError(f"{type(self).__name__} does not define how tasks are grouped")
 
     def matrix(self, tasks: Sequence[str], probe: Probe) -> Matrix:
-        """The relation between tasks that `plan` decides from, for `cmtl-ir similarity`."""
+        """Return the relation between tasks on which `plan` is based, for `cmtl-ir similarity`."""
         raise UserError(f"{self.called} measures nothing between tasks")
 
     def distances(self, references: Mapping[str, Features], query: Features) -> dict[str, float]:
-        """How far an image's features are from each task's."""
+        """Return the distances of the features of an image to those of each task."""
         raise TypeError(f"{type(self).__name__} routes no images")
 
     def alternatives(self) -> dict[str, Grouping]:
-        """Other routing rules whose accuracy the report gives beside: name -> this part under that rule."""
+        """Return other routing rules for the report to compare: name -> this part under that rule."""
         return {}
 
     def route(self, distances: Mapping[str, float]) -> dict[str, float]:
-        """Task -> weight of the model that serves it, of sum 1; here the nearest task alone."""
+        """Return task -> weight of the model that serves it, of sum 1. By default, the nearest task gets 1."""
         nearest = min(sorted(distances), key=distances.__getitem__)
         return {task: float(task == nearest) for task in distances}
 
 
 def ordered(groups: Sequence[Group], tasks: Sequence[str]) -> list[Group]:
-    """The groups with their tasks, and themselves, in the order of the experiment file. Raises UserError for tasks
-    that no group, or more than one, serves."""
+    """Return the groups and their tasks in the order of the experiment file.
+
+    Raise UserError for tasks that are served by no group or by several.
+    """
     place = {task: i for i, task in enumerate(tasks)}
     served = [task for group in groups for task in group.serves]
     wrong = [task for task in tasks if served.count(task) != 1] + sorted(set(served) - set(tasks))
     wrong += [task for group in groups for task in group.serves if task not in group.tasks]
     if wrong:
-        raise UserError(f"grouping: each task is served by one group that holds it; not so: {', '.join(wrong)}")
+        raise UserError(
+            f"grouping: each task must be served by exactly one group that holds it, unlike: {', '.join(wrong)}"
+        )
     kept = [
         Group(
             tuple(sorted(set(group.tasks), key=place.__getitem__)), tuple(sorted(group.serves, key=place.__getitem__))
@@ -161,7 +165,7 @@ def ordered(groups: Sequence[Group], tasks: Sequence[str]) -> list[Group]:
 
 
 def shared_steps(groups: Sequence[Group], steps: int, rule: StepsRule) -> list[int]:
-    """Steps of each group's run. `equal_total` cuts `steps` in proportion to the groups' tasks, exactly."""
+    """Return the steps of each group's run. `equal_total` divides `steps` in proportion to the numbers of tasks."""
     if rule == "equal_per_group":
         return [steps] * len(groups)
     sizes = [len(group.tasks) for group in groups]
@@ -178,6 +182,6 @@ def shared_steps(groups: Sequence[Group], steps: int, rule: StepsRule) -> list[i
 
 
 def proxy_steps(tasks: int, of: int, steps: int, grouping: Grouping) -> int:
-    """Steps of a proxy run on some `tasks` of all `of`: its share of what such a group would be trained for."""
+    """Return the steps of a proxy run on `tasks` of `of` tasks: its share of the steps of such a group."""
     part = tasks / of if grouping.steps == "equal_total" else 1.0
     return max(1, round(grouping.share * steps * part))

@@ -1,4 +1,4 @@
-"""Making parts from what a YAML file says, and turning validation errors into sentences with paths."""
+"""Make parts from YAML data. Validation errors become messages with paths."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cmtl_ir.strategy.parts import Part
 
 
 def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Part | None:
-    """A part from a name or `{name: ..., field: value}`; mistakes are added to `problems`."""
+    """Return the part of a name or `{name: ..., field: value}`, or `None`. Mistakes are added to `problems`."""
     fields = {"name": given} if isinstance(given, str) else given
     if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
         problems.append(Problem(path, f"expected a name or {{name: ..., field: value}}, found {given!r}"))
@@ -43,7 +43,7 @@ def part_from(family: str, given: Any, path: str, problems: list[Problem]) -> Pa
 
 
 def described(part: Part | None) -> dict[str, Any] | None:
-    """Name and fields of a part as plain data; None stays None."""
+    """Return name and fields of a part as plain data, or `None` for `None`."""
     return None if part is None else {"name": part.called, **part.model_dump(mode="json", by_alias=True)}
 
 

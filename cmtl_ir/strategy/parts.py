@@ -1,7 +1,7 @@
-"""The contracts of a strategy's parts. A part is a frozen record of hyper-parameters plus private named state.
+"""The contracts of the parts of a strategy. A part is a frozen record of hyper-parameters and a private named state.
 
-Shapes: K stage rows present in this step, M all rows that enter the update, P trainable parameters, B samples.
-Scale (one convention for all, so a learning rate means the same under every method): a step's loss is
+Shapes: K stage rows of a step, M rows that enter the update, P trainable parameters, B samples.
+Scale: all methods share one convention, so that a learning rate means the same under each. The loss of a step is
 sum_k c_k l_k with c_k = (N_stage / N) w_k / K for stage rows and c_r = coefficient * n_r / N for protecting rows.
 """
 
@@ -24,24 +24,24 @@ Tier = Literal["losses", "gramian", "rows"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a part adds to a step, as data: for `describe` and for the cost table."""
+    """The cost that a part adds to a step, for `describe` and the cost table."""
 
     backward_passes: str = "1"
     memory: str = "none"
     forward_passes: str = "0"
-    """Forward passes of the network in addition to those that the backward passes stand on."""
+    """Forward passes of the network in addition to those of the backward passes."""
 
 
 class Part(Record):
-    """A named piece of a strategy. `reset` makes its private state; the engine saves and restores it.
+    """A named part of a strategy. `reset` creates its private state, which the engine saves and restores.
 
-    State is a tree of dicts whose leaves are tensors, numbers, strings, booleans, None, or lists of these:
-    `checkpoint.py` writes it as safetensors and JSON. Anything per row is kept under the row's NAME.
+    The state is a tree of dicts whose leaves are tensors, numbers, strings, booleans, `None`, or lists of these. It is
+    stored as safetensors and JSON. State of a row is kept under the NAME of the row.
     """
 
     family: ClassVar[str] = ""
     bibtex: ClassVar[str] = ""
-    """What to cite for a part from outside this package; those within have their entries in papers.bib."""
+    """BibTeX of a part from outside this package. The parts of this package have entries in papers.bib."""
     cost: ClassVar[Cost] = Cost()
 
     _state: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -49,32 +49,32 @@ class Part(Record):
 
     @property
     def called(self) -> str:
-        """The name under which an experiment asked for this part."""
+        """The name by which an experiment refers to this part."""
         return self._called or snake_case(type(self).__name__)
 
     def call_it(self, name: str) -> None:
-        """Remember the name under which an experiment asked for this part (`torchjd:UPGrad`)."""
+        """Store the name by which an experiment refers to this part (`torchjd:UPGrad`)."""
         self._called = name
 
     def named_tasks(self) -> Sequence[str]:
-        """Task names that this part's fields mention, so that a misspelt one is found before training."""
+        """Return the task names in the fields of this part, so that a misspelt one is found before training."""
         return ()
 
     @property
     def state(self) -> dict[str, Any]:
-        """The private state of the run at hand."""
+        """The private state in the current run."""
         return self._state
 
     def reset(self) -> None:
-        """Start anew: called once before a run's first step."""
+        """Create the initial state. Called once, before the first step of a run."""
         self._state = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The state to save."""
+        """Return the state to save."""
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a saved state."""
+        """Restore a saved state."""
         self._state = state
 
     def enter_stage(self, stage: Stage, learner: Learner) -> None:
@@ -86,7 +86,7 @@ class Part(Record):
 
 
 class Curriculum(Part):
-    """Which tasks are trained, when, in which shares."""
+    """Decides which tasks are trained, when, and in which shares."""
 
     family: ClassVar[str] = "curriculum"
     averages: ClassVar[bool] = False
@@ -94,9 +94,11 @@ class Curriculum(Part):
     becomes part of the run's identity."""
 
     def next_stage(self, history: History) -> Stage | None:
-        """The stage after `history.stages`; None when the run is complete. Must be a pure function of
-        `history` and of `state`."""
-        raise TypeError(f"{type(self).__name__} does not say which stage comes next")
+        """Return the stage after `history.stages`, or `None` if the run is complete.
+
+        It must be a pure function of `history` and `state`.
+        """
+        raise TypeError(f"{type(self).__name__} does not define the next stage")
 
     def dress(self, row: Row, stage: Stage, learner: Learner) -> Row:
         """Return a stage row with a loss or a view of its own; called where `Retention.rows` is called.
@@ -107,29 +109,32 @@ class Curriculum(Part):
         return row
 
     def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:
-        """Per-sample losses [B] of a row just trained on; costs nothing when not overridden."""
+        """Receive the per-sample losses [B] of a row after a step. Costs nothing if it is not overridden."""
 
     def after_step(self, learner: Learner) -> None:
         """Act after the optimizer's step (teachers that average, banks)."""
 
 
 class Weighting(Part):
-    """Task weights from losses (or from the Gramian of the raw row gradients)."""
+    """Computes task weights from losses, or from the Gramian of the raw row gradients."""
 
     family: ClassVar[str] = "weighting"
     needs: ClassVar[Tier] = "losses"
     looks_again: ClassVar[bool] = False
-    """True: `after_step` uses `context.losses_again`."""
+    """Whether `after_step` uses `context.losses_again`."""
 
     normalise: Literal["mean1", "raw"] = "mean1"
-    """mean1: weights are scaled to mean 1 over the rows present; raw: used as the paper has them."""
+    """mean1: weights are scaled to mean 1 over the rows of the step. raw: weights are used as in the paper."""
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] (detached, float64) -> weights [K] >= 0; `gramian` [K, K] (float64, CPU) where `needs` says so."""
-        raise TypeError(f"{type(self).__name__} does not say how tasks are weighted")
+        """Return weights [K] >= 0 for losses [K] (detached, float64).
+
+        `gramian` is [K, K] (float64, CPU) if `needs` is `gramian`, and otherwise `None`.
+        """
+        raise TypeError(f"{type(self).__name__} does not define how tasks are weighted")
 
     def scaled(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """The weights [K] under `normalise`; all-zero weights become 1."""
+        """Return the weights [K] under `normalise`. Weights that are all zero become 1."""
         if not len(losses):
             return losses
         weights = self.weights(losses, gramian, context)
@@ -139,11 +144,11 @@ class Weighting(Part):
         return torch.where(total > 0, weights * (len(weights) / total), torch.ones_like(weights))
 
     def after_step(self, context: StepContext) -> None:
-        """Called after the optimizer's step."""
+        """Act after the step of the optimizer."""
 
 
 class Surgery(Part):
-    """Row weights from the Gramian of the scaled rows r_k = M c_k g_k; the update is v @ rows.
+    """Computes row weights v from the Gramian of the scaled rows r_k = M c_k g_k. The update is v @ rows.
 
     Mean convention: M equal rows give v_k = 1/M; neutral v = 1/M is the plain gradient.
     """
@@ -153,51 +158,54 @@ class Surgery(Part):
 
     @property
     def keeps_direction(self) -> bool:
-        """True: where the rows are independent, positive task weights change the length of the update alone."""
+        """Whether, for independent rows, positive task weights change only the length of the update."""
         return False
 
     def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
-        """gramian [M, M], losses [M] (float64, CPU) -> v [M] (float64, CPU)."""
-        raise TypeError(f"{type(self).__name__} does not say how rows are combined")
+        """Return v [M] for a Gramian [M, M] and losses [M], all float64 on the CPU."""
+        raise TypeError(f"{type(self).__name__} does not define how rows are combined")
 
     def combine(self, rows: Tensor, weights: Tensor, context: StepContext) -> Tensor:
-        """rows [M, P], v [M] -> update [P]. Only methods of tier `rows` override it; it may write into `rows`."""
+        """Return the update [P] of rows [M, P] and v [M]. Only methods of tier `rows` override it.
+
+        It may change `rows`.
+        """
         return weights.to(rows) @ rows
 
 
 class Retention(Part):
-    """What protects tasks learnt earlier: rows, a penalty on the weights, or a projection of the update."""
+    """Protects tasks learnt earlier by rows, by a penalty on the weights, or by a projection of the update."""
 
     family: ClassVar[str] = "retention"
     needs: ClassVar[Tier] = "losses"
-    """`gramian` when `project` is used: in those stages that have projected rows."""
+    """Tier. `gramian` applies in stages with projected rows, for `project`."""
     needs_update: ClassVar[bool] = False
-    """True: `after_step` is given the flat update [P] before penalty and clipping."""
+    """Whether `after_step` receives the flat update [P] before penalty and clipping."""
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
-        """Name and fields of the network to be trained: the run's backbone, or one that is made of it."""
+        """Return name and fields of the network to train: the backbone of the run, or one built from it."""
         return fields
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """Before a stage's first step."""
+        """Act before the first step of a stage."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         """Return the protecting rows of this stage, without side effects; called after `enter_stage`."""
         return []
 
     def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:
-        """Per-sample losses of a row just trained on (reservoirs)."""
+        """Receive the per-sample losses [B] of a row after a step (reservoirs)."""
 
     def penalty(self, model: nn.Module) -> Tensor | None:
-        """A scalar added to the loss; None: nothing. Its gradient is added after surgery and projection."""
+        """Return a scalar to add to the loss, or `None`. Its gradient is added after surgery and projection."""
         return None
 
     def project(self, update: Tensor, memory: Tensor, context: StepContext) -> Tensor:
-        """update [P], raw mean gradients of the projected rows [m, P], their names and counts -> update [P]."""
+        """Return the update [P], projected given the raw mean gradients `memory` [m, P] of the projected rows."""
         return update
 
     def after_step(self, learner: Learner, update: Tensor | None) -> None:
-        """After the optimizer's step; `update` [P] where `needs_update`."""
+        """Act after the step of the optimizer. `update` is [P] if `needs_update`, and otherwise `None`."""
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """After a stage's last step."""
+        """Act after the last step of a stage."""
