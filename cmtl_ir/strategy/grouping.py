@@ -95,7 +95,7 @@ class Grouping(Part):
     work: ClassVar[str] = "cmtl_ir.grouping.execution:train_groups"
     """Function that trains a grouped strategy, as `module:function`. The room `runs` imports no planner."""
     steps: StepsRule = "equal_total"
-    """equal_total: all groups together take training.steps, in proportion to their numbers of tasks, so that a task gets
+    """equal_total: all groups together take training.steps, in proportion to their numbers of tasks. A task gets
     as many samples as in one joint run. equal_per_group: each group takes training.steps, as in the papers."""
     share: float = Field(0.1, gt=0, le=1)
     """Share of the budget of each proxy run (GRIDS: a tenth)."""
