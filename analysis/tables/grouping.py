@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 
 from ..data.study import Study
 from .formats import NOTHING, Cell, Table, number
@@ -11,17 +13,19 @@ from .formats import NOTHING, Cell, Table, number
 
 def group_table(study: Study) -> Table | None:
     """A line a grouped run; None where there is none."""
-    rows = [_row(label, seed, result) for label, seed, result in _grouped(study)]
+    shown = [scale for scale in study.scales if scale == PSNR or scale not in DEFAULT]
+    rows = [_row(label, seed, result, shown) for label, seed, result in _grouped(study)]
     if not rows:
         return None
+    means = [heading for scale in shown for heading in (f"mean {scale.heading}", _told(scale))]
     headings = [
-        "strategy", "groups", "seed", "right task", "right group", "group by chance", "mean PSNR dB", "told the task",
+        "strategy", "groups", "seed", "right task", "right group", "group by chance", *means,
         "models", "parameters stored", "run per image",
     ]  # fmt: skip
     notes = [
         "right task, right group: share of test images that the router takes for what they are, and that reach the "
         "model which serves their task; – where the task must be told.",
-        "told the task: mean PSNR where every image goes to the model that serves its task.",
+        "told the task: mean score where every image goes to the model that serves its task.",
         "run per image: parameters of router and models that an image passes through. In brackets: tasks that only "
         "help in a group.",
     ]
@@ -35,14 +39,20 @@ def _grouped(study: Study) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
             yield member.label, member.seed, result
 
 
-def _row(label: str, seed: int, result: Mapping[str, Any]) -> list[Cell]:
+def _told(scale: Scale) -> str:
+    return "told the task" if scale == PSNR else f"{scale.label} told the task"
+
+
+def _row(label: str, seed: int, result: Mapping[str, Any], shown: Sequence[Scale]) -> list[Cell]:
     found = result["grouping"]
     accuracy, cost = found["accuracy"], found["cost"]
     own = accuracy.get("own")
     routed = [number(own["task"]), number(own["group"])] if own else [NOTHING, NOTHING]
+    sides = [(scale, result.get(scale.name), found.get(f"{scale.name}_oracle")) for scale in shown]
+    means = [number(_mean(scores), scale.digits) for scale, *both in sides for scores in both]
     return [
         Cell(label), Cell(" | ".join(_group(one) for one in found["groups"])), number(seed, 0), *routed,
-        number(accuracy["chance"]["group"]), number(_mean(result["psnr"])), number(_mean(found["psnr_oracle"])),
+        number(accuracy["chance"]["group"]), *means,
         number(cost["models"], 0), number(cost["stored"], 0), number(cost["run_per_image"], 0),
     ]  # fmt: skip
 
@@ -51,5 +61,5 @@ def _group(group: Mapping[str, Any]) -> str:
     return " + ".join(task if task in group["serves"] else f"({task})" for task in group["tasks"])
 
 
-def _mean(scores: Mapping[str, float]) -> float:
-    return sum(scores.values()) / len(scores)
+def _mean(scores: Mapping[str, float] | None) -> float | None:
+    return sum(scores.values()) / len(scores) if scores else None

@@ -54,6 +54,18 @@ def test_a_line_a_grouped_run_and_none_for_others(study: Study) -> None:
     assert told[3:5] == ["–", "–"]
 
 
+def test_a_further_metric_has_its_means_and_a_run_without_it_dashes(tmp_path: Path) -> None:
+    scored = result(ACCURACY)
+    scored["mae"], scored["grouping"]["mae_oracle"] = {"noise": 24.0, "rain": 25.0}, {"noise": 23.0, "rain": 24.5}
+    folder = forged.comparison(
+        tmp_path, FINAL, results={("grids", 0): scored, ("told", 0): result({})}, with_mae=("grids",)
+    )
+    table = grouping.group_table(Study.of(Frames.of_folder(folder)))
+    assert table is not None
+    at = [table.headings.index(heading) for heading in ("mean MAE levels", "MAE told the task")]
+    assert [[row[place].text for place in at] for row in table.rows] == [["24.500", "23.750"], ["–", "–"]]
+
+
 def test_every_table_is_on_the_page(study: Study) -> None:
     made = scores.all_tables(study)
     text = report.page(study, made, [])
