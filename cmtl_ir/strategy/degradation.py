@@ -18,6 +18,9 @@ class Degradation(Part):
 
     family: ClassVar[str] = "degradation"
 
+    def prepare(self) -> None:
+        """Read what the fields name, such as files of kernels. Raises DataError, before anything is trained."""
+
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         """keys [B] int64 -> name -> [B, ...] drawn parameters."""
         raise TypeError(f"{type(self).__name__} does not draw parameters")

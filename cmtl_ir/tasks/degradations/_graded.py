@@ -1,4 +1,4 @@
-"""What degradations share: ranges, keyed draws from them, and five graded severities.
+"""What degradations share: keyed draws from ranges, and five graded severities.
 
 Legend of shapes: B samples, h x w pixels of a crop.
 """
@@ -6,26 +6,13 @@ Legend of shapes: B samples, h x w pixels of a crop.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
 
 from cmtl_ir.base.keyed import integers, substream, uniform_between
 from cmtl_ir.strategy.degradation import Degradation
-
-
-def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError(f"a range is [low, high]; {list(limits)} is not in order")
-    return limits
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-"""[low, high]: drawn uniformly."""
-Whole = Annotated[tuple[int, int], AfterValidator(_ordered)]
-"""[low, high]: whole numbers, both ends included, drawn uniformly."""
 
 
 class Graded(Degradation):

@@ -50,6 +50,8 @@ class Composition(Graded):
     def _resolve(cls, given: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(given, list | tuple):
             raise ValueError("expected a list of degradations")
+        if not given:
+            raise ValueError("the list is empty; name one degradation or more, as in [haze]")
         problems: list[Problem] = []
         parts = [part_from("degradation", one, str(index), problems) for index, one in enumerate(given)]
         if problems:
@@ -60,6 +62,10 @@ class Composition(Graded):
     def degradations(self) -> tuple[Degradation, ...]:
         """The parts themselves."""
         return tuple(cast(Degradation, part_from("degradation", part, "", [])) for part in self.parts)
+
+    def prepare(self) -> None:
+        for part in self.degradations:
+            part.prepare()
 
     @classmethod
     def at_severity(cls, level: int, **fields: Any) -> Self:

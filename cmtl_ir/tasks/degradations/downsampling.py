@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import gathered, to_grid
 from cmtl_ir.tasks.degradations._graded import Graded, spread
+from cmtl_ir.tasks.degradations._limits import WholeLevels, within
 
 
 @register
@@ -25,7 +26,7 @@ class Downsampling(Graded):
 
     severities: ClassVar = {"factor": ((2,), (3,), (4,), (6,), (8,))}
 
-    factor: tuple[int, ...] = (2, 4)
+    factor: Annotated[WholeLevels, within(1, 64)] = (2, 4)
     """Factors, each equally likely (MiOIR: 4)."""
     antialias: bool = True
     """False: bicubic weights of the four nearest pixels on the way down, as MiOIR has it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from cmtl_ir.base.keyed import choice, normal, substream
 from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._graded import Graded, spread
+from cmtl_ir.tasks.degradations._limits import Levels, within
 
 
 @register
@@ -21,7 +22,7 @@ class GaussianNoise(Graded):
 
     severities: ClassVar = {"sigma": ((20.4,), (30.6,), (45.9,), (66.3,), (96.9,))}  # ImageNet-C
 
-    sigma: tuple[float, ...] = (15, 25, 50)
+    sigma: Annotated[Levels, within(0, 255)] = (15, 25, 50)
     """Standard deviations on the 0..255 scale, each equally likely (AirNet, PromptIR: 15, 25, 50)."""
     quantise: Literal["none", "round", "floor"] = "round"
     """To 8 bits, as an image file would hold it: round; floor as in AirNet's code; none keeps floats."""

@@ -14,7 +14,8 @@ from cmtl_ir.base.keyed import integers, substream, uniform_between
 from cmtl_ir.base.record import OmitIfDefault
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions, smooth, stretched
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, spread
+from cmtl_ir.tasks.degradations._limits import Number, Range, Share, within
 from cmtl_ir.tasks.images.decode import DataError
 
 
@@ -30,16 +31,20 @@ class Haze(Graded):
 
     severities: ClassVar = {"beta": ((0.5, 0.5), (1.0, 1.0), (1.75, 1.75), (2.5, 2.5), (3.5, 3.5))}
 
-    beta: Range = (0.5, 2.5)
+    beta: Annotated[Range, within(0, 20)] = (0.5, 2.5)
     """Scattering coefficient (MiOIR: 0.5 to 2.5; its hard test 2.5 to 3)."""
-    airlight: Range = (0.8, 1.0)
+    airlight: Share = (0.8, 1.0)
     """A, brightness of the haze (MiOIR: 0.8 to 1; RESIDE-OTS: 0.8 to 1)."""
-    cast: float = 0.05
+    cast: Annotated[Number, within(0, 1)] = 0.05
     """Colour cast: every channel of A is moved by up to this much (ours; 0 gives grey haze)."""
-    ramp: Range = (0.3, 0.7)
+    ramp: Share = (0.3, 0.7)
     """Share of the vertical ramp in the depth, the rest being waves (ours)."""
     depths: Annotated[str | None, OmitIfDefault()] = None
     """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from instead; each is stretched over the image."""
+
+    def prepare(self) -> None:
+        if self.depths is not None:
+            stored_depths(self.depths)
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         casts = uniform_between(substream(keys, "cast"), -self.cast, self.cast, (3,))
@@ -80,7 +85,9 @@ def stored_depths(path: str) -> Tensor:
     try:
         maps = np.load(Path(path).expanduser())
     except (OSError, ValueError) as error:
-        raise DataError(f"haze.depths: {path}: no .npy array of numbers: {error}") from error
+        raise DataError(
+            f"haze.depths: {path}: not a .npy array of numbers ({error}); name a file that holds one"
+        ) from error
     if maps.ndim != 3 or maps.size == 0 or not (maps.min() >= 0 and maps.max() <= 1):
         raise DataError(f"haze.depths: {path}: expected [N, H, W] in 0 (near) .. 1 (far), found {list(maps.shape)}")
     return torch.from_numpy(maps.astype(np.float32))

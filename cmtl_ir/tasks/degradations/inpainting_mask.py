@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 from cmtl_ir.base.keyed import substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import near_cells
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Number, Range, Share, within
 
 SPACING = 64
 """Cell size in pixels: a cell holds at most one stroke and one box."""
@@ -26,11 +27,11 @@ class InpaintingMask(Graded):
 
     severities: ClassVar = {"density": ((0.15, 0.15), (0.3, 0.3), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0))}
 
-    density: Range = (0.3, 0.9)
+    density: Share = (0.3, 0.9)
     """Chance that a cell of 64 x 64 pixels holds a stroke, and half of it that it holds a box (ours)."""
-    thickness: Range = (4, 12)
+    thickness: Annotated[Range, within(0, 64)] = (4, 12)
     """Thickness of strokes in pixels (ours; Yu et al.: 12 to 40 of 256)."""
-    fill: float = 1.0
+    fill: Annotated[Number, within(0, 1)] = 1.0
     """Value of the holes: white (DA-CLIP), 0.5 or 0."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

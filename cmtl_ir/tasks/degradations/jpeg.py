@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from cmtl_ir.strategy.registry import register
-from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
+from cmtl_ir.tasks.degradations._graded import Graded, drawn_whole
+from cmtl_ir.tasks.degradations._limits import Whole, within
 
 BLOCK = 16
 """Pixels of a coding unit when colour is halved; a multiple of the 8 of every other case."""
@@ -27,7 +28,7 @@ class Jpeg(Graded):
 
     severities: ClassVar = {"quality": ((25, 25), (18, 18), (15, 15), (10, 10), (7, 7))}  # ImageNet-C
 
-    quality: Whole = (30, 70)
+    quality: Annotated[Whole, within(1, 100)] = (30, 70)
     """Quality (MiOIR: 30 to 70, hard test 10 to 30; DA-CLIP: 10; BSRGAN and Real-ESRGAN: 30 to 95)."""
     subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
     """Colour at half resolution, as codecs do by default, or at full."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import gathered, to_grid
-from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
+from cmtl_ir.tasks.degradations._graded import Graded, drawn_whole
+from cmtl_ir.tasks.degradations._limits import Whole, within
 from cmtl_ir.tasks.degradations.jpeg import Jpeg
 
 # The tables of the standard (ITU-T T.81, Annex K.1 and K.2), at quality 50.
@@ -36,7 +37,7 @@ class JpegFast(Graded):
 
     severities: ClassVar = Jpeg.severities
 
-    quality: Whole = (30, 70)
+    quality: Annotated[Whole, within(1, 100)] = (30, 70)
     """Quality (MiOIR: 30 to 70, hard test 10 to 30)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from cmtl_ir.base.keyed import integers, normal, substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions
 from cmtl_ir.tasks.degradations._filters import padded
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, spread
+from cmtl_ir.tasks.degradations._limits import Range, within
 
+Pattern = Literal["rggb", "grbg", "gbrg", "bggr"]
 PATTERNS = {"rggb": (0, 0), "grbg": (0, 1), "gbrg": (1, 0), "bggr": (1, 1)}
 """Row and column of the first red pixel."""
+
+
+def _listed(given: Any) -> Any:
+    """One pattern is a list of one."""
+    if isinstance(given, list | tuple) and not given:
+        raise ValueError(f"the list is empty; name one pattern or more of {', '.join(PATTERNS)}")
+    return [given] if isinstance(given, str) else given
 
 
 @register
@@ -26,9 +36,9 @@ class Mosaic(Graded):
 
     severities: ClassVar = {"sigma": ((0, 0), (5, 5), (10, 10), (20, 20), (40, 40))}
 
-    patterns: tuple[Literal["rggb", "grbg", "gbrg", "bggr"], ...] = ("rggb", "grbg", "gbrg", "bggr")
+    patterns: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = ("rggb", "grbg", "gbrg", "bggr")
     """Colours of the four pixels of a cell, each pattern equally likely (ours; cameras differ)."""
-    sigma: Range = (0, 0)
+    sigma: Annotated[Range, within(0, 255)] = (0, 0)
     """Standard deviation of the sensor's noise on the 0..255 scale (Gharbi et al. also train on 0 to 20)."""
     demosaic: Literal["bilinear", "none"] = "bilinear"
     """bilinear: missing colours are the mean of their neighbours; none: they are 0."""

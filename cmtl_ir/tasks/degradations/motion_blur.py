@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from scipy.io import loadmat
 from torch import Tensor
 
+from cmtl_ir.base.errors import brief
 from cmtl_ir.base.keyed import integers, substream, uniform
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import convolve, grid_of, normalised
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Range, within
+from cmtl_ir.tasks.images.decode import DataError
 
+A_KERNEL_FILE = "a .npy array [N, k, k] or a .mat file of kernels"
 STEPS = 64
 """Points of a trajectory."""
 
@@ -31,12 +35,16 @@ class MotionBlur(Graded):
 
     severities: ClassVar = {"length": ((6, 6), (11, 11), (16, 16), (23, 23), (31, 31))}
 
-    length: Range = (9.0, 31.0)
+    length: Annotated[Range, within(0, 255)] = (9.0, 31.0)
     """Length of the trajectory in pixels (GoPro-like; KAIR's kernels are 37 px wide)."""
-    bend: Range = (0.0, 1.5)
+    bend: Annotated[Range, within(0, 10)] = (0.0, 1.5)
     """How much the heading swings, in radians; 0 is a straight line (ours)."""
     kernels: str | None = None
     """A .npy array [N, k, k] or a .mat file (array or cells, as Levin's) to draw from instead of trajectories."""
+
+    def prepare(self) -> None:
+        if self.kernels is not None:
+            stored_kernels(self.kernels)
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         if self.kernels is not None:
@@ -79,15 +87,25 @@ def drawn_out(y: Tensor, x: Tensor, size: int) -> Tensor:
     return normalised(torch.stack(kernels))
 
 
-@cache
-def stored_kernels(path: str) -> Tensor:
-    """[N, k, k], k odd, each with sum 1; smaller kernels are centred in the largest."""
-    file = Path(path).expanduser()
+def _kernels_in(file: Path) -> np.ndarray:
+    """The array of a .npy file, or the first one of a .mat file: [N, k, k], or cells of kernels."""
     if file.suffix == ".mat":
         found = next(value for name, value in loadmat(file).items() if not name.startswith("__"))
     else:
         found = np.load(file)
-    kernels = [np.asarray(kernel, dtype=np.float32) for kernel in (found.ravel() if found.dtype == object else found)]
+    return found.ravel() if found.dtype == object else found
+
+
+@cache
+def stored_kernels(path: str) -> Tensor:
+    """[N, k, k], k odd, each with sum 1; smaller kernels are centred in the largest. Raises DataError."""
+    try:
+        kernels = [np.asarray(kernel, dtype=np.float32) for kernel in _kernels_in(Path(path).expanduser())]
+    except (OSError, ValueError, TypeError, NotImplementedError, StopIteration) as error:
+        raise DataError(f"motion_blur.kernels: {path}: {brief(error)}; name {A_KERNEL_FILE}") from error
+    sums = [float(kernel.sum()) if kernel.ndim == 2 and kernel.min(initial=0) >= 0 else 0.0 for kernel in kernels]
+    if not sums or not all(0 < one < math.inf for one in sums):
+        raise DataError(f"motion_blur.kernels: {path}: expected kernels [k, k] >= 0 of sum > 0; name {A_KERNEL_FILE}")
     side = max(max(kernel.shape) for kernel in kernels) // 2 * 2 + 1
     stacked = np.zeros((len(kernels), side, side), dtype=np.float32)
     for place, kernel in zip(stacked, kernels, strict=True):

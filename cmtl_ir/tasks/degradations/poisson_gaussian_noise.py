@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from cmtl_ir.strategy.registry import register
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Share
 from cmtl_ir.tasks.degradations._photons import sensor_noise
 
 
@@ -23,9 +24,9 @@ class PoissonGaussianNoise(Graded):
         "read": ((0, 0),) * 5,
     }
 
-    shot: Range = (0.0, 0.16)
+    shot: Share = (0.0, 0.16)
     """Standard deviation of the shot noise at white: 1 / sqrt(photons) (CBDNet: 0 to 0.16)."""
-    read: Range = (0.0, 0.06)
+    read: Share = (0.0, 0.06)
     """Standard deviation of the read-out noise (CBDNet: 0 to 0.06)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from cmtl_ir.base.keyed import substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import drops, positions
-from cmtl_ir.tasks.degradations._graded import Graded, Range, Whole, drawn, drawn_whole
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, drawn_whole
+from cmtl_ir.tasks.degradations._limits import Range, Share, Whole, within
 
 
 @register
@@ -25,15 +26,15 @@ class RainStreaks(Graded):
 
     severities: ClassVar = {"density": ((0.001, 0.001), (0.002, 0.002), (0.004, 0.004), (0.006, 0.006), (0.009, 0.009))}
 
-    density: Range = (0.002, 0.004)
+    density: Share = (0.002, 0.004)
     """Drops a pixel (MiOIR: 0.01 * U(50, 100) / 256 = 0.002 to 0.004; its hard test to 0.006)."""
-    length: Whole = (20, 40)
+    length: Annotated[Whole, within(1, 1000)] = (20, 40)
     """Rows that a streak covers, in pixels (MiOIR: 20 to 40)."""
-    angle: Range = (-45, 45)
+    angle: Annotated[Range, within(-80, 80)] = (-45, 45)
     """Lean against the vertical in degrees, positive for rain that falls to the left (MiOIR: -45 to 45)."""
-    width: Range = (0.5, 1.2)
+    width: Annotated[Range, within(0, 50, above=True)] = (0.5, 1.2)
     """Standard deviation across a streak, in pixels along a row (MiOIR: windows of 3 to 11, i.e. 0.8 to 2)."""
-    brightness: Range = (0.3, 0.7)
+    brightness: Annotated[Range, within(0, 2)] = (0.3, 0.7)
     """Added by the brightest drop, of 1; the faintest adds a quarter of it (ours)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

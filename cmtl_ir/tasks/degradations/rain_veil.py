@@ -27,6 +27,9 @@ class RainVeil(Graded):
     veil: Haze = Haze(beta=(0.3, 1.2), airlight=(0.7, 0.95), cast=0.0)
     """The veil (ours: thinner and greyer than haze)."""
 
+    def prepare(self) -> None:
+        self.veil.prepare()
+
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         rain = self.rain.parameters(substream(keys, "rain"))
         veil = self.veil.parameters(substream(keys, "veil"))

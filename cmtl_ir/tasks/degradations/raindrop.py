@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import near_cells
 from cmtl_ir.tasks.degradations._fields import positions
 from cmtl_ir.tasks.degradations._filters import padded
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Range, Share, within
 
 LAYERS = (24, 60)
 """Cell sizes in pixels: small and large drops."""
@@ -29,9 +30,9 @@ class Raindrop(Graded):
 
     severities: ClassVar = {"density": ((0.1, 0.1), (0.25, 0.25), (0.45, 0.45), (0.7, 0.7), (1.0, 1.0))}
 
-    density: Range = (0.2, 0.7)
+    density: Share = (0.2, 0.7)
     """Chance that a cell holds a drop (ours)."""
-    minify: Range = (1.5, 3.0)
+    minify: Annotated[Range, within(1, 50)] = (1.5, 3.0)
     """How many times smaller the scene appears in a drop (ours)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from cmtl_ir.base.keyed import substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import Cell, near_cells
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Range, Share, within
 
 LAYERS = ((8, 0.16), (16, 0.17), (40, 0.2))
 """Cell size in pixels and the largest flake as a share of it: far, middle and near flakes."""
@@ -27,13 +28,13 @@ class Snow(Graded):
 
     severities: ClassVar = {"density": ((0.15, 0.15), (0.3, 0.3), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0))}
 
-    density: Range = (0.2, 0.8)
+    density: Share = (0.2, 0.8)
     """Chance that a cell holds a flake (ours)."""
-    opacity: Range = (0.6, 1.0)
+    opacity: Share = (0.6, 1.0)
     """Of the middle of a flake (ours)."""
-    stretch: Range = (1.0, 2.5)
+    stretch: Annotated[Range, within(0, 20, above=True)] = (1.0, 2.5)
     """How much longer than wide a flake appears (ours; ImageNet-C smears by 10 to 12 px)."""
-    wind: Range = (-45, 45)
+    wind: Annotated[Range, within(-180, 180)] = (-45, 45)
     """Direction of the fall against the vertical, in degrees (ImageNet-C: -45 to 45)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
