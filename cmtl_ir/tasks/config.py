@@ -20,6 +20,7 @@ from cmtl_ir.base import errors
 from cmtl_ir.base.record import Record
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.degradation import Degradation
+from cmtl_ir.tasks.degradations._limits import number
 from cmtl_ir.tasks.sources import PairsConfig, Source, SplitConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -50,10 +51,18 @@ class DataConfig(Record):
     others come from the host, and are the same. 0 keeps none."""
     on_error: Literal["stop", "skip"] = "stop"
     """What to do with a file that cannot be used: stop and name it, or leave it out with a warning."""
+    bits: int | None = Field(default=None, ge=8, le=16)
+    """How many bits the values of 16-bit files have: 12 for camera raw whose white is 4095. null: 16, and a file that
+    needs no more than 14 of them is refused; 16: such files are dark images. Files of 8 bits are read as they are."""
     test_limit: int | None = Field(default=None, ge=1)
     """Test on the first n images only."""
     test_crop: int | None = Field(default=None, ge=8)
     """Test on the centre of each image, of this side."""
+
+    @field_validator("patch", "bits", "test_limit", "test_crop", "gpu_gigabytes", mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        return number(given)
 
     @field_validator("val")
     @classmethod
@@ -79,6 +88,11 @@ class TaskConfig(PairsConfig):
     """Validation images of this task; null: as `data.val` says."""
     test: SplitConfig | None = None
     """Test images of this task; null: those of `data`, or a tenth of the pairs."""
+
+    @field_validator("repeats", mode="before")
+    @classmethod
+    def _number(cls, given: Any) -> Any:
+        return number(given)
 
     @model_validator(mode="before")
     @classmethod

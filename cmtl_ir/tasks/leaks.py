@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmtl_ir.tasks.images.store import ImageStore, PairStore, Pixels
+from cmtl_ir.tasks.images.likeness import thumbnail
+from cmtl_ir.tasks.images.store import ImageStore, PairStore
 from cmtl_ir.tasks.task import Store, Task
 
-SIDE = 16
 ALIKE = 0.98
 """Correlation of two thumbnails from which on they show the same photograph."""
 
@@ -46,7 +46,7 @@ def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
         test = task.splits.test
         for i, j, similarity in shared_images(split, test, thumbnails):
             exact = np.array_equal(_clean(split).image(i), _clean(test).image(j))
-            found.append(Leak(learner, split.groups[i], tested, test.groups[j], similarity, exact))
+            found.append(Leak(learner, split.clean_names[i], tested, test.clean_names[j], similarity, exact))
     return found
 
 
@@ -67,12 +67,3 @@ def shared_images(one: Store, other: Store, known: dict[str, Tensor] | None = No
 
 def _clean(store: Store) -> ImageStore:
     return store.clean if isinstance(store, PairStore) else store
-
-
-def thumbnail(image: Pixels) -> Tensor:
-    """[H, W, 3] -> [256] grey, of mean 0 and norm 1 (0 where the image is flat): products are correlations."""
-    step = max(1, min(image.shape[:2]) // 128)
-    grey = torch.from_numpy(image[::step, ::step].astype(np.float32)).mean(dim=2)  # [h, w]
-    small = torch.nn.functional.adaptive_avg_pool2d(grey[None], SIDE).flatten()
-    small = small - small.mean()
-    return small / small.norm().clamp(min=1e-3)

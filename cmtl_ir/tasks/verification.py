@@ -6,15 +6,20 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
 
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.datasets.named import Role, has_test, pairs_of, split_of
 from cmtl_ir.tasks.datasets.table import find_layout
-from cmtl_ir.tasks.images.decode import DataError, ImageError, decode, image_files
-from cmtl_ir.tasks.images.pairs import Matching, match
+from cmtl_ir.tasks.images.decode import DataError, ImageError, image_files, read
+from cmtl_ir.tasks.images.likeness import tag_misleads, thumbnail, turn_between
+from cmtl_ir.tasks.images.pairs import MISLED, UNTAG, Matching, match
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
-from cmtl_ir.tasks.suite import source_files
+from cmtl_ir.tasks.suite import check_test_crop, source_files
 
 Wanted = PairsConfig | str | DatasetSource
 READERS = min(8, os.cpu_count() or 1)
@@ -38,15 +43,35 @@ class Finding:
     """What is odd but harms nothing: files that no pattern fits."""
 
 
-def verify(tasks: Mapping[str, TaskConfig], data: DataConfig) -> Iterator[Finding]:
-    """One finding a split, in the order of the experiment file. Never raises DataError: that is a finding."""
+def verify(tasks: Mapping[str, TaskConfig], data: DataConfig, smallest: int = 1) -> Iterator[Finding]:
+    """One finding a split, in the order of the experiment file. Never raises DataError: that is a finding.
+
+    `smallest`: least side in pixels of an image that the experiment's metric protocol can score.
+    """
+    yield from _of_settings(tasks, data, smallest)
     for where, wanted, role in _wanted(tasks, data):
         finding = Finding(where, _described(wanted))
         try:
-            _look(finding, wanted, role, data)
+            _look(finding, wanted, role, data, smallest)
         except DataError as error:
             finding.problems.append(str(error))
         yield finding
+
+
+def _of_settings(tasks: Mapping[str, TaskConfig], data: DataConfig, smallest: int) -> Iterator[Finding]:
+    """What is wrong before any image is looked at: the test crop, and files that a degradation's fields name."""
+    try:
+        check_test_crop(data, smallest)
+    except DataError as error:
+        yield Finding("data.test_crop", str(data.test_crop), problems=[str(error)])
+    for name, task in tasks.items():
+        try:
+            if task.degradation is not None:
+                task.degradation.prepare()
+        except DataError as error:
+            yield Finding(
+                f"{name}.degradation", str(task.degradation and task.degradation.called), problems=[str(error)]
+            )
 
 
 # ------------------------------------------------------------------------------------------- what there should be
@@ -111,39 +136,78 @@ def _described(wanted: Wanted) -> str:
 # ------------------------------------------------------------------------------------------------- what there is
 
 
-def _look(finding: Finding, wanted: Wanted, role: Role, data: DataConfig) -> None:
+class _Seen(NamedTuple):
+    """What is kept of one image that was read."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    orientation: int
+    small: Tensor
+    """Its thumbnail."""
+
+
+class _Needed(NamedTuple):
+    """The least side of an image of one role, and what it is needed for."""
+
+    side: int
+    words: str
+    limit: int | None = None
+    """Images after the first so many may be smaller; `None`: none may."""
+
+
+def _look(finding: Finding, wanted: Wanted, role: Role, data: DataConfig, smallest: int) -> None:
     if not isinstance(wanted, str) and wanted.dataset is not None:
         layout = find_layout(wanted.dataset)
         finding.published = layout.splits[split_of(layout, role, wanted.split)].count
-    patch = data.patch if role == "train" else 1
+    needed = _Needed(smallest, f"the {smallest}x{smallest} that the metric protocol needs")
+    if role == "train":
+        needed = _Needed(data.patch, f"a crop of {data.patch}x{data.patch}")
+    elif role == "test":
+        needed = needed._replace(limit=data.test_limit)
     if isinstance(wanted, PairsConfig):
         config = pairs_of(wanted, role, data.root)
-        _look_at_pairs(finding, config, match(config), patch)
+        _look_at_pairs(finding, config, match(config), needed, data.bits)
     else:
         files = source_files(wanted, role, data.root)[1]
-        finding.found = len(_read(files, finding, patch))
+        finding.found = len(_read(files, finding, needed, data.bits))
     if finding.published is not None and finding.found != finding.published:
         finding.problems.append(f"{finding.found} usable where {finding.published} were published")
 
 
-def _look_at_pairs(finding: Finding, config: PairsConfig, matching: Matching, patch: int) -> None:
+def _look_at_pairs(
+    finding: Finding, config: PairsConfig, matching: Matching, needed: _Needed, bits: int | None
+) -> None:
     assert config.input is not None and config.target is not None
     finding.problems += [f"no clean partner: {matching.inputs[name]}" for name in matching.lonely]
     if not config.spare_targets:
         finding.problems += [f"no degraded partner: {matching.targets[name]}" for name in matching.unused]
     for name, several in matching.several.items():
         finding.problems.append(f"several clean partners: {matching.inputs[name]} fits {' and '.join(several)}")
-    inputs, targets = _read(matching.inputs, finding, patch), _read(matching.targets, finding)
+    inputs = _read(matching.inputs, finding, needed, bits)
+    targets = _read(matching.targets, finding, None, bits)
     for name, partners in matching.partners.items():
         if len(partners) != 1 or name not in inputs or partners[0] not in targets:
             continue
-        sizes = inputs[name], targets[partners[0]]
-        if config.sizes == "equal" and sizes[0] != sizes[1]:
-            shown = " and ".join(f"{width}x{height}" for height, width in sizes)
-            finding.problems.append(f"unequal sizes, {shown}: {matching.inputs[name]}")
-        else:
+        problem = _of_pair(inputs[name], targets[partners[0]], config.sizes == "equal")
+        if problem is None:
             finding.found += 1
+        else:
+            finding.problems.append(f"{problem[0]}: {matching.inputs[name]}{problem[1]}")
     finding.notes += _strays({config.input, config.target}, {*matching.inputs.values(), *matching.targets.values()})
+
+
+def _of_pair(degraded: _Seen, clean: _Seen, equal_sizes: bool) -> tuple[str, str] | None:
+    """What is wrong with a pair and the way out; `None` if nothing is."""
+    tags = degraded.orientation, clean.orientation
+    if tag_misleads(degraded.small, clean.small, tags):
+        return f"{MISLED} (orientations {tags[0]} and {tags[1]})", f"; {UNTAG}"
+    if equal_sizes and degraded.size != clean.size:
+        shown = " and ".join(f"{width}x{height}" for height, width in (degraded.size, clean.size))
+        return f"unequal sizes, {shown}", ""
+    turn = turn_between(degraded.small, clean.small)
+    if turn is not None:
+        return "turned or mirrored against its clean partner", f"; it fits when turned as by EXIF orientation {turn}"
+    return None
 
 
 def _strays(folders: Iterable[str], known: set[Path]) -> list[str]:
@@ -154,23 +218,30 @@ def _strays(folders: Iterable[str], known: set[Path]) -> list[str]:
     return odd + [f"no image: {path}" for path in sorted(files - images - known)]
 
 
-def _read(files: Mapping[str, Path], finding: Finding, patch: int = 1) -> dict[str, tuple[int, int]]:
-    """Name -> (height, width) of the files that can be decoded and cut into patches; the others become problems."""
-    sizes = {}
+def _read(files: Mapping[str, Path], finding: Finding, needed: _Needed | None, bits: int | None) -> dict[str, _Seen]:
+    """Name -> what was seen of the files that can be decoded and are large enough; the others become problems."""
+    kept = {}
     with ThreadPoolExecutor(READERS) as readers:
-        for name, size in zip(files, readers.map(_size, files.values()), strict=True):
-            if isinstance(size, str):
-                finding.problems.append(f"unreadable: {size}")
-            elif min(size) < patch:
-                finding.problems.append(f"smaller than a crop of {patch}x{patch}: {files[name]}")
+        seen = readers.map(partial(_seen, bits), files.values())
+        for number, (name, one) in enumerate(zip(files, seen, strict=True)):
+            if isinstance(one, ImageError):
+                finding.problems.append(f"unreadable: {_as_problem(one)}")
+            elif needed is not None and min(one.size) < needed.side and (needed.limit is None or number < needed.limit):
+                finding.problems.append(f"smaller than {needed.words}: {files[name]}")
             else:
-                sizes[name] = size
-    return sizes
+                kept[name] = one
+    return kept
 
 
-def _size(path: Path) -> tuple[int, int] | str:
+def _as_problem(error: ImageError) -> str:
+    """The way out is shown where it says more than that the file is to be repaired or removed."""
+    return f"{error.path}: {error.reason}" + ("" if error.remedy == ImageError.REPAIR else f"; {error.remedy}")
+
+
+def _seen(bits: int | None, path: Path) -> _Seen | ImageError:
     try:
-        height, width, _ = decode(path).shape
-        return height, width
+        pixels, orientation = read(path, bits)
     except ImageError as error:
-        return str(error).partition("; repair")[0]
+        return error
+    height, width, _ = pixels.shape
+    return _Seen((height, width), orientation, thumbnail(pixels))

@@ -89,6 +89,36 @@ def test_pairs_of_one_clean_image_are_never_split(tmp_path: Path) -> None:
     assert [len(one) for one in scenes] == [14, 2, 4] and len(set.union(*scenes)) == 20
 
 
+@pytest.mark.parametrize("how", ["copied", "linked"])
+def test_pairs_of_clean_images_with_the_same_pixels_are_never_split(tmp_path: Path, how: str) -> None:
+    """Some data sets repeat the clean image for each degraded one, so that both folders have the same names."""
+    names = [f"{scene}_{level}.png" for scene in range(20) for level in range(5)]
+    folder_of(tmp_path / "in", names)
+    for scene in range(20):
+        first = write(tmp_path / "gt" / f"{scene}_0.png", pattern(seed=scene))
+        for level in range(1, 5):
+            copy = tmp_path / "gt" / f"{scene}_{level}.png"
+            copy.symlink_to(first) if how == "linked" else write(copy, pattern(seed=scene))
+    splits = task_of({"input": str(tmp_path / "in"), "target": str(tmp_path / "gt")}, val=0.2).splits
+    assert splits.val is not None
+    scenes = [{name.partition("_")[0] for name in one.names} for one in (splits.train, splits.test, splits.val)]
+    assert [len(one) for one in scenes] == [14, 2, 4] and len(set.union(*scenes)) == 20
+
+
+def test_clean_images_with_the_same_pixels_are_never_split(tmp_path: Path) -> None:
+    for number in range(40):
+        write(tmp_path / f"{number:02}.png", pattern(seed=number % 10))
+    train, test = names(task_of(HAZE, clean=str(tmp_path)))
+    shown = [{int(name[:2]) % 10 for name in side} for side in (train, test)]
+    assert len(test) == 4 and len(shown[1]) == 1 and not shown[0] & shown[1]
+
+
+def test_copies_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    write(tmp_path / "a.png"), write(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"1 of 1 distinct image\(s\), a\.png.*data\.test"):
+        task_of(HAZE, clean=str(tmp_path))
+
+
 def test_what_is_held_out_depends_on_names_alone(folder: str, tmp_path: Path) -> None:
     moved = folder_of(tmp_path / "moved", [f"{number:02}.png" for number in range(30)])
     assert names(task_of(HAZE, clean=folder)) == names(task_of(HAZE, clean=str(moved)))
@@ -96,7 +126,7 @@ def test_what_is_held_out_depends_on_names_alone(folder: str, tmp_path: Path) ->
 
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     write(tmp_path / "only.png")
-    with pytest.raises(DataError, match=r"cannot hold out 1 of 1 image\(s\), only\.png.*data\.test"):
+    with pytest.raises(DataError, match=r"cannot hold out 1 of 1 distinct image\(s\), only\.png.*data\.test"):
         task_of(HAZE, clean=str(tmp_path))
 
 

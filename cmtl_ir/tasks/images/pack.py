@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +29,9 @@ from torch import Tensor
 
 from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.tasks.images.cache import default_cache, writable
-from cmtl_ir.tasks.images.decode import DataError, ImageError, decode
+from cmtl_ir.tasks.images.decode import DataError, Decoded, ImageError, read
 
-FORMAT = 1
+FORMAT = 2
 DECODERS = min(8, os.cpu_count() or 1)
 PATIENCE = 1.0
 """Seconds of decoding before a progress bar appears."""
@@ -47,19 +48,28 @@ class Pack:
     sizes: NDArray[np.int64]  # [N, 2] height, width
     digests: tuple[str, ...]
     """Hash of each image's size and pixels."""
+    orientations: tuple[int, ...]
+    """EXIF orientation of each file, 1 .. 8, which is applied to the pixels."""
     pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another; read-only
     flat: Tensor  # the same memory; to be read only
     skipped: dict[str, str]
     """Name -> why, of files that are left out."""
 
 
-def open_pack(key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop") -> Pack:
+def open_pack(
+    key: str,
+    files: Mapping[str, Path],
+    cache: Path | None = None,
+    on_error: OnError = "stop",
+    bits: int | None = None,
+) -> Pack:
     """The pack of these files (name -> path), built first where it is missing or stale.
 
     `key` names the source (absolute folder, pattern), not its files: a folder that gained a file finds its old pack
-    and replaces it. Raises ImageError naming the files that cannot be decoded, unless `on_error` is skip: then they
-    are left out and logged.
+    and replaces it. Raises DataError naming the files that cannot be decoded, unless `on_error` is skip: then they
+    are left out and logged. `bits`: how many bits the values of 16-bit files have; `None` means 16.
     """
+    key = key if bits is None else f"{key}\0{bits} bits"
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     folder = (cache or default_cache()) / "packs" / digest
     pack = _fresh(folder, files, on_error)
@@ -68,7 +78,7 @@ def open_pack(key: str, files: Mapping[str, Path], cache: Path | None = None, on
         with FileLock(folder / "lock"):
             pack = _fresh(folder, files, on_error)
             if pack is None:
-                _build(folder, files, on_error)
+                _build(folder, files, on_error, bits)
                 pack = _fresh(folder, files, on_error)
     if pack is None:
         raise DataError(f"{next(iter(files.values())).parent}: its files change while they are being read; try again")
@@ -89,29 +99,37 @@ def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack |
     sizes = np.array(index["sizes"], dtype=np.int64)
     if (index["skipped"] and on_error == "stop") or len(pixels) != int(sizes.prod(axis=1).sum()) * 3:
         return None
-    columns = (tuple(index[column]) for column in ("names", "offsets", "digests"))
-    names, offsets, digests = columns
+    columns = (tuple(index[column]) for column in ("names", "offsets", "digests", "orientations"))
+    names, offsets, digests, orientations = columns
     with warnings.catch_warnings():  # torch has no read-only tensors; a writable mapping would have to fit into memory
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         flat = torch.from_numpy(pixels)
-    return Pack(names, offsets, sizes, digests, pixels, flat, index["skipped"])
+    return Pack(names, offsets, sizes, digests, orientations, pixels, flat, index["skipped"])
 
 
 def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
-    stats = {name: path.stat() for name, path in files.items()}
-    return {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
+    return {name: _stamp(path) for name, path in files.items()}
+
+
+def _stamp(path: Path) -> list[int]:
+    """When a file was last written and how large it is; of a link that leads nowhere, numbers that no file has."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return [-1, -1]
+    return [stat.st_mtime_ns, stat.st_size]
 
 
 # -------------------------------------------------------------------------------------------------- building
 
 
-def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
+def _build(folder: Path, files: Mapping[str, Path], on_error: OnError, bits: int | None) -> None:
     sweep(folder)
     fresh = folder / f"pixels-{uuid.uuid4().hex}.u8"
     index: dict[str, Any] = {"format": FORMAT, "pixels": fresh.name, "sources": _stamps(files)}
-    index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "skipped": {}}
+    index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "orientations": [], "skipped": {}}
     try:
-        _write_pixels(fresh, index, files)
+        _write_pixels(fresh, index, files, bits)
         _complain(index, on_error)
         write_whole(folder / "index.json", json.dumps(index))
     except BaseException as error:
@@ -129,41 +147,46 @@ def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
 def _complain(index: dict[str, Any], on_error: OnError) -> None:
     """Everything that is wrong with a folder at once, not one file a run."""
     reasons = list(index["skipped"].values())
+    if on_error == "stop":
+        reasons = [f"{reason}, or set `data.on_error: skip`" for reason in reasons]
     if reasons and (on_error == "stop" or not index["names"]):
         more = f"\n({len(reasons) - 10} more)" if len(reasons) > 10 else ""
-        raise ImageError("\n".join(reasons[:10]) + more)
+        raise DataError("\n".join(reasons[:10]) + more)
 
 
-def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path]) -> None:
+def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path], bits: int | None) -> None:
     offset = 0
     with target.open("wb") as stream, _progress(f"decoding {len(files)} images", len(files)) as advance:
-        for name, image in _decoded(files):
+        for name, found in _decoded(files, bits):
             advance()
-            if isinstance(image, ImageError):
-                index["skipped"][name] = str(image)
+            if isinstance(found, ImageError):
+                index["skipped"][name] = str(found)
                 continue
+            image = found.pixels
             height, width, _ = image.shape
             digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
             digest.update(image.data)
             row = {"names": name, "offsets": offset, "sizes": (height, width), "digests": digest.hexdigest()}
+            row["orientations"] = found.orientation
             for column, value in row.items():
                 index[column].append(value)
             stream.write(image.data)
             offset += image.nbytes
 
 
-def _decoded(files: Mapping[str, Path]) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
+def _decoded(files: Mapping[str, Path], bits: int | None) -> Iterator[tuple[str, Decoded | ImageError]]:
     """In the order of `files`, a few at a time on threads (Pillow decodes without the interpreter's lock)."""
     listed = list(files.items())
     with ThreadPoolExecutor(DECODERS) as threads:
         for start in range(0, len(listed), 4 * DECODERS):
             some = listed[start : start + 4 * DECODERS]
-            yield from zip((name for name, _ in some), threads.map(_attempt, (path for _, path in some)), strict=True)
+            found = threads.map(partial(_attempt, bits), (path for _, path in some))
+            yield from zip((name for name, _ in some), found, strict=True)
 
 
-def _attempt(path: Path) -> NDArray[np.uint8] | ImageError:
+def _attempt(bits: int | None, path: Path) -> Decoded | ImageError:
     try:
-        return decode(path)
+        return read(path, bits)
     except ImageError as error:
         return error
 

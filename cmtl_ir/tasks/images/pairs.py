@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cmtl_ir.tasks.images.decode import DataError, image_files
+from cmtl_ir.tasks.images.likeness import tag_misleads, thumbnail
 from cmtl_ir.tasks.images.pack import OnError
 from cmtl_ir.tasks.images.store import ImageStore, PairStore
 from cmtl_ir.tasks.sources import PairsConfig, pattern_expression
@@ -24,6 +25,8 @@ from cmtl_ir.tasks.sources import PairsConfig, pattern_expression
 log = logging.getLogger("cmtl_ir")
 Captures = tuple[tuple[str, str], ...]
 SHOWN = 5
+MISLED = "EXIF turns one image of a pair, though their pixels agree as they are stored"
+UNTAG = "delete the tag (`exiftool -Orientation= FILE`) or turn its partner alike"
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,26 @@ def match(config: PairsConfig) -> Matching:
     return Matching(sides[0], sides[1], partners_of(captured[0], captured[1]))
 
 
-def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop") -> PairStore:
+def open_pairs(
+    config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop", bits: int | None = None
+) -> PairStore:
     """The pairs of two folders, sorted by the degraded image's name.
 
-    Raises DataError for files without a partner, for names that match several files and for pairs of unequal size
-    (unless `sizes` is centre); with `on_error` skip, what has no partner is left out and logged.
+    Raises DataError for files without a partner, for names that match several files, for pairs of which EXIF turns one
+    image alone and for pairs of unequal size (unless `sizes` is centre); with `on_error` skip, they are left out and
+    logged, except for names that match several files.
     """
     assert config.input is not None and config.target is not None
     matching = match(config)
     partner = _one_each(matching, config, on_error)
     keys = [_key(*side, config) for side in ((config.input, config.input_name), (config.target, config.target_name))]
-    degraded = ImageStore.of_files(keys[0], matching.inputs, cache, on_error)
-    clean = ImageStore.of_files(keys[1], matching.targets, cache, on_error)
+    degraded = ImageStore.of_files(keys[0], matching.inputs, cache, on_error, bits)
+    clean = ImageStore.of_files(keys[1], matching.targets, cache, on_error, bits)
     place = {name: number for number, name in enumerate(clean.names)}
     degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner.get(name) in place])
-    return _aligned(degraded, clean.choose([place[partner[name]] for name in degraded.names]), config, on_error)
+    clean = clean.choose([place[partner[name]] for name in degraded.names])
+    upright = _upright(degraded, clean, config, on_error)
+    return _aligned(degraded.choose(upright), clean.choose(upright), config, on_error)
 
 
 def captures(files: Iterable[str], pattern: str, without: Sequence[str] = ()) -> dict[str, Captures]:
@@ -123,6 +131,18 @@ def _one_each(matching: Matching, config: PairsConfig, on_error: OnError) -> dic
     if not partner:
         raise DataError(f"{config.input}: no image has a partner in {config.target}; see input_name and target_name")
     return partner
+
+
+def _upright(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_error: OnError) -> list[int]:
+    """Numbers of the pairs of which EXIF does not turn one image alone, though the pixels agree as they are stored."""
+    wrong = {}
+    for i, tags in enumerate(zip(degraded.orientations, clean.orientations, strict=True)):
+        if tags[0] != tags[1] and tag_misleads(thumbnail(degraded.image(i)), thumbnail(clean.image(i)), tags):
+            wrong[i] = f"{degraded.names[i]} (orientation {tags[0]}) and {clean.names[i]} (orientation {tags[1]})"
+    if wrong:
+        on_error = on_error if len(wrong) < len(degraded) else "stop"
+        _stop_or_skip(f"{config.input}: {MISLED}: {_some(list(wrong.values()))}; {UNTAG}", on_error)
+    return [i for i in range(len(degraded)) if i not in wrong]
 
 
 def _aligned(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_error: OnError) -> PairStore:

@@ -41,19 +41,28 @@ class ImageStore:
 
     @classmethod
     def open(
-        cls, source: str | Path | Sequence[str | Path], cache: Path | None = None, on_error: OnError = "stop"
+        cls,
+        source: str | Path | Sequence[str | Path],
+        cache: Path | None = None,
+        on_error: OnError = "stop",
+        bits: int | None = None,
     ) -> ImageStore:
         """The images of a folder, of a file, or of a list of both; decoded on first use."""
         entries = [source] if isinstance(source, str | Path) else source
         key = "\0".join(os.path.abspath(os.path.expanduser(entry)) for entry in entries)
-        return cls.of_files(key, image_files(source), cache, on_error)
+        return cls.of_files(key, image_files(source), cache, on_error, bits)
 
     @classmethod
     def of_files(
-        cls, key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop"
+        cls,
+        key: str,
+        files: Mapping[str, Path],
+        cache: Path | None = None,
+        on_error: OnError = "stop",
+        bits: int | None = None,
     ) -> ImageStore:
-        """The images of a mapping name -> file; `key` names the mapping in the cache."""
-        pack = open_pack(key, files, cache, on_error)
+        """The images of a mapping name -> file; `key` names the mapping in the cache. See `open_pack`."""
+        pack = open_pack(key, files, cache, on_error, bits)
         return cls(pack, tuple(range(len(pack.names))))
 
     def __len__(self) -> int:
@@ -65,9 +74,27 @@ class ImageStore:
         return tuple(self.pack.names[place] for place in self.places)
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """What must not be torn apart by a split into training and test images: here each image is its own."""
+    def clean_names(self) -> tuple[str, ...]:
+        """Names of the clean images, here of all."""
         return self.names
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """For each image the first name of an image with the same pixels: a split must not separate them."""
+        first: dict[str, str] = {}
+        for name, content in zip(self.names, self.contents, strict=True):
+            first[content] = min(name, first.get(content, name))
+        return tuple(first[content] for content in self.contents)
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """Hash of the size and pixels of each image."""
+        return tuple(self.pack.digests[place] for place in self.places)
+
+    @cached_property
+    def orientations(self) -> tuple[int, ...]:
+        """EXIF orientation of each file, 1 .. 8."""
+        return tuple(self.pack.orientations[place] for place in self.places)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:  # [N, 2]
@@ -128,9 +155,14 @@ class PairStore:
         return self.degraded.names
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """Pairs of the same clean image belong to the same side of a split."""
+    def clean_names(self) -> tuple[str, ...]:
+        """Names of the clean images, in the order of the pairs."""
         return self.clean.names
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """For each pair the first name of its clean image: a split must not separate pairs that share its pixels."""
+        return self.clean.groups
 
     @cached_property
     def digest(self) -> str:

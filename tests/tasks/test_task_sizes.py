@@ -1,0 +1,72 @@
+"""Claims about images that are too small to be tested on: they are named before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmtl_ir.tasks.config import DataConfig, TaskConfig
+from cmtl_ir.tasks.images.decode import DataError
+from cmtl_ir.tasks.suite import build_tasks
+from cmtl_ir.tasks.task import Task
+from cmtl_ir.tasks.verification import Finding, verify
+from tests.tasks.files import folder_of, pattern, write
+from tests.tasks.tasks import CPU
+
+HAZE = {"degradation": "haze"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> str:
+    folder = folder_of(tmp_path / "photos", ["a.png", "c.png"])
+    write(folder / "b small.png", pattern(30, 15))
+    return str(folder)
+
+
+def task_of(task: dict[str, Any] = HAZE, **data: Any) -> Task:
+    read = {"one": TaskConfig.model_validate(task)}
+    return build_tasks(read, DataConfig.model_validate({"patch": 8, **data}), 0, CPU, smallest=16)["one"]
+
+
+def found_of(task: dict[str, Any] = HAZE, **data: Any) -> dict[str, Finding]:
+    read = {"one": TaskConfig.model_validate(task)}
+    return {one.where: one for one in verify(read, DataConfig.model_validate({"patch": 8, **data}), smallest=16)}
+
+
+@pytest.mark.error("data: a test image that the metric protocol cannot score")
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_an_image_that_cannot_be_scored_is_named(photos: str, split: str) -> None:
+    words = r"than the 16x16 which the metric protocol needs: b small\.png \(15x30\); remove.*evaluation\.protocol"
+    with pytest.raises(DataError, match=rf"{words}.*data\.on_error: skip"):
+        task_of(**{split: photos})
+    found = found_of(**{split: photos})[f"data.{split}"]
+    assert found.problems == [f"smaller than the 16x16 that the metric protocol needs: {Path(photos) / 'b small.png'}"]
+
+
+def test_pairs_are_looked_at_too(photos: str) -> None:
+    pairs = {"input": photos, "target": photos}
+    with pytest.raises(DataError, match=r"metric protocol needs: b small\.png"):
+        task_of({**HAZE, "test": pairs})
+    assert "b small.png" in found_of({**HAZE, "test": pairs})["one.test"].problems[0]
+
+
+def test_an_image_that_cannot_be_scored_may_be_skipped(photos: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert task_of(test=photos, on_error="skip").splits.test.names == ("a.png", "c.png")
+    assert "b small.png" in caplog.text
+
+
+def test_images_beyond_the_limit_may_have_any_size(photos: str) -> None:
+    assert len(task_of(test=photos, test_limit=1).splits.test) == 3
+    assert found_of(test=photos, test_limit=1)["data.test"].problems == []
+    with pytest.raises(DataError, match=r"b small\.png"):
+        task_of(test=photos, test_limit=2)
+
+
+@pytest.mark.error("data: a test crop that the metric protocol cannot score")
+def test_a_test_crop_that_cannot_be_scored_is_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.test_crop: 15 is less than the 16 pixels.*`data\.test_crop: 16`"):
+        task_of(test_crop=15)
+    assert "data.test_crop: 15" in found_of(test_crop=15)["data.test_crop"].problems[0]
+    assert "data.test_crop" not in found_of(test_crop=16) and task_of(test_crop=16).data.test_crop == 16
