@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cmtl_ir.base import errors
-from cmtl_ir.base.record import Record
+from cmtl_ir.base.record import OmitIfDefault, Record
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.tasks.degradations._limits import number
@@ -51,7 +51,7 @@ class DataConfig(Record):
     others come from the host, and are the same. 0 keeps none."""
     on_error: Literal["stop", "skip"] = "stop"
     """What to do with a file that cannot be used: stop and name it, or leave it out with a warning."""
-    bits: int | None = Field(default=None, ge=8, le=16)
+    bits: Annotated[int | None, OmitIfDefault()] = Field(default=None, ge=8, le=16)
     """How many bits the values of 16-bit files have: 12 for camera raw whose white is 4095. null: 16, and a file that
     needs no more than 14 of them is refused; 16: such files are dark images. Files of 8 bits are read as they are."""
     test_limit: int | None = Field(default=None, ge=1)

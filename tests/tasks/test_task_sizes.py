@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from cmtl_ir.config import reading
+from cmtl_ir.measures.evaluation import evaluate_pair
+from cmtl_ir.measures.metric import DEFAULT_NAMES, smallest_side
+from cmtl_ir.measures.protocol import PROTOCOLS
+from cmtl_ir.runs.plan import prepare
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.images.decode import DataError
 from cmtl_ir.tasks.suite import build_tasks
@@ -15,6 +21,8 @@ from cmtl_ir.tasks.verification import Finding, verify
 from tests.tasks.files import folder_of, pattern, write
 from tests.tasks.tasks import CPU
 
+TOO_SMALL = {"promptir": 15, "basicsr_rgb": 10, "basicsr_y": 10, "matlab_y": 10, "mio": 18, "nafnet": 10}
+"""Protocol -> the longest side that it cannot score."""
 HAZE = {"degradation": "haze"}
 
 
@@ -70,3 +78,26 @@ def test_a_test_crop_that_cannot_be_scored_is_refused() -> None:
         task_of(test_crop=15)
     assert "data.test_crop: 15" in found_of(test_crop=15)["data.test_crop"].problems[0]
     assert "data.test_crop" not in found_of(test_crop=16) and task_of(test_crop=16).data.test_crop == 16
+
+
+# ------------------------------------------------------------------------------------------ with the protocols
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_least_side_is_that_of_the_protocol(protocol: str) -> None:
+    side = TOO_SMALL[protocol] + 1
+    assert smallest_side(protocol, DEFAULT_NAMES) == side
+    image = torch.rand(1, 3, side, side + 5)
+    assert all(score.isfinite().all() for score in evaluate_pair(image, image, protocol).values())
+    with pytest.raises(ValueError, match="too small"):
+        evaluate_pair(image[:, :, 1:], image[:, :, 1:], protocol)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_run_is_refused_before_it_is_trained(protocol: str, tmp_path: Path) -> None:
+    """`run`, `run --dry-run` and `data verify` alike."""
+    write(tmp_path / "photos" / "tiny.png", pattern(TOO_SMALL[protocol], 40))
+    raw = {"name": "v", "tasks": {"haze": HAZE}, "data": {"test": str(tmp_path / "photos")}}
+    experiment = reading.validate({**raw, "evaluation": {"protocol": protocol}, "strategies": {"joint": {}}}, "v")
+    with pytest.raises(DataError, match=r"tiny\.png \(40x\d+\).*evaluation\.protocol"):
+        prepare(experiment, tmp_path / "runs", "cpu")
