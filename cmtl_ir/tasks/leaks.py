@@ -1,8 +1,8 @@
-"""Which test images were trained on? The field's own sets overlap: 67 of the 400 images of "BSD400" are Rain100's.
+"""Test images that are also trained on. The sets of the field overlap: 67 of the 400 images of "BSD400" are Rain100's.
 
-Images are compared as 16 x 16 grey thumbnails, so that re-encoding, a border of some pixels or another size do not
-hide a copy; a crop of a small part, a turned or a mirrored copy is not found. Copies correlate above 0.999; the most
-alike of the distinct photographs in BSDS500, Kodak24 and Rain13K reach 0.92.
+Images are compared as 16 x 16 grey thumbnails, so that re-encoding, a border of some pixels or another size does not
+hide a copy. A crop of a small part, a turned copy or a mirrored copy is not found. Copies correlate above 0.999. The
+most similar pair of distinct photographs in BSDS500, Kodak24 and Rain13K reaches 0.92.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cmtl_ir.tasks.images.store import ImageStore, PairStore
 from cmtl_ir.tasks.task import Store, Task
 
 ALIKE = 0.98
-"""Correlation of two thumbnails from which on they show the same photograph."""
+"""Correlation of two thumbnails above which they show the same photograph."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """One photograph that is both learnt from and tested on."""
+    """One photograph that is both trained on and tested on."""
 
     train_task: str
     train_image: str
@@ -34,11 +34,11 @@ class Leak:
     similarity: float
     """Correlation of the two thumbnails."""
     exact: bool
-    """True where all pixels are equal."""
+    """Whether all pixels are equal."""
 
 
 def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
-    """Every test image of any task that any task trains on or selects on."""
+    """Return every test image of any task that any task trains on or selects on."""
     thumbnails: dict[str, Tensor] = {}
     seen = [(name, split) for name, task in tasks.items() for split in (task.splits.train, task.splits.val) if split]
     found = []
@@ -51,9 +51,10 @@ def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
 
 
 def shared_images(one: Store, other: Store, known: dict[str, Tensor] | None = None) -> list[tuple[int, int, float]]:
-    """(number in one, number in other, similarity) of clean images that show the same photograph.
+    """Return (number in one, number in other, similarity) of clean images that show the same photograph.
 
-    `known` keeps thumbnails by the store's digest, for stores that are compared more than once.
+    `known` keeps thumbnails by the digest of their store, for stores that are compared more than once. `None` keeps
+    none between calls.
     """
     sides = []
     for clean in (_clean(one), _clean(other)):

@@ -1,4 +1,4 @@
-"""The tasks of an experiment: which images each one trains and is tested on."""
+"""Make the tasks of an experiment, with the images that each one trains on and is tested on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cmtl_ir.tasks.task import Splits, Store, Task
 
 TASK_NAME = r"[a-z][a-z0-9_]*"
 HELD_OUT = 0.1
-"""Share of the images that become test images where none are named."""
+"""Share of the images that are held out for test if no test images are given."""
 log = logging.getLogger("cmtl_ir")
 
 
@@ -39,15 +39,16 @@ def build_tasks(
     *,
     smallest: int = 1,
 ) -> dict[str, Task]:
-    """Name -> task, with all images opened (decoded where this is their first use).
+    """Return name -> task with all images opened; they are decoded at their first use.
 
-    `smallest`: least side in pixels of an image that the metric protocol can score. Raises DataError for folders
-    without images, training images smaller than a crop, test and validation images that cannot be scored, pairs that do
-    not match and files of a degradation that cannot be read.
+    `smallest` is the shortest side in pixels of an image that the metric protocol can score. `cache` is where decoded
+    images are stored; `None` means the default folder. Raise DataError for folders without images, training images
+    smaller than a crop, test and validation images that cannot be scored, pairs that do not match, and files of a
+    degradation that cannot be read.
     """
     wrong = [name for name in tasks if not re.fullmatch(TASK_NAME, name)]
     if wrong:
-        raise ValueError(f"task names match {TASK_NAME}; not so: {', '.join(wrong)}")
+        raise ValueError(f"task names match {TASK_NAME}; rename {', '.join(map(repr, wrong))}")
     check_test_crop(data, smallest)
     for task in tasks.values():
         if task.degradation is not None:
@@ -70,7 +71,7 @@ class _Opener:
     opened: dict[str, ImageStore] = field(default_factory=dict)
 
     def splits(self, task: TaskConfig) -> Splits:
-        """Training, test and validation images of a task: its own where it names them, else the experiment's."""
+        """Open the training, test and validation images of a task: its own if it names them, else those of `data`."""
         train, test = self._pairs(task) if task.paired else self._clean(task)
         val: Store | None = None
         if task.val is not None:
@@ -126,7 +127,7 @@ class _Opener:
         return self._without_small(store, patch, what, "lower data.patch, remove them")
 
     def _scorable(self, store: Store, limit: int | None = None) -> Store:
-        """The images that the metric protocol can score; all if only images after the first `limit` are too small."""
+        """Return the images that the metric protocol can score, or all if each of the first `limit` can be."""
         side = self.smallest
         if store.sizes[:limit].min() >= side:
             return store
@@ -134,8 +135,8 @@ class _Opener:
         return self._without_small(store, side, what, "remove them, choose another evaluation.protocol")
 
     def _without_small(self, store: Store, side: int, what: str, way_out: str) -> Store:
-        """The images whose sides have `side` pixels or more. Raises DataError naming the others, unless they may be
-        skipped."""
+        """Return the images whose sides have `side` pixels or more. Raise DataError with the names of smaller images,
+        unless they may be skipped."""
         large = store.sizes.min(axis=1) >= side
         small = [f"{store.names[i]} ({w}x{h})" for i, (h, w) in enumerate(store.sizes.tolist()) if not large[i]]
         if not small:
@@ -148,7 +149,7 @@ class _Opener:
 
 
 def check_test_crop(data: DataConfig, smallest: int) -> None:
-    """Raise DataError if the centre that is tested is smaller than the metric protocol can score."""
+    """Raise DataError if `data.test_crop` is smaller than the metric protocol can score."""
     if data.test_crop is not None and data.test_crop < smallest:
         raise DataError(
             f"data.test_crop: {data.test_crop} is less than the {smallest} pixels that the metric protocol needs; set "
@@ -164,13 +165,13 @@ def open_source(
     data_root: str | None = None,
     bits: int | None = None,
 ) -> ImageStore:
-    """The images that a configuration's source means; the role matters to `embedded` and to named data sets."""
+    """Open the images of a configured source. The role selects the split of `embedded` and of named data sets."""
     key, files = source_files(source, role, data_root)
     return ImageStore.of_files(key, files, cache, on_error, bits)
 
 
 def source_files(source: Source, role: Role, data_root: str | None = None) -> tuple[str, dict[str, Path]]:
-    """(a key for the cache, name -> file) of a source of clean images; nothing is decoded."""
+    """Return (key for the cache, name -> file) of a source of clean images, without decoding anything."""
     if source == "embedded":
         files = embedded_files("test" if role == "test" else "train")
         return "\0".join(map(str, files.values())), files
@@ -184,7 +185,10 @@ def source_files(source: Source, role: Role, data_root: str | None = None) -> tu
         name = entry.dataset if isinstance(entry, DatasetSource) else Path(key).name
         named = {f"{name}/{one}" if len(entries) > 1 else one: path for one, path in files.items()}
         if both := sorted(together.keys() & named.keys()):
-            raise DataError(f"{together[both[0]]} and {named[both[0]]} would share the name {both[0]!r}")
+            raise DataError(
+                f"{together[both[0]]} and {named[both[0]]} would share the name {both[0]!r}; rename "
+                "one of their folders"
+            )
         keys.append(key)
         together |= named
     return "\0".join(keys), dict(sorted(together.items()))
@@ -199,10 +203,10 @@ def _entry_files(entry: str | DatasetSource, role: Role, data_root: str | None) 
 
 
 def hold_out(store: Store, share: float) -> tuple[Store, Store]:
-    """(what remains, a share of it): whole images, chosen by a hash of their names, at least one.
+    """Split a store into (the remaining images, a held-out share of at least one image).
 
-    Images with the same pixels stay together, and so do pairs whose clean images have the same pixels, whether they
-    are one file, links to it or copies under several names.
+    Whole images are chosen by a hash of their names. Images with the same pixels stay together, and so do pairs whose
+    clean images have the same pixels, whether they are one file, links to it or copies under several names.
     """
     groups = sorted(set(store.groups), key=lambda name: keyed.name_key("held out", name))
     count = max(1, round(share * len(groups)))

@@ -1,4 +1,4 @@
-"""Are the images of an experiment all there, whole and paired? Every file is read once; nothing is stored."""
+"""Verify that the images of an experiment are present, readable and paired. Each file is read once, none is stored."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ READERS = min(8, os.cpu_count() or 1)
 
 @dataclass
 class Finding:
-    """What was found of one split of one task, or of the images that tasks share."""
+    """Result for one split of one task, or for images that tasks share."""
 
     where: str
     """`rain.train`, `data.clean` ..."""
     what: str
     """The data set or the folders."""
     found: int = 0
-    """Images, or pairs, that can be used."""
+    """Number of images or pairs that can be used."""
     published: int | None = None
-    """What the authors counted, where that is known."""
+    """Published number of images or pairs. `None`: not known."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong, by name; empty if all is well."""
+    """Faults, each with the name of the file; empty if there are none."""
     notes: list[str] = field(default_factory=list)
-    """What is odd but harms nothing: files that no pattern fits."""
+    """Harmless oddities, such as files that match no pattern."""
 
 
 def verify(tasks: Mapping[str, TaskConfig], data: DataConfig, smallest: int = 1) -> Iterator[Finding]:
-    """One finding a split, in the order of the experiment file. Never raises DataError: that is a finding.
+    """Yield one finding per split, in the order of the experiment file. A DataError becomes a finding.
 
-    `smallest`: least side in pixels of an image that the experiment's metric protocol can score.
+    `smallest` is the shortest side in pixels of an image that the metric protocol of the experiment can score.
     """
     yield from _of_settings(tasks, data, smallest)
     for where, wanted, role in _wanted(tasks, data):
@@ -59,7 +59,7 @@ def verify(tasks: Mapping[str, TaskConfig], data: DataConfig, smallest: int = 1)
 
 
 def _of_settings(tasks: Mapping[str, TaskConfig], data: DataConfig, smallest: int) -> Iterator[Finding]:
-    """What is wrong before any image is looked at: the test crop, and files that a degradation's fields name."""
+    """Yield findings that need not an image: the test crop, and files that the fields of a degradation name."""
     try:
         check_test_crop(data, smallest)
     except DataError as error:
@@ -78,7 +78,7 @@ def _of_settings(tasks: Mapping[str, TaskConfig], data: DataConfig, smallest: in
 
 
 def _wanted(tasks: Mapping[str, TaskConfig], data: DataConfig) -> Iterator[tuple[str, Wanted, Role]]:
-    """(where, what, role) of everything that a run would open, each once, shared images first."""
+    """Yield (where, what, role) of everything that a run would open, each once, shared images first."""
     named = [one for name, task in tasks.items() for one in _of_task(name, task, data)]
     once = {(where, str(wanted), role): (where, wanted, role) for where, wanted, role in named}
     yield from sorted(once.values(), key=lambda one: not one[0].startswith("data."))
@@ -111,7 +111,7 @@ def _of_degradation(name: str, task: TaskConfig, data: DataConfig) -> Iterator[t
     elif isinstance(base, DatasetSource) and has_test(base.dataset, base.split):
         yield from _clean(where.replace("train", "test"), base, "test")
     elif train is not None:
-        yield from _clean(where, base, "train")  # of which a part is held out for test
+        yield from _clean(where, base, "train")  # a part of it is held out for test
 
 
 def _pairs(where: str, config: PairsConfig, role: Role) -> Iterator[tuple[str, Wanted, Role]]:
@@ -137,22 +137,22 @@ def _described(wanted: Wanted) -> str:
 
 
 class _Seen(NamedTuple):
-    """What is kept of one image that was read."""
+    """What is remembered of one image."""
 
     size: tuple[int, int]
     """Height and width."""
     orientation: int
     small: Tensor
-    """Its thumbnail."""
+    """Thumbnail, [256]."""
 
 
 class _Needed(NamedTuple):
-    """The least side of an image of one role, and what it is needed for."""
+    """The shortest side that images of one role may have, and its reason."""
 
     side: int
     words: str
     limit: int | None = None
-    """Images after the first so many may be smaller; `None`: none may."""
+    """Number of images that are checked, the first by name. `None`: all."""
 
 
 def _look(finding: Finding, wanted: Wanted, role: Role, data: DataConfig, smallest: int) -> None:
@@ -178,11 +178,11 @@ def _look_at_pairs(
     finding: Finding, config: PairsConfig, matching: Matching, needed: _Needed, bits: int | None
 ) -> None:
     assert config.input is not None and config.target is not None
-    finding.problems += [f"no clean partner: {matching.inputs[name]}" for name in matching.lonely]
+    finding.problems += [f"no clean partner: {matching.inputs[name]}" for name in matching.without_target]
     if not config.spare_targets:
-        finding.problems += [f"no degraded partner: {matching.targets[name]}" for name in matching.unused]
-    for name, several in matching.several.items():
-        finding.problems.append(f"several clean partners: {matching.inputs[name]} fits {' and '.join(several)}")
+        finding.problems += [f"no degraded partner: {matching.targets[name]}" for name in matching.without_input]
+    for name, several in matching.ambiguous.items():
+        finding.problems.append(f"several clean partners: {matching.inputs[name]} matches {' and '.join(several)}")
     inputs = _read(matching.inputs, finding, needed, bits)
     targets = _read(matching.targets, finding, None, bits)
     for name, partners in matching.partners.items():
@@ -197,7 +197,7 @@ def _look_at_pairs(
 
 
 def _of_pair(degraded: _Seen, clean: _Seen, equal_sizes: bool) -> tuple[str, str] | None:
-    """What is wrong with a pair and the way out; `None` if nothing is."""
+    """Return the fault of a pair and its remedy, or `None` if it has no fault."""
     tags = degraded.orientation, clean.orientation
     if tag_misleads(degraded.small, clean.small, tags):
         return f"{MISLED} (orientations {tags[0]} and {tags[1]})", f"; {UNTAG}"
@@ -211,15 +211,15 @@ def _of_pair(degraded: _Seen, clean: _Seen, equal_sizes: bool) -> tuple[str, str
 
 
 def _strays(folders: Iterable[str], known: set[Path]) -> list[str]:
-    """Images that no pattern fits, and visible files that are no images."""
+    """Return notes on images that match no pattern and on visible files that are not images."""
     images = {path for folder in folders for path in image_files(folder).values()}
     files = {path for folder in folders for path in Path(folder).expanduser().rglob("[!.]*") if path.is_file()}
-    odd = [f"fits no pattern: {path}" for path in sorted(images - known)]
-    return odd + [f"no image: {path}" for path in sorted(files - images - known)]
+    odd = [f"matches no pattern: {path}" for path in sorted(images - known)]
+    return odd + [f"not an image: {path}" for path in sorted(files - images - known)]
 
 
 def _read(files: Mapping[str, Path], finding: Finding, needed: _Needed | None, bits: int | None) -> dict[str, _Seen]:
-    """Name -> what was seen of the files that can be decoded and are large enough; the others become problems."""
+    """Read files: name -> what is remembered of readable images that are large enough. Other files become problems."""
     kept = {}
     with ThreadPoolExecutor(READERS) as readers:
         seen = readers.map(partial(_seen, bits), files.values())
@@ -234,7 +234,7 @@ def _read(files: Mapping[str, Path], finding: Finding, needed: _Needed | None, b
 
 
 def _as_problem(error: ImageError) -> str:
-    """The way out is shown where it says more than that the file is to be repaired or removed."""
+    """Describe an unreadable file, with the remedy unless it is to repair or remove the file."""
     return f"{error.path}: {error.reason}" + ("" if error.remedy == ImageError.REPAIR else f"; {error.remedy}")
 
 

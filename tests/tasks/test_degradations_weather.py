@@ -56,6 +56,7 @@ def test_depth_of_the_very_image_is_taken_as_it_is() -> None:
     torch.testing.assert_close(hazy, (clean - 1) * torch.exp(-depth) + 1)
 
 
+@pytest.mark.error("degradation: depths that cannot be read")
 @pytest.mark.parametrize(
     ("values", "message"), [(np.full((2, 2), 0.5), r"expected \[N, H, W\]"), (np.full((1, 2, 2), 7.0), "near.*far")]
 )

@@ -53,6 +53,7 @@ def test_opaque_alpha_is_dropped(tmp_path: Path) -> None:
     assert np.array_equal(decode(write(tmp_path / "a.png", opaque)), pattern())
 
 
+@pytest.mark.error("images: transparent pixels")
 def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
     alpha = np.full((40, 56, 1), 255, np.uint8)
     alpha[3, 4] = 254
@@ -78,6 +79,7 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(decode(tmp_path / "a.png"), upright[orientation - 1])
 
 
+@pytest.mark.error("images: a truncated file")
 @pytest.mark.parametrize("extension", [".png", ".jpg", ".bmp", ".tif", ".webp", ".ppm"])
 def test_a_truncated_image_is_named(tmp_path: Path, extension: str) -> None:
     file = write(tmp_path / f"half a file{extension}")
@@ -86,6 +88,7 @@ def test_a_truncated_image_is_named(tmp_path: Path, extension: str) -> None:
         decode(file)
 
 
+@pytest.mark.error("images: a file that is not an image")
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.png").write_bytes(content)
@@ -118,6 +121,7 @@ def test_a_list_takes_folders_and_files(tmp_path: Path) -> None:
     assert list(image_files([tmp_path / "one", tmp_path / "two"])) == ["one/a.png", "two/a.png", "two/b.png"]
 
 
+@pytest.mark.error("data: two images of one name")
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "x" / "same", ["a.png"]), folder_of(tmp_path / "y" / "same", ["a.png"])
     with pytest.raises(DataError, match=r"x/same/a\.png and .*y/same/a\.png"):
@@ -132,11 +136,13 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert list(image_files(tmp_path / "set")) == ["linked/a.png"]
 
 
+@pytest.mark.error("data: a folder without images")
 def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no image .*\.png"):
         image_files(tmp_path)
 
 
+@pytest.mark.error("data: a misspelt folder")
 def test_a_misspelt_folder_gets_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     with pytest.raises(DataError, match=r"no such file or folder.*did you mean photographs"):

@@ -55,6 +55,7 @@ def test_a_degradation_may_come_from_a_file(tmp_path: Any) -> None:
     assert TaskConfig.model_validate(task.model_dump()) == task
 
 
+@pytest.mark.error("tasks: a mistake in a task")
 @pytest.mark.parametrize(
     ("task", "path", "words"),
     [

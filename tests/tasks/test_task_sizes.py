@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cmtl_ir.cli import main
 from cmtl_ir.config import reading
 from cmtl_ir.measures.evaluation import evaluate_pair
 from cmtl_ir.measures.metric import DEFAULT_NAMES, smallest_side
@@ -101,3 +102,12 @@ def test_a_run_is_refused_before_it_is_trained(protocol: str, tmp_path: Path) ->
     experiment = reading.validate({**raw, "evaluation": {"protocol": protocol}, "strategies": {"joint": {}}}, "v")
     with pytest.raises(DataError, match=r"tiny\.png \(40x\d+\).*evaluation\.protocol"):
         prepare(experiment, tmp_path / "runs", "cpu")
+
+
+def test_verify_knows_the_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "photos" / "tiny.png", pattern(15, 40))
+    tasks = f"tasks: {{haze: {{degradation: haze}}}}\ndata: {{test: {tmp_path / 'photos'}}}"
+    (tmp_path / "v.yaml").write_text(f"name: v\n{tasks}\nstrategies: {{joint: {{}}}}\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "verify", str(tmp_path / "v.yaml")])
+    assert ended.value.code == 1 and "smaller than the 16x16 that the metric protocol needs" in capsys.readouterr().out

@@ -124,6 +124,7 @@ def test_what_is_held_out_depends_on_names_alone(folder: str, tmp_path: Path) ->
     assert names(task_of(HAZE, clean=folder)) == names(task_of(HAZE, clean=str(moved)))
 
 
+@pytest.mark.error("data: too few images to hold some out")
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     write(tmp_path / "only.png")
     with pytest.raises(DataError, match=r"cannot hold out 1 of 1 distinct image\(s\), only\.png.*data\.test"):
@@ -139,6 +140,7 @@ def test_a_store_is_opened_once_for_all_tasks(folder: str) -> None:
 # ------------------------------------------------------------------------------------------------------- errors
 
 
+@pytest.mark.error("data: training images smaller than a crop")
 def test_images_smaller_than_a_crop_are_named(folder: str) -> None:
     write(Path(folder) / "tiny one.png", pattern(100, 15))
     with pytest.raises(DataError, match=r"smaller than a crop of 16x16: tiny one\.png \(15x100\); lower data\.patch"):
@@ -156,11 +158,13 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
         task_of(HAZE, clean=str(tmp_path))
 
 
+@pytest.mark.error("data: an empty list of folders")
 def test_an_empty_list_is_an_error() -> None:
-    with pytest.raises(DataError, match="list of image folders is empty"):
+    with pytest.raises(DataError, match="list of image folders is empty; name a folder"):
         task_of(HAZE, clean=[])
 
 
+@pytest.mark.error("tasks: a name that is not allowed")
 @pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x"])
 def test_task_names_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match="task names match"):

@@ -1,4 +1,4 @@
-"""The kinds of fields that degradations have: one number, a range, a list of levels, each within stated limits."""
+"""The types of the fields of degradations: one number, a range or a list of levels, each within stated limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 
 def within(low: float, high: float, *, above: bool = False) -> AfterValidator:
-    """Refuse numbers outside low .. high, in a field that holds one or several; `above`: low itself is refused too."""
+    """Return a validator that refuses numbers outside low .. high. If `above` is true, low itself is refused too."""
     limits = f"above {low:g}, up to {high:g}" if above else f"in {low:g} .. {high:g}"
 
     def check(value: Any) -> Any:
@@ -29,7 +29,7 @@ def number(given: Any) -> Any:
 
 
 def _several(write: Callable[[Any], list[Any]], expected: str) -> Callable[[Any], Any]:
-    """A reader of a list that takes one number for the list that `write` makes of it."""
+    """Return a validator that also accepts one number, in place of the list that `write` makes of it."""
 
     def check(given: Any) -> Any:
         if isinstance(given, bool) or not isinstance(given, int | float | str | list | tuple):
@@ -67,13 +67,13 @@ _LIST = BeforeValidator(_several(lambda one: [one], "a list of numbers or one nu
 Number = Annotated[float, BeforeValidator(number)]
 """One number."""
 Range = Annotated[tuple[float, float], AfterValidator(_ordered), BeforeValidator(_two), _RANGE]
-"""[low, high], or one number that is both: drawn uniformly."""
+"""[low, high], or one number for both, to draw from uniformly."""
 Whole = Annotated[tuple[int, int], AfterValidator(_ordered), BeforeValidator(_two), _RANGE]
-"""[low, high], or one number that is both: whole numbers, both ends included, drawn uniformly."""
+"""[low, high], or one number for both: whole numbers to draw from uniformly, including both ends."""
 Levels = Annotated[tuple[float, ...], AfterValidator(_some), _LIST]
-"""A list of numbers, or one: each equally likely in training, and each a variant of the test."""
+"""A list of numbers, or one number: equally likely in training, and one variant each in testing."""
 WholeLevels = Annotated[tuple[int, ...], AfterValidator(_some), _LIST]
-"""A list of whole numbers, or one: each equally likely in training, and each a variant of the test."""
+"""A list of whole numbers, or one: equally likely in training, and one variant each in testing."""
 
 Share = Annotated[Range, within(0, 1)]
 """A range of shares or brightnesses, in 0 .. 1."""

@@ -32,7 +32,7 @@ class DefocusBlur(Graded):
         return convolve(clean, self.kernels(parameters["radius"])).clamp_(0, 1)
 
     def kernels(self, radius: Tensor) -> Tensor:
-        """[B] -> [B, k, k], each with sum 1."""
+        """Return disk kernels of radii [B]: [B, k, k], each with sum 1."""
         y, x = grid_of(2 * math.ceil(self.radius[1] + 0.5) + 1, radius.device)
         distance = torch.sqrt(y * y + x * x)  # [k, k]
         return normalised((radius[:, None, None] + 0.5 - distance).clamp(0, 1))

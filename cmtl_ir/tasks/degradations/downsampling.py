@@ -1,4 +1,4 @@
-"""Loss of resolution: down and up again."""
+"""Loss of resolution: downsampling followed by upsampling."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from cmtl_ir.tasks.degradations._limits import WholeLevels, within
 class Downsampling(Graded):
     """Bicubic down by a whole factor and up again, antialiased as MATLAB's `imresize` and Pillow (DIV2K's protocol).
 
-    MiOIR's: `{factor: [4], antialias: false}`, which is `F.interpolate`. Coarse pixels lie on the grid of the full
-    image; missing pixels are reflected, over enough of a margin that the interior is exactly MATLAB's.
+    MiOIR's is `{factor: [4], antialias: false}`, which is `F.interpolate`. Coarse pixels lie on the grid of the full
+    image. Missing pixels are reflected, with a margin so large that the interior is exactly that of MATLAB.
     """
 
     severities: ClassVar = {"factor": ((2,), (3,), (4,), (6,), (8,))}
@@ -29,7 +29,7 @@ class Downsampling(Graded):
     factor: Annotated[WholeLevels, within(1, 64)] = (2, 4)
     """Factors, each equally likely (MiOIR: 4)."""
     antialias: bool = True
-    """False: bicubic weights of the four nearest pixels on the way down, as MiOIR has it."""
+    """False: downsampling uses the bicubic weights of the four nearest pixels, as in MiOIR."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"factor": choice(substream(keys, "factor"), self.factor)}

@@ -48,7 +48,7 @@ class GaussianBlur(Graded):
         return convolve(clean, self.kernels(parameters)).clamp_(0, 1)
 
     def kernels(self, parameters: dict[str, Tensor]) -> Tensor:
-        """[B, k, k], each with sum 1."""
+        """Return Gaussian kernels [B, k, k], each with sum 1."""
         sigma, window = (parameters[name][:, None, None] for name in ("sigma", "window"))
         y, x = grid_of((self.window[1] - 1) // 2 * 2 + 1, sigma.device)
         inside = torch.maximum(y.abs(), x.abs()) <= window // 2

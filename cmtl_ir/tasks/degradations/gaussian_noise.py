@@ -17,7 +17,7 @@ from cmtl_ir.tasks.degradations._limits import Levels, within
 class GaussianNoise(Graded):
     """Additive white Gaussian noise on all channels, then quantised and clipped (AirNet, CVPR 2022; PromptIR, AdaIR).
 
-    The AirNet family floors to 8 bits, which darkens by 0.4 grey levels: `quantise: floor` gives their numbers.
+    AirNet and its successors floor to 8 bits, which darkens by 0.4 grey levels. `quantise: floor` gives their numbers.
     """
 
     severities: ClassVar = {"sigma": ((20.4,), (30.6,), (45.9,), (66.3,), (96.9,))}  # ImageNet-C
@@ -25,7 +25,7 @@ class GaussianNoise(Graded):
     sigma: Annotated[Levels, within(0, 255)] = (15, 25, 50)
     """Standard deviations on the 0..255 scale, each equally likely (AirNet, PromptIR: 15, 25, 50)."""
     quantise: Literal["none", "round", "floor"] = "round"
-    """To 8 bits, as an image file would hold it: round; floor as in AirNet's code; none keeps floats."""
+    """round: to 8 bits, as an image file would store it. floor: as in AirNet's code. none: floats are kept."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"sigma": choice(substream(keys, "sigma"), self.sigma)}

@@ -23,10 +23,10 @@ from cmtl_ir.tasks.images.decode import DataError
 class Haze(Graded):
     """Atmospheric scattering I t + A (1 - t), t = exp(-beta d) (Koschmieder 1924; ranges of MiOIR, Kong et al. 2024).
 
-    The depth d in [0, 1] is made up: a vertical ramp (far at the top) mixed with smooth waves, both functions of the
-    position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze. Given depth
-    comes from `depths`, or belongs to the very image: as the parameter "depth" [B, 1, h, w], from Python.
-    RESIDE's indoor ranges (Li et al., TIP 2019): `{beta: [0.6, 1.8], airlight: [0.7, 1], cast: 0}`.
+    The depth d in [0, 1] is synthetic: a vertical ramp (far at the top) mixed with smooth waves, both functions of the
+    position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze. Known depth
+    is drawn from `depths`, or passed from Python for each image as the parameter "depth" [B, 1, h, w].
+    RESIDE's indoor ranges (Li et al., TIP 2019) are `{beta: [0.6, 1.8], airlight: [0.7, 1], cast: 0}`.
     """
 
     severities: ClassVar = {"beta": ((0.5, 0.5), (1.0, 1.0), (1.75, 1.75), (2.5, 2.5), (3.5, 3.5))}
@@ -36,11 +36,12 @@ class Haze(Graded):
     airlight: Share = (0.8, 1.0)
     """A, brightness of the haze (MiOIR: 0.8 to 1; RESIDE-OTS: 0.8 to 1)."""
     cast: Annotated[Number, within(0, 1)] = 0.05
-    """Colour cast: every channel of A is moved by up to this much (ours; 0 gives grey haze)."""
+    """Colour cast: the largest shift of each channel of A (ours; 0 gives grey haze)."""
     ramp: Share = (0.3, 0.7)
     """Share of the vertical ramp in the depth, the rest being waves (ours)."""
     depths: Annotated[str | None, OmitIfDefault()] = None
-    """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from instead; each is stretched over the image."""
+    """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from; each is stretched over the image.
+    null: synthetic depth."""
 
     def prepare(self) -> None:
         if self.depths is not None:
@@ -73,7 +74,7 @@ class Haze(Graded):
 
     @staticmethod
     def depth(keys: Tensor, ramp: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int]) -> Tensor:
-        """[B, 1, h, w] in [0, 1]."""
+        """Return synthetic depth [B, 1, h, w] in [0, 1]."""
         height = 1 - (positions(origin, 0, shape[0]) + 0.5) / size[:, :1]  # [B, h]
         waves = smooth(substream(keys, "depth"), origin, size, shape) * 0.5 + 0.5
         return ((height * ramp[:, None])[:, :, None] + waves * (1 - ramp)[:, None, None])[:, None]
@@ -81,7 +82,7 @@ class Haze(Graded):
 
 @cache
 def stored_depths(path: str) -> Tensor:
-    """[N, H, W] float32 in [0, 1]. Raises DataError for whatever is no such array."""
+    """Read depths [N, H, W] float32 in [0, 1]. Raise DataError if the file holds no such array."""
     try:
         maps = np.load(Path(path).expanduser())
     except (OSError, ValueError) as error:

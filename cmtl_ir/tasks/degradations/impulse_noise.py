@@ -21,7 +21,7 @@ class ImpulseNoise(Graded):
     amount: Share = (0.03, 0.27)
     """Share of replaced values (ImageNet-C: 0.03 to 0.27)."""
     coloured: bool = True
-    """True: channels are hit independently (ImageNet-C); False: whole pixels turn black or white."""
+    """True: channels are replaced independently (ImageNet-C). False: whole pixels turn black or white."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"amount": drawn(keys, "amount", self.amount)}

@@ -16,7 +16,7 @@ from cmtl_ir.tasks.degradations._photons import sensor_noise
 class PoissonGaussianNoise(Graded):
     """Poisson-Gaussian noise of variance shot^2 x + read^2 (Foi et al., TIP 2008; ranges of CBDNet, CVPR 2019).
 
-    Counts are Poisson numbers, not Gaussian ones as in CBDNet's code. Clipped, not quantised.
+    Counts are Poisson numbers, not Gaussian numbers as in CBDNet's code. The result is clipped but not quantised.
     """
 
     severities: ClassVar = {  # ImageNet-C's 60, 25, 12, 5, 3 photons at white

@@ -20,22 +20,23 @@ LAYERS = ((8, 0.16), (16, 0.17), (40, 0.2))
 
 @register
 class Snow(Graded):
-    """Flakes composed over the image, I (1 - m) + m (Snow100K, Liu et al., TIP 2018; masks made as below).
+    """Flakes composited over the image, I (1 - m) + m (Snow100K, Liu et al., TIP 2018; own masks).
 
-    Three layers of soft elliptic flakes, drawn out along the wind; the near ones are larger and more transparent.
-    Flakes are a function of the full image's pixels: overlapping crops see the same. No borders are involved.
+    There are three layers of soft elliptic flakes, stretched along the wind. Near flakes are larger and more
+    transparent. Flakes are a function of the pixels of the full image: overlapping crops see the same. No borders are
+    involved.
     """
 
     severities: ClassVar = {"density": ((0.15, 0.15), (0.3, 0.3), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0))}
 
     density: Share = (0.2, 0.8)
-    """Chance that a cell holds a flake (ours)."""
+    """Probability that a cell has a flake (ours)."""
     opacity: Share = (0.6, 1.0)
-    """Of the middle of a flake (ours)."""
+    """Opacity of the middle of a flake (ours)."""
     stretch: Annotated[Range, within(0, 20, above=True)] = (1.0, 2.5)
-    """How much longer than wide a flake appears (ours; ImageNet-C smears by 10 to 12 px)."""
+    """Ratio of length to width of a flake (ours; ImageNet-C smears by 10 to 12 px)."""
     wind: Annotated[Range, within(-180, 180)] = (-45, 45)
-    """Direction of the fall against the vertical, in degrees (ImageNet-C: -45 to 45)."""
+    """Direction of the fall relative to the vertical, in degrees (ImageNet-C: -45 to 45)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {name: drawn(keys, name, getattr(self, name)) for name in ("density", "opacity", "stretch", "wind")}
@@ -52,7 +53,7 @@ class Snow(Graded):
 
     @staticmethod
     def _flake(cell: Cell, parameters: dict[str, Tensor], spacing: int, largest: float) -> Tensor:
-        """[B, h, w]: how much of a pixel the flake of one near cell hides."""
+        """Return the share of each pixel that the flake of one near cell hides: [B, h, w]."""
         here, down, right, extent = cell.numbers
         density, opacity, stretch, wind = (
             parameters[name][:, None, None] for name in ("density", "opacity", "stretch", "wind")

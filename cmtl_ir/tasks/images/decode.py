@@ -1,9 +1,10 @@
-"""Image files -> arrays [H, W, 3] of uint8 RGB, and the image files of a folder. What is lost is stated here.
+"""Decode image files to arrays [H, W, 3] of uint8 RGB, and find the image files of a folder.
 
-16-bit grey and colour: the high byte is kept, or the highest 8 of the bits that `data.bits` names. Floating-point
-numbers in [0, 1] are rounded. Grey, palette, CMYK and YCbCr become RGB without colour management; embedded ICC profiles
-are ignored. EXIF orientation is applied. An alpha channel is dropped where it is opaque everywhere; an image with
-transparent pixels is refused: what lies beneath is undefined. Of an animation the first frame counts.
+The following is lost or changed. Of 16-bit grey and colour the high byte is kept, or the highest 8 of the bits that
+`data.bits` names. Floating-point numbers in [0, 1] are rounded to 8 bits. Grey, palette, CMYK and YCbCr become RGB
+without colour management, and embedded ICC profiles are ignored. EXIF orientation is applied. An opaque alpha channel
+is dropped. An image with transparent pixels is refused, because the colour under them is undefined. Of an animation the
+first frame is used.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ from cmtl_ir.tasks.images.scale import FULL, UnusedRange, from_floats, from_inte
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2"})
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises on files that are truncated, damaged or no images."""
+"""Exceptions that Pillow raises for files that are truncated, damaged or not images."""
 ORIENTATION = 0x0112
-"""The EXIF tag that says how a camera was held."""
+"""The EXIF tag that states how the camera was held."""
 SPECIAL = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder",
            stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}  # fmt: skip
 MOST_ENTRIES, DEEPEST = 5_000_000, 64
-"""Entries of a folder tree, and folders one inside another, beyond which a search for images is given up."""
+"""Number of entries of a folder tree, and depth of its folders, above which a search for images stops."""
 PATIENCE = 10.0
-"""Seconds of searching a folder tree between two log lines."""
+"""Seconds between two log lines while a folder tree is searched."""
 log = logging.getLogger("cmtl_ir")
 
 
 class DataError(UserError, ValueError):
-    """Images that training or testing cannot use: names the file or folder and the way out."""
+    """Images that training or testing cannot use. The message names the file or folder and the way out."""
 
 
 class ImageError(DataError):
-    """One file that cannot be decoded."""
+    """A file that cannot be decoded, with the reason and the remedy."""
 
     REPAIR = "repair or remove the file"
 
@@ -55,23 +56,23 @@ class ImageError(DataError):
 
 
 class Decoded(NamedTuple):
-    """An image as it is meant to be seen."""
+    """An upright image."""
 
     pixels: NDArray[np.uint8]  # [H, W, 3]
     orientation: int
-    """EXIF orientation of the file, 1 .. 8, which has been applied to the pixels; 1 is upright."""
+    """EXIF orientation of the file, 1 .. 8, which is applied to the pixels; 1 means upright."""
 
 
 def decode(path: Path | str, bits: int | None = None) -> NDArray[np.uint8]:
-    """The image in a file: [H, W, 3] uint8 RGB. Raises ImageError naming the file. `bits`: see `read`."""
+    """Return the image in a file as [H, W, 3] uint8 RGB. Raise ImageError with the name of the file. See `read`."""
     return read(path, bits).pixels
 
 
 def read(path: Path | str, bits: int | None = None) -> Decoded:
-    """Return the image in a file with its orientation. Raise ImageError, which names the file.
+    """Return the image in a file with its orientation. Raise ImageError with the name of the file.
 
-    `bits` says how many bits the values of 16-bit files have; `None` means 16, and a file that leaves three quarters
-    of that range unused is refused.
+    `bits` is the number of bits that the values of 16-bit files use. `None` means 16, and refuses a file whose values
+    use less than a quarter of that range.
     """
     try:
         _check_regular(path)
@@ -89,7 +90,7 @@ def read(path: Path | str, bits: int | None = None) -> Decoded:
 
 
 def _check_regular(path: Path | str) -> None:
-    """Raise ValueError for what cannot be read as a file; opening a named pipe would wait for ever."""
+    """Raise ValueError for a path that is not a regular file. Opening a named pipe would block for ever."""
     if os.path.islink(path) and not os.path.exists(path):
         raise ValueError(f"a symbolic link to {os.readlink(path)}, which does not exist")
     mode = os.stat(path).st_mode
@@ -120,7 +121,7 @@ def _rgb(image: Image.Image, bits: int | None) -> NDArray[np.uint8]:
 
 
 def _colour_of_sixteen(upright: Image.Image, path: Path | str, bits: int | None) -> NDArray[np.uint8]:
-    """Colour of 16 bits, of which Pillow decodes the high byte; the low byte is read only where it matters."""
+    """Return 8 bits of 16-bit colour. Pillow decodes the high byte; the low byte is read only if it is needed."""
     high = _rgb(upright, bits)
     if bits in (None, FULL) and high.max() >= 64:
         return high
@@ -134,10 +135,10 @@ def _colour_of_sixteen(upright: Image.Image, path: Path | str, bits: int | None)
 
 
 def image_files(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
-    """Name -> file of a folder (searched to the bottom), of one file, or of a list of both; sorted by name.
+    """Return name -> file of a folder and its subfolders, of one file, or of a list of both; sorted by name.
 
-    A name is the path below the folder, so that it stays when the folder moves; in a list the folder's own name
-    comes first. Hidden files and other extensions are passed over. Raises DataError where nothing is found.
+    A name is the path below the folder, so that it stays the same when the folder is moved. In a list the name of the
+    folder comes first. Hidden files and files with other extensions are ignored. Raise DataError if there is no image.
     """
     entries = [source] if isinstance(source, str | Path) else list(source)
     found: dict[str, Path] = {}
@@ -150,7 +151,7 @@ def image_files(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
                 raise DataError(f"{found[name]} and {path} would share the name {name!r}; rename one of their folders")
             found[name] = path
     if not found:
-        raise DataError("a list of image folders is empty")
+        raise DataError("a list of image folders is empty; name a folder or an image file")
     return dict(sorted(found.items()))
 
 
@@ -166,7 +167,7 @@ def _of_entry(root: Path) -> list[tuple[str, Path]]:
 
 
 def _missing(root: Path) -> str:
-    """Why a path is neither a file nor a folder, with a near name if there is one."""
+    """Say why a path is neither a file nor a folder, with a similar name if there is one."""
     if os.path.lexists(root):
         try:
             _check_regular(root)
@@ -178,8 +179,8 @@ def _missing(root: Path) -> str:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every image file below a folder, through links. Raises DataError for a folder tree that does not seem to end."""
-    visited, waiting, seen, spoke = set[str](), [(root, 0)], 0, time.monotonic()
+    """Yield every image file below a folder, following links. Raise DataError for a folder tree without an end."""
+    visited, waiting, seen, logged = set[str](), [(root, 0)], 0, time.monotonic()
     while waiting:
         folder, depth = waiting.pop()
         real = os.path.realpath(folder)
@@ -193,8 +194,8 @@ def _walk(root: Path) -> Iterator[Path]:
             seen += 1
             if seen > MOST_ENTRIES:
                 raise _endless(root, f"it has more than {MOST_ENTRIES:,} entries")
-            if time.monotonic() - spoke > PATIENCE:
-                spoke = time.monotonic()
+            if time.monotonic() - logged > PATIENCE:
+                logged = time.monotonic()
                 log.warning("%s: still looking for images: %d entries so far, now in %s", root, seen, folder)
             if _is_folder(entry):
                 if not entry.name.startswith((".", "__MACOSX")):
@@ -205,7 +206,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder; none, with a warning, if it may not be opened."""
+    """Yield the entries of a folder. Log a warning if it cannot be opened."""
     try:
         with os.scandir(folder) as entries:
             yield from entries

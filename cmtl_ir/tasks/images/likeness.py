@@ -1,4 +1,4 @@
-"""Whether two images show the same, compared as small grey thumbnails: upright, turned or mirrored."""
+"""Compare images as small grey thumbnails, also turned or mirrored ones."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ TURNS: dict[int, tuple[bool, tuple[int, ...]]] = {
     7: (True, (0, 1)),
     8: (True, (0,)),
 }
-"""EXIF orientation -> (transpose first, then the axes that are reversed), which makes the stored pixels upright."""
+"""EXIF orientation -> (whether to transpose, axes to reverse afterwards), which makes the stored pixels upright."""
 BACK = {6: 8, 8: 6}
-"""Orientation -> the one that undoes it; the others undo themselves."""
+"""Orientation -> the orientation that undoes it. All others undo themselves."""
 SURE, MARGIN = 0.9, 0.1
-"""An image is taken for turned if turning it correlates it with its partner above SURE, and by MARGIN more."""
+"""An image counts as turned if its correlation with its partner exceeds SURE, and grows by MARGIN, when turned."""
 
 
 def thumbnail(image: NDArray[np.uint8]) -> Tensor:
-    """[H, W, 3] -> [256] grey, of mean 0 and norm 1 (0 where the image is flat): products are correlations."""
+    """Reduce [H, W, 3] to grey [256] of mean 0 and norm 1 (0 for a flat image): inner products are correlations."""
     step = max(1, min(image.shape[:2]) // 128)
     grey = torch.from_numpy(image[::step, ::step].astype(np.float32)).mean(dim=2)  # [h, w]
     small = torch.nn.functional.adaptive_avg_pool2d(grey[None], SIDE).flatten()
@@ -36,19 +36,19 @@ def thumbnail(image: NDArray[np.uint8]) -> Tensor:
 
 
 def turned(small: Tensor, orientation: int) -> Tensor:
-    """A thumbnail [256] of stored pixels -> that of the upright image."""
+    """Turn the thumbnail [256] of stored pixels into the thumbnail of the upright image."""
     transpose, axes = TURNS[orientation]
     square = small.view(SIDE, SIDE)
     return (square.T if transpose else square).flip(axes).flatten()
 
 
 def stored(small: Tensor, orientation: int) -> Tensor:
-    """A thumbnail [256] of an upright image -> that of the pixels as its file stores them."""
+    """Turn the thumbnail [256] of an upright image into the thumbnail of the pixels that its file stores."""
     return turned(small, BACK.get(orientation, orientation))
 
 
 def tag_misleads(one: Tensor, other: Tensor, orientations: tuple[int, int]) -> bool:
-    """Whether the thumbnails of two upright images are less alike than the pixels that their files store."""
+    """Whether two images are more similar as their files store them than after their EXIF orientations are applied."""
     if orientations[0] == orientations[1]:
         return False
     as_stored = stored(one, orientations[0]) @ stored(other, orientations[1])
@@ -56,7 +56,7 @@ def tag_misleads(one: Tensor, other: Tensor, orientations: tuple[int, int]) -> b
 
 
 def turn_between(one: Tensor, other: Tensor) -> int | None:
-    """The orientation in which one thumbnail is like the other; `None` if they are alike as they are, or never."""
+    """Return the orientation that makes one thumbnail similar to `other`, or `None` if none is needed or helps."""
     alike = {orientation: float(turned(one, orientation) @ other) for orientation in TURNS}
     best = max(alike, key=lambda orientation: alike[orientation])
     return best if alike[best] > max(SURE, alike[UPRIGHT] + MARGIN) else None

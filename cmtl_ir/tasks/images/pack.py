@@ -1,7 +1,7 @@
-"""Decode once: all images of a source as raw pixels in one memory-mapped file, beside a JSON index.
+"""Decode images once: all images of a source as raw pixels in one memory-mapped file, with a JSON index.
 
-A pack lives in its own folder of the cache, named after its source. It is rebuilt when a file was added, removed or
-touched; the new pixels get a new name, and the index, replaced atomically, is what makes them visible.
+A pack has its own folder in the cache, named after its source. It is rebuilt if a file was added, removed or changed.
+The new pixels get a new file name and become visible when the index is replaced atomically.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from cmtl_ir.tasks.images.decode import DataError, Decoded, ImageError, read
 FORMAT = 2
 DECODERS = min(8, os.cpu_count() or 1)
 PATIENCE = 1.0
-"""Seconds of decoding before a progress bar appears."""
+"""Seconds of decoding after which a progress bar appears."""
 OnError = Literal["stop", "skip"]
 log = logging.getLogger("cmtl_ir")
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack: what its index says of each of N images, and the pixels of all, mapped."""
+    """An opened pack: the index of N images and their memory-mapped pixels."""
 
     names: tuple[str, ...]
     offsets: tuple[int, ...]
@@ -51,9 +51,9 @@ class Pack:
     orientations: tuple[int, ...]
     """EXIF orientation of each file, 1 .. 8, which is applied to the pixels."""
     pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another; read-only
-    flat: Tensor  # the same memory; to be read only
+    flat: Tensor  # the same memory; must not be written to
     skipped: dict[str, str]
-    """Name -> why, of files that are left out."""
+    """Name -> reason, for files that are left out."""
 
 
 def open_pack(
@@ -63,11 +63,12 @@ def open_pack(
     on_error: OnError = "stop",
     bits: int | None = None,
 ) -> Pack:
-    """The pack of these files (name -> path), built first where it is missing or stale.
+    """Open the pack of files (name -> path). Build it first if it is missing or stale.
 
-    `key` names the source (absolute folder, pattern), not its files: a folder that gained a file finds its old pack
-    and replaces it. Raises DataError naming the files that cannot be decoded, unless `on_error` is skip: then they
-    are left out and logged. `bits`: how many bits the values of 16-bit files have; `None` means 16.
+    `key` names the source (absolute folder, pattern) and not its files, so that a folder with a new file replaces its
+    old pack. `cache` is the folder of all packs; `None` means the default one. `bits` is the number of bits that the
+    values of 16-bit files use; `None` means 16. Raise DataError with the names of files that cannot be decoded. If
+    `on_error` is skip, they are left out and logged instead.
     """
     key = key if bits is None else f"{key}\0{bits} bits"
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
@@ -81,14 +82,17 @@ def open_pack(
                 _build(folder, files, on_error, bits)
                 pack = _fresh(folder, files, on_error)
     if pack is None:
-        raise DataError(f"{next(iter(files.values())).parent}: its files change while they are being read; try again")
+        raise DataError(
+            f"{next(iter(files.values())).parent}: its files change while they are "
+            "being read; try again when they are complete"
+        )
     for reason in pack.skipped.values():
         log.warning("skipped: %s", reason)
     return pack
 
 
 def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack | None:
-    """The pack in a folder; None where there is none, or where it is not of these files as they are now."""
+    """Open the pack in a folder. Return `None` if there is none or if it does not match the files as they are now."""
     try:
         index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT or index["sources"] != _stamps(files):
@@ -112,7 +116,7 @@ def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
 
 
 def _stamp(path: Path) -> list[int]:
-    """When a file was last written and how large it is; of a link that leads nowhere, numbers that no file has."""
+    """Return the time of the last change and the size of a file; impossible numbers for a dangling link."""
     try:
         stat = path.stat()
     except OSError:
@@ -130,7 +134,7 @@ def _build(folder: Path, files: Mapping[str, Path], on_error: OnError, bits: int
     index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "orientations": [], "skipped": {}}
     try:
         _write_pixels(fresh, index, files, bits)
-        _complain(index, on_error)
+        _raise_if_broken(index, on_error)
         write_whole(folder / "index.json", json.dumps(index))
     except BaseException as error:
         fresh.unlink(missing_ok=True)
@@ -144,8 +148,8 @@ def _build(folder: Path, files: Mapping[str, Path], on_error: OnError, bits: int
                 old.unlink()
 
 
-def _complain(index: dict[str, Any], on_error: OnError) -> None:
-    """Everything that is wrong with a folder at once, not one file a run."""
+def _raise_if_broken(index: dict[str, Any], on_error: OnError) -> None:
+    """Raise DataError with all broken files of a folder at once, instead of one file per run."""
     reasons = list(index["skipped"].values())
     if on_error == "stop":
         reasons = [f"{reason}, or set `data.on_error: skip`" for reason in reasons]
@@ -175,7 +179,7 @@ def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path]
 
 
 def _decoded(files: Mapping[str, Path], bits: int | None) -> Iterator[tuple[str, Decoded | ImageError]]:
-    """In the order of `files`, a few at a time on threads (Pillow decodes without the interpreter's lock)."""
+    """Decode in the order of `files`, a few at a time on threads (Pillow releases the lock of the interpreter)."""
     listed = list(files.items())
     with ThreadPoolExecutor(DECODERS) as threads:
         for start in range(0, len(listed), 4 * DECODERS):
@@ -193,7 +197,7 @@ def _attempt(bits: int | None, path: Path) -> Decoded | ImageError:
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal's standard error that appears when the work has taken a second."""
+    """Show a progress bar on the standard error of a terminal if the work takes longer than `PATIENCE`."""
     from rich.console import Console
     from rich.errors import LiveError
     from rich.progress import Progress

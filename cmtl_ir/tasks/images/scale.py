@@ -1,6 +1,6 @@
-"""Images of 16 bits and of floating-point numbers as 8 bits. Files that leave most of their range unused are refused.
+"""Convert 16-bit and floating-point images to 8 bits. Files that leave most of their range unused are refused.
 
-A 16-bit file does not say where its white is. Camera raw and converted TIFF often use 12 of the 16 bits; their high
+A 16-bit file does not say which value is white. Camera raw and converted TIFF often use 12 of the 16 bits; their high
 byte is nearly black, and a comparison of two nearly black images scores 44 dB or more.
 """
 
@@ -14,13 +14,13 @@ from PIL import Image
 
 FULL = 16
 DEPTHS = (8, 10, 12, 14)
-"""Bits that files of 16 bits are known to use in place of all."""
+"""Numbers of bits that 16-bit files are known to use instead of 16."""
 BYTE_ORDERS = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-"""Byte order in the name of a Pillow raw mode -> the other one, under which the high byte is the low one."""
+"""Byte order in the name of a Pillow raw mode -> the opposite order, which exchanges high and low bytes."""
 
 
 class UnusedRange(ValueError):
-    """A 16-bit image that leaves so much of its range unused that it may be meant on another scale."""
+    """A 16-bit image that uses so little of its range that another scale may be meant."""
 
     def __init__(self, largest: int) -> None:
         self.bits = next(depth for depth in DEPTHS if largest < 1 << depth)
@@ -30,7 +30,7 @@ class UnusedRange(ValueError):
 
 
 def from_integers(values: NDArray[np.integer], bits: int | None) -> NDArray[np.uint8]:
-    """Return the highest 8 of `bits` bits; `None` means 16. Raise UnusedRange if it is `None` and 14 bits suffice."""
+    """Return the highest 8 of `bits` bits. `None` means 16, and raises UnusedRange if the values fit into 14 bits."""
     smallest, largest = int(values.min()), int(values.max())
     if smallest < 0 or largest > 0xFFFF:
         raise ValueError(f"has values {smallest} .. {largest}, where an image has 0 .. 65535")
@@ -43,7 +43,7 @@ def from_integers(values: NDArray[np.integer], bits: int | None) -> NDArray[np.u
 
 
 def from_floats(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return floating-point numbers in [0, 1] rounded to 8 bits; no gamma is applied."""
+    """Round floating-point numbers in [0, 1] to 8 bits, without gamma. Raise ValueError for other values."""
     smallest, largest = float(values.min()), float(values.max())
     if not (smallest >= 0 and largest <= 1):
         raise ValueError(f"has floating-point values {smallest:g} .. {largest:g}, where black is 0 and white is 1")
@@ -51,14 +51,14 @@ def from_floats(values: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def has_sixteen_bits(image: Image.Image) -> bool:
-    """Whether an opened file holds colour of 16 bits, of which Pillow keeps the high byte; of grey it keeps both."""
+    """Whether an opened file has 16-bit colour, of which Pillow keeps the high byte. Of grey it keeps both bytes."""
     return not image.mode.startswith("I") and any(
         order in _raw_mode(tile) for tile in _tiles(image) for order in BYTE_ORDERS
     )
 
 
 def keep_low_bytes(image: Image.Image) -> None:
-    """Make an opened file of 16-bit colour decode to its low bytes, by reading it in the other byte order."""
+    """Make an opened file of 16-bit colour decode to its low bytes, by reading it in the opposite byte order."""
     swapped = []
     for tile in _tiles(image):
         mode = _raw_mode(tile)
