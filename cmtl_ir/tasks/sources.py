@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from cmtl_ir.base.record import Record
 from cmtl_ir.tasks.datasets.table import find_layout
@@ -71,6 +71,18 @@ class PairsConfig(Record):
     spare_targets: bool = False
     """True: clean images without a degraded partner are accepted, as in a folder of targets that several sets share."""
 
+    @field_validator("without", mode="before")
+    @classmethod
+    def _list_of_patterns(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("without")
+    @classmethod
+    def _patterns(cls, without: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in without:
+            pattern_expression(pattern)
+        return without
+
     @model_validator(mode="after")
     def _complete(self) -> PairsConfig:
         if self.dataset is not None:
@@ -128,11 +140,14 @@ def _check(name: str, split: str | None, *, paired: bool) -> None:
 
 
 def pattern_expression(pattern: str) -> re.Pattern[str]:
-    """Return a pattern such as `{name}_*` as a regular expression.
+    """Return a pattern such as `{name}_*` as a regular expression. Raise ValueError if it has one `{word}` twice.
 
     Each `{word}` captures as little as it can and `*` matches any text. Letter case does not matter.
     """
     pieces = re.split(r"(\{[a-z_]+\}|\*)", pattern)
+    words = [piece for piece in pieces if piece.startswith("{") and piece.endswith("}")]
+    if len(set(words)) < len(words):
+        raise ValueError(f"the pattern {pattern!r} has one {{word}} twice; give each a name of its own")
     return re.compile("".join(_piece(piece) for piece in pieces), re.IGNORECASE)
 
 

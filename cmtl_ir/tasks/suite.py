@@ -24,7 +24,8 @@ from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.task import Splits, Store, Task
 
-TASK_NAME = r"[a-z][a-z0-9_]*"
+TASK_NAME = r"[a-z][a-z0-9_]{0,99}"
+"""Names of tasks become names of files and metrics, which have a greatest length."""
 HELD_OUT = 0.1
 """Share of the images that are held out for test if no test images are given."""
 log = logging.getLogger("cmtl_ir")

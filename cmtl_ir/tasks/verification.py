@@ -213,7 +213,7 @@ def _of_pair(degraded: _Seen, clean: _Seen, equal_sizes: bool) -> tuple[str, str
 def _strays(folders: Iterable[str], known: set[Path]) -> list[str]:
     """Return notes on images that match no pattern and on visible files that are not images."""
     images = {path for folder in folders for path in image_files(folder).values()}
-    files = {path for folder in folders for path in Path(folder).expanduser().rglob("[!.]*") if path.is_file()}
+    files = {path for folder in folders for path in Path(os.path.expanduser(folder)).rglob("[!.]*") if path.is_file()}
     odd = [f"matches no pattern: {path}" for path in sorted(images - known)]
     return odd + [f"not an image: {path}" for path in sorted(files - images - known)]
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cmtl_ir.strategy import registry
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 from cmtl_ir.tasks.degradations._limits import Levels
+from cmtl_ir.tasks.images.decode import DataError
+from cmtl_ir.tasks.suite import build_tasks
+from cmtl_ir.tasks.verification import verify
+from tests.tasks.tasks import CPU
 
 WRONG: list[tuple[str, str, Any, str]] = [
     ("gaussian_noise", "sigma", [-25], "numbers in 0 .. 255, found -25"),
@@ -106,6 +112,34 @@ def test_every_field_that_holds_numbers_has_limits() -> None:
 def test_one_value_stands_for_a_list(name: str, field: str, given: Any, read: tuple[Any, ...]) -> None:
     task = TaskConfig.model_validate({"degradation": name, field: given})
     assert getattr(task.degradation, field) == read
+
+
+@pytest.mark.error("degradation: a file of kernels or depths that cannot be read")
+@pytest.mark.parametrize(("name", "field"), [("haze", "depths"), ("motion_blur", "kernels")])
+@pytest.mark.parametrize("content", ["missing", "text", "folder", "values", "shape", "objects"])
+def test_a_file_that_cannot_be_read_is_named_before_training(
+    tmp_path: Path, name: str, field: str, content: str
+) -> None:
+    file = tmp_path / "my array.npy"
+    if content == "text":
+        file.write_text("no array")
+    elif content == "folder":
+        file.mkdir()
+    elif content == "values":
+        np.save(file, np.full((2, 3, 3), -1.0))
+    elif content == "shape":
+        np.save(file, np.ones(5))
+    elif content == "objects":
+        np.save(file, np.array([{"a": 1}], dtype=object))
+    fields = {field: str(file)}
+    tasks = {"one": TaskConfig.model_validate({"degradation": name, **fields})}
+    parts = [{"name": name, **fields}]
+    tasks["two"] = TaskConfig.model_validate({"degradation": "composition", "parts": parts})
+    for one in tasks:
+        with pytest.raises(DataError, match=rf"{name}\.{field}: .*my array\.npy: "):
+            build_tasks({one: tasks[one]}, DataConfig(), 0, CPU)
+    found = {one.where: one for one in verify(tasks, DataConfig())}
+    assert "my array.npy" in found["one.degradation"].problems[0] and found["two.degradation"].problems
 
 
 def test_a_level_may_be_listed_twice_to_count_twice() -> None:

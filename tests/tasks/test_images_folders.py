@@ -81,6 +81,13 @@ def test_a_source_that_is_no_file_is_named(tmp_path: Path, how: str) -> None:
         image_files(tmp_path / "shot.png")
 
 
+@pytest.mark.error("data: a path that no system has")
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "~nobody here/photos", "/dev/null/photos"])
+def test_a_path_that_no_system_has_is_named(path: str) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        image_files(path)
+
+
 # ------------------------------------------------------------------------------------------- what is an image
 
 

@@ -84,8 +84,8 @@ def warn_if_incomplete(dataset: str, role: Role, split: str | None, found: int) 
 def root_of(layout: Layout, root: str | None, data_root: str | None) -> Path:
     """Return the folder of a set. Raise DataError with the ways to name it if it is not found."""
     if root is not None:
-        folder = Path(root).expanduser()
-        if not folder.is_dir():
+        folder = Path(os.path.expanduser(root))
+        if not os.path.isdir(folder):
             raise DataError(f"{layout.name}: {folder} is not a folder (looked from {Path.cwd()}); correct `root:`")
         return folder
     base = data_root or os.environ.get(ROOT_VARIABLE)
@@ -95,7 +95,7 @@ def root_of(layout: Layout, root: str | None, data_root: str | None) -> Path:
             f"other data sets with `--set data.root=FOLDER` or the environment variable {ROOT_VARIABLE}; "
             f"it comes from: {layout.source}"
         )
-    found = below(Path(base).expanduser(), layout.folder)
+    found = below(Path(os.path.expanduser(base)), layout.folder)
     if found is None:
         raise DataError(
             f"{layout.name}: no folder {layout.folder} in {base}; name it with `root:`. It comes from: {layout.source}"

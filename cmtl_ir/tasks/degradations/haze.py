@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -84,7 +84,7 @@ class Haze(Graded):
 def stored_depths(path: str) -> Tensor:
     """Read depths [N, H, W] float32 in [0, 1]. Raise DataError if the file holds no such array."""
     try:
-        maps = np.load(Path(path).expanduser())
+        maps = np.load(os.path.expanduser(path))
     except (OSError, ValueError) as error:
         raise DataError(
             f"haze.depths: {path}: not a .npy array of numbers ({error}); name a file that holds one"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -100,7 +101,7 @@ def _kernels_in(file: Path) -> np.ndarray:
 def stored_kernels(path: str) -> Tensor:
     """Read kernels [N, k, k] with odd k and sum 1. Smaller kernels are centred in the largest. Raise DataError."""
     try:
-        kernels = [np.asarray(kernel, dtype=np.float32) for kernel in _kernels_in(Path(path).expanduser())]
+        kernels = [np.asarray(kernel, dtype=np.float32) for kernel in _kernels_in(Path(os.path.expanduser(path)))]
     except (OSError, ValueError, TypeError, NotImplementedError, StopIteration) as error:
         raise DataError(f"motion_blur.kernels: {path}: {brief(error)}; name {A_KERNEL_FILE}") from error
     sums = [float(kernel.sum()) if kernel.ndim == 2 and kernel.min(initial=0) >= 0 else 0.0 for kernel in kernels]

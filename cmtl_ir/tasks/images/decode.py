@@ -143,8 +143,8 @@ def image_files(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     entries = [source] if isinstance(source, str | Path) else list(source)
     found: dict[str, Path] = {}
     for entry in entries:
-        root = Path(entry).expanduser()
-        prefix = f"{root.resolve().name}/" if len(entries) > 1 and root.is_dir() else ""
+        root = Path(os.path.expanduser(entry))
+        prefix = f"{root.resolve().name}/" if len(entries) > 1 and os.path.isdir(root) else ""
         for name, path in _of_entry(root):
             name = unicodedata.normalize("NFC", prefix + name).encode("utf-8", "backslashreplace").decode()
             if name in found:
@@ -156,9 +156,9 @@ def image_files(source: str | Path | Sequence[str | Path]) -> dict[str, Path]:
 
 
 def _of_entry(root: Path) -> list[tuple[str, Path]]:
-    if root.is_file():
+    if os.path.isfile(root):
         return [(root.name, root)]
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"{root}: {_missing(root)}")
     files = [(path.relative_to(root).as_posix(), path) for path in _walk(root)]
     if not files:
@@ -173,7 +173,7 @@ def _missing(root: Path) -> str:
             _check_regular(root)
         except (OSError, ValueError) as error:
             return f"{error}; name a folder or an image file"
-    near = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+    near = [entry.name for entry in _entries(root.parent) if _is_folder(entry)] if os.path.isdir(root.parent) else []
     hint = f"; {suggestion(root.name, near)}" if near else ""
     return f"no such file or folder (looked from {Path.cwd()}){hint}"
 
