@@ -2,8 +2,8 @@
 
     python -m tests.reproduced > docs/reproduced.md
 
-A test belongs to a method if it is parametrized with the method's name or names it, or its class, in its code. The reference is the
-first sentence of the test's module.
+A test belongs to a method if it is parametrized with the method's name or names it, or its class, in its code. The
+reference is the first sentence of the test's module.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def subject(item: pytest.Function) -> str:
 HEAD = """# What each method is checked against
 
 Collected from the tests by `python -m tests.reproduced > docs/reproduced.md`. Each family has a list of the subjects of
-its test modules. A method's row names those that test it, with the strictest agreement that a test there demands: *bits*
+its test modules. The row of a method names those that test it, with the strictest agreement that a test demands: *bits*
 for equality to the last bit, a tolerance, or *property* for a claim without numbers.
 """
 

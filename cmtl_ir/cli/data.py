@@ -38,10 +38,12 @@ def verify(
     """Read every image that an experiment names: published counts, unpaired and unreadable files, by name."""
     from cmtl_ir.cli import display_data
     from cmtl_ir.config import reading
+    from cmtl_ir.measures.metric import smallest_side
     from cmtl_ir.tasks.verification import verify as look
 
     experiment = reading.load(file, set_)
-    if not display_data.findings(look(experiment.tasks, experiment.data), limit):
+    smallest = smallest_side(experiment.evaluation.protocol, experiment.evaluation.metrics)
+    if not display_data.findings(look(experiment.tasks, experiment.data, smallest), limit):
         raise typer.Exit(1)
 
 

@@ -21,6 +21,7 @@ from cmtl_ir.inference.one_image import SKIP_OR_CONTINUE, ImageFailed, restored,
 from cmtl_ir.inference.published import Published
 from cmtl_ir.inference.targets import Job, jobs_of
 from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.measures.tiling import check_tile, restore_tiled
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.folder import is_grouped
@@ -171,10 +172,11 @@ def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.devic
         raise UserError(
             f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}; {ways} leaves them out"
         )
-    tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device)
-    ordered = {name: tasks[name] for name in known if name in tasks}
     asked = experiment.evaluation
     named = list(dict.fromkeys([*asked.metrics, *metrics]))
+    smallest = smallest_side(asked.protocol, named)
+    tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device, smallest=smallest)
+    ordered = {name: tasks[name] for name in known if name in tasks}
     return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named, known=known)
 
 

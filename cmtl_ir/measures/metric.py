@@ -27,7 +27,7 @@ from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 from cmtl_ir.strategy.making import part_from
 from cmtl_ir.strategy.parts import Part
 
-__all__ = ["DEFAULT_NAMES", "Metric", "Protocol", "Scale", "metrics_from"]
+__all__ = ["DEFAULT_NAMES", "Metric", "Protocol", "Scale", "metrics_from", "smallest_side"]
 
 DEFAULT_NAMES = tuple(scale.name for scale in DEFAULT)
 
@@ -59,6 +59,13 @@ class Metric(Part):
         """Score images [B, 3, H, W] in [0, 1] under a protocol: [B]. Raise ValueError for images that do not match."""
         protocol = find_protocol(protocol)
         return self.score(*comparable(restored, clean, protocol, self.smallest(protocol)), protocol)
+
+
+def smallest_side(protocol: Protocol | str, names: Iterable[str]) -> int:
+    """Return the shortest side in pixels of an image that a protocol and every one of some metrics can score."""
+    protocol = find_protocol(protocol)
+    left = max(metric.smallest(protocol) for metric in metrics_from(names))  # after the protocol's crops
+    return -(-(left + 2 * protocol.border) // protocol.multiple) * protocol.multiple
 
 
 def metrics_from(names: Iterable[str]) -> tuple[Metric, ...]:

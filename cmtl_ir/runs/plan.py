@@ -14,6 +14,7 @@ from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.measures.evaluation import Evaluator
+from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.teachers import SingleTaskTeachers
 from cmtl_ir.runs.watching import Curve
@@ -131,7 +132,11 @@ class Prepared:
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
     """Find the data and plan the runs; every mistake that needs no training to be found is found here."""
     chosen = pick_device(device)
-    tasks = {seed: build_tasks(experiment.tasks, experiment.data, seed, chosen) for seed in experiment.seeds}
+    smallest = smallest_side(experiment.evaluation.protocol, experiment.evaluation.metrics)
+    tasks = {
+        seed: build_tasks(experiment.tasks, experiment.data, seed, chosen, smallest=smallest)
+        for seed in experiment.seeds
+    }
     planned = []
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:

@@ -10,31 +10,28 @@ from cmtl_ir.strategy.parts import Part
 
 
 class Degradation(Part):
-    """Turns clean images into degraded ones, batched and on the batch's device.
+    """Degrade clean images, batched and on the device of the batch.
 
-    Sample b depends on its own key, clean pixels, crop origin and full size only, so its bits are the same in every
-    batch. Fields are ranges; `parameters` draws from them per sample, as data that can be logged and replayed.
+    Sample b depends only on its own key, clean pixels, crop origin and full size, so its bits are the same in every
+    batch. Fields are ranges. `parameters` draws from them per sample, as data that can be logged and replayed.
     """
 
     family: ClassVar[str] = "degradation"
 
+    def prepare(self) -> None:
+        """Read the files that the fields name, such as kernels, before anything is trained. Raise DataError."""
+
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
-        """Draw parameters for keys [B] (int64). Return name -> [B, ...]."""
+        """Draw the parameters: keys [B] int64 -> parameter name -> [B, ...]."""
         raise TypeError(f"{type(self).__name__} does not draw parameters")
 
     def degrade(
         self, clean: Tensor, parameters: dict[str, Tensor], keys: Tensor, origin: Tensor, size: Tensor
     ) -> Tensor:
-        """Degrade clean crops.
+        """Degrade images with given parameters.
 
-        Args:
-            clean: [B, 3, h, w] in [0, 1].
-            parameters: name -> [B, ...], as `parameters` draws them.
-            keys: [B] int64.
-            origin, size: [B, 2] each, the origin of the crop and the full size of the image as (y, x) pixels.
-
-        Returns:
-            [B, 3, h, w] in [0, 1].
+        clean [B, 3, h, w] in [0, 1], keys [B], crop origin [B, 2] and full size [B, 2] as (y, x) pixels
+        -> degraded [B, 3, h, w] in [0, 1].
         """
         raise TypeError(f"{type(self).__name__} does not degrade")
 
@@ -43,5 +40,5 @@ class Degradation(Part):
         return self.degrade(clean, self.parameters(keys), keys, origin, size)
 
     def variants(self) -> dict[str, Degradation]:
-        """Return the settings that a test set evaluates, by label: one per listed level, or itself."""
+        """Return the settings that are tested, by label: one per listed level (sigma 15, 25, 50), else this one."""
         return {"": self}

@@ -1,1 +1,1 @@
-"""What is learnt: tasks, their degradations and their images."""
+"""Tasks, their degradations and their images."""

@@ -1,4 +1,4 @@
-"""What an experiment file says of images and tasks."""
+"""The records of an experiment file that describe images and tasks."""
 
 from __future__ import annotations
 
@@ -17,68 +17,82 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from cmtl_ir.base import errors
-from cmtl_ir.base.record import Record
+from cmtl_ir.base.record import OmitIfDefault, Record
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.degradation import Degradation
+from cmtl_ir.tasks.degradations._limits import number
 from cmtl_ir.tasks.sources import PairsConfig, Source, SplitConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class DataConfig(Record):
-    """The clean images that all degradation tasks share, and how training crops are cut."""
+    """Clean images that all degradation tasks share, and how training crops are cut."""
 
     root: str | None = None
-    """Folder below which the data sets lie that are named by `dataset:`; null: the environment's CMTL_IR_DATA."""
+    """Folder that holds the data sets named by `dataset:`. null: the environment variable CMTL_IR_DATA."""
     clean: Source = "embedded"
     """Images for every split that is not named below: `embedded` (photographs inside the installed packages, two of
-    them for test), a folder, `{dataset: NAME}` or a list. Of what has no test images of its own, a tenth is held out
-    for test unless `test` is given."""
+    them for test), a folder, `{dataset: NAME}` or a list. A tenth of the images is held out for test if `test` is not
+    given and the source has no test images of its own."""
     train: Source | None = None
-    """Training images; null: from `clean`."""
+    """Training images. null: from `clean`."""
     val: Share | Source | None = None
-    """Validation images for whatever selects (best checkpoint, search): a share of the training images, which is then
-    not trained on, or a folder."""
+    """Validation images, on which checkpoints and searches select: a folder, or a share of the training images that is
+    then not trained on. null: none."""
     test: Source | None = None
-    """Test images; null: from `clean`."""
+    """Test images. null: from `clean`."""
     patch: int = Field(default=48, ge=8)
     """Side of a training crop in pixels."""
     flips: Literal["dihedral", "horizontal", "none"] = "dihedral"
-    """Random flips of training crops: all eight with quarter turns, left-right only, or none."""
+    """Random flips of training crops: all eight including quarter turns, left-right only, or none."""
     gpu_gigabytes: float = Field(default=2.0, ge=0)
-    """On a GPU: training images are kept there whole while they fit into this many gigabytes in all; crops of the
-    others come from the host, and are the same. 0 keeps none."""
+    """Gigabytes of training images to keep on the GPU. Crops of the remaining images come from the host and are the
+    same. 0 keeps none."""
     on_error: Literal["stop", "skip"] = "stop"
-    """What to do with a file that cannot be used: stop and name it, or leave it out with a warning."""
+    """What to do with a file that cannot be used: stop with its name, or leave it out with a warning."""
+    bits: Annotated[int | None, OmitIfDefault()] = Field(default=None, ge=8, le=16)
+    """Bits that the values of 16-bit files use, such as 12 for camera raw whose white is 4095. null: 16, but a file
+    whose values fit into 14 bits is refused. 16: such files are accepted as dark images. 8-bit files ignore this."""
     test_limit: int | None = Field(default=None, ge=1)
-    """Test on the first n images only."""
+    """Number of test images, the first by name. null: all."""
     test_crop: int | None = Field(default=None, ge=8)
-    """Test on the centre of each image, of this side."""
+    """Side in pixels of the central square of each image that is tested. null: whole images."""
+
+    @field_validator("patch", "bits", "test_limit", "test_crop", "gpu_gigabytes", mode="before")
+    @classmethod
+    def _numbers(cls, given: Any) -> Any:
+        return number(given)
 
     @field_validator("val")
     @classmethod
-    def _val_is_apart(cls, val: float | Source | None) -> float | Source | None:
+    def _val_is_not_embedded(cls, val: float | Source | None) -> float | Source | None:
         if val == "embedded":
             raise ValueError("the embedded photographs are for training and test; hold out a share, such as 0.2")
         return val
 
 
 class TaskConfig(PairsConfig):
-    """One task: `{degradation: NAME, its fields ...}` on clean images, or pairs: `{input: FOLDER, target: FOLDER}`,
+    """One task: `{degradation: NAME, its fields ...}` on clean images, or pairs: `{input: FOLDER, target: FOLDER}` or
     `{dataset: NAME, root: FOLDER}`."""
 
     model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
 
     degradation: Annotated[Degradation | None, WithJsonSchema({"type": ["string", "null"]})] = None
-    """Name of a degradation; its own fields stand beside it."""
+    """Name of a degradation, whose fields are further keys of the task. null: the task has pairs."""
     clean: Source | None = None
-    """Clean images of this task alone; null: those of `data`."""
+    """Clean images of this task alone. null: the clean images of `data`."""
     repeats: int = Field(default=1, ge=1)
-    """How often the images count when tasks are mixed in proportion to their size."""
+    """Factor by which the images count when tasks are mixed in proportion to their size."""
     val: SplitConfig | None = None
-    """Validation images of this task; null: as `data.val` says."""
+    """Validation images of this task. null: as `data.val` says."""
     test: SplitConfig | None = None
-    """Test images of this task; null: those of `data`, or a tenth of the pairs."""
+    """Test images of this task. null: the test images of `data`, or a tenth of the pairs."""
+
+    @field_validator("repeats", mode="before")
+    @classmethod
+    def _number(cls, given: Any) -> Any:
+        return number(given)
 
     @model_validator(mode="before")
     @classmethod
@@ -107,7 +121,7 @@ class TaskConfig(PairsConfig):
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
-        """As in an experiment file, with every default written out: reading it back gives this record."""
+        """Return the task as an experiment file has it, with every default; reading it gives this record again."""
         if self.degradation is None:
             kind: dict[str, Any] = {name: getattr(self, name) for name in self.written_fields}
         else:
@@ -120,8 +134,11 @@ class TaskConfig(PairsConfig):
 # ----------------------------------------------------------------------------- degradations from plain values
 
 
-def degradation_from(name: Any, fields: Mapping[str, Any], beside: list[str]) -> Degradation:
-    """The degradation of that name; mistakes become one ValidationError with a path each. `beside`: other keys."""
+def degradation_from(name: Any, fields: Mapping[str, Any], other_keys: list[str]) -> Degradation:
+    """Make a degradation by its name. Raise one ValidationError with the path of every mistake.
+
+    `other_keys`: keys of the task that are not fields of the degradation, suggested for misspelt ones.
+    """
     try:
         cls: type[Any] = registry.load("degradation", str(name))
     except (ValueError, ImportError) as error:
@@ -129,7 +146,7 @@ def degradation_from(name: Any, fields: Mapping[str, Any], beside: list[str]) ->
     try:
         made: Degradation = cls.model_validate(dict(fields))
     except ValidationError as error:
-        known = [*cls.model_fields, *beside]
+        known = [*cls.model_fields, *other_keys]
         raise _problems([_as_problem(one, known) for one in error.errors(include_url=False)]) from None
     made.call_it(str(name))
     return made

@@ -1,6 +1,6 @@
-"""Photographs that come with the packages cmtl-ir depends on: a first experiment needs no download.
+"""Photographs inside the packages that cmtl-ir depends on, so that a first experiment needs no download.
 
-Found as files; the packages themselves are never imported. The test photographs are whole images of their own.
+They are found as files without importing the packages. The test photographs are not among the training photographs.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ class Photograph:
     """One photograph inside an installed package."""
 
     file: str
-    """Path below the package's folder; its first part is the package."""
+    """Path whose first part is the package and whose rest is below the folder of the package."""
     split: Literal["train", "test"]
     project: str
-    """What pip calls the package."""
+    """Name of the package for pip."""
     credit: str
     """Attribution and licence, for documentation."""
 
     @property
     def name(self) -> str:
-        """File name, under which the image store knows it."""
+        """File name, which is the name of the image in the store."""
         return self.file.rpartition("/")[2]
 
     def path(self) -> Path:
-        """The installed file. Raises DataError naming the package to install."""
+        """Return the installed file. Raise DataError with the package to install if it is missing."""
         package, _, below = self.file.partition("/")
         spec = importlib.util.find_spec(package)
         for home in (spec.submodule_search_locations or []) if spec is not None else []:
@@ -85,7 +85,7 @@ PHOTOGRAPHS = (
 
 
 def embedded_files(split: Literal["train", "test"]) -> dict[str, Path]:
-    """Name -> file of the embedded photographs of a split, sorted by name."""
+    """Return name -> file of the embedded photographs of a split, sorted by name."""
     return {photo.name: photo.path() for photo in sorted(PHOTOGRAPHS, key=lambda p: p.name) if photo.split == split}
 
 

@@ -1,8 +1,8 @@
-"""Which test images were trained on? The field's own sets overlap: 67 of the 400 images of "BSD400" are Rain100's.
+"""Test images that are also trained on. The sets of the field overlap: 67 of the 400 images of "BSD400" are Rain100's.
 
-Images are compared as 16 x 16 grey thumbnails, so that re-encoding, a border of some pixels or another size do not
-hide a copy; a crop of a small part, a turned or a mirrored copy is not found. Copies correlate above 0.999; the most
-alike of the distinct photographs in BSDS500, Kodak24 and Rain13K reach 0.92.
+Images are compared as 16 x 16 grey thumbnails, so that re-encoding, a border of some pixels or another size does not
+hide a copy. A crop of a small part, a turned copy or a mirrored copy is not found. Copies correlate above 0.999. The
+most similar pair of distinct photographs in BSDS500, Kodak24 and Rain13K reaches 0.92.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmtl_ir.tasks.images.store import ImageStore, PairStore, Pixels
+from cmtl_ir.tasks.images.likeness import thumbnail
+from cmtl_ir.tasks.images.store import ImageStore, PairStore
 from cmtl_ir.tasks.task import Store, Task
 
-SIDE = 16
 ALIKE = 0.98
-"""Correlation of two thumbnails from which on they show the same photograph."""
+"""Correlation of two thumbnails above which they show the same photograph."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """One photograph that is both learnt from and tested on."""
+    """One photograph that is both trained on and tested on."""
 
     train_task: str
     train_image: str
@@ -34,11 +34,11 @@ class Leak:
     similarity: float
     """Correlation of the two thumbnails."""
     exact: bool
-    """True where all pixels are equal."""
+    """Whether all pixels are equal."""
 
 
 def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
-    """Every test image of any task that any task trains on or selects on."""
+    """Return every test image of any task that any task trains on or selects on."""
     thumbnails: dict[str, Tensor] = {}
     seen = [(name, split) for name, task in tasks.items() for split in (task.splits.train, task.splits.val) if split]
     found = []
@@ -46,14 +46,15 @@ def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
         test = task.splits.test
         for i, j, similarity in shared_images(split, test, thumbnails):
             exact = np.array_equal(_clean(split).image(i), _clean(test).image(j))
-            found.append(Leak(learner, split.groups[i], tested, test.groups[j], similarity, exact))
+            found.append(Leak(learner, split.clean_names[i], tested, test.clean_names[j], similarity, exact))
     return found
 
 
 def shared_images(one: Store, other: Store, known: dict[str, Tensor] | None = None) -> list[tuple[int, int, float]]:
-    """(number in one, number in other, similarity) of clean images that show the same photograph.
+    """Return (number in one, number in other, similarity) of clean images that show the same photograph.
 
-    `known` keeps thumbnails by the store's digest, for stores that are compared more than once.
+    `known` keeps thumbnails by the digest of their store, for stores that are compared more than once. `None` keeps
+    none between calls.
     """
     sides = []
     for clean in (_clean(one), _clean(other)):
@@ -67,12 +68,3 @@ def shared_images(one: Store, other: Store, known: dict[str, Tensor] | None = No
 
 def _clean(store: Store) -> ImageStore:
     return store.clean if isinstance(store, PairStore) else store
-
-
-def thumbnail(image: Pixels) -> Tensor:
-    """[H, W, 3] -> [256] grey, of mean 0 and norm 1 (0 where the image is flat): products are correlations."""
-    step = max(1, min(image.shape[:2]) // 128)
-    grey = torch.from_numpy(image[::step, ::step].astype(np.float32)).mean(dim=2)  # [h, w]
-    small = torch.nn.functional.adaptive_avg_pool2d(grey[None], SIDE).flatten()
-    small = small - small.mean()
-    return small / small.norm().clamp(min=1e-3)

@@ -1,4 +1,4 @@
-"""Where images come from, as an experiment file says it: folders, pairs of folders, data sets known by name."""
+"""The records of an experiment file that say where images come from: folders, pairs of folders, named data sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from cmtl_ir.base.record import Record
 from cmtl_ir.tasks.datasets.table import find_layout
@@ -18,9 +18,9 @@ class DatasetSource(Record):
     dataset: str
     """Name of a set of clean images."""
     root: str | None = None
-    """Its folder; null: the folder of that name below `data.root`."""
+    """Folder of the set. null: the folder of its name below `data.root`."""
     split: str | None = None
-    """Which of its splits; null: the one of that role (train, val or test)."""
+    """Split of the set. null: the split of the role at hand (train, val or test)."""
 
     @model_validator(mode="after")
     def _known(self) -> DatasetSource:
@@ -29,7 +29,7 @@ class DatasetSource(Record):
 
 
 def _read(given: Any) -> Any:
-    """One kind of mistake a value, instead of one a member of the union."""
+    """Report one mistake per value, instead of one per member of the union."""
     if isinstance(given, Mapping):
         return DatasetSource.model_validate(given)
     if isinstance(given, list):
@@ -40,36 +40,48 @@ def _read(given: Any) -> Any:
 
 
 Source = Annotated[str | DatasetSource | list[str | DatasetSource], BeforeValidator(_read)]
-"""`embedded`, a folder, an image file, `{dataset: NAME}`, or a list of these (but for `embedded`)."""
+"""`embedded`, a folder, an image file, `{dataset: NAME}`, or a list of these except `embedded`."""
 
 
 BY_NAME = ("dataset", "root", "split")
-"""Fields of pairs that are known by name; the others describe folders."""
+"""Fields of pairs from a named data set; the remaining fields describe folders."""
 
 
 class PairsConfig(Record):
-    """Degraded images and their clean partners: two folders matched by name, or a data set known by name."""
+    """Degraded images and their clean partners: two folders matched by file name, or a named data set."""
 
     dataset: str | None = None
-    """Name of a set of pairs (`cmtl-ir data list`), which knows its folders and patterns."""
+    """Name of a set of pairs (`cmtl-ir data list`) with known folders and patterns. null: folders are given."""
     root: str | None = None
-    """Folder of that set; null: the folder of its name below `data.root`."""
+    """Folder of that set. null: the folder of its name below `data.root`."""
     split: str | None = None
-    """Which of its splits; null: the one of that role (train, val or test)."""
+    """Split of the set. null: the split of the role at hand (train, val or test)."""
     input: str | None = None
-    """Folder of degraded images."""
+    """Folder of degraded images. null: `dataset` is given."""
     target: str | None = None
-    """Folder of clean images; may be the same."""
+    """Folder of clean images, which may be the same folder. null: `dataset` is given."""
     input_name: str = "{name}"
-    """Pattern of a degraded image's path without extension: `{anything}` must be shared, `*` is free."""
+    """Pattern of a degraded image's path without extension: `{word}` must match on both sides, `*` is free."""
     target_name: str = "{name}"
     """Pattern of a clean image's path without extension."""
     without: tuple[str, ...] = ()
-    """Patterns of paths, in both folders, that are left out."""
+    """Patterns of paths to leave out, in both folders."""
     sizes: Literal["equal", "centre"] = "equal"
-    """Sizes of a pair must be equal; `centre` cuts the larger one about its centre."""
+    """equal: both images of a pair must have one size. centre: the larger one is cut about its centre."""
     spare_targets: bool = False
-    """True: clean images without a degraded partner are no fault (a folder of targets that several sets share)."""
+    """True: clean images without a degraded partner are accepted, as in a folder of targets that several sets share."""
+
+    @field_validator("without", mode="before")
+    @classmethod
+    def _list_of_patterns(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("without")
+    @classmethod
+    def _patterns(cls, without: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in without:
+            pattern_expression(pattern)
+        return without
 
     @model_validator(mode="after")
     def _complete(self) -> PairsConfig:
@@ -95,20 +107,20 @@ class PairsConfig(Record):
 
     @property
     def paired(self) -> bool:
-        """Whether pairs are named at all."""
+        """Whether pairs are given at all."""
         return self.input is not None or self.dataset is not None
 
     @property
     def written_fields(self) -> list[str]:
-        """The fields that say something here."""
+        """Names of the fields that apply: of a named set or of two folders."""
         return [name for name in PairsConfig.model_fields if (name in BY_NAME) == (self.dataset is not None)]
 
 
 class SplitConfig(PairsConfig):
-    """Images of one split of one task: pairs, or clean images that the task degrades."""
+    """Images for one split of one task: pairs, or clean images that the task degrades."""
 
     clean: Source | None = None
-    """Clean images, to be degraded by the task."""
+    """Clean images that the task degrades. null: pairs are given."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> SplitConfig:
@@ -122,14 +134,20 @@ def _check(name: str, split: str | None, *, paired: bool) -> None:
     if layout.paired and not paired:
         raise ValueError(f"{name} holds pairs: name it as `dataset: {name}` of a task, not as clean images")
     if paired and not layout.paired:
-        raise ValueError(f"{name} holds clean images: write `clean: {{dataset: {name}}}` beside a degradation")
+        raise ValueError(f"{name} holds clean images: write `clean: {{dataset: {name}}}` next to a degradation")
     if split is not None and split not in layout.splits:
         raise ValueError(f"{name} has no split {split!r}; it has {', '.join(layout.splits)}")
 
 
 def pattern_expression(pattern: str) -> re.Pattern[str]:
-    """`{name}_*` as a regular expression: each `{word}` captures as little as it can, `*` is anything."""
+    """Return a pattern such as `{name}_*` as a regular expression. Raise ValueError if it has one `{word}` twice.
+
+    Each `{word}` captures as little as it can and `*` matches any text. Letter case does not matter.
+    """
     pieces = re.split(r"(\{[a-z_]+\}|\*)", pattern)
+    words = [piece for piece in pieces if piece.startswith("{") and piece.endswith("}")]
+    if len(set(words)) < len(words):
+        raise ValueError(f"the pattern {pattern!r} has one {{word}} twice; give each a name of its own")
     return re.compile("".join(_piece(piece) for piece in pieces), re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""The tasks of an experiment: which images each one trains and is tested on."""
+"""Make the tasks of an experiment, with the images that each one trains on and is tested on."""
 
 from __future__ import annotations
 
@@ -24,23 +24,37 @@ from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.task import Splits, Store, Task
 
-TASK_NAME = r"[a-z][a-z0-9_]*"
+TASK_NAME = r"[a-z][a-z0-9_]{0,99}"
+"""Names of tasks become names of files and metrics, which have a greatest length."""
 HELD_OUT = 0.1
-"""Share of the images that become test images where none are named."""
+"""Share of the images that are held out for test if no test images are given."""
 log = logging.getLogger("cmtl_ir")
 
 
 def build_tasks(
-    tasks: Mapping[str, TaskConfig], data: DataConfig, seed: int, device: torch.device, cache: Path | None = None
+    tasks: Mapping[str, TaskConfig],
+    data: DataConfig,
+    seed: int,
+    device: torch.device,
+    cache: Path | None = None,
+    *,
+    smallest: int = 1,
 ) -> dict[str, Task]:
-    """Name -> task, with all images opened (decoded where this is their first use).
+    """Return name -> task with all images opened; they are decoded at their first use.
 
-    Raises DataError for folders without images, images smaller than a crop and pairs that do not match.
+    `smallest` is the shortest side in pixels of an image that the metric protocol can score. `cache` is where decoded
+    images are stored; `None` means the default folder. Raise DataError for folders without images, training images
+    smaller than a crop, test and validation images that cannot be scored, pairs that do not match, and files of a
+    degradation that cannot be read.
     """
     wrong = [name for name in tasks if not re.fullmatch(TASK_NAME, name)]
     if wrong:
-        raise ValueError(f"task names match {TASK_NAME}; not so: {', '.join(wrong)}")
-    opener = _Opener(data, cache)
+        raise ValueError(f"task names match {TASK_NAME}; rename {', '.join(map(repr, wrong))}")
+    check_test_crop(data, smallest)
+    for task in tasks.values():
+        if task.degradation is not None:
+            task.degradation.prepare()
+    opener = _Opener(data, cache, smallest)
     common: dict[str, Any] = {"seed": seed, "device": device}
     if device.type != "cpu":
         common["residents"] = Residents(device, data.gpu_gigabytes * 1e9)
@@ -54,10 +68,11 @@ def build_tasks(
 class _Opener:
     data: DataConfig
     cache: Path | None
+    smallest: int
     opened: dict[str, ImageStore] = field(default_factory=dict)
 
     def splits(self, task: TaskConfig) -> Splits:
-        """Training, test and validation images of a task: its own where it names them, else the experiment's."""
+        """Open the training, test and validation images of a task: its own if it names them, else those of `data`."""
         train, test = self._pairs(task) if task.paired else self._clean(task)
         val: Store | None = None
         if task.val is not None:
@@ -66,7 +81,11 @@ class _Opener:
             train, val = hold_out(train, self.data.val)
         elif self.data.val is not None and not task.paired:
             val = self._open(self.data.val, "val")
-        return Splits(self._large_enough(train), test, val)
+        return Splits(
+            self._large_enough(train),
+            self._scorable(test, self.data.test_limit),
+            None if val is None else self._scorable(val),
+        )
 
     def _pairs(self, task: TaskConfig) -> tuple[Store, Store]:
         whole = self._open_pairs(task, "train")
@@ -92,7 +111,7 @@ class _Opener:
         return self._open_pairs(config, role) if config.clean is None else self._open(config.clean, role)
 
     def _open_pairs(self, config: PairsConfig, role: Role) -> Store:
-        store = open_pairs(pairs_of(config, role, self.data.root), self.cache, self.data.on_error)
+        store = open_pairs(pairs_of(config, role, self.data.root), self.cache, self.data.on_error, self.data.bits)
         if config.dataset is not None:
             warn_if_incomplete(config.dataset, role, config.split, len(store))
         return store
@@ -100,20 +119,43 @@ class _Opener:
     def _open(self, source: Source, role: Role) -> ImageStore:
         key = f"{source} {role}"
         if key not in self.opened:
-            self.opened[key] = open_source(source, role, self.cache, self.data.on_error, self.data.root)
+            self.opened[key] = open_source(source, role, self.cache, self.data.on_error, self.data.root, self.data.bits)
         return self.opened[key]
 
     def _large_enough(self, store: Store) -> Store:
         patch = self.data.patch
-        large = store.sizes.min(axis=1) >= patch
+        what = f"training images smaller than a crop of {patch}x{patch}"
+        return self._without_small(store, patch, what, "lower data.patch, remove them")
+
+    def _scorable(self, store: Store, limit: int | None = None) -> Store:
+        """Return the images that the metric protocol can score, or all if each of the first `limit` can be."""
+        side = self.smallest
+        if store.sizes[:limit].min() >= side:
+            return store
+        what = f"images to be tested on that are smaller than the {side}x{side} which the metric protocol needs"
+        return self._without_small(store, side, what, "remove them, choose another evaluation.protocol")
+
+    def _without_small(self, store: Store, side: int, what: str, way_out: str) -> Store:
+        """Return the images whose sides have `side` pixels or more. Raise DataError with the names of smaller images,
+        unless they may be skipped."""
+        large = store.sizes.min(axis=1) >= side
         small = [f"{store.names[i]} ({w}x{h})" for i, (h, w) in enumerate(store.sizes.tolist()) if not large[i]]
         if not small:
             return store
-        message = f"smaller than a crop of {patch}x{patch}: {', '.join(small[:5])}{' ...' if small[5:] else ''}"
+        message = f"{what}: {', '.join(small[:5])}{' ...' if small[5:] else ''}"
         if self.data.on_error == "stop" or not large.any():
-            raise DataError(f"training images {message}; lower data.patch, remove them, or set `data.on_error: skip`")
-        log.warning("skipped: training images %s", message)
+            raise DataError(f"{message}; {way_out}, or set `data.on_error: skip`")
+        log.warning("skipped: %s", message)
         return store.choose([i for i in range(len(store)) if large[i]])
+
+
+def check_test_crop(data: DataConfig, smallest: int) -> None:
+    """Raise DataError if `data.test_crop` is smaller than the metric protocol can score."""
+    if data.test_crop is not None and data.test_crop < smallest:
+        raise DataError(
+            f"data.test_crop: {data.test_crop} is less than the {smallest} pixels that the metric protocol needs; set "
+            f"`data.test_crop: {smallest}` or more, or choose another evaluation.protocol"
+        )
 
 
 def open_source(
@@ -122,14 +164,15 @@ def open_source(
     cache: Path | None = None,
     on_error: OnError = "stop",
     data_root: str | None = None,
+    bits: int | None = None,
 ) -> ImageStore:
-    """The images that a configuration's source means; the role matters to `embedded` and to named data sets."""
+    """Open the images of a configured source. The role selects the split of `embedded` and of named data sets."""
     key, files = source_files(source, role, data_root)
-    return ImageStore.of_files(key, files, cache, on_error)
+    return ImageStore.of_files(key, files, cache, on_error, bits)
 
 
 def source_files(source: Source, role: Role, data_root: str | None = None) -> tuple[str, dict[str, Path]]:
-    """(a key for the cache, name -> file) of a source of clean images; nothing is decoded."""
+    """Return (key for the cache, name -> file) of a source of clean images, without decoding anything."""
     if source == "embedded":
         files = embedded_files("test" if role == "test" else "train")
         return "\0".join(map(str, files.values())), files
@@ -143,7 +186,10 @@ def source_files(source: Source, role: Role, data_root: str | None = None) -> tu
         name = entry.dataset if isinstance(entry, DatasetSource) else Path(key).name
         named = {f"{name}/{one}" if len(entries) > 1 else one: path for one, path in files.items()}
         if both := sorted(together.keys() & named.keys()):
-            raise DataError(f"{together[both[0]]} and {named[both[0]]} would share the name {both[0]!r}")
+            raise DataError(
+                f"{together[both[0]]} and {named[both[0]]} would share the name {both[0]!r}; rename "
+                "one of their folders"
+            )
         keys.append(key)
         together |= named
     return "\0".join(keys), dict(sorted(together.items()))
@@ -158,15 +204,16 @@ def _entry_files(entry: str | DatasetSource, role: Role, data_root: str | None) 
 
 
 def hold_out(store: Store, share: float) -> tuple[Store, Store]:
-    """(what remains, a share of it): whole images, chosen by a hash of their names, at least one.
+    """Split a store into (the remaining images, a held-out share of at least one image).
 
-    Pairs that share a clean image stay together.
+    Whole images are chosen by a hash of their names. Images with the same pixels stay together, and so do pairs whose
+    clean images have the same pixels, whether they are one file, links to it or copies under several names.
     """
     groups = sorted(set(store.groups), key=lambda name: keyed.name_key("held out", name))
     count = max(1, round(share * len(groups)))
     if count >= len(groups):
         raise DataError(
-            f"cannot hold out {count} of {len(groups)} image(s), {groups[0]}: name the others, as with data.test"
+            f"cannot hold out {count} of {len(groups)} distinct image(s), {groups[0]}: name test images with data.test"
         )
     held = set(groups[:count])
     sides = [[i for i, group in enumerate(store.groups) if (group in held) is side] for side in (False, True)]

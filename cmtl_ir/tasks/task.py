@@ -1,6 +1,7 @@
-"""A task: images and what degrades them. A sample is a pure function of (seed, task name, n).
+"""A task: images and their degradation. A sample is a pure function of (seed, task name, n).
 
-Never of the step, the stage, the other tasks or the strategy. Legend: B samples of one batch, P side of a crop.
+It does not depend on the step, the stage, other tasks or the strategy.
+Legend: B samples of one batch, P side of a crop.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ Store = ImageStore | PairStore
 
 @dataclass(frozen=True)
 class TestSample:
-    """One whole image to be restored, the same in every run."""
+    """One whole image to restore, the same in every run."""
 
-    __test__ = False  # not a test case, whatever its name tells pytest
+    __test__ = False  # not a test case, in spite of its name
 
     image: str
     variant: str
-    """Which of the degradation's settings, such as a noise level; empty where there is only one."""
+    """Label of one of the settings of the degradation, such as a noise level; empty if there is only one."""
     degraded: Tensor  # [1, 3, H, W] in [0, 1]
     clean: Tensor  # [1, 3, H, W] in [0, 1]
 
@@ -48,7 +49,7 @@ class Splits:
 
 
 class Task:
-    """Training samples by id and test samples, of one degradation or of one set of pairs."""
+    """Training samples by id, and test samples, of one degradation or one set of pairs."""
 
     def __init__(
         self,
@@ -70,24 +71,24 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Training images times repeats."""
+        """Number of training images times `repeats`."""
         return len(self.splits.train) * self.repeats
 
     @property
     def digest(self) -> str:
-        """Hash of all that decides the training samples, but the seed: name, degradation, pixels, crops."""
+        """Hash of everything that determines the training samples except the seed: name, degradation, pixels, crops."""
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
         return content_digest(self.name, *self._kind, self.splits.train.digest, how)
 
     @property
     def test_digest(self) -> str:
-        """Hash of all that decides the test samples."""
+        """Hash of everything that determines the test samples."""
         how = f"{self.data.test_limit} {self.data.test_crop}"
         return content_digest(self.name, *self._kind, self.splits.test.digest, how)
 
     @property
     def val_digest(self) -> str | None:
-        """Hash of all that decides the validation samples; None where there are none."""
+        """Hash of everything that determines the validation samples; `None` if there are none."""
         if self.splits.val is None:
             return None
         return content_digest(self.name, *self._kind, self.splits.val.digest, str(self.data.test_crop))
@@ -103,7 +104,7 @@ class Task:
 
     @torch.no_grad()
     def batch(self, ids: Tensor) -> Batch:
-        """The samples (this task, ids [B]). Safe to call from several threads."""
+        """Return the samples with ids [B]. Safe to call from several threads."""
         cut = self._cut(ids)
         if isinstance(self.splits.train, PairStore):
             degraded, clean = self._crops(cut)
@@ -145,7 +146,7 @@ class Task:
         return draw_cut(keys, numbers, self._sizes[numbers], self.data.patch, self.data.flips)
 
     def _crops(self, cut: Cut) -> list[Tensor]:
-        """Clean crops [B, 3, P, P], or degraded and clean ones of a pair, flipped, on the device."""
+        """Cut and flip crops [B, 3, P, P] on the device: clean ones, or degraded and clean ones of pairs."""
         store, patch = self._cut_from, self.data.patch
         sides = (store.degraded, store.clean) if isinstance(store, PairStore) else (store,)
         raw = [self._room((len(cut.flips), 3, patch, patch), side.flat.device) for side in sides]
@@ -154,32 +155,38 @@ class Task:
 
     @cached_property
     def _cut_from(self) -> Store:
-        """The training images; from the first batch on the GPU, where they may be kept there."""
+        """The training images, moved to the GPU at the first batch if they may be kept there."""
         return self.splits.train if self._residents is None else self._residents.kept(self.splits.train)
 
     def _room(self, shape: tuple[int, ...], place: torch.device) -> Tensor:
-        """Bytes for crops where they are cut; on the host pinned, if they have to go on to a GPU."""
+        """Allocate bytes for crops where they are cut: pinned if they are cut on the host for a GPU."""
         pinned = place.type == "cpu" and self.device.type == "cuda"
         return torch.empty(shape, dtype=torch.uint8, device=place, pin_memory=pinned)
 
     def _degrade(self, clean: Tensor, ids: Tensor, cut: Cut) -> Tensor:
         if self.degradation is None:
-            raise ValueError(f"task {self.name}: its degraded images are given, so it cannot degrade other images")
+            raise ValueError(
+                f"task {self.name}: its degraded images are given, so it cannot degrade further images; "
+                "name a task with a degradation"
+            )
         keys = keyed.substream(keyed.keys_of(self._key, ids.cpu()), "degradation")
         return self.degradation(clean, *(one.to(self.device) for one in (keys, cut.origin, cut.size)))
 
     # ---------------------------------------------------------------------------------------- whole images
 
     def test_samples(self) -> Iterator[TestSample]:
-        """Every variant of every test image, in the order of variants and names; keyed by name, not by the seed."""
+        """Yield every variant of every test image, ordered by variant and name.
+
+        Random numbers depend on the name of the image and not on the seed.
+        """
         return self._whole_images("test", self.splits.test, self.data.test_limit)
 
     def train_samples(self, limit: int) -> Iterator[TestSample]:
-        """Like the test samples, of the first `limit` training images: to set thresholds by, not to score."""
+        """Yield the first `limit` training images in the form of test samples, to set thresholds and not to score."""
         return self._whole_images("train", self.splits.train, limit)
 
     def val_samples(self) -> Iterator[TestSample]:
-        """Like the test samples, of images carved from the training data. Raises DataError where there are none."""
+        """Yield the validation images in the form of test samples. Raise DataError if the task has none."""
         if self.splits.val is None:
             raise DataError(
                 f"task {self.name} has no validation images: set data.val to a share of the training images "
@@ -188,7 +195,7 @@ class Task:
         return self._whole_images("val", self.splits.val, None)
 
     def example(self) -> TestSample:
-        """The first test image under the last variant: levels are listed from mild to strong, the last shows most."""
+        """Return the first test image under the last variant: levels are listed from mild to strong."""
         variants = [""] if self.degradation is None else list(self.degradation.variants())
         return self._whole_image("test", self.splits.test, 0, variants[-1])
 
@@ -210,7 +217,7 @@ class Task:
         return TestSample(name, label, self.degradation.variants()[label](clean, key, origin, size), clean)
 
     def _whole(self, image: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """[1, 3, H, W], origin [1, 2] and full size [1, 2] of an image or of its centre."""
+        """Return an image or its centre as [1, 3, H, W], with its origin [1, 2] and the full size [1, 2]."""
         full = torch.tensor([image.shape[:2]])
         crop = full if self.data.test_crop is None else full.clamp(max=self.data.test_crop)
         origin = (full - crop) // 2

@@ -46,3 +46,27 @@ def png16(path: Path, values: np.ndarray) -> None:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def tiff16(path: Path, values: np.ndarray) -> Path:
+    """A 16-bit RGB TIFF of values [H, W, 3] (uint16), uncompressed, which Pillow can read but not write."""
+    height, width, _ = values.shape
+    pixels = values.astype("<u2").tobytes()
+    start, depths = 16, struct.pack("<HHH", 16, 16, 16)  # the pixels follow the header and the depths
+    short, long = 3, 4
+    tags = [(256, short, 1, width), (257, short, 1, height), (258, short, 3, 8), (259, short, 1, 1), (262, short, 1, 2)]
+    tags += [(273, long, 1, start), (277, short, 1, 3), (278, short, 1, height), (279, long, 1, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    header = b"II*\0" + struct.pack("<I", start + len(pixels)) + depths + bytes(2)
+    path.write_bytes(header + pixels + directory)
+    return path
+
+
+def tagged(path: Path, image: np.ndarray, orientation: int) -> Path:
+    """A lossless file whose EXIF tag says how its pixels are to be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path, exif=exif)
+    return path

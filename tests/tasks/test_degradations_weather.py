@@ -56,12 +56,13 @@ def test_depth_of_the_very_image_is_taken_as_it_is() -> None:
     torch.testing.assert_close(hazy, (clean - 1) * torch.exp(-depth) + 1)
 
 
+@pytest.mark.error("degradation: depths that cannot be read")
 @pytest.mark.parametrize(
     ("values", "message"), [(np.full((2, 2), 0.5), r"expected \[N, H, W\]"), (np.full((1, 2, 2), 7.0), "near.*far")]
 )
 def test_depths_that_are_none_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
     path = tmp_path / "depths.npy"
-    with pytest.raises(DataError, match=r"depths\.npy: no \.npy array"):
+    with pytest.raises(DataError, match=r"haze\.depths: .*depths\.npy: not a \.npy array.*name a file"):
         Haze(depths=str(path))(*grey(0.5))
     np.save(path, values)
     with pytest.raises(DataError, match=message):

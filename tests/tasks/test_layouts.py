@@ -137,13 +137,14 @@ def test_without_any_root_the_error_says_how_to_name_one(monkeypatch: pytest.Mon
         task_of({"dataset": "rain100l"})
 
 
+@pytest.mark.error("data sets: a missing folder")
 def test_a_missing_folder_is_told_with_what_was_expected(tmp_path: Path, rain: Path) -> None:
     with pytest.raises(DataError, match=r"no folder GoPro in .*comes from: Nah"):
         task_of({"dataset": "gopro"}, root=str(rain.parent))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no train images in .*empty; expected train/\{scene\}/blur/\{frame\}"):
         task_of({"dataset": "gopro", "root": str(tmp_path / "empty")})
-    with pytest.raises(DataError, match=r"is no folder"):
+    with pytest.raises(DataError, match=r"gopro: .*nowhere is not a folder .*correct `root:`"):
         task_of({"dataset": "gopro", "root": str(tmp_path / "nowhere")})
 
 

@@ -58,11 +58,11 @@ def test_every_planted_fault_is_named(root: Path, named: dict[str, Any]) -> None
         f"unequal sizes, 24x20 and 26x20: {root / 'input' / 'name5.png'}",
         f"unreadable: {root / 'input' / 'name6.png'}",
         f"unreadable: {root / 'target' / 'name7.png'}: not an image",
-        f"several clean partners: {root / 'input' / 'name9.png'} fits name9.bmp and name9.png",
+        f"several clean partners: {root / 'input' / 'name9.png'} matches name9.bmp and name9.png",
         "94 usable where 100 were published",
     ):
         assert words in problems, problems
-    assert len(finding.problems) == 7 and finding.notes == [f"no image: {root / 'input' / 'Thumbs.db'}"]
+    assert len(finding.problems) == 7 and finding.notes == [f"not an image: {root / 'input' / 'Thumbs.db'}"]
 
 
 def test_images_smaller_than_a_crop_are_named(root: Path, named: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def test_files_that_no_pattern_fits_are_told_apart(tmp_path: Path) -> None:
     pairs = {"input": folder, "target": folder, "input_name": "{name}_real", "target_name": "{name}_mean"}
     finding = found_of(pairs)["rain.train"]
     assert (finding.found, finding.problems) == (1, [])
-    assert finding.notes == [f"fits no pattern: {tmp_path / 'all' / 'y.png'}"]
+    assert finding.notes == [f"matches no pattern: {tmp_path / 'all' / 'y.png'}"]
 
 
 def test_every_split_is_looked_at(tmp_path: Path, root: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cmtl_ir.tasks.images import pack
-from cmtl_ir.tasks.images.decode import ImageError, decode
+from cmtl_ir.tasks.images.decode import DataError, decode, read
 from cmtl_ir.tasks.images.store import ImageStore
 from tests.tasks.files import folder_of, pattern, truncate, write
 
@@ -30,7 +30,7 @@ def cache(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files in the order in which they are decoded."""
     seen: list[str] = []
-    monkeypatch.setattr(pack, "decode", lambda path: (seen.append(path.name), decode(path))[1])
+    monkeypatch.setattr(pack, "read", lambda path, bits: (seen.append(path.name), read(path, bits))[1])
     return seen
 
 
@@ -105,10 +105,10 @@ def test_an_interrupted_build_leaves_the_old_pack(folder: Path, cache: Path, mon
     index = next(cache.rglob("index.json")).read_text()
     write(folder / "d.png")
 
-    def interrupt(path: Path) -> None:
+    def interrupt(path: Path, bits: int | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pack, "decode", interrupt)
+    monkeypatch.setattr(pack, "read", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ImageStore.open(folder, cache)
     assert next(cache.rglob("index.json")).read_text() == index
@@ -146,7 +146,7 @@ def test_a_chosen_store_is_the_store_of_those_files(folder: Path, cache: Path, t
 
 def test_every_broken_image_is_named_at_once(folder: Path, cache: Path) -> None:
     truncate(folder / "a.png"), truncate(folder / "deep/c.png")
-    with pytest.raises(ImageError, match=r"(?s)a\.png.*c\.png"):
+    with pytest.raises(DataError, match=r"(?s)a\.png.*c\.png"):
         ImageStore.open(folder, cache)
     assert not list(cache.rglob("pixels-*.u8"))
 
@@ -157,13 +157,13 @@ def test_skip_leaves_broken_images_out_and_says_so(folder: Path, cache: Path, ca
         caplog.clear()
         assert ImageStore.open(folder, cache, "skip").names == ("b with spaces.png", "deep/c.png")
         assert "a.png" in caplog.text
-    with pytest.raises(ImageError, match=r"a\.png"):
+    with pytest.raises(DataError, match=r"a\.png"):
         ImageStore.open(folder, cache, "stop")
 
 
 def test_nothing_left_after_skipping_is_an_error(tmp_path: Path, cache: Path) -> None:
     truncate(write(tmp_path / "photos" / "a.png"))
-    with pytest.raises(ImageError, match=r"a\.png"):
+    with pytest.raises(DataError, match=r"a\.png"):
         ImageStore.open(tmp_path / "photos", cache, "skip")
 
 

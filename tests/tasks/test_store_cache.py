@@ -13,7 +13,7 @@ import pytest
 
 from cmtl_ir.tasks.images import pack
 from cmtl_ir.tasks.images.cache import default_cache
-from cmtl_ir.tasks.images.decode import DataError, decode
+from cmtl_ir.tasks.images.decode import DataError, Decoded, read
 from cmtl_ir.tasks.images.pack import open_pack
 from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.suite import open_source
@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of files in the order in which they are decoded."""
     seen: list[str] = []
-    monkeypatch.setattr(pack, "decode", lambda path: (seen.append(path.name), decode(path))[1])
+    monkeypatch.setattr(pack, "read", lambda path, bits: (seen.append(path.name), read(path, bits))[1])
     return seen
 
 
@@ -116,17 +116,18 @@ def test_a_bar_appears_only_when_it_takes_long(
     assert out == "" and "decoding 3 images" in shown
 
 
+@pytest.mark.error("data: files that change while they are read")
 def test_files_that_change_during_the_reading_are_an_error(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(1, 100))
 
-    def touching(path: Path) -> np.ndarray:
+    def touching(path: Path, bits: int | None) -> Decoded:
         os.utime(path, ns=(0, next(ticks)))
-        return decode(path)
+        return read(path, bits)
 
-    monkeypatch.setattr(pack, "decode", touching)
-    with pytest.raises(DataError, match="change while they are being read"):
+    monkeypatch.setattr(pack, "read", touching)
+    with pytest.raises(DataError, match="change while they are being read; try again"):
         open_pack("key", {"a.png": folder / "a.png"}, cache)
 
 

@@ -77,6 +77,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.error("pairs: an image without a partner")
 @pytest.mark.parametrize(("side", "words"), [("target", "no clean partner"), ("input", "no degraded partner")])
 def test_an_image_without_a_partner_is_named(root: Path, side: str, words: str) -> None:
     (root / side / "2.png").unlink()
@@ -85,6 +86,7 @@ def test_an_image_without_a_partner_is_named(root: Path, side: str, words: str) 
     assert opened(root, "skip").degraded.names == ("0.png", "1.png", "3.png")
 
 
+@pytest.mark.error("pairs: unequal sizes")
 def test_unequal_sizes_are_named_with_both_sizes(root: Path) -> None:
     write(root / "target" / "1.png", pattern(44, 58))
     with pytest.raises(DataError, match=r"1\.png 56x40 and 1\.png 58x44.*sizes: centre"):
@@ -104,21 +106,24 @@ def test_unequal_sizes_can_be_cut_about_the_centre(root: Path) -> None:
     assert torch.equal(*crops)
 
 
+@pytest.mark.error("pairs: several clean images for one degraded image")
 def test_two_targets_for_one_input_are_named(root: Path) -> None:
     write(root / "target" / "1.bmp")
-    with pytest.raises(DataError, match=r"1\.png -> 1\.bmp and 1\.png"):
+    with pytest.raises(DataError, match=r"1\.png -> 1\.bmp and 1\.png; see input_name"):
         opened(root)
 
 
+@pytest.mark.error("pairs: a pattern that matches nothing")
 def test_a_pattern_that_fits_nothing_is_quoted(root: Path) -> None:
-    with pytest.raises(DataError, match=r"0\.png, fits '\{name\}_real'"):
+    with pytest.raises(DataError, match=r"0\.png, matches '\{name\}_real'; correct input_name"):
         opened(root, input_name="{name}_real")
 
 
+@pytest.mark.error("pairs: no pair at all")
 def test_no_pair_at_all_is_an_error_even_when_skipping(root: Path) -> None:
     shutil.rmtree(root / "target")
     folder_of(root / "target", ["else.png"])
-    with pytest.raises(DataError, match="no image has a partner"):
+    with pytest.raises(DataError, match=r"no image has a partner.*see input_name"):
         opened(root, "skip")
 
 

@@ -55,6 +55,7 @@ def test_a_degradation_may_come_from_a_file(tmp_path: Any) -> None:
     assert TaskConfig.model_validate(task.model_dump()) == task
 
 
+@pytest.mark.error("tasks: a mistake in a task")
 @pytest.mark.parametrize(
     ("task", "path", "words"),
     [
@@ -71,6 +72,8 @@ def test_a_degradation_may_come_from_a_file(tmp_path: Any) -> None:
         ({**PAIRS, "clean": "c"}, "rain", "clean: needs a degradation"),
         ({**PAIRS, "test": {"clean": "c"}}, "rain", "clean: needs a degradation"),
         ({**PAIRS, "input_name": "{name}_{a}"}, "rain", "share no {name}"),
+        ({**PAIRS, "input_name": "{name}_{name}"}, "rain", "has one {word} twice; give each a name of its own"),
+        ({**PAIRS, "without": "{a}{a}"}, "rain.without", "has one {word} twice"),
         ({**PAIRS, "input_name": "x", "target_name": "x"}, "rain", "share no {name}"),
         ({"degradation": "haze", "test": {"inptu": "a"}}, "rain.test.inptu", "Extra inputs"),
         ({"degradation": "haze", "test": {}}, "rain.test", "expected either input: and target:"),
@@ -105,6 +108,10 @@ def test_data_settings_are_read_back_as_written() -> None:
 def test_the_schema_lets_a_degradations_fields_pass() -> None:
     schema = TaskConfig.model_json_schema()
     assert schema["additionalProperties"] is True and "string" in schema["properties"]["degradation"]["type"]
+
+
+def test_one_pattern_stands_for_a_list() -> None:
+    assert TaskConfig.model_validate({**PAIRS, "without": "im_*"}).without == ("im_*",)
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,45 @@ def test_pairs_of_one_clean_image_are_never_split(tmp_path: Path) -> None:
     assert [len(one) for one in scenes] == [14, 2, 4] and len(set.union(*scenes)) == 20
 
 
+@pytest.mark.parametrize("how", ["copied", "linked"])
+def test_pairs_of_clean_images_with_the_same_pixels_are_never_split(tmp_path: Path, how: str) -> None:
+    """Some data sets repeat the clean image for each degraded one, so that both folders have the same names."""
+    names = [f"{scene}_{level}.png" for scene in range(20) for level in range(5)]
+    folder_of(tmp_path / "in", names)
+    for scene in range(20):
+        first = write(tmp_path / "gt" / f"{scene}_0.png", pattern(seed=scene))
+        for level in range(1, 5):
+            copy = tmp_path / "gt" / f"{scene}_{level}.png"
+            copy.symlink_to(first) if how == "linked" else write(copy, pattern(seed=scene))
+    splits = task_of({"input": str(tmp_path / "in"), "target": str(tmp_path / "gt")}, val=0.2).splits
+    assert splits.val is not None
+    scenes = [{name.partition("_")[0] for name in one.names} for one in (splits.train, splits.test, splits.val)]
+    assert [len(one) for one in scenes] == [14, 2, 4] and len(set.union(*scenes)) == 20
+
+
+def test_clean_images_with_the_same_pixels_are_never_split(tmp_path: Path) -> None:
+    for number in range(40):
+        write(tmp_path / f"{number:02}.png", pattern(seed=number % 10))
+    train, test = names(task_of(HAZE, clean=str(tmp_path)))
+    shown = [{int(name[:2]) % 10 for name in side} for side in (train, test)]
+    assert len(test) == 4 and len(shown[1]) == 1 and not shown[0] & shown[1]
+
+
+def test_copies_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    write(tmp_path / "a.png"), write(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"1 of 1 distinct image\(s\), a\.png.*data\.test"):
+        task_of(HAZE, clean=str(tmp_path))
+
+
 def test_what_is_held_out_depends_on_names_alone(folder: str, tmp_path: Path) -> None:
     moved = folder_of(tmp_path / "moved", [f"{number:02}.png" for number in range(30)])
     assert names(task_of(HAZE, clean=folder)) == names(task_of(HAZE, clean=str(moved)))
 
 
+@pytest.mark.error("data: too few images to hold some out")
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     write(tmp_path / "only.png")
-    with pytest.raises(DataError, match=r"cannot hold out 1 of 1 image\(s\), only\.png.*data\.test"):
+    with pytest.raises(DataError, match=r"cannot hold out 1 of 1 distinct image\(s\), only\.png.*data\.test"):
         task_of(HAZE, clean=str(tmp_path))
 
 
@@ -109,6 +140,7 @@ def test_a_store_is_opened_once_for_all_tasks(folder: str) -> None:
 # ------------------------------------------------------------------------------------------------------- errors
 
 
+@pytest.mark.error("data: training images smaller than a crop")
 def test_images_smaller_than_a_crop_are_named(folder: str) -> None:
     write(Path(folder) / "tiny one.png", pattern(100, 15))
     with pytest.raises(DataError, match=r"smaller than a crop of 16x16: tiny one\.png \(15x100\); lower data\.patch"):
@@ -126,14 +158,16 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
         task_of(HAZE, clean=str(tmp_path))
 
 
+@pytest.mark.error("data: an empty list of folders")
 def test_an_empty_list_is_an_error() -> None:
-    with pytest.raises(DataError, match="list of image folders is empty"):
+    with pytest.raises(DataError, match="list of image folders is empty; name a folder"):
         task_of(HAZE, clean=[])
 
 
-@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x"])
+@pytest.mark.error("tasks: a name that is not allowed")
+@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x", "r" * 101])
 def test_task_names_are_checked(name: str) -> None:
-    with pytest.raises(ValueError, match="task names match"):
+    with pytest.raises(ValueError, match=r"task names match .*; rename"):
         build_tasks({name: TaskConfig.model_validate(HAZE)}, DataConfig(), 0, torch.device("cpu"))
 
 

@@ -1,4 +1,4 @@
-"""Pairs of blur, noise, low light and shadow: what a camera and its scene do."""
+"""Pairs with blur, noise, low light and shadow."""
 
 from __future__ import annotations
 

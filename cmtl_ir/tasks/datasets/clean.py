@@ -1,4 +1,4 @@
-"""Sets of clean photographs: for tasks that degrade them, and for tests."""
+"""Sets of clean photographs, for tasks that degrade them and for tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BERKELEY = "non-commercial research and education"
 BSDS = "www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html"
 SELF_EX = "github.com/jbhuang0604/SelfExSR"
 HIGH = ("image_SRF_2/{name}_HR", "image_SRF_4/{name}_HR", "HR/{name}", "GTmod12/{name}", "{name}")
-"""Where super-resolution sets keep their images; the low-resolution ones beside them are not wanted."""
+"""Places of the high-resolution images in super-resolution sets, which also hold low-resolution images."""
 
 CLEAN = (
     row(

@@ -1,7 +1,7 @@
-"""Data sets known by name, on this machine: a name and a folder -> the files of a split.
+"""Find named data sets on this machine: a name and a folder -> the files of a split.
 
-Nothing is downloaded. Letter case of folders does not matter, and a set may lie in any of the forms that its row of the
-table lists; the first whose folders hold fitting images is taken.
+Nothing is downloaded. Letter case of folders does not matter. A set may be stored in any of the forms that its row of
+the table lists; the first form whose folders hold matching images is used.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ log = logging.getLogger("cmtl_ir")
 
 
 def pairs_of(config: PairsConfig, role: Role, data_root: str | None) -> PairsConfig:
-    """The folders and patterns that a named set of pairs means for a role; folders named by the user as they are.
+    """Return the folders and patterns of a named set of pairs for a role. Folders given by the user are returned as is.
 
-    Raises DataError saying where it was looked for.
+    Raise DataError with the places that were searched if the set is not found.
     """
     if config.dataset is None:
         return config
@@ -40,7 +40,7 @@ def pairs_of(config: PairsConfig, role: Role, data_root: str | None) -> PairsCon
 
 
 def clean_files(source: DatasetSource, role: Role, data_root: str | None) -> tuple[str, dict[str, Path]]:
-    """(a key for the cache, name -> file) of a named set of clean images. Raises DataError."""
+    """Return (key for the cache, name -> file) of a named set of clean images. Raise DataError if it is not found."""
     layout = find_layout(source.dataset)
     split, root = split_of(layout, role, source.split), root_of(layout, source.root, data_root)
     for form in layout.forms(split):
@@ -52,7 +52,10 @@ def clean_files(source: DatasetSource, role: Role, data_root: str | None) -> tup
 
 
 def split_of(layout: Layout, role: Role, named: str | None = None) -> str:
-    """The split that serves a role: the named one, else its own, else the whole of a set that was never split."""
+    """Return the split that serves a role: `named`, else the split of the role, else all of a set without splits.
+
+    `named=None` means that the user named no split. Raise DataError if no split serves the role.
+    """
     if named is not None:
         return named
     if role in layout.splits or ALL in layout.splits:
@@ -62,12 +65,12 @@ def split_of(layout: Layout, role: Role, named: str | None = None) -> str:
 
 
 def has_test(dataset: str, split: str | None) -> bool:
-    """Whether the set brings test images of its own to a task that trains on it."""
+    """Whether a set has test images of its own for a task that trains on it."""
     return split is None and "test" in find_layout(dataset).splits
 
 
 def warn_if_incomplete(dataset: str, role: Role, split: str | None, found: int) -> None:
-    """Say so, loudly, where a set has not as many images as were published: silent gaps have spoilt many tables."""
+    """Warn if the number of images of a set differs from the published one: silent gaps have spoilt many tables."""
     layout = find_layout(dataset)
     used = split_of(layout, role, split)
     published = layout.splits[used].count
@@ -79,11 +82,11 @@ def warn_if_incomplete(dataset: str, role: Role, split: str | None, found: int) 
 
 
 def root_of(layout: Layout, root: str | None, data_root: str | None) -> Path:
-    """The folder of a set. Raises DataError telling how to name it."""
+    """Return the folder of a set. Raise DataError with the ways to name it if it is not found."""
     if root is not None:
-        folder = Path(root).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"{layout.name}: {folder} is no folder (looked from {Path.cwd()})")
+        folder = Path(os.path.expanduser(root))
+        if not os.path.isdir(folder):
+            raise DataError(f"{layout.name}: {folder} is not a folder (looked from {Path.cwd()}); correct `root:`")
         return folder
     base = data_root or os.environ.get(ROOT_VARIABLE)
     if base is None:
@@ -92,7 +95,7 @@ def root_of(layout: Layout, root: str | None, data_root: str | None) -> Path:
             f"other data sets with `--set data.root=FOLDER` or the environment variable {ROOT_VARIABLE}; "
             f"it comes from: {layout.source}"
         )
-    found = below(Path(base).expanduser(), layout.folder)
+    found = below(Path(os.path.expanduser(base)), layout.folder)
     if found is None:
         raise DataError(
             f"{layout.name}: no folder {layout.folder} in {base}; name it with `root:`. It comes from: {layout.source}"
@@ -101,7 +104,10 @@ def root_of(layout: Layout, root: str | None, data_root: str | None) -> Path:
 
 
 def below(root: Path, folder: str) -> Path | None:
-    """The folder of that path below `root`, letter case aside where the exact name is missing; None: there is none."""
+    """Return the folder of a path below `root`, or `None` if there is none.
+
+    Letter case is ignored where the exact name is missing.
+    """
     for step in filter(None, folder.split("/")):
         if not (root / step).is_dir():
             near = sorted(root.iterdir()) if root.is_dir() else []
@@ -117,7 +123,7 @@ def below(root: Path, folder: str) -> Path | None:
 
 
 def _folders(form: Form, root: Path) -> list[Path]:
-    """The folders of a form, degraded images first; none where one of them is missing."""
+    """Return the folders of a form, degraded images first; an empty list if one of them is missing."""
     sides = [place(one)[0] for one in (form.degraded, form.clean) if one is not None]
     found = [below(root, folder) for folder in sides]
     return [folder for folder in found if folder is not None] if all(found) else []

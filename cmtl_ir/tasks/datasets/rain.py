@@ -1,4 +1,4 @@
-"""Pairs of rain and raindrops. Forms: the authors' archives first, then what well-known repositories made of them."""
+"""Pairs with rain and raindrops. Forms: the archives of the authors, then the arrangements of known repositories."""
 
 from __future__ import annotations
 

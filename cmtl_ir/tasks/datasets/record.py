@@ -1,7 +1,7 @@
-"""How a published data set lies on disk, as data: its splits, the folders and names of each, what its authors counted.
+"""The layout of a published data set as data: its splits, their folders and file names, and the published counts.
 
-A place is one path pattern below the set's folder: `train/{scene}/blur/{frame}`. The folders before the first `{word}`
-or `*` are looked for as they stand (letter case aside); what follows is a name pattern as in `input_name`.
+A place is one path pattern below the folder of the set: `train/{scene}/blur/{frame}`. The folders before the first
+`{word}` or `*` are matched literally except for letter case. The rest is a name pattern as in `input_name`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ TRAIN, TEST, ALL = "train", "test", "all"
 
 @dataclass(frozen=True)
 class Form:
-    """One of the ways in which a split is found on people's disks."""
+    """One arrangement of the files of a split, as people store them."""
 
     clean: str
     """Place of the clean images."""
     degraded: str | None = None
-    """Place of the degraded images; None for a set of clean images alone."""
+    """Place of the degraded images. `None`: the set has clean images alone."""
 
     def __str__(self) -> str:
         return self.clean if self.degraded is None else f"{self.degraded} with {self.clean}"
@@ -30,15 +30,15 @@ class Part:
     """One split."""
 
     count: int | None
-    """Images, or pairs, as published; None where it is not known for certain."""
+    """Published number of images or pairs. `None`: not known for certain."""
     forms: tuple[Form, ...]
-    """The first whose folders hold fitting images is taken."""
+    """Arrangements to look for; the first whose folders hold matching images is used."""
     centre: bool = False
-    """The larger image of a pair is cut about its centre."""
+    """Whether the larger image of a pair is cut about its centre."""
     spare: bool = False
-    """Its clean folder serves other splits too, so clean images without a partner are no fault."""
+    """Whether its clean folder serves other splits too, so that clean images without a partner are accepted."""
     without: tuple[str, ...] = ()
-    """Name patterns, in both folders, of what belongs to another split."""
+    """Name patterns, in both folders, of images that belong to another split."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class Layout:
 
     name: str
     kind: str
-    """`clean`, or what the degraded images suffer from."""
+    """`clean`, or the kind of degradation."""
     folder: str
-    """Its folder below `data.root`."""
+    """Folder of the set below `data.root`."""
     source: str
-    """The paper and where its authors publish the set. cmtl-ir downloads nothing."""
+    """The paper, and where its authors publish the set. cmtl-ir downloads nothing."""
     terms: str
-    """What its authors allow, in short; their page decides."""
+    """Short form of the terms of use; the page of the authors decides."""
     splits: Mapping[str, Part]
-    """`train`, `val`, `test`; `all` where no split was published; and finer ones."""
+    """`train`, `val`, `test`, `all` if no split was published, and finer splits."""
 
     @property
     def paired(self) -> bool:
-        """Degraded images with clean partners, not clean images alone."""
+        """Whether the set has degraded images with clean partners."""
         return self.kind != "clean"
 
     def forms(self, split: str) -> tuple[Form, ...]:
-        """Where a split may lie: in its own ways, then as MPRNet, Restormer and their heirs arrange every set."""
+        """Return the arrangements of a split: its own, then that of MPRNet, Restormer and their successors."""
         if not self.paired:
             return self.splits[split].forms
         return self.splits[split].forms + _arranged(f"{split}/") + (_arranged("") if split in (TEST, ALL) else ())
@@ -74,7 +74,7 @@ def _arranged(folder: str) -> tuple[Form, ...]:
 
 
 def place(pattern: str) -> tuple[str, str]:
-    """`train/rain/{name}x2` -> its folder and its name pattern, ("train/rain", "{name}x2")."""
+    """Split a place into its folder and its name pattern: `train/rain/{name}x2` -> ("train/rain", "{name}x2")."""
     steps = pattern.split("/")
     fixed = next(number for number, step in enumerate(steps) if "{" in step or "*" in step)
     return "/".join(steps[:fixed]), "/".join(steps[fixed:])
@@ -84,18 +84,18 @@ def place(pattern: str) -> tuple[str, str]:
 
 
 def row(name: str, kind: str, folder: str, source: str, terms: str, **splits: Part) -> Layout:
-    """A row with its splits as keywords."""
+    """Make a row of the table, with its splits as keywords."""
     return Layout(name, kind, folder, source, terms, splits)
 
 
 def images(count: int | None, *places: str) -> Part:
-    """A split of clean images: its published count and the places where it may lie."""
+    """Make a split of clean images from its published count and its possible places."""
     return Part(count, tuple(Form(one) for one in places))
 
 
 def pairs(
     count: int | None, *forms: str, centre: bool = False, spare: bool = False, without: tuple[str, ...] = ()
 ) -> Part:
-    """A split of pairs: its published count and its forms, written `DEGRADED > CLEAN`."""
+    """Make a split of pairs from its published count and its forms, written `DEGRADED > CLEAN`."""
     sides = [form.split(" > ") for form in forms]
     return Part(count, tuple(Form(clean, degraded) for degraded, clean in sides), centre, spare, without)

@@ -1,6 +1,6 @@
-"""Every data set that is known by name. Adding one is adding a row; `cmtl-ir data list` shows the table.
+"""The table of named data sets. A new set is a new row. `cmtl-ir data list` shows the table.
 
-Counts are the authors' own. A count that is not certain is left out: nothing is compared against a guess.
+Counts are those of the authors. A count that is not certain is left out, so that nothing is compared with a guess.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LAYOUTS: dict[str, Layout] = {row.name: row for row in (*CLEAN, *RAIN, *WEATHER,
 
 
 def find_layout(name: str) -> Layout:
-    """The row of that name. Raises UnknownName with near names."""
+    """Return the row of a data set by its name. Raise UnknownName with similar names."""
     if name not in LAYOUTS:
         raise UnknownName(f"no data set is called {name!r}; {suggestion(name, list(LAYOUTS))}")
     return LAYOUTS[name]

@@ -1,4 +1,4 @@
-"""Pairs of haze, snow and mixed weather. Forms: the authors' archives first, then what well-known repositories made."""
+"""Pairs with haze, snow and mixed weather. Forms: the authors' archives, then arrangements of known repositories."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ MIXED = (
         "mixed weather",
         "All-Weather",
         "parts of three sets (Valanarasu et al., CVPR 2022); github.com/jeya-maria-jose/TransWeather. "
-        "One folder holds all three kinds; `rain`, `raindrops` and `snow` tell them apart by the names of their origin",
+        "One folder holds all three kinds; `rain`, `raindrops` and `snow` separate them by the names of their origin",
         "those of its parts",
         train=pairs(18069, "train/input/{name} > train/gt/{name}", "input/{name} > gt/{name}"),
         rain=pairs(None, "train/input/im_{name} > train/gt/im_{name}", "input/im_{name} > gt/im_{name}"),

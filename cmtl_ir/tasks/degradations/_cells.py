@@ -1,6 +1,6 @@
-"""Objects strewn over the full image, one a grid cell: flakes, drops, strokes. A pixel looks at the four near cells.
+"""Objects scattered over the full image, one per grid cell: flakes, drops, strokes. A pixel sees its four near cells.
 
-Legend of shapes: B samples, h x w pixels, N random numbers a cell.
+Legend of shapes: B samples, h x w pixels, N random numbers per cell.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cmtl_ir.tasks.degradations._fields import lattice, positions
 
 @dataclass(frozen=True)
 class Cell:
-    """What every pixel sees of one near cell."""
+    """One near cell as seen from every pixel."""
 
     y: Tensor  # [B, h, 1] from the cell's centre to the pixel
     x: Tensor  # [B, 1, w]
@@ -25,8 +25,11 @@ class Cell:
 
 
 def near_cells(keys: Tensor, origin: Tensor, shape: tuple[int, int], spacing: int, count: int) -> Iterator[Cell]:
-    """The four cells of spacing x spacing pixels near each pixel; whatever stays within `spacing` of its cell's centre
-    (along y and x) is seen completely, and overlapping crops see the same."""
+    """Yield the four cells of spacing x spacing pixels near each pixel, with `count` random numbers per cell.
+
+    An object within `spacing` of the centre of its cell (along y and x) is seen completely, and overlapping crops see
+    the same.
+    """
     first = origin // spacing - 1  # [B, 2]
     steps = [first[:, axis, None] + torch.arange(shape[axis] // spacing + 4, device=keys.device) for axis in (0, 1)]
     cells = lattice(keys, steps[0], steps[1])  # [B, rows, columns]

@@ -1,4 +1,4 @@
-"""Random fields on the full image's pixels, so that two crops of one image see the same rain and the same haze.
+"""Random fields on the pixels of the full image, so that two crops of one image see the same rain and the same haze.
 
 Legend of shapes: B samples, h x w pixels.
 """
@@ -14,20 +14,20 @@ from cmtl_ir.base.keyed import GOLDEN, mix, substream, uniform, uniform_between
 
 
 def positions(origin: Tensor, axis: int, length: int) -> Tensor:
-    """[B, length] int64: pixel numbers in the full image, along y (axis 0) or x (axis 1)."""
+    """Return pixel numbers in the full image along y (axis 0) or x (axis 1): [B, length] int64."""
     return origin[:, axis, None] + torch.arange(length, device=origin.device)
 
 
 def lattice(keys: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """64 random bits a pixel: keys [B], rows [B, h], columns [B, w] -> [B, h, w] int64."""
+    """Return 64 random bits per pixel: keys [B], rows [B, h], columns [B, w] -> [B, h, w] int64."""
     of_rows = mix(keys[:, None] + rows * GOLDEN)
     return mix(of_rows[:, :, None] + (columns * GOLDEN)[:, None, :])
 
 
 def smooth(keys: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int], waves: int = 4) -> Tensor:
-    """[B, h, w]: a mean of `waves` plane cosines, in [-1, 1] by construction; the same wherever a crop begins.
+    """Return a mean of `waves` plane cosines, [B, h, w] in [-1, 1], that does not depend on where a crop begins.
 
-    A wave has 0 .. 2 periods over the full image along each axis. cos(a y + b x) is made from 1-D cosines.
+    A wave has 0 .. 2 periods over the full image along each axis. cos(a y + b x) is computed from 1-D cosines.
     """
     y, x = ((positions(origin, axis, shape[axis]) + 0.5) / size[:, axis, None] for axis in (0, 1))
     field = torch.zeros(len(keys), *shape, device=keys.device)
@@ -43,9 +43,9 @@ def smooth(keys: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int], w
 
 
 def stretched(maps: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Maps [B, H, W] laid over the full images, seen by their crops: [B, h, w]; bilinear, edges held.
+    """Stretch maps [B, H, W] over the full images and cut out the crops: [B, h, w]. Bilinear, with edges repeated.
 
-    Lines are blended one after another, never by a sum whose order may vary: crops see the bits of the full image.
+    Lines are blended one after another and not by a sum whose order may vary, so crops see the bits of the full image.
     """
     for axis in (0, 1):
         length = maps.shape[1 + axis]
@@ -61,7 +61,7 @@ def stretched(maps: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int]
 
 
 def drops(keys: Tensor, rows: Tensor, columns: Tensor, density: Tensor) -> Tensor:
-    """Sparse random drops [B, h, w] int32: with probability density [B] a whole number 64 .. 255, else 0."""
+    """Return sparse random drops [B, h, w] int32: a number 64 .. 255 with probability density [B], else 0."""
     bits = lattice(keys, rows, columns)
     threshold = (density.double() * 2**24).long() - 2**23  # of the upper 24 bits, signed
     brightness = (bits & 255).clamp_(min=64).to(torch.int32)

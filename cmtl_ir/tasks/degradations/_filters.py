@@ -1,6 +1,6 @@
-"""Convolution with a kernel per sample, borders, and blocks on the full image's grid.
+"""Convolution with a kernel per sample, borders, and blocks on the grid of the full image.
 
-Samples are transformed one by one: a batched product may round otherwise in another batch.
+Samples are transformed one by one, because a batched product may round differently in another batch.
 Legend of shapes: B samples, C channels, h x w pixels, k x k kernel (k odd).
 """
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 
 def reflected(indices: Tensor, length: int) -> Tensor:
-    """Pixel numbers outside 0 .. length - 1 folded back without repeating the edge, however far outside."""
+    """Fold pixel numbers from any distance outside 0 .. length - 1 back into it, without repeating the edge."""
     period = max(2 * (length - 1), 1)
     folded = indices % period
     return torch.minimum(folded, period - folded) if length > 1 else torch.zeros_like(indices)
 
 
 def padded(images: Tensor, margin: int) -> Tensor:
-    """[B, C, h, w] -> [B, C, h + 2 margin, w + 2 margin], reflected."""
+    """Pad by reflection: [B, C, h, w] -> [B, C, h + 2 margin, w + 2 margin]."""
     for axis in (2, 3):
         length = images.shape[axis]
         outside = torch.arange(-margin, length + margin, device=images.device)
@@ -27,12 +27,12 @@ def padded(images: Tensor, margin: int) -> Tensor:
 
 
 def normalised(kernels: Tensor) -> Tensor:
-    """[B, k, k] -> the same, each with sum 1."""
+    """Scale each of the kernels [B, k, k] to sum 1."""
     return torch.stack([kernel / kernel.sum() for kernel in kernels])
 
 
 def convolve(images: Tensor, kernels: Tensor) -> Tensor:
-    """images [B, C, h, w], kernels [B, k, k] -> [B, C, h, w]; through the FFT, borders reflected."""
+    """Convolve images [B, C, h, w] with kernels [B, k, k] through the FFT, with reflected borders."""
     height, width = images.shape[2:]
     reach = kernels.shape[1] // 2
     wide = padded(images, reach)
@@ -45,16 +45,16 @@ def convolve(images: Tensor, kernels: Tensor) -> Tensor:
 
 
 def grid_of(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Offsets from the middle of a k x k kernel: y [k, 1] and x [1, k]."""
+    """Return the offsets from the middle of a k x k kernel: y [k, 1] and x [1, k]."""
     offsets = torch.arange(size, device=device, dtype=torch.float32) - size // 2
     return offsets[:, None], offsets[None, :]
 
 
 def to_grid(images: Tensor, origin: Tensor, period: int, margin: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Crops laid on the full image's grid of period x period cells, missing pixels reflected.
+    """Place crops on the grid of period x period cells of the full image; missing pixels are reflected.
 
-    [B, C, h, w] -> [B, C, h', w'] with h', w' multiples of the period (the first of which lies on a grid line),
-    and where the crop's rows [B, h] and columns [B, w] are, for `gathered`. margin: further pixels around it.
+    Return [B, C, h', w'], with h' and w' multiples of the period and the first row and column on a grid line, and the
+    rows [B, h] and columns [B, w] of the crop in it, for `gathered`. `margin` adds pixels around the crop.
     """
     before = -(-margin // period) * period
     where, sources = [], []
@@ -68,7 +68,7 @@ def to_grid(images: Tensor, origin: Tensor, period: int, margin: int = 0) -> tup
 
 
 def gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """[B, C, h, w] at rows [B, h'] and columns [B, w'] -> [B, C, h', w']."""
+    """Select rows [B, h'] and columns [B, w'] of [B, C, h, w]: [B, C, h', w']."""
     batch, channels, _, width = images.shape
     tall = images.gather(2, rows[:, None, :, None].expand(batch, channels, rows.shape[1], width))
     return tall.gather(3, columns[:, None, None, :].expand(batch, channels, rows.shape[1], columns.shape[1]))

@@ -1,4 +1,4 @@
-"""What degradations share: ranges, keyed draws from them, and five graded severities.
+"""The base of degradations with five graded severities, and keyed draws from ranges.
 
 Legend of shapes: B samples, h x w pixels of a crop.
 """
@@ -6,26 +6,13 @@ Legend of shapes: B samples, h x w pixels of a crop.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
 
 from cmtl_ir.base.keyed import integers, substream, uniform_between
 from cmtl_ir.strategy.degradation import Degradation
-
-
-def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError(f"a range is [low, high]; {list(limits)} is not in order")
-    return limits
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
-"""[low, high]: drawn uniformly."""
-Whole = Annotated[tuple[int, int], AfterValidator(_ordered)]
-"""[low, high]: whole numbers, both ends included, drawn uniformly."""
 
 
 class Graded(Degradation):
@@ -36,22 +23,22 @@ class Graded(Degradation):
 
     @classmethod
     def at_severity(cls, level: int, **fields: Any) -> Self:
-        """The degradation at severity 1 (mild) .. 5 (harsh); `fields` overrides the rest."""
+        """Return the degradation at severity 1 (mild) .. 5 (harsh). `fields` overrides single fields."""
         if level not in range(1, 6):
             raise ValueError(f"a severity is 1, 2, 3, 4 or 5, not {level}")
         return cls(**{field: values[level - 1] for field, values in cls.severities.items()} | fields)
 
 
 def drawn(keys: Tensor, purpose: str, limits: tuple[float, float]) -> Tensor:
-    """[B] uniform on `limits`; every purpose has numbers of its own."""
+    """Draw [B] uniform numbers on `limits`. Each purpose has independent numbers."""
     return uniform_between(substream(keys, purpose), *limits)
 
 
 def drawn_whole(keys: Tensor, purpose: str, limits: tuple[int, int]) -> Tensor:
-    """[B] float32: a whole number low .. high."""
+    """Draw [B] whole numbers low .. high, as float32."""
     return integers(substream(keys, purpose), limits[0], limits[1] + 1).to(torch.float32)
 
 
 def spread(values: Tensor) -> Tensor:
-    """[B] -> [B, 1, 1, 1], to meet images."""
+    """Reshape [B] to [B, 1, 1, 1], to broadcast with images."""
     return values[:, None, None, None]

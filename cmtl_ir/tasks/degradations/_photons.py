@@ -9,15 +9,15 @@ from cmtl_ir.base.keyed import normal, substream, uniform
 from cmtl_ir.tasks.degradations._graded import spread
 
 FEW = 4.0
-"""Rates below are drawn exactly; above, mean, variance and skewness are within about 1 %, as a test checks."""
+"""Rate below which counts are exact. Above it, mean, variance and skewness are within about 1 %, as a test checks."""
 EXCESS = 1 / 18 + 1 / 12
-"""Variance that the expansion's second term and the rounding add."""
+"""Variance that the second term of the expansion and the rounding add."""
 
 
 def poisson(keys: Tensor, rates: Tensor) -> Tensor:
-    """Poisson counts [B, ...] as float32 of rates [B, ...] >= 0.
+    """Draw Poisson counts [B, ...] as float32 with rates [B, ...] >= 0.
 
-    Few: the distribution function is inverted. Many: Cornish-Fisher expansion of a normal number, rounded.
+    Small rates invert the distribution function. Large rates round the Cornish-Fisher expansion of a normal number.
     """
     shape = rates.shape[1:]
     few = rates.clamp(max=FEW)
@@ -35,7 +35,7 @@ def poisson(keys: Tensor, rates: Tensor) -> Tensor:
 
 
 def sensor_noise(keys: Tensor, clean: Tensor, shot: Tensor, read: Tensor) -> Tensor:
-    """clean [B, 3, h, w] seen by a sensor: variance shot^2 x + read^2 (shot, read [B]); not clipped."""
+    """Add sensor noise of variance shot^2 x + read^2 to clean [B, 3, h, w]; shot and read are [B]. Not clipped."""
     photons = spread(shot.clamp(min=1e-3).square().reciprocal())  # at white
     counted = poisson(substream(keys, "shot"), clean * photons) / photons
     return counted + normal(substream(keys, "read"), clean.shape[1:]) * spread(read)

@@ -22,14 +22,14 @@ PartFields = Annotated[
     dict[str, Any],
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["name"]}]}),
 ]
-"""A name, or {name: ..., field: value}; kept with every field written out."""
+"""A name or {name: ..., field: value}, stored with every field."""
 
 
 @register
 class Composition(Graded):
-    """Degradations in a row; by default low light, rain, snow, haze in this order (OneRestore, ECCV 2024).
+    """Several degradations in sequence; by default low light, rain, snow, haze in this order (OneRestore, ECCV 2024).
 
-    Every part draws its own numbers. In YAML:
+    Each part draws its own numbers. In YAML:
     `{degradation: composition, parts: [haze, {name: jpeg, quality: [10, 30]}]}`.
     """
 
@@ -43,13 +43,15 @@ class Composition(Graded):
     )
     """Names or {name: ..., field: value}, in order (OneRestore: low light, rain, snow, haze)."""
     order: Literal["given", "random"] = "given"
-    """random: every sample has an order of its own (as BSRGAN shuffles its operations)."""
+    """given: the order of `parts`. random: each sample draws its own order (as BSRGAN shuffles its operations)."""
 
     @field_validator("parts", mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> tuple[dict[str, Any], ...]:
         if not isinstance(given, list | tuple):
             raise ValueError("expected a list of degradations")
+        if not given:
+            raise ValueError("the list is empty; name one degradation or more, as in [haze]")
         problems: list[Problem] = []
         parts = [part_from("degradation", one, str(index), problems) for index, one in enumerate(given)]
         if problems:
@@ -58,12 +60,16 @@ class Composition(Graded):
 
     @cached_property
     def degradations(self) -> tuple[Degradation, ...]:
-        """The parts themselves."""
+        """The parts, made from their names and fields."""
         return tuple(cast(Degradation, part_from("degradation", part, "", [])) for part in self.parts)
+
+    def prepare(self) -> None:
+        for part in self.degradations:
+            part.prepare()
 
     @classmethod
     def at_severity(cls, level: int, **fields: Any) -> Self:
-        """Every part at that severity; a part's other fields are its defaults."""
+        """Return the composition with every part at one severity and its other fields at their defaults."""
         parts = []
         for part in cls(**fields).parts:
             kind: Any = registry.load("degradation", part["name"])
@@ -75,7 +81,7 @@ class Composition(Graded):
         order = torch.arange(count, device=keys.device).expand(len(keys), count)
         if self.order == "random":
             order = uniform(substream(keys, "order"), (count,)).argsort(1)
-        drawn = {"order": order}  # [B, parts]: which part comes first, second ...
+        drawn = {"order": order}  # [B, parts]: index of the first part, the second part ...
         for index, part in enumerate(self.degradations):
             values = part.parameters(substream(keys, index))
             drawn |= {f"{index}.{name}": value for name, value in values.items()}

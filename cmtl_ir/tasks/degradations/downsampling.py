@@ -1,8 +1,8 @@
-"""Loss of resolution: down and up again."""
+"""Loss of resolution: downsampling followed by upsampling."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,22 +13,23 @@ from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import gathered, to_grid
 from cmtl_ir.tasks.degradations._graded import Graded, spread
+from cmtl_ir.tasks.degradations._limits import WholeLevels, within
 
 
 @register
 class Downsampling(Graded):
     """Bicubic down by a whole factor and up again, antialiased as MATLAB's `imresize` and Pillow (DIV2K's protocol).
 
-    MiOIR's: `{factor: [4], antialias: false}`, which is `F.interpolate`. Coarse pixels lie on the grid of the full
-    image; missing pixels are reflected, over enough of a margin that the interior is exactly MATLAB's.
+    MiOIR's is `{factor: [4], antialias: false}`, which is `F.interpolate`. Coarse pixels lie on the grid of the full
+    image. Missing pixels are reflected, with a margin so large that the interior is exactly that of MATLAB.
     """
 
     severities: ClassVar = {"factor": ((2,), (3,), (4,), (6,), (8,))}
 
-    factor: tuple[int, ...] = (2, 4)
+    factor: Annotated[WholeLevels, within(1, 64)] = (2, 4)
     """Factors, each equally likely (MiOIR: 4)."""
     antialias: bool = True
-    """False: bicubic weights of the four nearest pixels on the way down, as MiOIR has it."""
+    """False: downsampling uses the bicubic weights of the four nearest pixels, as in MiOIR."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"factor": choice(substream(keys, "factor"), self.factor)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
@@ -10,21 +10,22 @@ from cmtl_ir.base.keyed import choice, normal, substream
 from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._graded import Graded, spread
+from cmtl_ir.tasks.degradations._limits import Levels, within
 
 
 @register
 class GaussianNoise(Graded):
     """Additive white Gaussian noise on all channels, then quantised and clipped (AirNet, CVPR 2022; PromptIR, AdaIR).
 
-    The AirNet family floors to 8 bits, which darkens by 0.4 grey levels: `quantise: floor` gives their numbers.
+    AirNet and its successors floor to 8 bits, which darkens by 0.4 grey levels. `quantise: floor` gives their numbers.
     """
 
     severities: ClassVar = {"sigma": ((20.4,), (30.6,), (45.9,), (66.3,), (96.9,))}  # ImageNet-C
 
-    sigma: tuple[float, ...] = (15, 25, 50)
+    sigma: Annotated[Levels, within(0, 255)] = (15, 25, 50)
     """Standard deviations on the 0..255 scale, each equally likely (AirNet, PromptIR: 15, 25, 50)."""
     quantise: Literal["none", "round", "floor"] = "round"
-    """To 8 bits, as an image file would hold it: round; floor as in AirNet's code; none keeps floats."""
+    """round: to 8 bits, as an image file would store it. floor: as in AirNet's code. none: floats are kept."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"sigma": choice(substream(keys, "sigma"), self.sigma)}

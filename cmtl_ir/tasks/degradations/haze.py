@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -14,7 +14,8 @@ from cmtl_ir.base.keyed import integers, substream, uniform_between
 from cmtl_ir.base.record import OmitIfDefault
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions, smooth, stretched
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, spread
+from cmtl_ir.tasks.degradations._limits import Number, Range, Share, within
 from cmtl_ir.tasks.images.decode import DataError
 
 
@@ -22,24 +23,29 @@ from cmtl_ir.tasks.images.decode import DataError
 class Haze(Graded):
     """Atmospheric scattering I t + A (1 - t), t = exp(-beta d) (Koschmieder 1924; ranges of MiOIR, Kong et al. 2024).
 
-    The depth d in [0, 1] is made up: a vertical ramp (far at the top) mixed with smooth waves, both functions of the
-    position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze. Given depth
-    comes from `depths`, or belongs to the very image: as the parameter "depth" [B, 1, h, w], from Python.
-    RESIDE's indoor ranges (Li et al., TIP 2019): `{beta: [0.6, 1.8], airlight: [0.7, 1], cast: 0}`.
+    The depth d in [0, 1] is synthetic: a vertical ramp (far at the top) mixed with smooth waves, both functions of the
+    position in the full image. Nothing is normalised, so two crops of one image see exactly the same haze. Known depth
+    is drawn from `depths`, or passed from Python for each image as the parameter "depth" [B, 1, h, w].
+    RESIDE's indoor ranges (Li et al., TIP 2019) are `{beta: [0.6, 1.8], airlight: [0.7, 1], cast: 0}`.
     """
 
     severities: ClassVar = {"beta": ((0.5, 0.5), (1.0, 1.0), (1.75, 1.75), (2.5, 2.5), (3.5, 3.5))}
 
-    beta: Range = (0.5, 2.5)
+    beta: Annotated[Range, within(0, 20)] = (0.5, 2.5)
     """Scattering coefficient (MiOIR: 0.5 to 2.5; its hard test 2.5 to 3)."""
-    airlight: Range = (0.8, 1.0)
+    airlight: Share = (0.8, 1.0)
     """A, brightness of the haze (MiOIR: 0.8 to 1; RESIDE-OTS: 0.8 to 1)."""
-    cast: float = 0.05
-    """Colour cast: every channel of A is moved by up to this much (ours; 0 gives grey haze)."""
-    ramp: Range = (0.3, 0.7)
+    cast: Annotated[Number, within(0, 1)] = 0.05
+    """Colour cast: the largest shift of each channel of A (ours; 0 gives grey haze)."""
+    ramp: Share = (0.3, 0.7)
     """Share of the vertical ramp in the depth, the rest being waves (ours)."""
     depths: Annotated[str | None, OmitIfDefault()] = None
-    """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from instead; each is stretched over the image."""
+    """A .npy array [N, H, W] of depths, 0 near to 1 far, to draw from; each is stretched over the image.
+    null: synthetic depth."""
+
+    def prepare(self) -> None:
+        if self.depths is not None:
+            stored_depths(self.depths)
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         casts = uniform_between(substream(keys, "cast"), -self.cast, self.cast, (3,))
@@ -68,7 +74,7 @@ class Haze(Graded):
 
     @staticmethod
     def depth(keys: Tensor, ramp: Tensor, origin: Tensor, size: Tensor, shape: tuple[int, int]) -> Tensor:
-        """[B, 1, h, w] in [0, 1]."""
+        """Return synthetic depth [B, 1, h, w] in [0, 1]."""
         height = 1 - (positions(origin, 0, shape[0]) + 0.5) / size[:, :1]  # [B, h]
         waves = smooth(substream(keys, "depth"), origin, size, shape) * 0.5 + 0.5
         return ((height * ramp[:, None])[:, :, None] + waves * (1 - ramp)[:, None, None])[:, None]
@@ -76,11 +82,13 @@ class Haze(Graded):
 
 @cache
 def stored_depths(path: str) -> Tensor:
-    """[N, H, W] float32 in [0, 1]. Raises DataError for whatever is no such array."""
+    """Read depths [N, H, W] float32 in [0, 1]. Raise DataError if the file holds no such array."""
     try:
-        maps = np.load(Path(path).expanduser())
+        maps = np.load(os.path.expanduser(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"haze.depths: {path}: no .npy array of numbers: {error}") from error
+        raise DataError(
+            f"haze.depths: {path}: not a .npy array of numbers ({error}); name a file that holds one"
+        ) from error
     if maps.ndim != 3 or maps.size == 0 or not (maps.min() >= 0 and maps.max() <= 1):
         raise DataError(f"haze.depths: {path}: expected [N, H, W] in 0 (near) .. 1 (far), found {list(maps.shape)}")
     return torch.from_numpy(maps.astype(np.float32))

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cmtl_ir.base.keyed import substream, uniform
 from cmtl_ir.strategy.registry import register
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, spread
+from cmtl_ir.tasks.degradations._limits import Share
 
 
 @register
@@ -17,10 +18,10 @@ class ImpulseNoise(Graded):
 
     severities: ClassVar = {"amount": ((0.03, 0.03), (0.06, 0.06), (0.09, 0.09), (0.17, 0.17), (0.27, 0.27))}
 
-    amount: Range = (0.03, 0.27)
+    amount: Share = (0.03, 0.27)
     """Share of replaced values (ImageNet-C: 0.03 to 0.27)."""
     coloured: bool = True
-    """True: channels are hit independently (ImageNet-C); False: whole pixels turn black or white."""
+    """True: channels are replaced independently (ImageNet-C). False: whole pixels turn black or white."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"amount": drawn(keys, "amount", self.amount)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 from cmtl_ir.base.keyed import substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import near_cells
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Number, Range, Share, within
 
 SPACING = 64
 """Cell size in pixels: a cell holds at most one stroke and one box."""
@@ -20,17 +21,17 @@ SPACING = 64
 class InpaintingMask(Graded):
     """Free-form strokes and boxes of one value (Yu et al., ICCV 2019), white as in DA-CLIP (ICLR 2024).
 
-    Strokes are bent lines of two segments. Holes are a function of the full image's pixels, so overlapping crops see
-    the same; their number a pixel is constant, so that crops and images are covered alike. No borders are involved.
+    Strokes are bent lines of two segments. Holes are a function of the pixels of the full image, so overlapping crops
+    see the same. Their number per pixel is constant, so crops and images are covered equally. No borders are involved.
     """
 
     severities: ClassVar = {"density": ((0.15, 0.15), (0.3, 0.3), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0))}
 
-    density: Range = (0.3, 0.9)
-    """Chance that a cell of 64 x 64 pixels holds a stroke, and half of it that it holds a box (ours)."""
-    thickness: Range = (4, 12)
+    density: Share = (0.3, 0.9)
+    """Probability that a cell of 64 x 64 pixels has a stroke; a box has half this probability (ours)."""
+    thickness: Annotated[Range, within(0, 64)] = (4, 12)
     """Thickness of strokes in pixels (ours; Yu et al.: 12 to 40 of 256)."""
-    fill: float = 1.0
+    fill: Annotated[Number, within(0, 1)] = 1.0
     """Value of the holes: white (DA-CLIP), 0.5 or 0."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
@@ -44,7 +45,7 @@ class InpaintingMask(Graded):
 
     @staticmethod
     def holes(keys: Tensor, parameters: dict[str, Tensor], origin: Tensor, shape: tuple[int, int]) -> Tensor:
-        """[B, 1, h, w] bool."""
+        """Return whether a pixel is missing: [B, 1, h, w] bool."""
         density, thickness = (parameters[name][:, None, None] for name in ("density", "thickness"))
         missing = torch.zeros(len(keys), *shape, dtype=torch.bool, device=keys.device)
         for cell in near_cells(substream(keys, "strokes"), origin, shape, SPACING, 7):
@@ -61,7 +62,7 @@ class InpaintingMask(Graded):
 
 
 def to_segment(from_y: Tensor, from_x: Tensor, to_y: Tensor, to_x: Tensor) -> Tensor:
-    """Squared distance of pixels to segments, given the vectors from the segment's two ends to the pixel."""
+    """Return the squared distance of pixels to segments, from the vectors from both ends of a segment to the pixel."""
     along_y, along_x = from_y - to_y, from_x - to_x  # the segment
     share = (from_y * along_y + from_x * along_x) / (along_y * along_y + along_x * along_x)
     share = share.clamp(0, 1)

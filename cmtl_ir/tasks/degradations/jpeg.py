@@ -1,9 +1,9 @@
-"""JPEG compression by the real codec."""
+"""JPEG compression by libjpeg."""
 
 from __future__ import annotations
 
 from io import BytesIO
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,26 +11,27 @@ from PIL import Image
 from torch import Tensor
 
 from cmtl_ir.strategy.registry import register
-from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
+from cmtl_ir.tasks.degradations._graded import Graded, drawn_whole
+from cmtl_ir.tasks.degradations._limits import Whole, within
 
 BLOCK = 16
-"""Pixels of a coding unit when colour is halved; a multiple of the 8 of every other case."""
+"""Side in pixels of a coding unit with colour at half resolution; a multiple of the 8 of all other cases."""
 
 
 @register
 class Jpeg(Graded):
     """JPEG through Pillow's libjpeg, sample by sample on the CPU (qualities of MiOIR, Kong et al. 2024).
 
-    A crop is coded on the block grid of its full image, as KAIR does by cropping again after coding: pixels before the
-    crop are reflected, those behind it are the codec's own affair. A whole image is exactly what Pillow writes.
+    A crop is coded on the block grid of its full image, as KAIR does by cropping again after coding. Pixels before the
+    crop are reflected; pixels behind it are padded by the codec. A whole image is exactly what Pillow writes.
     """
 
     severities: ClassVar = {"quality": ((25, 25), (18, 18), (15, 15), (10, 10), (7, 7))}  # ImageNet-C
 
-    quality: Whole = (30, 70)
+    quality: Annotated[Whole, within(1, 100)] = (30, 70)
     """Quality (MiOIR: 30 to 70, hard test 10 to 30; DA-CLIP: 10; BSRGAN and Real-ESRGAN: 30 to 95)."""
     subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
-    """Colour at half resolution, as codecs do by default, or at full."""
+    """4:2:0: colour at half resolution, as codecs do by default. 4:4:4: colour at full resolution."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {"quality": drawn_whole(keys, "quality", self.quality)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._filters import gathered, to_grid
-from cmtl_ir.tasks.degradations._graded import Graded, Whole, drawn_whole
+from cmtl_ir.tasks.degradations._graded import Graded, drawn_whole
+from cmtl_ir.tasks.degradations._limits import Whole, within
 from cmtl_ir.tasks.degradations.jpeg import Jpeg
 
 # The tables of the standard (ITU-T T.81, Annex K.1 and K.2), at quality 50.
@@ -30,13 +31,13 @@ CHROMINANCE = (
 class JpegFast(Graded):
     """JPEG with colour at half resolution, batched on the device (the DiffJPEG idea, here without gradients).
 
-    Off from `jpeg` by 0.4 to 0.7 grey levels a pixel on average, under 0.1 dB of input PSNR: use `jpeg` for tables.
-    Blocks lie on the grid of the full image; missing pixels are reflected.
+    It differs from `jpeg` by 0.4 to 0.7 grey levels per pixel on average, and by less than 0.1 dB of input PSNR. Use
+    `jpeg` for tables. Blocks are placed on the grid of the full image, and missing pixels are reflected.
     """
 
     severities: ClassVar = Jpeg.severities
 
-    quality: Whole = (30, 70)
+    quality: Annotated[Whole, within(1, 100)] = (30, 70)
     """Quality (MiOIR: 30 to 70, hard test 10 to 30)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
@@ -58,14 +59,14 @@ class JpegFast(Graded):
 
 
 def tables(base: tuple[int, ...], quality: Tensor) -> Tensor:
-    """[B] -> quantisation steps [8, 8, B, 1, 1, 1], scaled as libjpeg does."""
+    """Return the quantisation steps of qualities [B], scaled as in libjpeg: [8, 8, B, 1, 1, 1]."""
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     table = torch.tensor(base, dtype=torch.float32, device=quality.device).view(8, 8, 1)
     return ((table * scale + 50) / 100).floor_().clamp_(1, 255)[..., None, None, None]
 
 
 def coded(plane: Tensor, steps: Tensor) -> Tensor:
-    """[B, C, h, w] -> the same after transform, quantisation and transform back; h and w are multiples of 8."""
+    """Transform, quantise and transform back [B, C, h, w], where h and w are multiples of 8."""
     batch, channels, height, width = plane.shape
     blocks = plane.view(batch, channels, height // 8, 8, width // 8, 8).permute(3, 5, 0, 1, 2, 4)
     basis = _basis(plane.device)  # [8, 8]
@@ -76,7 +77,7 @@ def coded(plane: Tensor, steps: Tensor) -> Tensor:
 
 
 def _transformed(blocks: Tensor, basis: Tensor) -> Tensor:
-    """basis @ block @ basis.T on the first two axes, in a fixed order of sums (a product's may vary)."""
+    """Return basis @ block @ basis.T on the first two axes, in a fixed order of sums (that of a product may vary)."""
     columns = [column.reshape(8, 1, 1, 1, 1) for column in basis.unbind(1)]
     rows = columns[0][:, None] * blocks[0]  # [8, 8, B, C, h/8, w/8]
     for k in range(1, 8):
@@ -88,7 +89,7 @@ def _transformed(blocks: Tensor, basis: Tensor) -> Tensor:
 
 
 def _basis(device: torch.device) -> Tensor:
-    """The orthonormal DCT-II matrix [frequency, position]."""
+    """Return the orthonormal DCT-II matrix [frequency, position]."""
     k = torch.arange(8, dtype=torch.float64)
     basis = torch.cos((2 * k + 1) * k[:, None] * (math.pi / 16)) / 2
     basis[0] = math.sqrt(1 / 8)

@@ -1,37 +1,47 @@
-"""One colour a pixel, as a sensor records it."""
+"""One colour per pixel, as recorded by a sensor."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from cmtl_ir.base.keyed import integers, normal, substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import positions
 from cmtl_ir.tasks.degradations._filters import padded
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn, spread
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, spread
+from cmtl_ir.tasks.degradations._limits import Range, within
 
+Pattern = Literal["rggb", "grbg", "gbrg", "bggr"]
 PATTERNS = {"rggb": (0, 0), "grbg": (0, 1), "gbrg": (1, 0), "bggr": (1, 1)}
 """Row and column of the first red pixel."""
 
 
+def _listed(given: Any) -> Any:
+    """Accept one pattern as a list of one."""
+    if isinstance(given, list | tuple) and not given:
+        raise ValueError(f"the list is empty; name one pattern or more of {', '.join(PATTERNS)}")
+    return [given] if isinstance(given, str) else given
+
+
 @register
 class Mosaic(Graded):
-    """Bayer mosaic, filled in bilinearly, with optional noise on the sensor (Gharbi et al., SIGGRAPH Asia 2016).
+    """Bayer mosaic, demosaicked bilinearly, with optional sensor noise (Gharbi et al., SIGGRAPH Asia 2016).
 
-    The pattern lies on the grid of the full image. Borders are reflected, which keeps the pattern.
+    The pattern is aligned with the full image. Borders are reflected, which keeps the pattern.
     """
 
     severities: ClassVar = {"sigma": ((0, 0), (5, 5), (10, 10), (20, 20), (40, 40))}
 
-    patterns: tuple[Literal["rggb", "grbg", "gbrg", "bggr"], ...] = ("rggb", "grbg", "gbrg", "bggr")
+    patterns: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = ("rggb", "grbg", "gbrg", "bggr")
     """Colours of the four pixels of a cell, each pattern equally likely (ours; cameras differ)."""
-    sigma: Range = (0, 0)
-    """Standard deviation of the sensor's noise on the 0..255 scale (Gharbi et al. also train on 0 to 20)."""
+    sigma: Annotated[Range, within(0, 255)] = (0, 0)
+    """Standard deviation of the sensor noise on the 0..255 scale (Gharbi et al. also train on 0 to 20)."""
     demosaic: Literal["bilinear", "none"] = "bilinear"
-    """bilinear: missing colours are the mean of their neighbours; none: they are 0."""
+    """bilinear: missing colours are the mean of their neighbours. none: missing colours are 0."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         red = torch.tensor([PATTERNS[name] for name in self.patterns], device=keys.device)  # [patterns, 2]
@@ -57,7 +67,7 @@ class Mosaic(Graded):
 
 
 def colour_masks(origin: Tensor, red: Tensor, height: int, width: int) -> Tensor:
-    """[B, 3, h, w] float32: 1 where the sensor sees that colour."""
+    """Return 1 where the sensor sees a colour and 0 elsewhere: [B, 3, h, w] float32."""
     odd_row = ((positions(origin, 0, height) - red[:, :1]) % 2)[:, :, None]  # [B, h, 1]: 0 where red rows are
     odd_column = ((positions(origin, 1, width) - red[:, 1:]) % 2)[:, None, :]
     greens = odd_row ^ odd_column

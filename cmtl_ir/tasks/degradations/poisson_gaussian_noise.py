@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from cmtl_ir.strategy.registry import register
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Share
 from cmtl_ir.tasks.degradations._photons import sensor_noise
 
 
@@ -15,7 +16,7 @@ from cmtl_ir.tasks.degradations._photons import sensor_noise
 class PoissonGaussianNoise(Graded):
     """Poisson-Gaussian noise of variance shot^2 x + read^2 (Foi et al., TIP 2008; ranges of CBDNet, CVPR 2019).
 
-    Counts are Poisson numbers, not Gaussian ones as in CBDNet's code. Clipped, not quantised.
+    Counts are Poisson numbers, not Gaussian numbers as in CBDNet's code. The result is clipped but not quantised.
     """
 
     severities: ClassVar = {  # ImageNet-C's 60, 25, 12, 5, 3 photons at white
@@ -23,9 +24,9 @@ class PoissonGaussianNoise(Graded):
         "read": ((0, 0),) * 5,
     }
 
-    shot: Range = (0.0, 0.16)
+    shot: Share = (0.0, 0.16)
     """Standard deviation of the shot noise at white: 1 / sqrt(photons) (CBDNet: 0 to 0.16)."""
-    read: Range = (0.0, 0.06)
+    read: Share = (0.0, 0.06)
     """Standard deviation of the read-out noise (CBDNet: 0 to 0.06)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,30 +11,31 @@ from torch import Tensor
 from cmtl_ir.base.keyed import substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._fields import drops, positions
-from cmtl_ir.tasks.degradations._graded import Graded, Range, Whole, drawn, drawn_whole
+from cmtl_ir.tasks.degradations._graded import Graded, drawn, drawn_whole
+from cmtl_ir.tasks.degradations._limits import Range, Share, Whole, within
 
 
 @register
 class RainStreaks(Graded):
-    """Thresholded noise drawn out into slanted streaks and added to all channels (MiOIR, Kong et al. 2024, `add_rain`).
+    """Thresholded noise stretched into slanted streaks and added to all channels (MiOIR, Kong et al. 2024, `add_rain`).
 
-    MiOIR blurs the noise with a rotated line and divides by the image's maximum, which on crops is another task. Here
-    drops fall down columns that lean by the angle (one running sum, no 2-D kernel), and brightness is a drawn number.
-    The rain is a function of the full image's pixels: overlapping crops see the same bits. No borders are involved.
+    MiOIR blurs the noise with a rotated line and divides by the maximum of the image, which on crops is another task.
+    Here drops fall down columns that lean by the angle (one running sum, no 2-D kernel), and brightness is drawn. The
+    rain is a function of the pixels of the full image: overlapping crops see the same bits. No borders are involved.
     """
 
     severities: ClassVar = {"density": ((0.001, 0.001), (0.002, 0.002), (0.004, 0.004), (0.006, 0.006), (0.009, 0.009))}
 
-    density: Range = (0.002, 0.004)
-    """Drops a pixel (MiOIR: 0.01 * U(50, 100) / 256 = 0.002 to 0.004; its hard test to 0.006)."""
-    length: Whole = (20, 40)
-    """Rows that a streak covers, in pixels (MiOIR: 20 to 40)."""
-    angle: Range = (-45, 45)
+    density: Share = (0.002, 0.004)
+    """Drops per pixel (MiOIR: 0.01 * U(50, 100) / 256 = 0.002 to 0.004; its hard test to 0.006)."""
+    length: Annotated[Whole, within(1, 1000)] = (20, 40)
+    """Number of rows that a streak covers (MiOIR: 20 to 40)."""
+    angle: Annotated[Range, within(-80, 80)] = (-45, 45)
     """Lean against the vertical in degrees, positive for rain that falls to the left (MiOIR: -45 to 45)."""
-    width: Range = (0.5, 1.2)
+    width: Annotated[Range, within(0, 50, above=True)] = (0.5, 1.2)
     """Standard deviation across a streak, in pixels along a row (MiOIR: windows of 3 to 11, i.e. 0.8 to 2)."""
-    brightness: Range = (0.3, 0.7)
-    """Added by the brightest drop, of 1; the faintest adds a quarter of it (ours)."""
+    brightness: Annotated[Range, within(0, 2)] = (0.3, 0.7)
+    """Value that the brightest drop adds, where white is 1; the faintest drop adds a quarter of it (ours)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         ranges = {name: getattr(self, name) for name in ("density", "angle", "width", "brightness")}
@@ -49,7 +50,7 @@ class RainStreaks(Graded):
         return (clean + rain).clamp_(0, 1)
 
     def rain(self, keys: Tensor, parameters: dict[str, Tensor], origin: Tensor, shape: tuple[int, int]) -> Tensor:
-        """[B, 1, h, w] >= 0, what the streaks add."""
+        """Return the added streaks, [B, 1, h, w] >= 0."""
         reach = math.ceil(2.5 * self.width[1])
         shift = positions(origin, 0, shape[0]) * torch.tan(parameters["angle"] * (math.pi / 180))[:, None]  # [B, h]
         whole = shift.floor()
@@ -71,9 +72,9 @@ class RainStreaks(Graded):
         shift: Tensor,  # [B, h] whole columns that a row has moved
         reach: int,
     ) -> Tensor:
-        """[B, h, w + 2 reach + 1]: drops summed over the last `length` rows of leaning columns.
+        """Sum drops over the last `length` rows of leaning columns: [B, h, w + 2 reach + 1].
 
-        Whole numbers: their running sum is exact, so it is the same bits wherever a crop begins.
+        The running sum of whole numbers is exact, so its bits do not depend on where a crop begins.
         """
         height, width = shape[0], shape[1] + 2 * reach + 1
         leaning = math.ceil(height * math.tan(math.radians(max(map(abs, self.angle)))))

@@ -1,4 +1,4 @@
-"""Heavy rain: streaks in a veil of far rain."""
+"""Heavy rain: streaks, and a veil of distant rain."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ class RainVeil(Graded):
     }
 
     rain: RainStreaks = RainStreaks()
-    """The streaks."""
+    """Fields of the streaks."""
     veil: Haze = Haze(beta=(0.3, 1.2), airlight=(0.7, 0.95), cast=0.0)
-    """The veil (ours: thinner and greyer than haze)."""
+    """Fields of the veil (ours: thinner and greyer than haze)."""
+
+    def prepare(self) -> None:
+        self.veil.prepare()
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         rain = self.rain.parameters(substream(keys, "rain"))

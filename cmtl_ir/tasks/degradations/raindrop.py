@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import near_cells
 from cmtl_ir.tasks.degradations._fields import positions
 from cmtl_ir.tasks.degradations._filters import padded
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Range, Share, within
 
 LAYERS = (24, 60)
 """Cell sizes in pixels: small and large drops."""
@@ -23,16 +24,16 @@ LAYERS = (24, 60)
 class Raindrop(Graded):
     """Drops that show the scene upside down, smaller and blurred (the setting of Qian et al., CVPR 2018; our recipe).
 
-    Where a drop lies depends on the full image's pixels only; what it shows is taken from the crop, reflected at its
-    borders, so overlapping crops agree outside drops and near enough within.
+    The place of a drop depends only on the pixels of the full image. Its content is taken from the crop, reflected at
+    the borders, so overlapping crops agree exactly outside drops and approximately inside.
     """
 
     severities: ClassVar = {"density": ((0.1, 0.1), (0.25, 0.25), (0.45, 0.45), (0.7, 0.7), (1.0, 1.0))}
 
-    density: Range = (0.2, 0.7)
-    """Chance that a cell holds a drop (ours)."""
-    minify: Range = (1.5, 3.0)
-    """How many times smaller the scene appears in a drop (ours)."""
+    density: Share = (0.2, 0.7)
+    """Probability that a cell has a drop (ours)."""
+    minify: Annotated[Range, within(1, 50)] = (1.5, 3.0)
+    """Factor by which the scene appears smaller in a drop (ours)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {name: drawn(keys, name, getattr(self, name)) for name in ("density", "minify")}
@@ -55,7 +56,7 @@ class Raindrop(Graded):
     def drops(
         keys: Tensor, density: Tensor, origin: Tensor, shape: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Cover in [0, 1], y and x from the drop's centre, its radius; each [B, h, w], of the drop that covers most."""
+        """Return cover in [0, 1], y and x from the centre, and radius, [B, h, w] each, of the drop that covers most."""
         best = [torch.zeros(len(keys), *shape, device=keys.device) for _ in range(3)]
         best.append(torch.ones_like(best[0]))
         for spacing in LAYERS:

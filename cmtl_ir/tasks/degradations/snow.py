@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from torch import Tensor
 from cmtl_ir.base.keyed import substream
 from cmtl_ir.strategy.registry import register
 from cmtl_ir.tasks.degradations._cells import Cell, near_cells
-from cmtl_ir.tasks.degradations._graded import Graded, Range, drawn
+from cmtl_ir.tasks.degradations._graded import Graded, drawn
+from cmtl_ir.tasks.degradations._limits import Range, Share, within
 
 LAYERS = ((8, 0.16), (16, 0.17), (40, 0.2))
 """Cell size in pixels and the largest flake as a share of it: far, middle and near flakes."""
@@ -19,22 +20,23 @@ LAYERS = ((8, 0.16), (16, 0.17), (40, 0.2))
 
 @register
 class Snow(Graded):
-    """Flakes composed over the image, I (1 - m) + m (Snow100K, Liu et al., TIP 2018; masks made as below).
+    """Flakes composited over the image, I (1 - m) + m (Snow100K, Liu et al., TIP 2018; own masks).
 
-    Three layers of soft elliptic flakes, drawn out along the wind; the near ones are larger and more transparent.
-    Flakes are a function of the full image's pixels: overlapping crops see the same. No borders are involved.
+    There are three layers of soft elliptic flakes, stretched along the wind. Near flakes are larger and more
+    transparent. Flakes are a function of the pixels of the full image: overlapping crops see the same. No borders are
+    involved.
     """
 
     severities: ClassVar = {"density": ((0.15, 0.15), (0.3, 0.3), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0))}
 
-    density: Range = (0.2, 0.8)
-    """Chance that a cell holds a flake (ours)."""
-    opacity: Range = (0.6, 1.0)
-    """Of the middle of a flake (ours)."""
-    stretch: Range = (1.0, 2.5)
-    """How much longer than wide a flake appears (ours; ImageNet-C smears by 10 to 12 px)."""
-    wind: Range = (-45, 45)
-    """Direction of the fall against the vertical, in degrees (ImageNet-C: -45 to 45)."""
+    density: Share = (0.2, 0.8)
+    """Probability that a cell has a flake (ours)."""
+    opacity: Share = (0.6, 1.0)
+    """Opacity of the middle of a flake (ours)."""
+    stretch: Annotated[Range, within(0, 20, above=True)] = (1.0, 2.5)
+    """Ratio of length to width of a flake (ours; ImageNet-C smears by 10 to 12 px)."""
+    wind: Annotated[Range, within(-180, 180)] = (-45, 45)
+    """Direction of the fall relative to the vertical, in degrees (ImageNet-C: -45 to 45)."""
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         return {name: drawn(keys, name, getattr(self, name)) for name in ("density", "opacity", "stretch", "wind")}
@@ -51,7 +53,7 @@ class Snow(Graded):
 
     @staticmethod
     def _flake(cell: Cell, parameters: dict[str, Tensor], spacing: int, largest: float) -> Tensor:
-        """[B, h, w]: how much of a pixel the flake of one near cell hides."""
+        """Return the share of each pixel that the flake of one near cell hides: [B, h, w]."""
         here, down, right, extent = cell.numbers
         density, opacity, stretch, wind = (
             parameters[name][:, None, None] for name in ("density", "opacity", "stretch", "wind")

@@ -1,1 +1,1 @@
-"""Images: decoded, packed, cached, paired, cropped."""
+"""Decode, pack, cache, pair and crop images."""

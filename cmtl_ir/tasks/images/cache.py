@@ -1,4 +1,4 @@
-"""Where decoded images are kept between runs."""
+"""The folder where decoded images are stored between runs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ log = logging.getLogger("cmtl_ir")
 
 
 def default_cache() -> Path:
-    """CMTL_IR_CACHE, else XDG_CACHE_HOME/cmtl-ir, else ~/.cache/cmtl-ir."""
+    """Return CMTL_IR_CACHE, else XDG_CACHE_HOME/cmtl-ir, else ~/.cache/cmtl-ir."""
     if given := os.environ.get("CMTL_IR_CACHE"):
         return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "cmtl-ir"
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made; where that is not permitted, its stand-in in this process's temporary folder (logged)."""
+    """Create a folder and return it, or a temporary folder of this process if it cannot be written to (logged)."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        stand_in = _temporary() / folder.name
-        if not stand_in.exists():
+        substitute = _temporary() / folder.name
+        if not substitute.exists():
             log.warning(
                 "cannot write to %s (%s): decoded images go to %s until this program ends; "
                 "set CMTL_IR_CACHE to a folder that may be written to",
                 folder,
                 error.strerror,
-                stand_in,
+                substitute,
             )
-        stand_in.mkdir(exist_ok=True)
-        return stand_in
+        substitute.mkdir(exist_ok=True)
+        return substitute
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Images to files."""
+"""Write images to files."""
 
 from __future__ import annotations
 

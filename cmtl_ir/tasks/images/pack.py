@@ -1,7 +1,7 @@
-"""Decode once: all images of a source as raw pixels in one memory-mapped file, beside a JSON index.
+"""Decode images once: all images of a source as raw pixels in one memory-mapped file, with a JSON index.
 
-A pack lives in its own folder of the cache, named after its source. It is rebuilt when a file was added, removed or
-touched; the new pixels get a new name, and the index, replaced atomically, is what makes them visible.
+A pack has its own folder in the cache, named after its source. It is rebuilt if a file was added, removed or changed.
+The new pixels get a new file name and become visible when the index is replaced atomically.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,38 +29,48 @@ from torch import Tensor
 
 from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.tasks.images.cache import default_cache, writable
-from cmtl_ir.tasks.images.decode import DataError, ImageError, decode
+from cmtl_ir.tasks.images.decode import DataError, Decoded, ImageError, read
 
-FORMAT = 1
+FORMAT = 2
 DECODERS = min(8, os.cpu_count() or 1)
 PATIENCE = 1.0
-"""Seconds of decoding before a progress bar appears."""
+"""Seconds of decoding after which a progress bar appears."""
 OnError = Literal["stop", "skip"]
 log = logging.getLogger("cmtl_ir")
 
 
 @dataclass(frozen=True)
 class Pack:
-    """An opened pack: what its index says of each of N images, and the pixels of all, mapped."""
+    """An opened pack: the index of N images and their memory-mapped pixels."""
 
     names: tuple[str, ...]
     offsets: tuple[int, ...]
     sizes: NDArray[np.int64]  # [N, 2] height, width
     digests: tuple[str, ...]
     """Hash of each image's size and pixels."""
+    orientations: tuple[int, ...]
+    """EXIF orientation of each file, 1 .. 8, which is applied to the pixels."""
     pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another; read-only
-    flat: Tensor  # the same memory; to be read only
+    flat: Tensor  # the same memory; must not be written to
     skipped: dict[str, str]
-    """Name -> why, of files that are left out."""
+    """Name -> reason, for files that are left out."""
 
 
-def open_pack(key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop") -> Pack:
-    """The pack of these files (name -> path), built first where it is missing or stale.
+def open_pack(
+    key: str,
+    files: Mapping[str, Path],
+    cache: Path | None = None,
+    on_error: OnError = "stop",
+    bits: int | None = None,
+) -> Pack:
+    """Open the pack of files (name -> path). Build it first if it is missing or stale.
 
-    `key` names the source (absolute folder, pattern), not its files: a folder that gained a file finds its old pack
-    and replaces it. Raises ImageError naming the files that cannot be decoded, unless `on_error` is skip: then they
-    are left out and logged.
+    `key` names the source (absolute folder, pattern) and not its files, so that a folder with a new file replaces its
+    old pack. `cache` is the folder of all packs; `None` means the default one. `bits` is the number of bits that the
+    values of 16-bit files use; `None` means 16. Raise DataError with the names of files that cannot be decoded. If
+    `on_error` is skip, they are left out and logged instead.
     """
+    key = key if bits is None else f"{key}\0{bits} bits"
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     folder = (cache or default_cache()) / "packs" / digest
     pack = _fresh(folder, files, on_error)
@@ -68,17 +79,20 @@ def open_pack(key: str, files: Mapping[str, Path], cache: Path | None = None, on
         with FileLock(folder / "lock"):
             pack = _fresh(folder, files, on_error)
             if pack is None:
-                _build(folder, files, on_error)
+                _build(folder, files, on_error, bits)
                 pack = _fresh(folder, files, on_error)
     if pack is None:
-        raise DataError(f"{next(iter(files.values())).parent}: its files change while they are being read; try again")
+        raise DataError(
+            f"{next(iter(files.values())).parent}: its files change while they are "
+            "being read; try again when they are complete"
+        )
     for reason in pack.skipped.values():
         log.warning("skipped: %s", reason)
     return pack
 
 
 def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack | None:
-    """The pack in a folder; None where there is none, or where it is not of these files as they are now."""
+    """Open the pack in a folder. Return `None` if there is none or if it does not match the files as they are now."""
     try:
         index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT or index["sources"] != _stamps(files):
@@ -89,30 +103,38 @@ def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack |
     sizes = np.array(index["sizes"], dtype=np.int64)
     if (index["skipped"] and on_error == "stop") or len(pixels) != int(sizes.prod(axis=1).sum()) * 3:
         return None
-    columns = (tuple(index[column]) for column in ("names", "offsets", "digests"))
-    names, offsets, digests = columns
+    columns = (tuple(index[column]) for column in ("names", "offsets", "digests", "orientations"))
+    names, offsets, digests, orientations = columns
     with warnings.catch_warnings():  # torch has no read-only tensors; a writable mapping would have to fit into memory
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         flat = torch.from_numpy(pixels)
-    return Pack(names, offsets, sizes, digests, pixels, flat, index["skipped"])
+    return Pack(names, offsets, sizes, digests, orientations, pixels, flat, index["skipped"])
 
 
 def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:
-    stats = {name: path.stat() for name, path in files.items()}
-    return {name: [stat.st_mtime_ns, stat.st_size] for name, stat in stats.items()}
+    return {name: _stamp(path) for name, path in files.items()}
+
+
+def _stamp(path: Path) -> list[int]:
+    """Return the time of the last change and the size of a file; impossible numbers for a dangling link."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return [-1, -1]
+    return [stat.st_mtime_ns, stat.st_size]
 
 
 # -------------------------------------------------------------------------------------------------- building
 
 
-def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
+def _build(folder: Path, files: Mapping[str, Path], on_error: OnError, bits: int | None) -> None:
     sweep(folder)
     fresh = folder / f"pixels-{uuid.uuid4().hex}.u8"
     index: dict[str, Any] = {"format": FORMAT, "pixels": fresh.name, "sources": _stamps(files)}
-    index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "skipped": {}}
+    index |= {"names": [], "offsets": [], "sizes": [], "digests": [], "orientations": [], "skipped": {}}
     try:
-        _write_pixels(fresh, index, files)
-        _complain(index, on_error)
+        _write_pixels(fresh, index, files, bits)
+        _raise_if_broken(index, on_error)
         write_whole(folder / "index.json", json.dumps(index))
     except BaseException as error:
         fresh.unlink(missing_ok=True)
@@ -126,51 +148,56 @@ def _build(folder: Path, files: Mapping[str, Path], on_error: OnError) -> None:
                 old.unlink()
 
 
-def _complain(index: dict[str, Any], on_error: OnError) -> None:
-    """Everything that is wrong with a folder at once, not one file a run."""
+def _raise_if_broken(index: dict[str, Any], on_error: OnError) -> None:
+    """Raise DataError with all broken files of a folder at once, instead of one file per run."""
     reasons = list(index["skipped"].values())
+    if on_error == "stop":
+        reasons = [f"{reason}, or set `data.on_error: skip`" for reason in reasons]
     if reasons and (on_error == "stop" or not index["names"]):
         more = f"\n({len(reasons) - 10} more)" if len(reasons) > 10 else ""
-        raise ImageError("\n".join(reasons[:10]) + more)
+        raise DataError("\n".join(reasons[:10]) + more)
 
 
-def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path]) -> None:
+def _write_pixels(target: Path, index: dict[str, Any], files: Mapping[str, Path], bits: int | None) -> None:
     offset = 0
     with target.open("wb") as stream, _progress(f"decoding {len(files)} images", len(files)) as advance:
-        for name, image in _decoded(files):
+        for name, found in _decoded(files, bits):
             advance()
-            if isinstance(image, ImageError):
-                index["skipped"][name] = str(image)
+            if isinstance(found, ImageError):
+                index["skipped"][name] = str(found)
                 continue
+            image = found.pixels
             height, width, _ = image.shape
             digest = hashlib.blake2b(f"{height}x{width}".encode(), digest_size=16)
             digest.update(image.data)
             row = {"names": name, "offsets": offset, "sizes": (height, width), "digests": digest.hexdigest()}
+            row["orientations"] = found.orientation
             for column, value in row.items():
                 index[column].append(value)
             stream.write(image.data)
             offset += image.nbytes
 
 
-def _decoded(files: Mapping[str, Path]) -> Iterator[tuple[str, NDArray[np.uint8] | ImageError]]:
-    """In the order of `files`, a few at a time on threads (Pillow decodes without the interpreter's lock)."""
+def _decoded(files: Mapping[str, Path], bits: int | None) -> Iterator[tuple[str, Decoded | ImageError]]:
+    """Decode in the order of `files`, a few at a time on threads (Pillow releases the lock of the interpreter)."""
     listed = list(files.items())
     with ThreadPoolExecutor(DECODERS) as threads:
         for start in range(0, len(listed), 4 * DECODERS):
             some = listed[start : start + 4 * DECODERS]
-            yield from zip((name for name, _ in some), threads.map(_attempt, (path for _, path in some)), strict=True)
+            found = threads.map(partial(_attempt, bits), (path for _, path in some))
+            yield from zip((name for name, _ in some), found, strict=True)
 
 
-def _attempt(path: Path) -> NDArray[np.uint8] | ImageError:
+def _attempt(bits: int | None, path: Path) -> Decoded | ImageError:
     try:
-        return decode(path)
+        return read(path, bits)
     except ImageError as error:
         return error
 
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal's standard error that appears when the work has taken a second."""
+    """Show a progress bar on the standard error of a terminal if the work takes longer than `PATIENCE`."""
     from rich.console import Console
     from rich.errors import LiveError
     from rich.progress import Progress

@@ -1,7 +1,7 @@
-"""Which degraded file belongs to which clean one: names, compared by a pattern on each side.
+"""Match degraded files with clean files by name, with a pattern on each side.
 
-A pattern describes the path below the folder without its extension: `{anything}` captures what both sides must share,
-`*` stands for what they need not. Rain100L: `{name}` on both sides. SOTS: `{name}_*` and `{name}`. PolyU: `{name}_real`
+A pattern describes the path below the folder without its extension. `{word}` captures text that both sides must share,
+and `*` stands for any text. Rain100L: `{name}` on both sides. SOTS: `{name}_*` and `{name}`. PolyU: `{name}_real`
 and `{name}_mean` in one folder. GoPro: `{scene}/blur/{frame}` and `{scene}/sharp/{frame}`.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cmtl_ir.tasks.images.decode import DataError, image_files
+from cmtl_ir.tasks.images.likeness import tag_misleads, thumbnail
 from cmtl_ir.tasks.images.pack import OnError
 from cmtl_ir.tasks.images.store import ImageStore, PairStore
 from cmtl_ir.tasks.sources import PairsConfig, pattern_expression
@@ -24,68 +25,78 @@ from cmtl_ir.tasks.sources import PairsConfig, pattern_expression
 log = logging.getLogger("cmtl_ir")
 Captures = tuple[tuple[str, str], ...]
 SHOWN = 5
+MISLED = "EXIF turns one image of a pair, though their pixels agree as they are stored"
+UNTAG = "delete the tag (`exiftool -Orientation= FILE`) or turn its partner alike"
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Names of two folders, compared; nothing is decoded."""
+    """The files of two folders, matched by name without decoding them."""
 
     inputs: dict[str, Path]
-    """Name -> file of the degraded images that fit their pattern."""
+    """Name -> file of the degraded images that match their pattern."""
     targets: dict[str, Path]
-    """Name -> file of the clean images that fit theirs."""
+    """Name -> file of the clean images that match their pattern."""
     partners: dict[str, list[str]]
-    """Input name -> names of its targets: one, if all is well."""
+    """Input name -> names of its targets: exactly one in a complete data set."""
 
     @property
-    def several(self) -> dict[str, list[str]]:
-        """Inputs that more than one target fits."""
+    def ambiguous(self) -> dict[str, list[str]]:
+        """Inputs with more than one target, and the names of these targets."""
         return {name: found for name, found in self.partners.items() if len(found) > 1}
 
     @property
-    def lonely(self) -> list[str]:
+    def without_target(self) -> list[str]:
         """Inputs without a target."""
         return [name for name, found in self.partners.items() if not found]
 
     @property
-    def unused(self) -> list[str]:
+    def without_input(self) -> list[str]:
         """Targets without an input."""
         used = {name for found in self.partners.values() for name in found}
         return [name for name in self.targets if name not in used]
 
 
 def match(config: PairsConfig) -> Matching:
-    """Who belongs to whom, by name. Raises DataError where a folder holds nothing that fits its pattern."""
+    """Match the files of two folders by name. Raise DataError if no image of a folder matches its pattern."""
     assert config.input is not None and config.target is not None
     sides, captured = [], []
     for folder, pattern in ((config.input, config.input_name), (config.target, config.target_name)):
         files = image_files(folder)
         captured.append(captures(files, pattern, config.without))
         if not captured[-1]:
-            raise DataError(f"{folder}: none of its images, such as {next(iter(files))}, fits {pattern!r}")
+            raise DataError(
+                f"{folder}: none of its images, such as {next(iter(files))}, matches {pattern!r}; correct "
+                "input_name, target_name or the folder"
+            )
         sides.append({name: files[name] for name in captured[-1]})
     return Matching(sides[0], sides[1], partners_of(captured[0], captured[1]))
 
 
-def open_pairs(config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop") -> PairStore:
-    """The pairs of two folders, sorted by the degraded image's name.
+def open_pairs(
+    config: PairsConfig, cache: Path | None = None, on_error: OnError = "stop", bits: int | None = None
+) -> PairStore:
+    """Open the pairs of two folders, sorted by the name of the degraded image.
 
-    Raises DataError for files without a partner, for names that match several files and for pairs of unequal size
-    (unless `sizes` is centre); with `on_error` skip, what has no partner is left out and logged.
+    Raise DataError for files without a partner, for names that match several files, for pairs of which EXIF turns one
+    image alone and for pairs of unequal size (unless `sizes` is centre). If `on_error` is skip, these files are left
+    out and logged instead, except for names that match several files.
     """
     assert config.input is not None and config.target is not None
     matching = match(config)
     partner = _one_each(matching, config, on_error)
     keys = [_key(*side, config) for side in ((config.input, config.input_name), (config.target, config.target_name))]
-    degraded = ImageStore.of_files(keys[0], matching.inputs, cache, on_error)
-    clean = ImageStore.of_files(keys[1], matching.targets, cache, on_error)
+    degraded = ImageStore.of_files(keys[0], matching.inputs, cache, on_error, bits)
+    clean = ImageStore.of_files(keys[1], matching.targets, cache, on_error, bits)
     place = {name: number for number, name in enumerate(clean.names)}
     degraded = degraded.choose([number for number, name in enumerate(degraded.names) if partner.get(name) in place])
-    return _aligned(degraded, clean.choose([place[partner[name]] for name in degraded.names]), config, on_error)
+    clean = clean.choose([place[partner[name]] for name in degraded.names])
+    upright = _upright(degraded, clean, config, on_error)
+    return _aligned(degraded.choose(upright), clean.choose(upright), config, on_error)
 
 
 def captures(files: Iterable[str], pattern: str, without: Sequence[str] = ()) -> dict[str, Captures]:
-    """Name -> what the pattern captured, for the names that fit it and none of `without`."""
+    """Return name -> captured texts of the names that match the pattern and none of `without`."""
     expression, others = pattern_expression(pattern), [pattern_expression(one) for one in without]
     found = {}
     for name in files:
@@ -97,7 +108,10 @@ def captures(files: Iterable[str], pattern: str, without: Sequence[str] = ()) ->
 
 
 def partners_of(inputs: Mapping[str, Captures], targets: Mapping[str, Captures]) -> dict[str, list[str]]:
-    """Input name -> names of the targets with the same captures; letter case decides only where it must."""
+    """Return input name -> names of the targets with the same captures.
+
+    Targets that agree in letter case are preferred; letter case is ignored if there are none.
+    """
     exact, loose = defaultdict(list), defaultdict(list)
     for name, captures in targets.items():
         exact[captures].append(name)
@@ -110,12 +124,15 @@ def _folded(captures: Captures) -> Captures:
 
 
 def _one_each(matching: Matching, config: PairsConfig, on_error: OnError) -> dict[str, str]:
-    """Input name -> its one target. Raises DataError naming what has none or several."""
-    several = [f"{name} -> {' and '.join(names)}" for name, names in matching.several.items()]
+    """Return input name -> its one target. Raise DataError with the names that have no target or several."""
+    several = [f"{name} -> {' and '.join(names)}" for name, names in matching.ambiguous.items()]
     if several:
-        raise DataError(f"{config.target}: several images fit one of {config.input}: {_some(several)}")
-    lonely, unused = matching.lonely, [] if config.spare_targets else matching.unused
-    problems = [f"no clean partner in {config.target} for {_some(lonely)}"] if lonely else []
+        raise DataError(
+            f"{config.target}: several images match one of {config.input}: {_some(several)}; see "
+            "input_name and target_name"
+        )
+    alone, unused = matching.without_target, [] if config.spare_targets else matching.without_input
+    problems = [f"no clean partner in {config.target} for {_some(alone)}"] if alone else []
     problems += [f"no degraded partner in {config.input} for {_some(unused)}"] if unused else []
     if problems:
         _stop_or_skip(f"{config.input}: {'; '.join(problems)}; see input_name and target_name", on_error)
@@ -123,6 +140,18 @@ def _one_each(matching: Matching, config: PairsConfig, on_error: OnError) -> dic
     if not partner:
         raise DataError(f"{config.input}: no image has a partner in {config.target}; see input_name and target_name")
     return partner
+
+
+def _upright(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_error: OnError) -> list[int]:
+    """Return the numbers of the pairs without a misleading EXIF orientation on one side."""
+    wrong = {}
+    for i, tags in enumerate(zip(degraded.orientations, clean.orientations, strict=True)):
+        if tags[0] != tags[1] and tag_misleads(thumbnail(degraded.image(i)), thumbnail(clean.image(i)), tags):
+            wrong[i] = f"{degraded.names[i]} (orientation {tags[0]}) and {clean.names[i]} (orientation {tags[1]})"
+    if wrong:
+        on_error = on_error if len(wrong) < len(degraded) else "stop"
+        _stop_or_skip(f"{config.input}: {MISLED}: {_some(list(wrong.values()))}; {UNTAG}", on_error)
+    return [i for i in range(len(degraded)) if i not in wrong]
 
 
 def _aligned(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_error: OnError) -> PairStore:
@@ -137,7 +166,7 @@ def _aligned(degraded: ImageStore, clean: ImageStore, config: PairsConfig, on_er
     ]
     if wrong:
         on_error = on_error if equal.any() else "stop"
-        _stop_or_skip(f"{config.input}: unequal sizes: {_some(wrong)}; `sizes: centre` cuts them alike", on_error)
+        _stop_or_skip(f"{config.input}: unequal sizes: {_some(wrong)}; `sizes: centre` cuts the larger one", on_error)
     return pairs.choose(np.flatnonzero(equal).tolist())
 
 

@@ -1,7 +1,7 @@
-"""Training images kept whole on the GPU while a budget lasts: their crops need no copy from the host.
+"""Keep training images on the GPU within a budget, so that their crops need no copy from the host.
 
-The crops are the same bytes either way. A pack that several tasks, or the same tasks under another seed, draw from is
-copied once.
+The crops have the same bytes either way. A pack that is used by several tasks, or by the same tasks under another seed,
+is copied once.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Residents:
 
     device: torch.device
     left: float
-    """Bytes that may still be used."""
+    """Number of bytes that may still be used."""
     copies: dict[str, Tensor] = field(default_factory=dict)
     """Content of a pack -> its bytes on the device."""
 
     def kept(self, store: ImageStore | PairStore) -> ImageStore | PairStore:
-        """The store with its pixels on the device, or as it was where the budget does not reach.
+        """Return the store with its pixels on the device, or unchanged if the budget is too small.
 
-        Of pairs both sides are kept or neither.
+        Both sides of pairs are kept, or neither.
         """
         sides = (store,) if isinstance(store, ImageStore) else (store.degraded, store.clean)
         packs = {_content(one.pack): one.pack for one in sides}

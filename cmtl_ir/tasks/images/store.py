@@ -1,4 +1,4 @@
-"""Decoded images, mapped into memory: crops and whole images without decoding anything twice.
+"""Memory-mapped decoded images, from which crops and whole images are read without decoding anything twice.
 
 Legend: N images (or pairs), B crops of P x P pixels.
 """
@@ -25,35 +25,44 @@ Pixels = NDArray[np.uint8]
 
 
 def content_digest(*parts: str) -> str:
-    """One hash of many texts."""
+    """Return one hash of several texts."""
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class ImageStore:
-    """Images by number 0 .. N-1, sorted by name. A store may be a choice from a larger pack."""
+    """Images by number 0 .. N-1, sorted by name. A store may hold only some images of a pack."""
 
     pack: Pack
     places: tuple[int, ...]
-    """Where each image stands in the pack."""
+    """Index of each image in the pack."""
     copy: Tensor | None = None
-    """The pack's bytes on a GPU, where they are kept there; crops are then cut on it."""
+    """The bytes of the pack on a GPU, where crops are then cut. `None`: they are not kept there."""
 
     @classmethod
     def open(
-        cls, source: str | Path | Sequence[str | Path], cache: Path | None = None, on_error: OnError = "stop"
+        cls,
+        source: str | Path | Sequence[str | Path],
+        cache: Path | None = None,
+        on_error: OnError = "stop",
+        bits: int | None = None,
     ) -> ImageStore:
-        """The images of a folder, of a file, or of a list of both; decoded on first use."""
+        """Open the images of a folder, of a file, or of a list of both. They are decoded at their first use."""
         entries = [source] if isinstance(source, str | Path) else source
         key = "\0".join(os.path.abspath(os.path.expanduser(entry)) for entry in entries)
-        return cls.of_files(key, image_files(source), cache, on_error)
+        return cls.of_files(key, image_files(source), cache, on_error, bits)
 
     @classmethod
     def of_files(
-        cls, key: str, files: Mapping[str, Path], cache: Path | None = None, on_error: OnError = "stop"
+        cls,
+        key: str,
+        files: Mapping[str, Path],
+        cache: Path | None = None,
+        on_error: OnError = "stop",
+        bits: int | None = None,
     ) -> ImageStore:
-        """The images of a mapping name -> file; `key` names the mapping in the cache."""
-        pack = open_pack(key, files, cache, on_error)
+        """Open the images of a mapping name -> file, which `key` names in the cache. See `open_pack`."""
+        pack = open_pack(key, files, cache, on_error, bits)
         return cls(pack, tuple(range(len(pack.names))))
 
     def __len__(self) -> int:
@@ -61,13 +70,31 @@ class ImageStore:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """File names below the source's folder."""
+        """File names below the folder of the source."""
         return tuple(self.pack.names[place] for place in self.places)
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """What must not be torn apart by a split into training and test images: here each image is its own."""
+    def clean_names(self) -> tuple[str, ...]:
+        """Names of the clean images, which are all images of this store."""
         return self.names
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """For each image, the first name of an image with the same pixels. A split must not separate a group."""
+        first: dict[str, str] = {}
+        for name, content in zip(self.names, self.contents, strict=True):
+            first[content] = min(name, first.get(content, name))
+        return tuple(first[content] for content in self.contents)
+
+    @cached_property
+    def contents(self) -> tuple[str, ...]:
+        """Hash of the size and pixels of each image."""
+        return tuple(self.pack.digests[place] for place in self.places)
+
+    @cached_property
+    def orientations(self) -> tuple[int, ...]:
+        """EXIF orientation of each file, 1 .. 8."""
+        return tuple(self.pack.orientations[place] for place in self.places)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:  # [N, 2]
@@ -76,22 +103,22 @@ class ImageStore:
 
     @cached_property
     def digest(self) -> str:
-        """Hash over names and pixels: the same wherever the files lie."""
+        """Hash of names and pixels, which does not depend on where the files are stored."""
         return content_digest(*(part for i in self.places for part in (self.pack.names[i], self.pack.digests[i])))
 
     def choose(self, numbers: Sequence[int]) -> ImageStore:
-        """The store of some of these images, in the order given."""
+        """Return a store of some of these images, in the given order."""
         return replace(self, places=tuple(self.places[number] for number in numbers))
 
     def image(self, number: int) -> Pixels:  # [H, W, 3]
-        """A read-only view of one image."""
+        """Return a read-only view of one image."""
         place = self.places[number]
         (height, width), start = self.pack.sizes[place].tolist(), self.pack.offsets[place]
         return self.pack.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
     @property
     def flat(self) -> Tensor:
-        """The bytes that crops are cut from: on a GPU where they are kept there, else mapped from the file."""
+        """The bytes that crops are cut from: on a GPU if they are kept there, else mapped from the file."""
         return self.pack.flat if self.copy is None else self.copy
 
     def crops(self, numbers: Tensor, corners: Tensor, flips: Tensor, out: Tensor) -> None:
@@ -110,12 +137,12 @@ class ImageStore:
 
 @dataclass(frozen=True, eq=False)
 class PairStore:
-    """N aligned pairs of a degraded and a clean image; several degraded images may share a clean one."""
+    """N aligned pairs of a degraded and a clean image. Several degraded images may share a clean image."""
 
     degraded: ImageStore
-    """[N], in the order of the pairs."""
+    """N images, in the order of the pairs."""
     clean: ImageStore
-    """[N], in the order of the pairs."""
+    """N images, in the order of the pairs."""
     sizes: NDArray[np.int64]  # [N, 2]
     """Height and width that both images of a pair share."""
 
@@ -128,21 +155,26 @@ class PairStore:
         return self.degraded.names
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """Pairs of the same clean image belong to the same side of a split."""
+    def clean_names(self) -> tuple[str, ...]:
+        """Names of the clean images, in the order of the pairs."""
         return self.clean.names
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """For each pair, the first name of a clean image with the same pixels. A split must not separate a group."""
+        return self.clean.groups
 
     @cached_property
     def digest(self) -> str:
-        """Hash over names and pixels of both sides, and over which belongs to which."""
+        """Hash of the names and pixels of both sides and of their matching."""
         return content_digest("pairs", self.degraded.digest, self.clean.digest, str(self.sizes.tolist()))
 
     def choose(self, numbers: Sequence[int]) -> PairStore:
-        """The store of some of these pairs, in the order given."""
+        """Return a store of some of these pairs, in the given order."""
         return PairStore(self.degraded.choose(numbers), self.clean.choose(numbers), self.sizes[list(numbers)])
 
     def pair(self, number: int) -> tuple[Pixels, Pixels]:  # [H, W, 3] twice
-        """Degraded and clean image of one pair; of a larger one its centre."""
+        """Return the degraded and the clean image of one pair; the larger one is cut about its centre."""
         height, width = self.sizes[number].tolist()
         found = []
         for side in (self.degraded, self.clean):
@@ -151,7 +183,7 @@ class PairStore:
         return found[0], found[1]
 
     def crops(self, numbers: Tensor, corners: Tensor, flips: Tensor, degraded: Tensor, clean: Tensor) -> None:
-        """Fill degraded and clean [B, 3, P, P] (uint8) with crops at the same places, flipped alike."""
+        """Fill degraded and clean [B, 3, P, P] (uint8) with crops at the same places and with the same flips."""
         chosen = numbers.numpy()
         for side, out in ((self.degraded, degraded), (self.clean, clean)):
             margins = (side.sizes[chosen] - self.sizes[chosen]) // 2
