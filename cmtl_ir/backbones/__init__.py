@@ -2,15 +2,15 @@
 
 A backbone is an `nn.Module` whose keyword-only, typed constructor arguments are its YAML fields, and whose
 `forward(x, task=None)` takes images [B, 3, H, W] in [0, 1] of any size and returns an image or a list of images. Class
-attributes tell what the engine must know:
+attributes say what the engine must know:
 
 - `couples_samples`: whether a sample's output depends on the others of its batch while training.
 - `unused`: glob patterns of parameters that exist only so that published weights load strictly.
 - `latent_module`: dotted name of the module whose output, [B, C, h, w] or [B, N, C], is the network's latent.
-- `restored_output`: "first" or "last", which image of a list is the answer; "first" where it is missing.
-- `output_weights`: weights of the images of a list in the base loss; 1 each where it is missing.
+- `restored_output`: "first" or "last", which image of a list is the restored one; "first" if it is missing.
+- `output_weights`: weights of the images of a list in the base loss; 1 each if it is missing.
 
-No network is imported before it is asked for.
+A network is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -77,16 +77,19 @@ MADE_OF_OTHERS = {
     "ensemble": "cmtl_ir.backbones._ensemble:Ensemble",
     "headed": "cmtl_ir.backbones._headed:headed",
 }
-"""Networks that runs leave and nobody chooses."""
+"""Networks that are built around another one by a part of a strategy, and cannot be chosen by name."""
 
 
 def names() -> list[str]:
-    """Every name that `backbone_class` knows, sorted, without importing the networks."""
+    """Return every name that `backbone_class` knows, sorted, without importing the networks."""
     return sorted({*BACKBONES, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
 
 
 def backbone_class(name: str) -> type[nn.Module]:
-    """The class of that name, of an entry point or of `path/to/file.py:Class`. ValueError with near names."""
+    """Return the class of that name, of an entry point or of `path/to/file.py:Class`.
+
+    Raises UnknownName, a ValueError, listing near names.
+    """
     if ".py:" in name:
         return registry.load("backbone", name)
     if name in BACKBONES or name in MADE_OF_OTHERS:
@@ -98,12 +101,12 @@ def backbone_class(name: str) -> type[nn.Module]:
 
 
 def build(name: str, **fields: Any) -> nn.Module:
-    """A backbone with fresh weights, drawn from torch's default generator: seed or fork it around this call."""
+    """Build a backbone with fresh weights from torch's default generator, which the caller seeds or forks."""
     return backbone_class(name)(**fields)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> WeightsReport:
-    """Fill `model` from a .safetensors, .pth or .ckpt file; strict. Raises WeightsError naming file and keys."""
+    """Fill `model` strictly from a .safetensors, .pth or .ckpt file. Raises WeightsError naming file and keys."""
     from cmtl_ir.backbones._weights import load_weights as load
 
     return load(model, path)

@@ -1,7 +1,7 @@
-"""A network with small experts beside its blocks: what retention `lira` trains, and its runs leave.
+"""A network with small experts next to its blocks, which the retention `lira` trains.
 
-Legend: B samples, C channels of a block, E experts, of which `live` are in use. A network without live experts is the
-plain one, bit for bit.
+Legend: B samples, C channels of a block, E experts, of which `live` are in use. Without live experts the network is
+bit-equal to the plain one.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from cmtl_ir.backbones._latent import latent_of
 from cmtl_ir.base.errors import ConfigError
 
 PROBED = 64
-"""Height of the zeros that show which blocks give feature maps [B, C, H, W]; they are twice as wide."""
+"""Height of the zeros that show which blocks return feature maps [B, C, H, W]; their width is twice as large."""
 
 
 class Mixture:
-    """What an `Adapted` tells its blocks during a forward pass; shared by them, copied with them."""
+    """State of a forward pass that an `Adapted` shares with its blocks. It is copied together with them."""
 
     def __init__(self) -> None:
-        self.weights: Tensor | None = None  # [B, 1 + live], of the plain block first; None: plain
-        self.asked: AdaptedBlock | None = None  # whose output is wanted, and that output
+        self.weights: Tensor | None = None  # [B, 1 + live], that of the plain block first; None: the plain network
+        self.asked: AdaptedBlock | None = None  # block whose output is recorded in `features`
         self.features: Tensor | None = None
 
 
 class AdaptedBlock(nn.Module):
-    """A block and beside it E experts, 1x1 convolutions through `rank` channels: y + sum_e w_e up_e(down_e(y))."""
+    """A block with E experts, each two 1x1 convolutions through `rank` channels: y + sum_e w_e up_e(down_e(y))."""
 
     def __init__(self, block: nn.Module, mixture: Mixture) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class AdaptedBlock(nn.Module):
         self.experts = nn.ModuleList()
 
     def grow(self, channels: int, experts: int, rank: int) -> None:
-        """Add the experts; `up` is 0 at first, so that they change nothing."""
+        """Add the experts. `up` starts at 0, so that they change nothing at first."""
         for _ in range(experts):
             down, up = nn.Conv2d(channels, rank, 1), nn.Conv2d(rank, channels, 1)
             nn.init.zeros_(up.weight)
@@ -44,7 +44,7 @@ class AdaptedBlock(nn.Module):
             self.experts.append(nn.Sequential(down, up))
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """The block's output, moved by the experts where it is a feature map [B, C, H, W]."""
+        """Return the block's output plus the experts' weighted outputs if it is a feature map [B, C, H, W]."""
         output, weights = self.block(*inputs, **named), self.mixture.weights
         if self.mixture.asked is self:
             self.mixture.features = output
@@ -55,10 +55,11 @@ class AdaptedBlock(nn.Module):
 
 
 class Adapted(nn.Module):
-    """The network `of` with `experts` of `rank` channels beside each of its blocks, mixed by the image.
+    """The network `of` with `experts` of `rank` channels next to each of its blocks, mixed depending on the image.
 
-    Blocks are the modules whose class is called something Block. The mixture is a softmax over the plain network and
-    the live experts, from the pooled features of the middle block (the one of the smallest map) in a first, plain pass.
+    Blocks are the modules whose class name ends with Block. The mixture is a softmax over the plain network and
+    the live experts. It is computed from the pooled features of the middle block, the one of the smallest map, in a
+    first pass of the plain network.
     """
 
     unused: tuple[str, ...] = ()
@@ -77,7 +78,8 @@ class Adapted(nn.Module):
         maps = self._feature_maps(self._wrapped())
         if not maps:
             raise ConfigError(
-                f"backbone {of['name']}: no module called ...Block gives feature maps, so lira has no place"
+                f"backbone {of['name']}: no module whose class is called ...Block returns feature maps, so lira cannot "
+                "add experts; choose another backbone or another retention"
             )
         for block, (channels, _) in maps.items():
             block.grow(channels, experts, rank)
@@ -88,20 +90,20 @@ class Adapted(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
         self.register_buffer("opened", torch.zeros((), dtype=torch.int64))
-        self.live = 0  # what `opened` says, without asking the GPU
+        self.live = 0  # the value of `opened`, kept on the CPU to avoid a synchronisation
         self.register_load_state_dict_post_hook(lambda module, _: module.count())
 
     def open(self, live: int) -> None:
-        """Use the first `live` experts from now on."""
+        """Use the first `live` experts in all later passes."""
         self.opened.fill_(live)
         self.count()
 
     def count(self) -> None:
-        """Read `opened`."""
+        """Copy the value of `opened` to `live`."""
         self.live = int(self.opened)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Any:
-        """[B, 3, H, W] -> what the network gives."""
+        """Return what the network returns for images [B, 3, H, W]."""
         if self.live:
             self.mixture.weights = self.gate(self._middle_features(x, task))[:, : 1 + self.live].softmax(1)
         try:
@@ -111,7 +113,7 @@ class Adapted(nn.Module):
 
     @torch.no_grad()
     def _middle_features(self, x: Tensor, task: Tensor | None) -> Tensor:
-        """[B, C] of the plain network, which is frozen as soon as there are experts."""
+        """Pooled features [B, C] of the plain network, which is frozen once experts are in use."""
         self.mixture.asked = self.get_submodule(self.middle)  # type: ignore[assignment]
         self.network(x, task)
         features, self.mixture.asked, self.mixture.features = self.mixture.features, None, None
@@ -119,7 +121,7 @@ class Adapted(nn.Module):
         return features.float().mean((2, 3))
 
     def _wrapped(self) -> list[AdaptedBlock]:
-        """Put every block of the network into an `AdaptedBlock`."""
+        """Wrap every block of the network in an `AdaptedBlock`."""
         found = []
         for parent in list(self.network.modules()):
             for name, child in list(parent.named_children()):
@@ -130,7 +132,7 @@ class Adapted(nn.Module):
 
     @torch.no_grad()
     def _feature_maps(self, blocks: list[AdaptedBlock]) -> dict[AdaptedBlock, tuple[int, int]]:
-        """Block -> channels and area of its output, in the order of a pass; without those that give no map."""
+        """Channels and area per block that returns a feature map, in the order of a pass."""
         found: dict[AdaptedBlock, tuple[int, int]] = {}
 
         def note(block: AdaptedBlock, inputs: Any, output: Any) -> None:

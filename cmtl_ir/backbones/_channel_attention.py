@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ChannelGate(nn.Module):
-    """x * sigmoid(expand(relu(squeeze(mean of x)))), in the authors' place, `attention`."""
+    """x * sigmoid(expand(relu(squeeze(mean of x)))) under the authors' name, `attention`."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()

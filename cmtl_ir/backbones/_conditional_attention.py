@@ -62,7 +62,7 @@ class GatedProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The feed-forward third of a block, in the authors' place, `net`."""
+    """The feed-forward third of a block under the authors' name, `net`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Several networks of one kind, whose answers are averaged: what exact unlearning by constituents leaves."""
+"""Several networks of one kind whose outputs are averaged, as exact unlearning by constituents trains them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmtl_ir.strategy.output import final_output
 
 
 class Ensemble(nn.Module):
-    """Mean of the members' final outputs, summed in their order. Not trained as a whole: its members are."""
+    """Mean of the members' final outputs, summed in their order. Its members are trained, not the ensemble itself."""
 
     couples_samples = False
     unused: tuple[str, ...] = ()
@@ -23,5 +23,5 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(build(**of) for _ in range(members))
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
-        """[B, 3, H, W] -> [B, 3, H, W]."""
+        """Return the mean restored image, [B, 3, H, W] -> [B, 3, H, W]."""
         return torch.stack([final_output(member, member(x, task)) for member in self.members]).mean(0)

@@ -31,7 +31,7 @@ def _branch(channels: int, outputs: int) -> list[nn.Module]:
 
 
 class Addition(nn.Module):
-    """Predicts what to add, in the authors' place, `add`."""
+    """Predicts what to add under the authors' name, `add`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pieces that several networks share."""
+"""Layers and helpers that several networks share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmtl_ir.base import keyed, pointwise
 def pad_to(x: Tensor, multiple: int, mode: str, smallest: int = 0) -> Tensor:  # [B, C, H, W]
     """Pad right and bottom until both sides are multiples of `multiple` and at least `smallest`.
 
-    `mode` is that of F.pad; reflection needs a side longer than its padding, so very small images repeat their edge.
+    `mode` is that of F.pad. Reflection needs a side longer than its padding, so very small images repeat their edge.
     """
     height, width = x.shape[-2:]
     bottom = max(-height % multiple, smallest - height)
@@ -28,7 +28,7 @@ class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each pixel: [B, C, H, W] -> [B, C, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # On the NHWC view torch's fused kernel applies, and a channels_last input is not copied.
+        # On the NHWC view, torch uses its fused kernel and does not copy a channels_last input.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -45,7 +45,7 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 def image_keys(x: Tensor) -> Tensor:  # [B, 3, H, W] -> [B] int64
-    """A key for each image, made of the bits of its pixels: equal images have equal keys, whatever is beside them."""
+    """Return a key per image from the bits of its pixels. Equal images have equal keys, in any batch."""
     pixels = x.detach().flatten(1).float().view(torch.int32).long()
     places = torch.arange(pixels.shape[1], device=x.device) * keyed.GOLDEN
     return keyed.mix(pixels + places).sum(1)
@@ -54,8 +54,8 @@ def image_keys(x: Tensor) -> Tensor:  # [B, 3, H, W] -> [B] int64
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., ECCV 2016): in training, a residual branch is dropped for some samples.
 
-    Which samples is read off their own pixels, not drawn from a generator: so a step repeats bit by bit, resuming
-    needs no state, and a sample loses the same branches alone as in any batch.
+    Which samples are dropped depends on their pixels instead of a generator. So a step repeats bit by bit, resuming
+    needs no state, and a sample loses the same branches in any batch.
     """
 
     def __init__(self, rate: float, place: str) -> None:
@@ -72,5 +72,5 @@ class DropPath(nn.Module):
 
 
 def rising_rates(highest: float, count: int) -> list[float]:
-    """Drop rates from 0 for the first layer to `highest` for the last."""
+    """Return `count` drop rates, from 0 for the first layer to `highest` for the last."""
     return [highest * number / max(1, count - 1) for number in range(count)]

@@ -88,7 +88,7 @@ class RankedMixture(nn.Module):
 
 
 class StripConv(nn.Module):
-    """A depthwise 1x3 and a depthwise 3x1 convolution, in the authors' place, `conv`."""
+    """A depthwise 1x3 and a depthwise 3x1 convolution under the authors' name, `conv`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ class Axis(NamedTuple):
 
     starts: list[int]
     weights: list[list[float]]  # [tile][place within the tile's output]
-    alone_from: int  # first output place that is the last tile's alone
+    alone_from: int  # first output place that only the last tile covers
 
 
 def axis_of(length: int, size: int, scale: int) -> Axis:
@@ -60,7 +60,7 @@ def tiled(network: Callable[[Tensor, int], Tensor], x: Tensor, size: int, scale:
     tiles = tiles.unflatten(1, (len(rows.starts), len(columns.starts)))  # [B, rows, columns, C', sS, sS]
     strips = _laid(tiles.movedim(2, -1), columns, scale, width)
     y = _laid(strips.transpose(-1, -2).movedim(1, -1), rows, scale, height).transpose(-1, -2)
-    # As in the authors' code, the first quarter of the first tile's rows is that tile's alone.
+    # As in the authors' code, only the first tile covers the first quarter of its rows.
     first = slice(scale * (size // 4)), slice(min(scale * size, columns.alone_from))
     y[:, :, first[0], first[1]] = tiles[:, 0, 0, :, first[0], first[1]].to(y.dtype)
     return y

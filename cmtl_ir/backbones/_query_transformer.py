@@ -27,7 +27,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then feed-forward, each on the normed input and added to it."""
+    """Self-attention, then feed-forward, each on the normalised input and added to it."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Decoder(nn.Module):
 
 
 class Position(nn.Module):
-    """A learned vector for every place, in the authors' place, `pe`."""
+    """A learned vector for every place under the authors' name, `pe`."""
 
     position_ids: Tensor
 

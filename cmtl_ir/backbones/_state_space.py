@@ -69,7 +69,7 @@ class SelectiveScan2D(nn.Module):
         ranks, b, c = torch.matmul(self.x_proj_weight, u).split([self.rank, self.states, self.states], dim=2)
         delta = F.softplus(_wide(torch.matmul(self.dt_projs_weight, ranks)) + self.dt_projs_bias[..., None])
         decay = -self.A_logs.exp().unflatten(0, (DIRECTIONS, inner))
-        # One copy per sample costs little and keeps the gradients of different samples apart.
+        # One copy per sample costs little and keeps the gradients of different samples separate.
         decay, u = decay.expand(batch, -1, -1, -1).flatten(0, 1), _wide(u)
         y = selective_scan(
             u.flatten(0, 1), delta.flatten(0, 1), decay, _wide(b).flatten(0, 1), _wide(c).flatten(0, 1), self.scan

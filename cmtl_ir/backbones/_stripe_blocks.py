@@ -102,7 +102,7 @@ def _back(mixed: Tensor, like: Tensor, where: Geometry) -> Tensor:  # [B, N, n, 
 
 
 class Projection(nn.Module):
-    """The linear map to queries, keys and values of both branches, in the authors' place, `body`."""
+    """The linear map to queries, keys and values of both branches under the authors' name, `body`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Reduction(nn.Module):
 
 
 class AnchorProjection(nn.Module):
-    """The anchors, in the authors' place, `body.0`."""
+    """The anchors under the authors' name, `body.0`."""
 
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
@@ -154,7 +154,7 @@ class MixedAttention(nn.Module):
 
 
 class StripeBlock(nn.Module):
-    """Attention and feed-forward, each normed after it; `local` adds convolutions with channel attention."""
+    """Attention and feed-forward, each normalised after it; `local` adds convolutions with channel attention."""
 
     def __init__(
         self, channels: int, heads: int, hidden: int, factor: int, *, local: bool, drop: float, place: str

@@ -1,6 +1,6 @@
 """Where GRL's windows, stripes and anchors are. Shapes: N stripes of T pixels, each with A anchors; P offsets.
 
-An anchor stands for `factor` x `factor` pixels. Tensors that do not depend on a sample have a leading dimension of 1.
+An anchor represents `factor` x `factor` pixels. Tensors that do not depend on a sample have a leading dimension of 1.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class EncoderBlock(Block):
-    """A normed block, with the convolution that leads to the next level where there is one."""
+    """A normalised block, with the convolution that leads to the next level where there is one."""
 
     def __init__(self, inputs: int, outputs: int, *, fused: bool, reduces: bool) -> None:
         super().__init__(inputs, outputs, normed=True, fused=fused and reduces)

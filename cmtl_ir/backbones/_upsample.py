@@ -27,4 +27,4 @@ def direct_steps(channels: int, scale: int) -> list[nn.Module]:
 def check_upsampler(upsampler: str, scale: int) -> None:
     """Raise ValueError unless there is an upsampler exactly where the scale is not 1."""
     if (upsampler == "") != (scale == 1):
-        raise ValueError(f"upsampler {upsampler!r} does not go with scale {scale}")
+        raise ValueError(f"upsampler {upsampler!r} does not fit scale {scale}: scale 1 has none, other scales need one")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PatchEmbed(nn.Module):
-    """One token per patch, in the authors' place, `proj`."""
+    """One token per patch under the authors' name, `proj`."""
 
     def __init__(self, patch: int, channels: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each on the normed input and added to it."""
+    """Attention, then feed-forward, each on the normalised input and added to it."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

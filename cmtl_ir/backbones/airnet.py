@@ -28,7 +28,7 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 class DeformableConv(nn.Module):
-    """DCN: a modulated 3x3 deformable convolution whose offsets are read off features and representation."""
+    """DCN: a modulated 3x3 deformable convolution whose offsets depend on features and representation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class DeformableConv(nn.Module):
 
     @classmethod
     def taps(cls, features: Tensor, t: Tensor) -> Tensor:  # [B, C, H, W], [B, 27, H, W] -> [B, C, 3H, 3W]
-        """Sample what the nine taps of every pixel see. A plain convolution of stride 3 sums them."""
+        """Sample the features at the nine taps of every pixel. A plain convolution of stride 3 sums them."""
         batch, _, height, width = features.shape
-        # bfloat16 cannot tell pixel 200 from 201: positions need float32.
+        # bfloat16 cannot distinguish pixel 200 from 201, so positions need float32.
         exact = torch.promote_types(t.dtype, torch.float32)
         offsets = t[:, :18].to(exact).view(batch, 3, 3, 2, height, width).permute(0, 4, 1, 5, 2, 3)
         strength = t[:, 18:].sigmoid().view(batch, 3, 3, height, width).permute(0, 3, 1, 4, 2)
@@ -92,7 +92,7 @@ class GuidedModule(nn.Module):
 
 
 class GuidedBlock(nn.Module):
-    """DGB: two guided modules, each followed by a convolution, around a skip."""
+    """DGB: two guided modules, each followed by a convolution, with a skip around them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class GuidedBlock(nn.Module):
 
 
 class Guided(nn.Module):
-    """Guided parts in sequence, a convolution last, around a skip: a group of blocks, or all groups."""
+    """Guided parts in sequence and a final convolution, with a skip around them: a group of blocks, or all groups."""
 
     def __init__(self, parts: list[nn.Module]) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Guided(nn.Module):
 
 
 def through(body: nn.ModuleList, features: Tensor, representation: Tensor) -> Tensor:
-    """features + last(the parts before it, in sequence)."""
+    """Return features + last(the other parts, in sequence)."""
     h = features
     for part in body[:-1]:
         h = part(h, representation)
@@ -126,7 +126,7 @@ def through(body: nn.ModuleList, features: Tensor, representation: Tensor) -> Te
 
 
 class Restorer(nn.Module):
-    """R (the authors' DGRN): groups of guided blocks between two convolutions; no global skip."""
+    """R (the authors' DGRN): groups of guided blocks between two convolutions, without a global skip."""
 
     def __init__(self, groups: int, blocks: int) -> None:
         super().__init__()
@@ -139,11 +139,11 @@ class Restorer(nn.Module):
         return self.tail(through(self.body, self.head(x), representation))
 
 
-# -------------------------------------------------------------------------------- encoder, taught by contrast (MoCo)
+# -------------------------------------------------------------------------------- encoder, trained by contrast (MoCo)
 
 
 class ResidualBlock(nn.Module):
-    """RB: two normed convolutions beside a normed 1x1 shortcut."""
+    """RB: two normalised convolutions plus a normalised 1x1 shortcut."""
 
     def __init__(self, channels: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -163,7 +163,7 @@ class ResidualBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """E_pre gives the representation z; E and mlp turn z into one contrast feature an image."""
+    """E_pre computes the representation z. E and mlp turn z into one contrast feature per image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class Encoder(nn.Module):
 
 
 class Contrast(nn.Module):
-    """Momentum contrast (He et al., CVPR 2020): crops of one degraded image are positives, a queue the negatives."""
+    """Momentum contrast (He et al., CVPR 2020): crops of one degraded image are positives, a queue holds negatives."""
 
     queue: Tensor
     queue_ptr: Tensor
@@ -192,7 +192,10 @@ class Contrast(nn.Module):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """z [B, C, H, W] of `query` and logits [B, 1 + Q]; moves the key encoder and the queue on by one step."""
+        """Return z [B, C, H, W] of `query` and logits [B, 1 + Q]; advance the key encoder and the queue by one step.
+
+        Raises ValueError if the batch does not divide the queue.
+        """
         representation, q = self.encoder_q(query)
         with torch.no_grad():
             for ours, theirs in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
@@ -207,13 +210,15 @@ class Contrast(nn.Module):
     def _enqueue(self, keys: Tensor) -> None:  # [B, D]
         start, size = int(self.queue_ptr), self.queue.shape[1]
         if size % len(keys):
-            raise ValueError(f"a batch of {len(keys)} does not divide the queue of {size} keys")
+            raise ValueError(
+                f"a batch of {len(keys)} does not divide the queue of {size} keys; change the batch or contrast_batch"
+            )
         self.queue[:, start : start + len(keys)] = keys.T
         self.queue_ptr[0] = (start + len(keys)) % size
 
 
 class ContrastiveEncoder(nn.Module):
-    """The contrast in the authors' place, `E.E`."""
+    """The contrast under the authors' name, `E.E`."""
 
     def __init__(self, batch: int) -> None:
         super().__init__()
@@ -223,15 +228,16 @@ class ContrastiveEncoder(nn.Module):
 class AirNet(nn.Module):
     """All-In-One Image Restoration for Unknown Corruption (Li et al., CVPR 2022).
 
-    A restorer whose every module is guided by z, a representation of the degradation, as large as the image. Any H
-    and W, no padding, no global skip. `model(x)` restores; `contrastive(xq, xk)` is the authors' training pass, whose
-    cross-entropy is the only teacher of the encoder beyond its first block.
+    A restorer in which every module is guided by z, a representation of the degradation that is as large as the image.
+    Any H and W, no padding, no global skip. `model(x)` restores. `contrastive(xq, xk)` is the authors' training pass.
+    Its cross-entropy is the only loss that trains the encoder beyond its first block.
 
-    In training BatchNorm makes z depend on the whole batch: samples couple. `frozen_statistics` keeps the encoder's
-    norms at their running statistics (zero mean, unit variance in a new network), so that row gradients exist.
+    In training, BatchNorm makes z depend on the whole batch, so samples are coupled. `frozen_statistics` keeps the
+    encoder's norms at their running statistics (zero mean, unit variance in a new network), so that row gradients
+    exist.
 
-    Departures: the deformable convolution is grid_sample and a strided convolution (equal to rounding; takes about
-    0.3 MB a pixel of training memory, and its backward is not bit-repeatable on a GPU).
+    Departure: the deformable convolution is computed by grid_sample and a strided convolution. It is equal up to
+    rounding and takes about 0.3 MB of training memory per pixel. Its backward pass is not bit-repeatable on a GPU.
     """
 
     couples_samples = True
@@ -250,7 +256,7 @@ class AirNet(nn.Module):
         self.E = ContrastiveEncoder(contrast_batch)
 
     def train(self, mode: bool = True) -> AirNet:
-        """As nn.Module's; frozen statistics stay frozen."""
+        """Set the mode of the network; the encoder stays in eval mode if its statistics are frozen."""
         super().train(mode)
         if self.frozen_statistics:
             self.E.eval()
@@ -260,7 +266,7 @@ class AirNet(nn.Module):
         return self.R(x, self.E.E.encoder_q.E_pre(x))
 
     def contrastive(self, xq: Tensor, xk: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [B, 3, H, W] twice
-        """Restored xq [B, 3, H, W], logits [B, 1 + Q] and their labels [B]; xk shows another crop of each image."""
+        """Return restored xq [B, 3, H, W], logits [B, 1 + Q] and labels [B]. xk holds another crop of each image."""
         representation, logits = self.E.E(xq, xk)
         labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
         return self.R(xq, representation), logits, labels

@@ -58,7 +58,7 @@ class Upsample(Blur):
 
 
 class ResidualBlock(nn.Module):
-    """Rb: two normed convolutions with reflected borders, around a skip."""
+    """Rb: two normalised convolutions with reflected borders, around a skip."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

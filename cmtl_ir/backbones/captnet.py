@@ -53,7 +53,7 @@ class FeedForward(nn.Module):
 
 
 class PromptBlock(nn.Module):
-    """Attention, then feed-forward, each on the normed input and added to it."""
+    """Attention, then feed-forward, each on the normalised input and added to it."""
 
     def __init__(self, channels: int, heads: int, prompted: bool = False) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Stage(nn.Module):
 
 
 class Projection(nn.Module):
-    """A convolution, and a pixel shuffle where `shuffle` > 1, in the authors' place, `proj`."""
+    """A convolution, and a pixel shuffle where `shuffle` > 1 under the authors' name, `proj`."""
 
     def __init__(self, conv: nn.Conv2d, shuffle: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The fields of a backbone: the keyword arguments of its constructor, checked as an experiment file gives them."""
+"""The fields of a backbone, which are the keyword arguments of its constructor, and their validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cmtl_ir.base.record import Record
 
 
 def signature_record(cls: type) -> type[Record]:
-    """A record with the keyword arguments of a class's constructor as its fields."""
+    """Return a record class whose fields are the keyword arguments of a class's constructor."""
     constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
     hints = typing.get_type_hints(constructor)
     fields: dict[str, Any] = {}
@@ -27,7 +27,7 @@ def signature_record(cls: type) -> type[Record]:
 
 
 def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
-    """Name and fully resolved constructor fields of the backbone; mistakes are added to `problems`."""
+    """Return the name and all constructor fields of a backbone. Mistakes are added to `problems`."""
     fields = {"name": given} if isinstance(given, str) else given
     if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
         problems.append(Problem("backbone", f"expected a name or {{name: ..., field: value}}, found {given!r}"))

@@ -34,7 +34,7 @@ class Nested(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one level, in the authors' place, `layers`."""
+    """The blocks of one level under the authors' name, `layers`."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ class CompactBlock(nn.Module):
 
 
 class Blocks(nn.Module):
-    """Blocks in the authors' place, `transformer`."""
+    """Blocks under the authors' name, `transformer`."""
 
     def __init__(self, channels: int, count: int, heads: int, expansion: float, rate: int) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ class Stage(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Sub-pixel convolutions, in the authors' place, `up`."""
+    """Sub-pixel convolutions under the authors' name, `up`."""
 
     def __init__(self, steps: list[nn.Module]) -> None:
         super().__init__()

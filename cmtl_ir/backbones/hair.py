@@ -157,7 +157,7 @@ def own_convolution(x: Tensor, weights: Tensor, kernel: Kernel) -> Tensor:
 
 
 class Temperature(nn.Module):
-    """The only own parameter of a generated attention, in the authors' place, `attn`."""
+    """The only own parameter of a generated attention under the authors' name, `attn`."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()

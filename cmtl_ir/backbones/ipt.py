@@ -92,7 +92,7 @@ class IPT(nn.Module):
             raise ValueError(f"image_size {image_size} is at least 4 and a multiple of patch {patch}")
         self.scales = [1] * tasks if scales is None else list(scales)
         if len(self.scales) != tasks:
-            raise ValueError(f"scales has {len(self.scales)} numbers for {tasks} tasks: they must be as many")
+            raise ValueError(f"scales has {len(self.scales)} numbers for {tasks} tasks: give one per task")
         self.image_size, self.tasks, self.value_range = image_size, tasks, value_range
         self.sub_mean = MeanShift(-1, value_range)
         self.add_mean = MeanShift(1, value_range)

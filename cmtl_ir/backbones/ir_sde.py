@@ -21,7 +21,7 @@ MULTIPLE = 16
 
 
 class Convolved(nn.Module):
-    """A 3x3 convolution without bias, in the authors' place, `proj`."""
+    """A 3x3 convolution without bias under the authors' name, `proj`."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 class Normed(nn.Module):
-    """An attention on normed features, in the authors' place, `fn`."""
+    """An attention on normalised features under the authors' name, `fn`."""
 
     def __init__(self, channels: int, attention: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Normed(nn.Module):
 
 
 class Attended(nn.Module):
-    """x + attention to normed x. `vector`: the length of the content vector, 0 for linear attention."""
+    """x + attention to normalised x. `vector`: the length of the content vector, 0 for linear attention."""
 
     def __init__(self, channels: int, vector: int) -> None:
         super().__init__()

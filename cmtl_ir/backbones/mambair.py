@@ -32,7 +32,7 @@ def _connection(channels: int, kind: Connection) -> nn.Module:
 
 
 class BlockList(nn.Module):
-    """The blocks of one group, in the authors' place, `residual_group.blocks`."""
+    """The blocks of one group under the authors' name, `residual_group.blocks`."""
 
     def __init__(self, blocks: list[StateSpaceBlock]) -> None:
         super().__init__()

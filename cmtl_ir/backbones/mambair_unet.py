@@ -59,7 +59,7 @@ class MambaIRUNet(nn.Module):
         super().__init__()
         check_width(width)
         if len(blocks) != 4:
-            raise ValueError(f"blocks has {len(blocks)} numbers: four levels need four")
+            raise ValueError(f"blocks has {len(blocks)} numbers: give four, one per level")
         level = partial(_level, states=states, expansion=expansion, scan=scan)
         self.patch_embed = PatchEmbed(width)
         self.encoder_level1 = level(width, blocks[0])

@@ -65,7 +65,7 @@ class SelectiveFusion(nn.Module):
 
 
 class Resampling(nn.Module):
-    """Layers in the authors' place, `bot`."""
+    """Layers under the authors' name, `bot`."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()

@@ -173,7 +173,7 @@ class DecoderBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks in the authors' place, `layers`."""
+    """Blocks under the authors' name, `layers`."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ LEVELS = 4
 
 
 class ReflectConv(nn.Module):
-    """A convolution with reflected borders, in the authors' place, `conv2d`."""
+    """A convolution with reflected borders under the authors' name, `conv2d`."""
 
     def __init__(self, channels: int, outputs: int, size: int = 3, stride: int = 1) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.backbones._layers import ChannelNorm, PointwiseConv2d, pad_to
 
-# TLC (Chu et al., ECCV 2022): the pooling window is one and a half training patches wide.
+# TLC (Chu et al., ECCV 2022): the pooling window is 1.5 training patches wide.
 WINDOW_PER_PATCH = 1.5
 
 
@@ -21,7 +21,7 @@ def _gate(x: Tensor) -> Tensor:  # [B, 2C, H, W] -> [B, C, H, W]
 
 
 class LocalPool(nn.Module):
-    """Mean over a sliding window, its border values repeated outwards; a window beyond the map is the global mean."""
+    """Mean over a sliding window, its border values repeated outwards; the global mean if the window covers the map."""
 
     def __init__(self, window: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class LocalPool(nn.Module):
         return F.pad(pooled, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2), mode="replicate")
 
     def _sliding_mean(self, x: Tensor, dim: int) -> Tensor:
-        # Differences of running sums cost the same for any window; one axis at a time, the sums stay small.
+        # Differences of running sums cost the same for any window. One axis at a time keeps the sums small.
         window = min(self.window, x.shape[dim])
         sums = F.pad(x.cumsum(dim), (0, 0, 1, 0) if dim == 2 else (1, 0, 0, 0))
         count = x.shape[dim] - window + 1
@@ -44,7 +44,7 @@ class LocalPool(nn.Module):
 
 
 class Block(nn.Module):
-    """Two residual halves, each scaled by a vector that starts at zero: a new block is the identity."""
+    """Two residual halves, each scaled by a vector that starts at zero, so that a new block is the identity."""
 
     def __init__(self, channels: int, window: int | None) -> None:
         super().__init__()
@@ -70,11 +70,11 @@ class NAFNet(nn.Module):
     """Simple Baselines for Image Restoration (Chen, Chu, Zhang, Sun, ECCV 2022, arXiv 2204.04676).
 
     A U-shape with additive skips that learns the residual of its input. Any H and W: zeros are added right and bottom
-    up to a multiple of 2^levels and cropped after. `local_training_size` turns every global average pool into a
-    window of 1.5 training patches (TLC, arXiv 2112.04491: the authors' NAFNetLocal, same keys); on patches of
-    that size or smaller both are the same network.
+    up to a multiple of 2^levels and cropped after. `local_training_size` replaces every global average pool by a
+    window of 1.5 training patches (TLC, arXiv 2112.04491, the authors' NAFNetLocal with the same keys); `None` keeps
+    the global pools. On patches of that size or smaller, both are the same network.
 
-    Departure: the norm is F.layer_norm on the NHWC view; the authors' own Function agrees to 2.4e-7.
+    Departure: the norm is F.layer_norm on the NHWC view. It agrees with the authors' own Function to 2.4e-7.
     """
 
     couples_samples = False
@@ -92,7 +92,7 @@ class NAFNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(encoder) != len(decoder):
-            raise ValueError(f"encoder has {len(encoder)} levels and decoder {len(decoder)}: they must be as many")
+            raise ValueError(f"encoder has {len(encoder)} levels and decoder {len(decoder)}: give both the same number")
         self.multiple = 2 ** len(encoder)
         window = None if local_training_size is None else int(WINDOW_PER_PATCH * local_training_size)
 

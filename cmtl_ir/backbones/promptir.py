@@ -32,7 +32,7 @@ def _pointwise(channels: int, outputs: int) -> nn.Conv2d:
 
 
 class PromptBlock(nn.Module):
-    """A mixture of learned pictures, weighted by what the features are, stretched to their size."""
+    """A mixture of learned prompts, weighted depending on the features and resized to their size."""
 
     def __init__(self, channels: int, prompt_channels: int, size: int) -> None:
         super().__init__()
@@ -46,18 +46,18 @@ class PromptBlock(nn.Module):
         return self.conv3x3(F.interpolate(prompt, features.shape[-2:], mode="bilinear"))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PromptBlock:
-        # model.to(memory_format=channels_last) asks it of five-dimensional parameters too, which torch then refuses.
+        # model.to(memory_format=channels_last) also converts five-dimensional parameters, which torch refuses.
         return super()._apply(lambda tensor: fn(tensor[0])[None] if tensor.ndim == 5 else fn(tensor), recurse)
 
 
 class PromptIR(nn.Module):
     """PromptIR: Prompting for All-in-One Blind Image Restoration (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090).
 
-    Restormer whose decoder is told the degradation by three learned prompts that it chooses itself: `task` is not
-    read. Any H and W: reflected right and bottom up to a multiple of 8 and cropped after. The prompts' channels
-    (64, 128, 320) and sizes are the published ones at any width.
+    A Restormer whose decoder is informed of the degradation by three learned prompts, which are weighted depending on
+    the features. `task` is not read. Any H and W: reflected right and bottom up to a multiple of 8 and cropped after.
+    The prompts' channels (64, 128, 320) and sizes are the published ones at any width.
 
-    Departure: no variant without prompts (decoder=False): that is Restormer.
+    Departure: there is no variant without prompts (the authors' decoder=False), because that is Restormer.
     """
 
     couples_samples = False

@@ -58,7 +58,7 @@ class RelativeAttention(Attention):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each on the normed input and added to it, or dropped in training."""
+    """Attention, then feed-forward, each on the normalised input and added to it, or dropped in training."""
 
     def __init__(self, channels: int, heads: int, side: int, window: int, rate: float, place: str) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class ProRes(nn.Module):
         return (y * deviation + mean)[:, :, :height, :width]
 
     def network(self, x: Tensor) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W], sides multiples of `patch`
-        """The transformer alone: from normalized images with a prompt to normalized images."""
+        """Apply the transformer only: from normalized images with a prompt to normalized images."""
         keys = image_keys(x)
         h = self.patch_embed(x).permute(0, 2, 3, 1)
         h = h + self.segment_token_x + self._positions((h.shape[1], h.shape[2]))

@@ -16,7 +16,7 @@ NormKind = Literal["WithBias", "BiasFree"]
 
 
 class BiasFreeNorm(nn.Module):
-    """x / sqrt(variance + eps) * weight over channels: the mean is not taken away from the numerator."""
+    """x / sqrt(variance + eps) * weight over channels. The mean is not subtracted from the numerator."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class BiasFreeNorm(nn.Module):
 
 
 class Norm(nn.Module):
-    """The norm over channels in the authors' place, `body`."""
+    """The norm over channels under the authors' name, `body`."""
 
     def __init__(self, channels: int, kind: NormKind) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Norm(nn.Module):
 
 
 class TransposedAttention(nn.Module):
-    """MDTA: attention between channels instead of pixels, so its cost is linear in H x W."""
+    """MDTA: attention between channels instead of pixels, at a cost linear in H x W."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, each on the normed input and added to it."""
+    """Attention, then feed-forward, each computed on the normalised input and added to the input."""
 
     def __init__(self, channels: int, heads: int, expansion: float, norm: NormKind) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class TransformerBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """The first convolution, in the authors' place, `proj`."""
+    """The first convolution under the authors' name, `proj`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class PatchEmbed(nn.Module):
 
 
 class Downsample(nn.Module):
-    """[B, C, H, W] -> [B, 2C, H/2, W/2]."""
+    """Halve the resolution: [B, C, H, W] -> [B, 2C, H/2, W/2]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """[B, C, H, W] -> [B, C/2, 2H, 2W]."""
+    """Double the resolution: [B, C, H, W] -> [B, C/2, 2H, 2W]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,21 +125,21 @@ class Upsample(nn.Module):
 
 
 def transformer_level(channels: int, count: int, heads: int, *, expansion: float, norm: NormKind) -> nn.Sequential:
-    """Blocks of one level, in sequence."""
+    """Return the blocks of one level, in sequence."""
     return nn.Sequential(*(TransformerBlock(channels, heads, expansion, norm) for _ in range(count)))
 
 
 def check_four_levels(blocks: Sequence[int], heads: Sequence[int]) -> None:
-    """ValueError unless both name a number for each of the four levels."""
+    """Raise ValueError unless both have one number per level, of four levels."""
     if len(blocks) != 4 or len(heads) != 4:
-        raise ValueError(f"blocks and heads have {len(blocks)} and {len(heads)} numbers: four levels need four each")
+        raise ValueError(f"blocks and heads have {len(blocks)} and {len(heads)} numbers: give four each, one per level")
 
 
 class Restormer(nn.Module):
     """Restormer: Efficient Transformer for High-Resolution Image Restoration (Zamir et al., CVPR 2022, 2111.09881).
 
     Four levels of channel attention with concatenated skips that learn the residual of the input. Any H and W:
-    reflected right and bottom up to a multiple of 8 (the border repeated where the image is too small to reflect)
+    reflected right and bottom up to a multiple of 8 (the border is repeated if the image is too small to reflect)
     and cropped after. `norm: BiasFree` is the setting of all denoising checkpoints.
 
     Departure: no dual-pixel input (six channels in, `skip_conv`).
@@ -177,7 +177,7 @@ class Restormer(nn.Module):
         self.reduce_chan_level2 = nn.Conv2d(4 * width, 2 * width, 1, bias=False)
         self.decoder_level2 = level(2 * width, blocks[1], heads[1])
         self.up2_1 = Upsample(2 * width)
-        # The last level keeps the 2C channels of its concatenation: it has no reducing convolution.
+        # The last level has no reducing convolution and keeps the 2C channels of its concatenation.
         self.decoder_level1 = level(2 * width, blocks[0], heads[0])
         self.refinement = level(2 * width, refinement_blocks, heads[0])
         self.output = nn.Conv2d(2 * width, 3, 3, padding=1, bias=False)

@@ -62,7 +62,7 @@ class IlluminationAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Pointwise, depthwise and pointwise convolution, in the authors' place, `net`."""
+    """Pointwise, depthwise and pointwise convolution under the authors' name, `net`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class FeedForward(nn.Module):
 
 
 class NormedFeedForward(nn.Module):
-    """The feed-forward of the normed input, in the authors' place, `fn`."""
+    """The feed-forward of the normalised input under the authors' name, `fn`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

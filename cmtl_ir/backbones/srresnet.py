@@ -28,7 +28,7 @@ class ResidualBlock(nn.Module):
 
 
 class PromptExtractor(nn.Sequential):
-    """Three strided convolutions and a global mean: a picture of the task -> one vector."""
+    """Three strided convolutions and a global mean, from an image of the task to one vector."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(
@@ -45,7 +45,7 @@ class PromptExtractor(nn.Sequential):
 
 
 class Modulation(nn.Module):
-    """h -> (1 + scale) h + shift, both read from the prompt."""
+    """h -> (1 + scale) h + shift, where scale and shift depend on the prompt."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Modulation(nn.Module):
 class SRResNet(nn.Module):
     """SRResNet (Ledig et al., CVPR 2017) at scale 1 with the prompts of MiOIR (Kong, Dong, Zhang, arXiv 2401.03379).
 
-    Any H and W. `prompt: explicit` shows the network a fixed random picture of the task, chosen by `task` [B];
-    `prompt: adaptive` shows it the degraded image instead; either modulates every block's output, conv_hr and the
+    Any H and W. `prompt: explicit` gives the network a fixed random image per task, chosen by `task` [B].
+    `prompt: adaptive` gives it the degraded image instead. Both modulate every block's output, conv_hr and the
     predicted residual.
 
-    Departures: the paper's text leaves open where in a block the modulation acts (here: on its output) and how the
-    prompt's tensors are named; counts agree with the authors' classes. `tasks` replaces their fixed seven.
+    Departures: the paper does not say where in a block the modulation acts (here: on its output), nor how the prompt's
+    tensors are named. Counts agree with the authors' classes. `tasks` replaces their fixed number of seven.
     """
 
     couples_samples = False
@@ -105,7 +105,9 @@ class SRResNet(nn.Module):
         if self.prompt == "adaptive":
             return pad_to(x, 1, "replicate", smallest=SMALLEST_PICTURE)
         if task is None:
-            raise ValueError("SRResNet with an explicit prompt needs the task number of every image: model(x, task)")
+            raise ValueError(
+                "SRResNet with an explicit prompt needs the task number of every image: call model(x, task)"
+            )
         return self.pictures[task].to(x.dtype)
 
     def _modulated(self, h: Tensor, vector: Tensor | None, place: int) -> Tensor:

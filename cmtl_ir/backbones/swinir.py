@@ -14,25 +14,25 @@ from cmtl_ir.backbones._layers import DropPath, image_keys, pad_to, rising_rates
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K
 UPSAMPLER_CHANNELS = 64
-FORBIDDEN = -100.0  # what the mask adds to a score: e^-100 is nothing
+FORBIDDEN = -100.0  # what the mask adds to a score; e^-100 is negligible
 
 
 def windows_of(x: Tensor, window: int) -> Tensor:  # [B, H, W, C] -> [B, N, T, C]
-    """Cut maps into windows, row by row."""
+    """Divide maps into windows, row by row."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // window, window, width // window, window, channels)
     return x.transpose(2, 3).reshape(batch, -1, window * window, channels)
 
 
 def from_windows(windows: Tensor, shape: Sequence[int], window: int) -> Tensor:  # [B, N, T, C] -> [B, H, W, C]
-    """Put windows back in their places."""
+    """Assemble windows to maps."""
     batch, height, width, channels = shape
     x = windows.view(batch, height // window, width // window, window, window, channels)
     return x.transpose(2, 3).reshape(batch, height, width, channels)
 
 
 def shift_mask(height: int, width: int, window: int, device: torch.device | None = None) -> Tensor:  # [N, T, T]
-    """Forbids, in the rolled map, attention between pixels that were no neighbours before."""
+    """Return the mask that forbids attention in the rolled map between pixels that were not neighbours before."""
 
     def region(side: int) -> Tensor:
         place = torch.arange(side, device=device)
@@ -44,7 +44,7 @@ def shift_mask(height: int, width: int, window: int, device: torch.device | None
 
 
 class WindowAttention(nn.Module):
-    """Attention inside windows, with a learned bias for each offset between two pixels."""
+    """Attention within windows, with a learned bias per offset between two pixels."""
 
     relative_position_index: Tensor  # [T, T]
 
@@ -65,7 +65,7 @@ class WindowAttention(nn.Module):
         split = self.qkv(x).unflatten(3, (3, self.heads, -1))
         query, key, value = split.permute(3, 0, 1, 4, 2, 5)  # [B, N, n, T, C / n] each
         scores = query * query.shape[-1] ** -0.5 @ key.mT  # [B, N, n, T, T]
-        # One copy of the table a sample costs nothing and keeps the gradients of different samples apart.
+        # One view of the table per sample costs nothing and keeps the gradients of different samples separate.
         table = self.relative_position_bias_table.expand(len(x), -1, -1)
         scores = scores + table[:, self.relative_position_index].permute(0, 3, 1, 2)[:, None]
         if mask is not None:
@@ -74,7 +74,7 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear maps with a gelu between."""
+    """Two linear layers with a GELU between them."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Mlp(nn.Module):
 
 
 class SwinLayer(nn.Module):
-    """Window attention and feed-forward; every other layer sees the map rolled by half a window."""
+    """Window attention and feed-forward. In every other layer the map is rolled by half a window."""
 
     def __init__(
         self, channels: int, heads: int, window: int, shift: int, hidden: int, drop: float, place: str
@@ -113,7 +113,7 @@ class SwinLayer(nn.Module):
 
 
 class LayerGroup(nn.Module):
-    """The layers of one residual Swin block, in the authors' place, `residual_group.blocks`."""
+    """The layers of one residual Swin block under the authors' name, `residual_group.blocks`."""
 
     def __init__(self, layers: list[SwinLayer]) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class LayerGroup(nn.Module):
 
 
 class ResidualSwinBlock(nn.Module):
-    """t + conv(layers t)."""
+    """x + conv(layers(x))."""
 
     def __init__(self, channels: int, layers: list[SwinLayer]) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class ResidualSwinBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """The norm before the first layer, in the authors' place, `norm`."""
+    """The norm before the first layer under the authors' name, `norm`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -150,11 +150,12 @@ class SwinIR(nn.Module):
     """SwinIR: Image Restoration Using Swin Transformer (Liang et al., ICCV Workshops 2021, arXiv 2108.10257).
 
     The defaults are the published colour denoiser. Any H and W: reflected right and bottom up to a multiple of the
-    window (the border repeated where the image is too small to reflect) and cropped after. With an `upsampler` the
-    output is [B, 3, scale H, scale W]. `image_size` is the patch of the published training: it sizes buffers that
-    strict loading wants and that nothing reads; an image not larger than the window turns shifting off, as theirs.
+    window (the border is repeated if the image is too small to reflect) and cropped after. With an `upsampler` the
+    output is [B, 3, scale H, scale W]. `image_size` is the patch of the published training. It determines the size of
+    buffers that strict loading requires and that nothing reads. As in the authors' code, an `image_size` not larger
+    than the window turns shifting off.
 
-    Departures: stochastic depth reads its coin off the sample's pixels (see DropPath); no grey images and no
+    Departures: stochastic depth depends on the sample's pixels (see DropPath). There are no grey images and no
     nearest-neighbour upsampler.
     """
 
@@ -180,9 +181,11 @@ class SwinIR(nn.Module):
     ) -> None:
         super().__init__()
         if len(depths) != len(heads):
-            raise ValueError(f"depths has {len(depths)} numbers and heads {len(heads)}: they must be as many")
+            raise ValueError(f"depths has {len(depths)} numbers and heads {len(heads)}: give both the same number")
         if (upsampler == "") != (scale == 1):
-            raise ValueError(f"upsampler {upsampler!r} does not go with scale {scale}")
+            raise ValueError(
+                f"upsampler {upsampler!r} does not fit scale {scale}: scale 1 has none, other scales need one"
+            )
         self.window, self.scale, self.value_range = min(window, image_size), scale, value_range
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.conv_first = nn.Conv2d(3, width, 3, padding=1)
@@ -222,10 +225,10 @@ class SwinIR(nn.Module):
         if upsampler == "pixelshuffle":
             inner = UPSAMPLER_CHANNELS
             self.conv_before_upsample = nn.Sequential(nn.Conv2d(width, inner, 3, padding=1), nn.LeakyReLU(0.01))
-            # Powers of two climb in steps of two; three is one step.
+            # A power of two is reached in steps of two, three in one step.
             factors = [3] if self.scale == 3 else [2] * (self.scale.bit_length() - 1)
             if math.prod(factors) != self.scale:
-                raise ValueError(f"pixelshuffle knows the scales 2, 3, 4, 8 and so on, not {self.scale}")
+                raise ValueError(f"pixelshuffle cannot upsample by {self.scale}: scale is 3 or a power of two")
             steps = [(nn.Conv2d(inner, inner * one**2, 3, padding=1), nn.PixelShuffle(one)) for one in factors]
             self.upsample = nn.Sequential(*(module for step in steps for module in step))
             width = inner

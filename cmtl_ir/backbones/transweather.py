@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from cmtl_ir.backbones._layers import DropPath, image_keys, pad_to, rising_rates
 
 QUERIES = 48
-HEADS = (1, 2, 4, 8)  # what the channels of each scale are split into, at most
+HEADS = (1, 2, 4, 8)  # largest number of heads per scale, which divides its channels
 FINE = 1e-6  # epsilon of the norms, but for those right after a strided convolution (PyTorch's 1e-5)
 
 
 def tokens_of(x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, N, C]
-    """Pixels as tokens, row by row."""
+    """Return pixels as tokens, row by row."""
     return x.flatten(2).transpose(1, 2)
 
 
 def map_of(tokens: Tensor, size: tuple[int, int]) -> Tensor:  # [B, N, C] -> [B, C, H, W]
-    """Tokens back as pixels."""
+    """Return tokens as pixels."""
     return tokens.transpose(1, 2).unflatten(2, size)
 
 
@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention on keys and values from a map shrunk `reduction` times; `queries` > 0: learned ones ask, not x."""
+    """Attention to keys and values of a map reduced `reduction` times. Queries are `queries` learned ones; 0: of x."""
 
     def __init__(self, channels: int, heads: int, reduction: int, queries: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Attention(nn.Module):
             self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:  # [B, N, C]
-        query = self._heads(self.q(self._asked(x)))
+        query = self._heads(self.q(self._query_source(x)))
         if query.shape[2] != x.shape[1]:
             query = F.interpolate(query, (x.shape[1], query.shape[3]))  # nearest token
         source = self.norm(tokens_of(self.sr(map_of(x, size)))) if hasattr(self, "sr") else x
@@ -67,7 +67,7 @@ class Attention(nn.Module):
         attention = (query @ key.mT / math.sqrt(query.shape[3])).softmax(-1)  # [B, n, N, M]
         return self.proj((attention @ value).transpose(1, 2).reshape(x.shape))
 
-    def _asked(self, x: Tensor) -> Tensor:
+    def _query_source(self, x: Tensor) -> Tensor:
         return self.task_query.expand(len(x), -1, -1) if hasattr(self, "task_query") else x
 
     def _heads(self, x: Tensor) -> Tensor:  # [B, N, C] -> [B, n, N, C / n]
@@ -75,7 +75,7 @@ class Attention(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """The depthwise convolution in the authors' place, `dwconv.dwconv`."""
+    """The depthwise convolution under the authors' name, `dwconv.dwconv`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class DepthwiseConv(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Feed-forward whose hidden tokens see their neighbours."""
+    """Feed-forward with a depthwise convolution over the hidden tokens."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each on the normed input and added to it."""
+    """Attention, then feed-forward, each computed on the normalised input and added to the input."""
 
     def __init__(
         self, channels: int, heads: int, reduction: int, ratio: int, drop: float, place: str, queries: int = 0
@@ -120,7 +120,7 @@ class Block(nn.Module):
 def normed_blocks(
     name: str, channels: int, heads: int, reduction: int, drops: list[float], ratio: int = 2, queries: int = 0
 ) -> tuple[nn.ModuleList, nn.LayerNorm]:
-    """Blocks of one scale, one a drop rate, and the norm after them."""
+    """Return the blocks of one scale, one per drop rate, and the norm after them."""
     blocks = (
         Block(channels, heads, reduction, ratio, drop, f"{name}.{number}", queries) for number, drop in enumerate(drops)
     )
@@ -128,7 +128,7 @@ def normed_blocks(
 
 
 def through(blocks: nn.ModuleList, norm: nn.LayerNorm, x: Tensor, keys: Tensor) -> Tensor:  # [B, C, H, W]
-    """The map after all blocks and the norm."""
+    """Return the map after all blocks and the norm."""
     size = (x.shape[2], x.shape[3])
     tokens = tokens_of(x)
     for block in blocks:
@@ -137,7 +137,7 @@ def through(blocks: nn.ModuleList, norm: nn.LayerNorm, x: Tensor, keys: Tensor) 
 
 
 class Encoder(nn.Module):
-    """Four scales; beside each, a second path over small patches joins at the next."""
+    """Four scales. A second path over small patches leads from each scale to the next."""
 
     def __init__(self, widths: Sequence[int], drop_path: float) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Asks the coarsest map what the weather is, with learned queries."""
+    """Attention of learned weather queries to the coarsest map."""
 
     def __init__(self, coarsest: int, drop_path: float) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution in the authors' place, `conv2d`."""
+    """A 3x3 convolution under the authors' name, `conv2d`."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ class Conv(nn.Module):
 
 
 class Up(nn.Module):
-    """A transposed convolution to twice the size, in the authors' place, `conv2d`."""
+    """A transposed convolution to twice the size under the authors' name, `conv2d`."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ def _crop(x: Tensor, like: Tensor) -> Tensor:
 
 
 class Tail(nn.Module):
-    """Climbs from the coarsest map to the image's size, adding the encoder's maps on the way."""
+    """Upsamples the coarsest map to the image's size and adds the encoder's map at each scale."""
 
     def __init__(self, widths: Sequence[int], with_decoder: bool) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class Tail(nn.Module):
 
     def forward(self, maps: list[Tensor], decoded: Tensor | None) -> Tensor:  # -> [B, 8, H, W]
         f1, f2, f3, f4 = maps
-        # An odd side is halved rounding up, so its double is one too long.
+        # Half of an odd side is rounded up, so twice that is one pixel too long.
         u = f4 if decoded is None else f4 + _crop(self.convd32x(decoded), f4)
         u = f3 + self.dense_4(_crop(self.convd16x(u), f3))
         u = f2 + self.dense_3(self.convd8x(u))
@@ -272,13 +272,13 @@ class Tail(nn.Module):
 class TransWeather(nn.Module):
     """TransWeather: Transformer-based Restoration of Images Degraded by Adverse Weather (Valanarasu et al., CVPR 2022).
 
-    Takes [0, 1] and shows the network 2x - 1, as the authors' loader does; the output is a tanh, not a residual. Any
-    H and W: reflected right and bottom up to a multiple of 16 and at least 48 (the border repeated where the image
-    is too small to reflect) and cropped after. Up to 64 x 64 the decoder sees one token and its queries have no
-    effect and no gradient: train on larger patches. `decoder: false` is the authors' TransWeather_base.
+    Images x in [0, 1] enter the network as 2x - 1, as in the authors' loader. The output is a tanh, not a residual. Any
+    H and W: reflected right and bottom up to a multiple of 16 and at least 48 (the border is repeated if the image
+    is too small to reflect) and cropped after. Up to 64 x 64 pixels the decoder sees one token, and its queries have
+    no effect and no gradient, so train on larger patches. `decoder: false` is the authors' TransWeather_base.
 
-    Departures: the authors resize to multiples of 16 instead of padding; stochastic depth reads its coin off the
-    sample's pixels (see DropPath).
+    Departures: the authors resize to multiples of 16 instead of padding. Stochastic depth depends on the sample's
+    pixels (see DropPath).
     """
 
     couples_samples = False
@@ -290,7 +290,7 @@ class TransWeather(nn.Module):
     ) -> None:
         super().__init__()
         if len(widths) != 4 or any(width % heads for width, heads in zip(widths, HEADS, strict=True)):
-            raise ValueError(f"widths are four multiples of {', '.join(map(str, HEADS))} (the heads), not {widths}")
+            raise ValueError(f"widths {widths}: give four multiples of {', '.join(map(str, HEADS))} (the heads)")
         self.Tenc = Encoder(widths, drop_path)
         if decoder:
             self.Tdec = Decoder(widths[-1], drop_path)

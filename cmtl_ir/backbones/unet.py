@@ -31,8 +31,8 @@ class UNet(nn.Module):
 
     Four levels of residual blocks, strided 2x2 convolutions down, transposed ones up, additive skips, no bias and no
     global skip. Any H and W: the border is repeated right and bottom up to a multiple of 8 and cropped after.
-    Without `noise_level` the input is the image alone; with one (in 8-bit units) a constant map is appended, as the
-    published denoiser expects it.
+    `noise_level` (in 8-bit units) appends a constant map to the image, as the published denoiser expects it; `None`
+    appends nothing.
     """
 
     couples_samples = False
@@ -44,7 +44,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         if len(widths) != 4:
-            raise ValueError(f"widths has {len(widths)} numbers: this network has four levels")
+            raise ValueError(f"widths has {len(widths)} numbers: give four, one per level")
         self.noise_level = noise_level
 
         def residuals(channels: int) -> list[nn.Module]:
@@ -73,7 +73,7 @@ class UNet(nn.Module):
         return self.restored(torch.cat([x, torch.full_like(x[:, :1], self.noise_level / 255)], dim=1))
 
     def restored(self, x: Tensor) -> Tensor:  # [B, 3 or 4, H, W] -> [B, 3, H, W]
-        """The network itself; the fourth channel is a noise-level map."""
+        """Restore images whose fourth channel, if any, is a noise-level map."""
         height, width = x.shape[-2:]
         x1 = self.m_head(pad_to(x, 8, "replicate"))
         x2 = self.m_down1(x1)

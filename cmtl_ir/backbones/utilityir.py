@@ -145,7 +145,7 @@ def _through(layers: nn.Module, x: Tensor, kind: Tensor, severity: Tensor) -> Te
 
 
 class DegradationBlock(nn.Module):
-    """Two normed convolutions around a skip."""
+    """Two normalised convolutions around a skip."""
 
     def __init__(self, channels: int, degradation: int) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ class SampleNorm(nn.Module):
 
 
 class PlainBlock(nn.Module):
-    """Two normed convolutions around a skip."""
+    """Two normalised convolutions around a skip."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ def _conv(channels: int, outputs: int) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Rb: two normed convolutions around a skip, with the time added between them."""
+    """Rb: two normalised convolutions around a skip, with the time added between them."""
 
     def __init__(self, channels: int, outputs: int, time: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Attention(nn.Module):
 
 
 class Resampled(nn.Module):
-    """A convolution in the authors' place, `conv`, that halves the sides or follows their doubling."""
+    """A convolution under the authors' name, `conv`, that halves the sides or follows their doubling."""
 
     def __init__(self, channels: int, doubled: bool) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class Middle(nn.Module):
 
 
 class TimeMlp(nn.Module):
-    """The embedding of time, in the authors' place, `dense`."""
+    """The embedding of time under the authors' name, `dense`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -48,7 +48,7 @@ class WeatherConv(nn.Conv2d):
 
 
 class Conv(nn.Module):
-    """The convolution in the authors' place, `layer`: plain with bias in stage 1, one per weather in stage 2."""
+    """The convolution under the authors' name, `layer`: plain with bias in stage 1, one per weather in stage 2."""
 
     def __init__(
         self, channels: int, outputs: int, size: int, stride: int = 1, *, weathers: int = 0, residual: int = 1
@@ -75,7 +75,7 @@ class Up(nn.Module):
 
 
 class Dense(nn.Module):
-    """A convolution whose output is appended to its input, in the authors' place, `conv`."""
+    """A convolution whose output is appended to its input under the authors' name, `conv`."""
 
     def __init__(self, channels: int, growth: int, conv: partial[Conv]) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class WGWS(nn.Module):
         self.unused = tuple(key for key, parameter in self.named_parameters() if not parameter.requires_grad)
 
     def start_from(self, general: Mapping[str, Tensor]) -> None:
-        """Copy the weights of a stage 1 network. Stage 2 has no place for 168 of its biases: they are dropped."""
+        """Copy the weights of a stage 1 network. Stage 2 lacks 168 of its biases, which are dropped."""
         ours = self.state_dict()
         self.load_state_dict({**ours, **{key: value for key, value in general.items() if key in ours}})
 

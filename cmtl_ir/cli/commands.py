@@ -1,4 +1,4 @@
-"""The command line: thin. It knows all rooms and imports them only when a command needs them."""
+"""The command line. It calls all other packages, and imports each of them when a command needs it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(
     fresh: Fresh = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Train and compare the strategies of an experiment; skips what is finished, resumes what was stopped."""
+    """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
     from cmtl_ir.cli import display, display_scores
     from cmtl_ir.config import reading
@@ -93,7 +93,7 @@ def run(
 def list_(
     pattern: Annotated[str, typer.Argument(help="Shell pattern, as in 'pc*'.")] = "*",
 ) -> None:
-    """List strategies' parts, degradations, backbones and shipped experiments."""
+    """List the parts of strategies, degradations, backbones and shipped experiments."""
     from cmtl_ir.cli import display
     from cmtl_ir.config import catalogue
 
@@ -108,9 +108,9 @@ def describe(
             help="A part, degradation or backbone: NAME, library:NAME, or file.py:Class.", autocompletion=part_names
         ),
     ],
-    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print what to cite for it instead.")] = False,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the BibTeX entries to cite instead.")] = False,
 ) -> None:
-    """Say what a name means: paper, equation, fields with defaults, cost."""
+    """Describe a part, degradation or backbone: paper, equation, fields with defaults, cost."""
     from cmtl_ir.cli import display
     from cmtl_ir.config import catalogue, citations
 
@@ -143,13 +143,17 @@ def evaluate(
     metric: Annotated[
         list[str],
         typer.Option(
-            help="A further metric: lpips, niqe, brisque (they need cmtl-ir[metrics]) or file.py:Class. Repeatable."
+            help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
         ),
     ] = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
-    """Score a trained run again, on its own test sets or on others (--set data.test=FOLDER), or an authors' checkpoint
-    (--weights FILE --backbone NAME --file EXPERIMENT, its fields as --set backbone.width=64)."""
+    """Score a trained run again, or an authors' checkpoint.
+
+    Test sets are the run's own or others, as with --set data.test=FOLDER. A --set that changes nothing that is scored
+    is refused. A checkpoint is given as --weights FILE --backbone NAME --file EXPERIMENT, its fields as --set
+    backbone.width=64.
+    """
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display, display_scores
     from cmtl_ir.inference import restoration
@@ -160,7 +164,7 @@ def evaluate(
     csv = table_file(csv)
     if weights is not None:
         if run or not file:
-            raise UserError("--weights needs the experiment whose test sets to score, --file, and takes no run")
+            raise UserError("--weights is scored on the test sets of --file EXPERIMENT, and not together with a run")
         fields = [one for one in set_ if one.startswith("backbone.")]
         used: Any = checkpoint_of(weights, backbone, fields)
         experiment = load_scored(file, [one for one in set_ if one not in fields])
@@ -178,16 +182,19 @@ def evaluate(
 def similarity(
     file: File,
     measure: Annotated[
-        list[str], typer.Option(help="Groupings whose view to take (repeat the option); default: grids, tag, conflict.")
+        list[str],
+        typer.Option(help="Grouping whose measure to take (repeat the option); default: grids, tag, conflict."),
     ] = [],  # noqa: B006
-    seed: Annotated[int | None, typer.Option(help="Another than the experiment's first seed.")] = None,
-    share: Annotated[float | None, typer.Option(help="The proxies' share of the budget (default 0.1).", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; default: the first of the experiment.")] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Share of the training budget that the proxy runs get; default: 0.1.", min=0)
+    ] = None,
     device: Device = "auto",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Say how alike an experiment's tasks are: degradation distance, task affinity, gradient cosine, side by side."""
+    """Measure how similar an experiment's tasks are, by degradation distance, task affinity and gradient cosine."""
     from cmtl_ir.analysis.similarity import leave_similarity
     from cmtl_ir.cli import display
     from cmtl_ir.config import reading
@@ -208,7 +215,7 @@ def restore(
         typer.Argument(
             metavar="[RUN] SOURCE TARGET",
             help="A finished run (COMPARISON/LABEL[/SEED], its hash or folder; none with --weights), an image or a "
-            "folder of images, and where to write; a folder keeps the source's structure.",
+            "folder of images, and the file or folder to write to. A folder keeps the structure of its source.",
         ),
     ],
     task: Annotated[str | None, typer.Option(help="Task name, for explicit prompts and grouped runs.")] = None,
@@ -226,7 +233,10 @@ def restore(
     ] = "stop",
     quality: Annotated[int, typer.Option(help="Quality of JPEG and WebP targets, 1 to 100.", min=1, max=100)] = 95,
 ) -> None:
-    """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME)."""
+    """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME).
+
+    The same command again restores what a folder still lacks.
+    """
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display
     from cmtl_ir.inference import restoration, targets
@@ -234,7 +244,7 @@ def restore(
     expected = 3 if weights is None else 2
     if len(places) != expected:
         wanted = "RUN SOURCE TARGET" if weights is None else "SOURCE TARGET"
-        raise UserError(f"expected {wanted}, found {' '.join(places)}")
+        raise UserError(f"expected {wanted}, found {' '.join(places) or 'nothing'}")
     used_with_weights(weights, backbone, set_)
     source, target = (Path(one).expanduser() for one in places[-2:])
     used: Any = places[0] if weights is None else checkpoint_of(weights, backbone, set_)
@@ -251,7 +261,7 @@ def restore(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: errors that are answers end with exit code 2 (130 when interrupted), without a traceback."""
+    """Run the command line. A UserError ends with exit code 2 and without a traceback, an interruption with 130."""
     from cmtl_ir.base.errors import Interrupted, UserError
 
     try:

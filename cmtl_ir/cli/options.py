@@ -13,36 +13,39 @@ if TYPE_CHECKING:  # `--help` loads nothing heavy
 
 
 def experiments(incomplete: str) -> list[str]:
+    """Return the names of shipped experiments that complete a word on the command line."""
     from cmtl_ir.config.reading import shipped_experiments
 
     return [name for name in shipped_experiments() if name.startswith(incomplete)]
 
 
 def part_names(incomplete: str) -> list[str]:
+    """Return the names of parts, degradations and backbones that complete a word on the command line."""
     from cmtl_ir.config.catalogue import all_names
 
     return [name for name in all_names() if name.startswith(incomplete)]
 
 
 def backbone_names(incomplete: str) -> list[str]:
+    """Return the names of backbones that complete a word on the command line."""
     from cmtl_ir.backbones import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
 
 def checkpoint_of(file: Path, backbone: str, fields: list[str]) -> Published:
-    """What --weights and --backbone name, its fields given as FIELD=VALUE or backbone.FIELD=VALUE."""
+    """Return the checkpoint of --weights and --backbone, with fields given as FIELD=VALUE or backbone.FIELD=VALUE."""
     from cmtl_ir.backbones import names
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.inference.published import published
 
     if not backbone:
-        raise UserError(f"--weights {file}: say with --backbone whose they are: {', '.join(names())}")
+        raise UserError(f"--weights {file}: name their network with --backbone: {', '.join(names())}")
     return published(file, backbone, fields)
 
 
 def table_file(path: Path | None) -> Path | None:
-    """Return where --csv writes a table. Raises UserError before any work if no file can be written there."""
+    """Return the file of --csv. Raises UserError, before any work, if it cannot be written."""
     from cmtl_ir.base.errors import UserError
 
     if path is None:
@@ -70,16 +73,18 @@ File = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=experiments)
 ]
 Out = Annotated[Path, typer.Option(help="Folder for runs, tables and the tracking store.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override any key: training.steps=300.")]
 TrackingUri = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow store; default: sqlite in OUT.")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Track in OUT, whatever MLFLOW_TRACKING_URI says.")]
-Workers = Annotated[int, typer.Option(min=1, help="So many runs at once, each in its own process; they share GPUs.")]
-Ray = Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="The same on a Ray cluster, WORKERS at once.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Track in OUT, even if MLFLOW_TRACKING_URI is set.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of runs at once, each in its own process; they share GPUs.")]
+Ray = Annotated[
+    str | None, typer.Option(metavar="ADDRESS|local", help="Run on a Ray cluster instead, WORKERS runs at once.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; earlier results are renamed, not deleted.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would run, without training.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print what would run, without training.")]
 Weights = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="An authors' checkpoint (.pth, .ckpt, .safetensors) in place of RUN."),

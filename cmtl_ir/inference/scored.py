@@ -9,6 +9,7 @@ from typing import Any
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import load
+from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
 log = logging.getLogger("cmtl_ir")
@@ -75,7 +76,7 @@ def _way_out(override: str, experiment: Experiment) -> str:
     if key.partition(".")[0] == "backbone":
         return (
             "the network of a run is fixed by its training. To score its weights in another network, give "
-            "--weights RUN/weights.safetensors --backbone NAME --set backbone.FIELD=VALUE --file EXPERIMENT"
+            f"--weights RUN/{WEIGHTS} --backbone NAME --set backbone.FIELD=VALUE --file EXPERIMENT"
         )
     if key == "data.test":
         return f"it does not reach {_own_test_words(_with_own_test(experiment))}"

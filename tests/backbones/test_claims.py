@@ -321,7 +321,7 @@ def test_airnet_queue_wraps_and_refuses_a_batch_that_does_not_divide_it() -> Non
     contrast.queue_ptr[0] = 510
     model.contrastive(image(3, 8, 8, batch=2), image(3, 8, 8, batch=2, key="k"))
     assert contrast.queue_ptr.tolist() == [0]
-    with pytest.raises(ValueError, match="a batch of 3 does not divide the queue of 512 keys"):
+    with pytest.raises(ValueError, match="a batch of 3 does not divide the queue of 512 keys; change the batch"):
         model.contrastive(image(3, 8, 8, batch=3), image(3, 8, 8, batch=3, key="k"))
 
 
@@ -351,14 +351,14 @@ WRONG = [
     ("ir_sde", {"steps": 0}, "at least one step"),
     ("weather_diffusion", {"stride": 24}, "multiple of stride"),
     ("weather_diffusion", {"steps": 1001}, "1 to 1000"),
-    ("nafnet", {"encoder": [1, 1]}, "must be as many"),
-    ("unet", {"widths": [8, 8]}, "four levels"),
-    ("restormer", {"heads": [1, 2]}, "four levels need four each"),
-    ("swinir", {"depths": [2]}, "must be as many"),
+    ("nafnet", {"encoder": [1, 1]}, "give both the same number"),
+    ("unet", {"widths": [8, 8]}, "give four, one per level"),
+    ("restormer", {"heads": [1, 2]}, "numbers: give four each, one per level"),
+    ("swinir", {"depths": [2]}, "give both the same number"),
     ("transweather", {"widths": [64, 128, 320]}, "four multiples of"),
     ("transweather", {"widths": [64, 128, 320, 500]}, "four multiples of"),
-    ("swinir", {"scale": 2}, "does not go with scale 2"),
-    ("swinir", {"upsampler": "pixelshuffle", "scale": 6}, "not 6"),
+    ("swinir", {"scale": 2}, "does not fit scale 2: .*other scales need one"),
+    ("swinir", {"upsampler": "pixelshuffle", "scale": 6}, "cannot upsample by 6: scale is 3 or a power of two"),
 ]
 
 

@@ -85,10 +85,10 @@ def test_dehazeformer_pads_small_images_until_windows_can_be_reflected() -> None
 
 WRONG = [
     ("mambair", {"width": 29}, "width // 30 channels"),
-    ("mambair", {"scale": 2}, "does not go with scale 2"),
+    ("mambair", {"scale": 2}, "does not fit scale 2: .*other scales need one"),
     ("mambair", {"upsampler": "pixelshuffle", "scale": 6}, "not 6"),
     ("mambair_unet", {"width": 16}, "width // 30 channels"),
-    ("mambair_unet", {"blocks": [1, 1]}, "four levels need four"),
+    ("mambair_unet", {"blocks": [1, 1]}, "give four, one per level"),
     ("grl", {"width": 90}, "multiple of 2"),
     ("grl", {"stripe": [64, None]}, "each of two axes"),
     ("grl", {"window": 24}, "must divide the largest"),

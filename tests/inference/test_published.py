@@ -122,7 +122,7 @@ def test_a_checkpoint_names_no_tasks(file: Path, photo: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["restore", "--weights", "w.pth", "a.png", "b.png"], "--backbone whose they are: "),
+        (["restore", "--weights", "w.pth", "a.png", "b.png"], "name their network with --backbone: "),
         (["restore", "--weights", "w.pth", "--backbone", "nafnet", "run", "a.png", "b.png"], "expected SOURCE TARGET"),
         (["restore", "a.png", "b.png"], "expected RUN SOURCE TARGET"),
         (["evaluate", "--weights", "w.pth", "--backbone", "nafnet"], "--file"),

@@ -155,5 +155,5 @@ def test_room_for_experts_leaves_a_network_as_it_is(label: str) -> None:
 
 def test_a_backbone_without_feature_maps_is_refused_by_name() -> None:
     case = CASES["transweather"]
-    with pytest.raises(ConfigError, match="backbone transweather: no module called"):
+    with pytest.raises(ConfigError, match=r"backbone transweather: no module whose class .* choose another backbone"):
         Adapted(of={"name": case.name, **case.fields})
