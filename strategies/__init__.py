@@ -1,1 +1,1 @@
-"""Learning strategies: a folder a part, a file a method; the file's name is the method's name."""
+"""Learning strategies: one folder per part, one file per method. The file's name is the method's name."""

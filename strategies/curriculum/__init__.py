@@ -1,1 +1,1 @@
-"""Which tasks are trained, when, in which shares."""
+"""Curricula: which tasks are trained, when and in which shares."""

@@ -1,4 +1,4 @@
-"""How much a degradation changes the entropy of an image: one number a task, to order tasks by."""
+"""Change of an image's entropy by a degradation: one number per task, by which tasks are ordered."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from torch import Tensor
 
 from cmtl_ir.strategy.data import Learner
 
-LOOKED_AT_ONCE = 50  # pairs held in memory
+PAIRS_AT_ONCE = 50  # pairs held in memory
 
 
 def luminance_entropy(images: Tensor) -> Tensor:
-    """[B, 3, H, W] in [0, 1] -> [B] float64: entropy in bits of the histogram of 8-bit luminance (BT.601)."""
+    """Return the entropy [B] in bits, float64, of the histogram of 8-bit luminance (BT.601).
+
+    The images are [B, 3, H, W] in [0, 1].
+    """
     red, green, blue = images.double().unbind(1)
     levels = (255.0 * (0.299 * red + 0.587 * green + 0.114 * blue)).round().clamp(0, 255).long().flatten(1)  # [B, HW]
     offsets = 256 * torch.arange(len(levels), device=levels.device)[:, None]
@@ -22,9 +25,9 @@ def luminance_entropy(images: Tensor) -> Tensor:
 
 
 def entropy_difference(learner: Learner, task: str, pairs: int) -> float:
-    """Mean of H(degraded) - H(clean) over the task's first `pairs` samples, in bits; moves no counter."""
+    """Return the mean of H(degraded) - H(clean) in bits over the task's first `pairs` samples; no counter advances."""
     total = 0.0
-    for ids in torch.arange(pairs).split(LOOKED_AT_ONCE):
+    for ids in torch.arange(pairs).split(PAIRS_AT_ONCE):
         batch = learner.batch(task, ids)
         total += float((luminance_entropy(batch.degraded) - luminance_entropy(batch.clean)).sum())
     return total / pairs

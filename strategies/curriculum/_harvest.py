@@ -1,6 +1,6 @@
-"""What `review` keeps of a stage while it runs: ids and scores of its last samples.
+"""Record that `review` keeps of a running stage: ids and scores of its last samples.
 
-Waits for the GPU at most once in `PIECES` batches.
+It waits for the GPU at most once per `PIECES` batches.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from torch import Tensor
 
 from cmtl_ir.strategy.data import Learner
 
-PIECES = 64  # batches noted before they are joined
-LOOKED_AT_ONCE = 64
+PIECES = 64  # batches collected before they are concatenated
+SAMPLES_AT_ONCE = 64  # per forward pass
 
 
 def fresh(steps: int) -> dict[str, Any]:
-    """Of a stage of `steps` that has not begun."""
+    """Return the empty record of a stage of `steps` steps."""
     return {"steps": steps, "drawn": 0, "updates": 0, "mean": 0.0, "square": 0.0, "ids": [], "values": []}
 
 
 def zscores(lesson: dict[str, Any], losses: Tensor, warmup: float, smoothing: float) -> Tensor:
-    """[B]: (l - mean) / std under the running moments from before this batch, which then take it in."""
+    """Return the scores [B], (l - mean) / std under the running moments before this batch, and update the moments.
+
+    During the first `warmup` batches the scores are -inf and the moments stay unset.
+    """
     lesson["updates"] += 1
     if lesson["updates"] <= warmup:
         return torch.full_like(losses, -math.inf)
@@ -36,7 +39,7 @@ def zscores(lesson: dict[str, Any], losses: Tensor, warmup: float, smoothing: fl
 
 
 def note(lesson: dict[str, Any], ids: Tensor, values: Tensor, fraction: float) -> None:
-    """Add ids and values [B]; what cannot be in the last `fraction` any more is dropped now and then."""
+    """Add ids and values [B]. Samples no longer within the last `fraction` are dropped every `PIECES` batches."""
     lesson["ids"].append(ids)
     lesson["values"].append(values)
     lesson["drawn"] += len(ids)
@@ -46,7 +49,7 @@ def note(lesson: dict[str, Any], ids: Tensor, values: Tensor, fraction: float) -
 
 
 def tail(lesson: dict[str, Any], fraction: float) -> tuple[Tensor, Tensor]:
-    """(ids, values) of the last `fraction` of all samples drawn so far."""
+    """Return (ids, values) of the last `fraction` of all samples drawn so far."""
     count = math.ceil(fraction * lesson["drawn"])
     last = lesson["values"][-1].device
     ids = torch.cat([piece.cpu() for piece in lesson["ids"]])
@@ -56,9 +59,9 @@ def tail(lesson: dict[str, Any], fraction: float) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def losses_now(learner: Learner, task: str, ids: Tensor) -> Tensor:
-    """[B] float64: the losses of samples under the present weights."""
+    """Return the losses [B], float64, of samples under the current weights."""
     found = []
-    for some in ids.split(LOOKED_AT_ONCE):
+    for some in ids.split(SAMPLES_AT_ONCE):
         batch = learner.batch(task, some)
         found.append(learner.sample_losses(learner.restore(batch), batch).double())
     return torch.cat(found)

@@ -1,4 +1,4 @@
-"""The order of tasks, a field of every curriculum that takes them one after the other."""
+"""Order of the tasks, a field of every curriculum that trains them one after another."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from ._entropy import entropy_difference
 
 Order = Literal["listed", "reverse", "random", "entropy_difference", "affinity"] | list[str]
 Affinity = Mapping[str, Mapping[str, float]]
-"""a -> {b: how much a step on b lowers the loss of a}, as TAG's authors publish theirs."""
+"""Task a -> {task b: how much a step on b lowers the loss of a}, in the format of TAG's authors."""
 
 
 class OrderedCurriculum(Curriculum):
-    """A curriculum that takes the tasks one after the other."""
+    """A curriculum that trains the tasks one after another."""
 
     order: Order = "listed"
-    """listed: as in the experiment file; reverse; random: by hash(seed, name); entropy_difference: ascending;
-    affinity: by a TAG matrix; or an explicit list of task names."""
+    """listed: as in the experiment file; reverse: the opposite; random: by hash(seed, name); entropy_difference:
+    ascending; affinity: by a TAG matrix; or an explicit list of task names."""
     entropy: Literal["absolute", "signed"] = "absolute"
-    """entropy_difference: |H(degraded) - H(clean)| or the signed difference; they order differently."""
+    """For entropy_difference: |H(degraded) - H(clean)| or the signed difference. The two give different orders."""
     entropy_pairs: int = Field(500, ge=1)
-    """entropy_difference: how many training pairs of each task are looked at."""
+    """For entropy_difference: number of training pairs measured per task."""
     affinity: dict[str, dict[str, float]] | None = None
-    """affinity: {a: {b: how much a step on b lowers the loss of a}}, or a JSON file of that, as grouping `tag` leaves
-    in its run's folder `probes`. The values, not the file's name, are a part of the run."""
+    """For affinity: {a: {b: how much a step on b lowers the loss of a}}, or a JSON file with it, such as grouping `tag`
+    writes to `probes` in its run folder. The values, not the file's name, are part of the run. null for all other
+    orders."""
 
     @field_validator("order")
     @classmethod
     def _once_each(cls, order: Order) -> Order:
         if isinstance(order, list) and len(set(order)) < len(order):
-            raise ValueError("an explicit order names every task once")
+            raise ValueError("an explicit order must name every task once")
         return order
 
     @field_validator("affinity", mode="before")
@@ -51,25 +52,24 @@ class OrderedCurriculum(Curriculum):
     def _affinity_has_a_matrix(self) -> Self:
         if self.order == "affinity" and self.affinity is None:
             raise ValueError(
-                "order `affinity` needs the field `affinity`; `cmtl-ir similarity FILE --measure tag` has it"
+                "order `affinity` needs the field `affinity`; `cmtl-ir similarity FILE --measure tag` computes it"
             )
         return self
 
     def named_tasks(self) -> Sequence[str]:
-        """The tasks of an explicit order."""
         return self.order if isinstance(self.order, list) else ()
 
     def plan(self, history: History) -> list[Stage]:
-        """All stages of the run."""
-        raise TypeError(f"{type(self).__name__} has no plan")
+        """Return all stages of the run."""
+        raise TypeError(f"{type(self).__name__} does not implement `plan`")
 
     def next_stage(self, history: History) -> Stage | None:
-        """The first stage of the plan that is not finished."""
+        """Return the first stage of the plan that is not finished, or `None` if all are finished."""
         stages, done = self.plan(history), len(history.stages)
         return stages[done] if done < len(stages) else None
 
     def ordered(self, history: History) -> list[str]:
-        """The tasks of this run in the order asked for; found once, then kept in `state`."""
+        """Return the tasks of this run in the chosen order, which is computed once and then kept in `state`."""
         if "order" not in self.state:
             self.state["order"] = self._find_order(list(history.tasks), history)
         return list(self.state["order"])
@@ -90,14 +90,17 @@ class OrderedCurriculum(Curriculum):
 
 
 def explicit_order(order: Sequence[str], tasks: Sequence[str]) -> list[str]:
-    """The list without the tasks that this run lacks (the run of a group has some of them only)."""
+    """Return the list without the tasks that this run lacks, since the run of a group has only some of them.
+
+    Raise ConfigError if the list lacks a task of the run.
+    """
     if missing := [task for task in tasks if task not in order]:
         raise ConfigError(f"curriculum.order: {', '.join(missing)} missing from the list {list(order)}")
     return [task for task in order if task in tasks]
 
 
 def read_affinity(file: Path) -> Any:
-    """What a JSON file holds. Raises ValueError naming a file that cannot be read."""
+    """Return the content of a JSON file. Raise ValueError with the file's name if it cannot be read."""
     try:
         return json.loads(file.expanduser().read_text())
     except (OSError, ValueError) as error:
@@ -105,7 +108,11 @@ def read_affinity(file: Path) -> Any:
 
 
 def affinity_order(matrix: Affinity, tasks: Sequence[str]) -> list[str]:
-    """First the task that helps the others most; then always the one that the tasks so far help most [ours]."""
+    """Return the tasks in a greedy order by affinity [ours].
+
+    The first task is the one that helps the others most. Each next task is the one that the tasks before it help most.
+    Raise ConfigError if the matrix lacks a pair of tasks.
+    """
     if missing := [f"{a} <- {b}" for a in tasks for b in tasks if a != b and b not in matrix.get(a, {})]:
         raise ConfigError(f"curriculum.affinity: the matrix lacks {', '.join(missing[:3])}")
     rest, order = sorted(tasks), list[str]()

@@ -1,4 +1,4 @@
-"""What curricula share: budgets cut into integers that sum exactly, and shares."""
+"""Helpers of the curricula: exact integer splits of a budget, and mixture shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from cmtl_ir.strategy.data import Stage
 
 
 def split(steps: int, parts: Sequence[int]) -> list[int]:
-    """`steps` cut in the proportions `parts`; integers that sum exactly, none of them 0."""
+    """Return `steps` split in the proportions `parts` into positive integers that sum to `steps`.
+
+    Raise ConfigError if the steps are too few for that.
+    """
     total, ends = sum(parts), [0]
     for part in parts:
         ends.append(ends[-1] + part)
@@ -21,18 +24,18 @@ def split(steps: int, parts: Sequence[int]) -> list[int]:
 
 
 def shares(amounts: Mapping[str, float]) -> dict[str, float]:
-    """The amounts scaled to sum 1."""
+    """Return the amounts scaled to sum 1."""
     total = sum(amounts.values())
     return {name: amount / total for name, amount in amounts.items()}
 
 
 def uniform(tasks: Sequence[str]) -> dict[str, float]:
-    """The same share for every task."""
+    """Return the same share for every task."""
     return dict.fromkeys(tasks, 1.0 / len(tasks))
 
 
 def exposures(stages: Sequence[Stage]) -> dict[str, float]:
-    """Row -> batches' worth of samples that it gets over all stages."""
+    """Return the number of samples of each row over all stages, in units of a batch."""
     rows = {row: 0.0 for stage in stages for row in stage.mixture}
     for stage in stages:
         for row, share in stage.mixture.items():

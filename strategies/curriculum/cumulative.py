@@ -15,17 +15,18 @@ from ._stages import split, uniform
 class Cumulative(OrderedCurriculum):
     """MiOIR's sequential learning (Kong, Dong, Zhang 2024, arXiv 2401.03379): stage i mixes tasks 1..i uniformly.
 
-    K - 1 short stages of L and a last one of 4 L with 4 restarts of the learning rate only; every stage has a fresh
-    optimizer; (K + 3) L is the whole budget. The first task is seen most: `mixed_matched` is the control for that.
+    There are K - 1 short stages of L steps and a last one of 4 L steps, with 4 restarts of the learning rate only.
+    Every stage has a fresh optimizer. The whole budget is (K + 3) L. The first task is seen most, and `mixed_matched`
+    is the control for that.
     """
 
     last: int = Field(4, ge=1)
-    """Length of the last stage in short ones."""
+    """Length of the last stage in units of a short stage."""
     restarts: int = Field(4, ge=1)
-    """Cosine cycles of the last stage, one optimizer throughout."""
+    """Number of cosine cycles of the last stage, which has one optimizer throughout."""
 
     def plan(self, history: History) -> list[Stage]:
-        """Stages named after the task that joins."""
+        """Return one stage per task, named after the task that joins."""
         order = self.ordered(history)
         lengths = split(history.steps, [1] * (len(order) - 1) + [self.last])
         return [

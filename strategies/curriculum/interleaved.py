@@ -1,4 +1,4 @@
-"""The tasks in order, several times round: forgetting against frequency."""
+"""Tasks in order over several rounds, which sets forgetting against the frequency of visits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ._stages import split
 
 @register
 class Interleaved(OrderedCurriculum):
-    """The tasks one after the other, `rounds` times round, steps / (K rounds) each; one optimizer, no restarts.
+    """Tasks one after another over `rounds` rounds, steps / (K rounds) each, with one optimizer and no restarts.
 
-    Between `sequential` (one round) and `joint` (a round a step). One schedule spans all stages: a cosine in each of
-    these short stages would be a restart.
+    This is between `sequential` (one round) and `joint` (one round per step). One schedule spans all stages, because a
+    cosine in each of these short stages would be a restart.
     """
 
     rounds: int = Field(10, ge=1)
-    """How often each task comes; 1: sequential without its restarts."""
+    """Number of visits to each task. With 1 it is `sequential` without restarts."""
 
     def plan(self, history: History) -> list[Stage]:
-        """Stages `rain-1`, `haze-1`, `rain-2` ..."""
+        """Return the stages `rain-1`, `haze-1`, `rain-2` and so on."""
         names = [(task, turn) for turn in range(1, self.rounds + 1) for task in self.ordered(history)]
         lengths = split(history.steps, [1] * len(names))
         starts = itertools.accumulate(lengths, initial=0)

@@ -1,4 +1,4 @@
-"""All tasks at once, from the first step to the last."""
+"""Training on all tasks at once, from the first step to the last."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ._stages import shares, uniform
 
 @register
 class Joint(Curriculum):
-    """Mixed training on all tasks in one stage: everybody's baseline, under two definitions.
+    """Mixed training on all tasks in one stage, the common baseline, under two definitions.
 
-    Tables in the literature mean either; name the one that is used.
+    Tables in the literature mean either of them, so report which one is used.
     """
 
     balance: Literal["equal", "by_size"] = "equal"
-    """equal: every task the same share of samples (AirNet, IDR); by_size: by data-set size times repeats (PromptIR)."""
+    """equal: every task gets the same share of samples (AirNet, IDR); by_size: in proportion to data-set size times
+    repeats (PromptIR)."""
     cycles: int = Field(1, ge=1)
-    """Cosine cycles of the learning rate, one optimizer throughout; MiOIR's mixed baseline has 10."""
+    """Number of cosine cycles of the learning rate, with one optimizer throughout. MiOIR's mixed baseline has 10."""
 
     def next_stage(self, history: History) -> Stage | None:
-        """One stage with the whole budget."""
+        """Return one stage with the whole budget, then `None`."""
         if history.stages:
             return None
         sizes = {task: history.dataset_sizes[task] for task in history.tasks} if self.balance == "by_size" else None

@@ -1,4 +1,4 @@
-"""Review learning: one task after the other, with the hard samples of earlier ones in a shrinking share."""
+"""Review learning: one task after another, with hard samples of earlier tasks in a shrinking share."""
 
 from __future__ import annotations
 
@@ -19,42 +19,43 @@ from ._stages import split, uniform
 
 @register
 class Review(OrderedCurriculum):
-    """Review learning (Su, Zheng, Wu 2024, arXiv 2408.06709): samples of abnormally high loss come back later.
+    """Review learning (Su, Zheng, Wu 2024, arXiv 2408.06709): samples of abnormally high loss return in later stages.
 
-    There is no public code and the paper leaves details open: what is not in its abstract is [ours] and a field.
-    Stages are those of `sequential`; rows `review:TASK` draw from the ids kept of that task. Empty memory = sequential.
+    There is no public code, and the paper leaves details open. Everything that is not in its abstract is [ours] and a
+    field. The stages are the same as in `sequential`. Rows `review:TASK` draw from the ids kept of that task. With an
+    empty memory it equals `sequential`.
     """
 
     cost: ClassVar[Cost] = Cost(memory="ids and scores of the last `harvest` of a stage's samples")
 
     order: Order = "entropy_difference"
-    """The paper's: from the degradation that changes the entropy of images least; see `sequential` for the others."""
+    """The paper's order starts with the degradation that changes the entropy of images least. See `sequential` for the
+    other orders."""
     score: Literal["zscore", "fluctuation"] = "zscore"
     """zscore: (l - mean) / std against the running loss of the task; fluctuation: |l at the stage's end - l when drawn|
     of the same sample, at the cost of a second forward pass over the harvest."""
     threshold: float = 2.0
-    """zscore: only samples above it are kept."""
+    """For zscore: only samples with a score above it are kept."""
     quota: float = Field(0.05, ge=0, le=1)
-    """At most this share of the ids that a task drew is kept; the paper's ablation is .01 to .2."""
+    """Largest share of the ids drawn for a task that is kept. The paper's ablation covers .01 to .2."""
     share: float = Field(0.25, ge=0, lt=1)
-    """Share of the batch (or of the steps) that reviews in the second stage, over all earlier tasks."""
+    """Share of the batch (or of the steps) spent on review in the second stage, over all earlier tasks together."""
     shrink: float = Field(0.8, ge=0, le=1)
-    """Factor on the share from stage to stage."""
+    """Factor on the share from each stage to the next."""
     rehearse: Literal["interleaved", "phase"] = "interleaved"
-    """interleaved: in every batch; phase: at the end of each task's steps, review alone."""
+    """interleaved: review in every batch; phase: review alone, at the end of each task's steps."""
     warmup: float = Field(0.1, ge=0, lt=1)
-    """zscore: the running loss starts after this share of a stage."""
+    """For zscore: share of a stage after which the running loss starts."""
     harvest: float = Field(0.3, gt=0, le=1)
-    """Samples are collected in this last share of a stage."""
+    """Last share of a stage from which samples are collected."""
     smoothing: float = Field(0.99, ge=0, lt=1)
     """Decay of the running mean and variance."""
 
     def reset(self) -> None:
-        """Nothing drawn, nothing kept."""
         self._state = {"lessons": {}, "memory": {}}
 
     def next_stage(self, history: History) -> Stage | None:
-        """The next task's stage; with `phase` also the review that closes it."""
+        """Return the next task's stage or, with `phase`, the review that closes the previous task."""
         order = self.ordered(history)
         lengths = split(history.steps, [1] * len(order))
         taught = [stage.name for stage in history.stages if stage.name in order]
@@ -76,7 +77,7 @@ class Review(OrderedCurriculum):
         return Stage(task, mixture, lengths[i], memory, fresh_optimizer=True)
 
     def _review(self, order: list[str], i: int) -> tuple[dict[str, list[int]], float]:
-        """Review rows with their ids, and their common share, in the stage of task i (from 0)."""
+        """Return the review rows with their ids, and their common share, for the stage of task i (from 0)."""
         share = self.share * self.shrink ** max(i - 1, 0)
         kept = {f"review:{task}": self.state["memory"][task] for task in order[:i] if self.state["memory"][task]}
         return (kept, share) if kept and share else ({}, 0.0)
@@ -84,7 +85,7 @@ class Review(OrderedCurriculum):
     # ------------------------------------------------------------------------------------------ hard samples
 
     def observe(self, batch: Batch, row: str, sample_losses: Tensor) -> None:
-        """Note ids and losses [B] of the task that is being learnt."""
+        """Record ids and losses [B] of the task that is being learnt."""
         lesson: dict[str, Any] | None = self.state["lessons"].get(row)
         if lesson is None:
             return

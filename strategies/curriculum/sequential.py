@@ -1,4 +1,4 @@
-"""One task after the other, nothing kept."""
+"""Training on one task after another, without protection of earlier tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ._stages import split
 
 @register
 class Sequential(OrderedCurriculum):
-    """Fine-tuning from task to task, one stage each, fresh optimizer and schedule: the forgetting baseline."""
+    """Fine-tuning from task to task, one stage each with a fresh optimizer and schedule: the baseline of forgetting."""
 
     def plan(self, history: History) -> list[Stage]:
-        """Stage i is task i alone, for steps / K."""
+        """Return one stage of steps / K steps per task."""
         order = self.ordered(history)
         lengths = split(history.steps, [1] * len(order))
         return [Stage(t, {t: 1.0}, n, fresh_optimizer=True) for t, n in zip(order, lengths, strict=True)]

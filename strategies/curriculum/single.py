@@ -1,4 +1,4 @@
-"""One task alone."""
+"""Training on one task alone."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from cmtl_ir.strategy.registry import register
 
 @register
 class Single(Curriculum):
-    """Training on one task alone: the upper-bound reference."""
+    """Training on one task alone, the reference for an upper bound."""
 
     task: str
-    """Which task."""
+    """Name of the task."""
     cycles: int = Field(1, ge=1)
-    """Cosine cycles of the learning rate, one optimizer throughout."""
+    """Number of cosine cycles of the learning rate, with one optimizer throughout."""
 
     def named_tasks(self) -> Sequence[str]:
-        """The one task."""
         return (self.task,)
 
     def next_stage(self, history: History) -> Stage | None:
-        """One stage with the whole budget."""
+        """Return one stage with the whole budget, then `None`. Raise ConfigError if the run has no such task."""
         if self.task not in history.tasks:
-            raise ConfigError(f"curriculum.task: {self.task!r}; {suggestion(self.task, list(history.tasks))}")
+            raise ConfigError(
+                f"curriculum.task: there is no task {self.task!r}; {suggestion(self.task, list(history.tasks))}"
+            )
         if history.stages:
             return None
         return Stage(self.task, {self.task: 1.0}, history.steps, cycles=self.cycles)

@@ -1,1 +1,1 @@
-"""Which tasks share a model."""
+"""Groupings: which tasks share a model."""

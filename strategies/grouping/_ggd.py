@@ -1,6 +1,7 @@
 """Generalised Gaussians: density beta / (2 alpha Gamma(1 / beta)) exp(-(|x| / alpha)^beta), fitted by moments.
 
-Two numbers a degradation: scale alpha and shape beta (2: Gaussian, 1: Laplace). Legend: S fits at once, n values each.
+There are two numbers per degradation, the scale alpha and the shape beta (2: Gaussian, 1: Laplace). Legend: S fits at
+once, n values each.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 SMALLEST, LARGEST = 0.2, 10.0
-"""Range of beta; at its ends a fit is saturated."""
+"""Range of beta. At its ends a fit is saturated."""
 TRIM = 5.0
-"""Values this many standard deviations from the mean are left out (the authors' measure does)."""
+"""Values this many standard deviations from the mean are left out, as in the authors' measure."""
 
 
 @dataclass(frozen=True)
 class GGD:
-    """Scale and shape, one pair or arrays [S] of them."""
+    """Scale and shape, as one pair or as arrays [S]."""
 
     alpha: Array
     beta: Array
@@ -34,12 +35,12 @@ class GGD:
 
     @property
     def saturated(self) -> bool:
-        """True: a shape stands at an end of its range, so the fit says little."""
+        """True if a shape is at an end of its range, so that the fit says little."""
         return bool(((self.beta <= SMALLEST + 1e-6) | (self.beta >= LARGEST - 1e-6)).any())
 
 
 def of_sigma(sigma: Array, beta: Array) -> GGD:
-    """The distribution with this standard deviation and shape."""
+    """Return the distribution with this standard deviation and shape."""
     from scipy.special import gammaln
 
     alpha = sigma * np.exp((gammaln(1 / beta) - gammaln(3 / beta)) / 2)
@@ -48,7 +49,7 @@ def of_sigma(sigma: Array, beta: Array) -> GGD:
 
 @cache
 def _table() -> tuple[Array, Array]:
-    """(r, beta): Gamma(1/b) Gamma(3/b) / Gamma(2/b)^2, ascending, and the beta that has it."""
+    """Return r = Gamma(1/b) Gamma(3/b) / Gamma(2/b)^2, ascending, and the beta of each r."""
     from scipy.special import gammaln
 
     beta = np.linspace(SMALLEST, LARGEST, 40_001)
@@ -57,11 +58,12 @@ def _table() -> tuple[Array, Array]:
 
 
 def fit(values: Array, trim: float | None = TRIM) -> GGD:
-    """Moment fit over the last axis: [..., n] -> alpha, beta [...] (Liu et al., SRGA, TPAMI 2023, the authors' code).
+    """Return the moment fit, alpha and beta [...], over the last axis of values [..., n].
 
     sigma^2 = mean v^2, r = sigma^2 / mean(|v - mean|)^2, beta = argmin |r - Gamma(1/b) Gamma(3/b) / Gamma(2/b)^2| on
-    [.2, 10), alpha = sigma sqrt(Gamma(1/beta) / Gamma(3/beta)). The trim biases heavy tails: (alpha, beta) comes back
-    only for beta >= 1.5, or with `trim=None`.
+    [.2, 10), alpha = sigma sqrt(Gamma(1/beta) / Gamma(3/beta)), as in the authors' code (Liu et al., SRGA, TPAMI 2023).
+    The trim biases heavy tails: (alpha, beta) is recovered only for beta >= 1.5, or with `trim=None`, which leaves no
+    value out.
     """
     values = np.asarray(values, dtype=np.float64)
     kept = np.ones_like(values)
@@ -79,7 +81,7 @@ def fit(values: Array, trim: float | None = TRIM) -> GGD:
 
 
 def divergence(p: GGD, q: GGD) -> Array:
-    """KL(p || q) in closed form, elementwise [...]."""
+    """Return KL(p || q) in closed form, elementwise [...]."""
     from scipy.special import gammaln
 
     scale = np.log(p.beta) + np.log(q.alpha) + gammaln(1 / q.beta)
@@ -89,5 +91,5 @@ def divergence(p: GGD, q: GGD) -> Array:
 
 
 def distance(p: GGD, q: GGD) -> float:
-    """(KL(p || q) + KL(q || p)) / 2, its mean where p and q are arrays."""
+    """Return (KL(p || q) + KL(q || p)) / 2, or its mean if p and q are arrays."""
     return float(np.mean((divergence(p, q) + divergence(q, p)) / 2))

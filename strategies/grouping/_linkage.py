@@ -1,4 +1,4 @@
-"""Complete linkage: always merge the two groups whose most distant members are nearest."""
+"""Complete linkage: repeatedly merge the two groups whose most distant members are nearest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Partition = list[tuple[int, ...]]
 
 
 def complete_linkage(distances: NDArray[np.float64], names: Sequence[str]) -> list[tuple[float, Partition]]:
-    """distances [K, K] -> (height, partition) for K, K - 1 ... 1 groups; ties go to the earlier names.
+    """Return (height, partition) for K, K - 1, ..., 1 groups from distances [K, K]. Ties go to the earlier names.
 
-    A partition lists groups of indices. The height is the largest distance within any group of it, so it never falls.
+    A partition lists groups of indices. The height is the largest distance within any of its groups, so it never falls.
     """
     groups: Partition = [(i,) for i in range(len(names))]
     tree = [(0.0, list(groups))]

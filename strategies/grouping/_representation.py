@@ -23,9 +23,9 @@ Kind = Literal["pooled", "per_dimension"]
 
 
 def coefficients(gram: Tensor, components: int) -> Array:
-    """gram [..., n, n] of raw features -> their principal coefficients sqrt(l_j) V_j [..., n, m], m <= n - 1.
+    """Return the principal coefficients sqrt(l_j) V_j [..., n, m], m <= n - 1, of raw features of Gramian [..., n, n].
 
-    The features' mean is taken out by centring rows and columns, so the rank is n - 1.
+    Centring rows and columns removes the features' mean, so the rank is n - 1.
     """
     centred = gram - gram.mean(-1, keepdim=True)
     centred = centred - centred.mean(-2, keepdim=True)
@@ -35,21 +35,30 @@ def coefficients(gram: Tensor, components: int) -> Array:
 
 
 def represent(gram: Tensor, components: int, kind: Kind = "pooled") -> GGD:
-    """The fit of one degradation. `pooled`: all coefficients are one sample, so two numbers survive; `per_dimension`
-    [ours]: a fit for each component, by rank, so the spectrum survives."""
+    """Return the fit of one degradation.
+
+    `pooled`: all coefficients are one sample, so two numbers are kept. `per_dimension` [ours]: one fit per component,
+    by rank, so the spectrum is kept.
+    """
     found = coefficients(gram, components)  # [..., n, m]
     return fit(found.reshape(*found.shape[:-2], -1) if kind == "pooled" else np.moveaxis(found, -1, -2))
 
 
 def refitted(gram: Tensor, n: int, components: int, subsets: int, kind: Kind = "pooled") -> GGD:
-    """The mean (sigma, beta) of fits to `subsets` keyed choices of n patches: comparable with a query of n patches."""
+    """Return the mean (sigma, beta) of fits to `subsets` keyed choices of n patches.
+
+    It is comparable with the fit of a query of n patches.
+    """
     chosen = subsets_of(len(gram), n, subsets)  # [s, n]
     fits = represent(gram[chosen[:, :, None], chosen[:, None, :]], components, kind)
     return of_sigma(fits.sigma.mean(0), fits.beta.mean(0))
 
 
 def subsets_of(total: int, n: int, subsets: int) -> Tensor:
-    """[s, n]: the same choices for every degradation, so that they are compared on the same patches."""
+    """Return keyed choices of n patches [s, n], the same for every degradation.
+
+    So all degradations are compared on the same patches.
+    """
     keys = keys_of(name_key("grouping subsets", n), torch.arange(subsets))
     return bits(keys, total).argsort(dim=1, stable=True)[:, : min(n, total)]
 
@@ -57,16 +66,17 @@ def subsets_of(total: int, n: int, subsets: int) -> Tensor:
 def refitted_distances(
     references: Mapping[str, Features], query: Features, components: int, subsets: int, kind: Kind = "pooled"
 ) -> dict[str, float]:
-    """Task -> symmetric KL between the query's fit and the task's, refitted at the query's size [ours].
+    """Return the symmetric KL between the query's fit and each task's, refitted at the query's size [ours].
 
-    As the paper reads, 16 patches meet 300 components: sigma is off several times and routing is at chance.
+    Read literally, the paper compares 16 patches with 300 components. Sigma is then wrong by a factor of several, and
+    routing is at chance.
     """
     n, own = len(query.gram), represent(query.gram, components, kind)
     return {task: distance(own, refitted(one.gram, n, components, subsets, kind)) for task, one in references.items()}
 
 
 def channel_distances(references: Mapping[str, Features], query: Features) -> dict[str, float]:
-    """Task -> distance between mean channel statistics, each in units of its spread over the patches of a task."""
+    """Return for each task the distance of mean channel statistics, in units of their spread over a task's patches."""
     spread = torch.stack([one.channels.var(0) for one in references.values()]).mean(0).sqrt().clamp(min=1e-12)
     own = query.channels.mean(0)
     return {

@@ -1,8 +1,9 @@
-"""Which groups to train when a task's score in a group is the mean of what its partners do to it.
+"""Selection of groups when a task's score in a group is the mean of its partners' effects on it.
 
-Choose at most m groups (overlap allowed, a task counts in its best one) of largest mean score: a facility-location
-problem, solved exactly up to 12 tasks. Prices on tasks (a Lagrangian relaxation) rule out the groups that no optimum
-can hold, an integer program chooses among the few that remain. Legend: K tasks, G candidate groups.
+At most m groups of largest mean score are chosen. They may overlap, and a task counts in its best one. This is a
+facility-location problem, solved exactly up to 12 tasks. Prices on tasks (a Lagrangian relaxation) exclude the groups
+that no optimum can contain, and an integer program chooses among the few that remain. Legend: K tasks, G candidate
+groups.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from cmtl_ir.strategy.grouping import Group
 
 Array = NDArray[np.float64]
 EXACT = 12
-"""Up to so many tasks every subset is a candidate; beyond, a beam search proposes them."""
+"""Largest number of tasks for which every subset is a candidate. Beyond it, a beam search proposes candidates."""
 WIDTH = 40
-"""Beam search: groups of each size that are kept a task."""
+"""Beam search: number of groups of each size kept per task."""
 ROUNDS = 300
 SLACK = 1e-9
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen groups (indices of tasks) and what they are worth."""
+    """The chosen groups (indices of tasks) and their value."""
 
     groups: list[tuple[int, ...]]
     serving: list[int]
-    """Task -> place in `groups` of the one that is best for it."""
+    """Task -> position in `groups` of its best group."""
     total: float
-    """Mean over tasks of each one's best score."""
+    """Mean over tasks of each task's best score."""
 
     def named(self, tasks: Sequence[str]) -> list[Group]:
-        """The groups by name, each with the tasks that it is best for."""
+        """Return the groups by name, each with the tasks for which it is the best."""
         return [
             Group(tuple(tasks[i] for i in group), tuple(tasks[i] for i in group if self.serving[i] == place))
             for place, group in enumerate(self.groups)
@@ -44,10 +45,13 @@ class Choice:
 
 
 def choose(affinity: Array, groups: int, alone: float | None = None) -> Choice:
-    """affinity[a, b]: what b does for a, [K, K] (its diagonal is not read). `alone`: score of a task by itself;
-    None: never by itself, unless there is no other task."""
-    apart = affinity[~np.eye(len(affinity), dtype=bool)]
-    unit = float(np.abs(apart).max()) if apart.any() else 1.0  # so that tolerances mean the same at every scale
+    """Choose at most `groups` groups of largest mean score.
+
+    affinity [K, K] holds at [a, b] the effect of b on a. Its diagonal is not read. `alone` is the score of a task by
+    itself. `None` means never by itself, unless there is no other task.
+    """
+    effects = affinity[~np.eye(len(affinity), dtype=bool)]
+    unit = float(np.abs(effects).max()) if effects.any() else 1.0  # so that tolerances mean the same at every scale
     candidates, scores = _candidates(affinity / unit, None if alone is None else alone / unit)
     start = _exchange(scores, groups)
     kept = _survivors(scores, groups, start)
@@ -63,7 +67,7 @@ def choose(affinity: Array, groups: int, alone: float | None = None) -> Choice:
 
 
 def group_scores(affinity: Array, group: Sequence[int], alone: float | None) -> Array:
-    """[members] score of each member: mean over its partners b of affinity[a, b]."""
+    """Return the score of each member [members]: the mean over its partners b of affinity[a, b]."""
     if len(group) == 1:
         return np.array([0.0 if alone is None else alone])
     block = affinity[np.ix_(group, group)]
@@ -74,7 +78,7 @@ def group_scores(affinity: Array, group: Sequence[int], alone: float | None) -> 
 
 
 def _candidates(affinity: Array, alone: float | None) -> tuple[list[tuple[int, ...]], Array]:
-    """Groups and their scores [G, K], -inf for tasks outside a group."""
+    """Return the candidate groups and their scores [G, K], -inf for tasks outside a group."""
     tasks = len(affinity)
     found = _subsets(tasks) if tasks <= EXACT else _beam(affinity)
     if alone is not None or tasks == 1:
@@ -90,7 +94,7 @@ def _subsets(tasks: int) -> list[tuple[int, ...]]:
 
 
 def _beam(affinity: Array) -> list[tuple[int, ...]]:
-    """Pairs, then each kept group with one more task; of every size, the best few for each of its members."""
+    """Return all pairs, then each kept group with one more task. The best few of every size are kept per member."""
     tasks = len(affinity)
     layer: list[tuple[int, ...]] = list(itertools.combinations(range(tasks), 2))
     found = list(layer)
@@ -103,7 +107,7 @@ def _beam(affinity: Array) -> list[tuple[int, ...]]:
 
 
 def _best_for(task: int, scored: dict[tuple[int, ...], Array]) -> list[tuple[int, ...]]:
-    """Half by the task's own score, half by the mean over the group."""
+    """Return the best groups of a task, half by its own score and half by the mean over the group."""
     own = [group for group in scored if task in group]
     by_own = sorted(own, key=lambda group: -scored[group][group.index(task)])
     return by_own[: WIDTH // 2] + sorted(own, key=lambda group: -scored[group].mean())[: WIDTH // 2]
@@ -117,10 +121,10 @@ def _value(scores: Array, chosen: Sequence[int] | NDArray[np.int64]) -> float:
 
 
 def _exchange(scores: Array, groups: int) -> list[int]:
-    """A good choice: the best single group for all, then one slot after the other replaced while that helps."""
+    """Return a good choice: the best single group for all, with one slot after another replaced while that helps."""
     chosen = [int(scores.sum(1).argmax())] if np.isfinite(scores.sum(1)).any() else list(range(len(scores[0])))
     if len(chosen) > groups:
-        raise ValueError("no group holds all tasks")
+        raise ValueError("no candidate group holds all tasks")
     improved = True
     while improved:
         improved = False
@@ -134,7 +138,7 @@ def _exchange(scores: Array, groups: int) -> list[int]:
 
 
 def _survivors(scores: Array, groups: int, start: Sequence[int]) -> NDArray[np.int64]:
-    """Candidates that an optimum may hold, by reduced cost under the prices with the lowest bound found."""
+    """Return the candidates that an optimum may contain, by reduced cost under the prices of the lowest bound found."""
     goal = _value(scores, start)
     finite = np.where(np.isfinite(scores), scores, np.nan)
     prices, scale = np.nanmedian(finite, axis=0), 1.0
@@ -156,7 +160,7 @@ def _survivors(scores: Array, groups: int, start: Sequence[int]) -> NDArray[np.i
 
 
 def _program(scores: Array, groups: int) -> NDArray[np.int64]:
-    """The best choice of at most `groups` rows, as an integer program (HiGHS)."""
+    """Return the best choice of at most `groups` rows of `scores`, solved as an integer program (HiGHS)."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import coo_matrix
 

@@ -1,4 +1,4 @@
-"""Grouping by how well pairs of tasks do together."""
+"""Grouping by the joint performance of pairs of tasks."""
 
 from __future__ import annotations
 
@@ -21,27 +21,25 @@ from ._select import choose
 class Hoa(RoutedGrouping):
     """Higher-order approximation (Standley et al., ICML 2020, Sec. 5): a group is worth the mean of its pairs.
 
-    A proxy for each task and each pair; a task's score in a group is the mean over its partners of its validation gain
-    in that pair over its own proxy, in dB; alone it is 0. Selection as in TAG. K (K + 1) / 2 proxies: for few tasks.
-    Departure: PSNR gains instead of losses, so that tasks weigh alike.
+    There is one proxy per task and per pair. A task's score in a group is the mean over its partners of its validation
+    gain in that pair over its own proxy, in dB. Alone its score is 0. Groups are selected as in TAG. The K (K + 1) / 2
+    proxies are affordable for few tasks only. Departure: PSNR gains instead of losses, so that tasks have equal weight.
     """
 
     cost: ClassVar[Cost] = Cost("1, after K (K + 1) / 2 proxies")
 
     groups: int = Field(3, ge=1)
-    """At most so many groups."""
+    """Largest number of groups."""
 
     @property
     def needs_validation(self) -> bool:
-        """Pairs are scored on validation images."""
         return True
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Not more groups than tasks."""
         refuse_count(self.groups, tasks)
 
     def matrix(self, tasks: Sequence[str], probe: Probe) -> Matrix:
-        """Row a, column b: PSNR of a trained with b minus that of a alone."""
+        """Return the pair gains. Row a, column b is the PSNR of a trained with b minus that of a alone."""
         single = probe.validation([(task,) for task in tasks])
         alone = {task: score for scores in single for task, score in scores.items()}
         pairs = list(itertools.combinations(range(len(tasks)), 2))
@@ -54,7 +52,7 @@ class Hoa(RoutedGrouping):
         return Matrix("pair gain (HOA)", tuple(tasks), values, meaning)
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
-        """The groups of largest predicted mean gain."""
+        """Return the groups of largest predicted mean gain."""
         chosen = choose(self.matrix(tasks, probe).values, self.groups, alone=0.0)
         probe.say(f"predicted mean gain over single-task proxies: {chosen.total:.2f} dB")
         return chosen.named(tasks)

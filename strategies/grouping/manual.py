@@ -1,4 +1,4 @@
-"""Groups by hand."""
+"""Groups given by hand."""
 
 from __future__ import annotations
 
@@ -14,31 +14,28 @@ from ._routed import RoutedGrouping
 
 @register
 class Manual(RoutedGrouping):
-    """The groups as given; a task in several groups is served by the first of them, and helps in the others."""
+    """Groups as given. A task in several groups is served by the first of them and helps in the others."""
 
     groups: Literal["each", "all"] | list[list[str]]
-    """Lists of task names; each: every task has a model of its own; all: one model for all."""
+    """Lists of task names; each: every task has a model of its own; all: one model for all tasks."""
 
     def named_tasks(self) -> Sequence[str]:
-        """The tasks in the lists."""
         return () if isinstance(self.groups, str) else [task for group in self.groups for task in group]
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Every task stands in a group, and in none of them twice."""
+        """Raise UserError if a task is in no group, or twice in the same one, or if a group is empty."""
         if isinstance(self.groups, str):
             return
         for group in self.groups:
             if not group or len(set(group)) < len(group):
-                raise UserError(
-                    f"grouping.groups: {group} {'names a task twice' if group else 'is a group of no task'}"
-                )
+                raise UserError(f"grouping.groups: {group} {'names a task twice' if group else 'is an empty group'}")
         if missing := [task for task in tasks if task not in self.named_tasks()]:
             raise UserError(
-                f"grouping.groups: {', '.join(missing)} stand(s) in no group; [{missing[0]}] is one of its own"
+                f"grouping.groups: no group holds {', '.join(missing)}; [{missing[0]}] is a group of its own"
             )
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
-        """The lists, in their order."""
+        """Return the given groups in their order."""
         if isinstance(self.groups, str):
             lists = [[task] for task in tasks] if self.groups == "each" else [list(tasks)]
         else:

@@ -19,14 +19,14 @@ from ._routed import RoutedGrouping
 
 @register
 class Random(RoutedGrouping):
-    """Groups of the same sizes with tasks shuffled: the control without which similarity proves nothing."""
+    """Groups of the same sizes with shuffled tasks: the control without which similarity proves nothing."""
 
     like: Grouping | None = None
-    """The grouping whose sizes (and overlaps) are taken: a name, or {name: ..., field: value}."""
+    """Grouping whose sizes (and overlaps) are taken: a name, or {name: ..., field: value}; null: `sizes` is given."""
     sizes: list[int] | None = None
-    """Or the sizes themselves."""
+    """Sizes of the groups; null: `like` is given."""
     draw: int = 0
-    """Which of the many shuffles; it depends on the seed too."""
+    """Number of the shuffle. The shuffle also depends on the seed."""
 
     @field_validator("like", mode="before")
     @classmethod
@@ -51,22 +51,20 @@ class Random(RoutedGrouping):
 
     @property
     def needs_validation(self) -> bool:
-        """Where the other grouping needs them."""
         return self.like is not None and self.like.needs_validation
 
     def named_tasks(self) -> Sequence[str]:
-        """Those that the other grouping names."""
         return self.like.named_tasks() if self.like is not None else ()
 
     def check(self, tasks: Sequence[str]) -> None:
-        """The sizes make up the tasks."""
+        """Raise UserError if the sizes do not sum to the number of tasks."""
         if self.like is not None:
             self.like.check(tasks)
         elif sum(self.sizes or ()) != len(tasks) or min(self.sizes or (0,)) < 1:
-            raise UserError(f"grouping.sizes: {self.sizes} do not make up {len(tasks)} tasks")
+            raise UserError(f"grouping.sizes: {self.sizes} must be positive and sum to {len(tasks)} tasks")
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
-        """The other grouping's groups under a keyed shuffle of the task names."""
+        """Return the groups of `like`, or groups of `sizes`, under a keyed shuffle of the task names."""
         shuffled = sorted(tasks, key=lambda task: name_key(probe.seed, "random groups", self.draw, task))
         if self.like is not None:
             other = dict(zip(sorted(tasks), shuffled, strict=True))

@@ -19,34 +19,33 @@ from ._select import choose
 class Tag(RoutedGrouping):
     """TAG (Fifty et al., NeurIPS 2021, Eq. 1 and Sec. 4; authors' code): Z_{i->j} = 1 - l_j(theta_i) / l_j(theta).
 
-    During a joint run, theta_i is one step of task i alone; Z is averaged. A task's score in a group is the mean over
-    its partners of what they do to it; at most `groups` groups with the largest mean of best scores, chosen exactly
-    up to 12 tasks (a beam search proposes candidates beyond). Groups may overlap: a task then helps where it is not
-    served. Departures: a proxy run of `share` of the budget (published: a whole run); the step is the optimizer's own
-    (published: plain SGD); all weights move (published: those of the shared encoder).
+    theta_i are the weights after one step on task i alone, and Z is averaged over a joint run. A task's score in a
+    group is the mean over its partners of their effect on it. At most `groups` groups with the largest mean of best
+    scores are chosen, exactly up to 12 tasks. Beyond that, a beam search proposes candidates. Groups may overlap, and a
+    task helps where it is not served. Departures: a proxy run of `share` of the budget (published: a whole run); the
+    step is the optimizer's own (published: plain SGD); all weights move (published: those of the shared encoder).
     """
 
-    cost: ClassVar[Cost] = Cost("1, after a joint proxy with K backward and K * K forward passes at each look")
+    cost: ClassVar[Cost] = Cost("1, after a joint proxy with K backward and K * K forward passes at each measurement")
 
     groups: int = Field(3, ge=1)
-    """At most so many groups."""
+    """Largest number of groups."""
     every: int = Field(10, ge=1)
-    """Steps of the proxy between looks ahead."""
+    """Steps of the proxy between look-ahead measurements."""
     look_ahead: Literal["adam", "sgd"] = "adam"
     """adam: along the gradient under the optimizer's preconditioner [ours]; sgd: along the plain gradient, Z divided by
     the learning rate (published)."""
 
     def check(self, tasks: Sequence[str]) -> None:
-        """Not more groups than tasks."""
         refuse_count(self.groups, tasks)
 
     def matrix(self, tasks: Sequence[str], probe: Probe) -> Matrix:
-        """Affinities: row a, column b is what a step on b does for a."""
+        """Return the affinities. Row a, column b is the effect of a step on b on the loss of a."""
         meaning = "share of the row's loss that a step on the column's task takes away, mean over a joint run"
         return Matrix("task affinity (TAG)", tuple(tasks), probe.affinity(self.every, self.look_ahead), meaning)
 
     def plan(self, tasks: Sequence[str], probe: Probe) -> list[Group]:
-        """The groups of largest mean affinity."""
+        """Return the groups of largest mean affinity."""
         chosen = choose(self.matrix(tasks, probe).values, self.groups)
         probe.say(f"predicted affinity {chosen.total:.3g} (mean over tasks of the best group's)")
         return chosen.named(tasks)

@@ -1,1 +1,1 @@
-"""Parts of other libraries: their exact classes, run in our loop."""
+"""Parts of other libraries: their own classes, unmodified, run in our loop."""

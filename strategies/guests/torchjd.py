@@ -1,8 +1,8 @@
 """Guests from TorchJD (MIT licence): `torchjd:NAME` runs its class of that exact name, unmodified, on our rows.
 
-TorchJD's absolute cut-offs switch methods off at small gradients, so a guest sees G / trace G, except where it
-remembers norms from step to step. Its random draws come from a generator that is seeded by (seed, step) and put back.
-A guest's state goes by position: it starts anew when the rows that are present change.
+TorchJD's absolute cut-offs disable methods at small gradients, so a guest is given G / trace G, unless it remembers
+norms from step to step. Its random draws come from a generator that is seeded by (seed, step) and restored afterwards.
+A guest's state is indexed by position, so it is reset when the rows present change.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from cmtl_ir.strategy.data import StepContext
 from cmtl_ir.strategy.parts import Cost, Surgery, Tier
 
 FAMILY = "surgery"
-ON_ROWS = ("ConFIG", "GradDrop", "TrimmedMean")  # need the matrix itself
-SUM_ROWS = ("PCGrad", "GradVac", "FairGrad", "ConFIG", "GradDrop")  # K equal rows g give K g: times 1/K here
+ON_ROWS = ("ConFIG", "GradDrop", "TrimmedMean")  # these need the row matrix itself
+SUM_ROWS = ("PCGrad", "GradVac", "FairGrad", "ConFIG", "GradDrop")  # K equal rows g give K g, so scale by 1/K
 REMEMBER_NORMS = ("PCD",)
 REFUSED = {
     "NashMTL": "its solver's state cannot be saved; use nash_mtl",
-    "ExcessMTL": "it is no function of the Gramian",
-    "MoDoWeighting": "it wants gradients of two independent batches",
-    "SDMGradWeighting": "it wants gradients of two independent batches",
+    "ExcessMTL": "it is not a function of the Gramian",
+    "MoDoWeighting": "it needs gradients of two independent batches",
+    "SDMGradWeighting": "it needs gradients of two independent batches",
     "CRMOGMWeighting": "it wraps another weighting",
 }
 
 
 def host(family: str, name: str) -> type[Surgery]:
-    """The part that runs TorchJD's class `name`; raises ImportError with the pip line where TorchJD is missing."""
+    """Return the part that runs TorchJD's class `name`.
+
+    Raise UnknownName if the class cannot be hosted, and ImportError with the pip line if TorchJD is missing.
+    """
     if family != FAMILY:
         raise UnknownName(f"torchjd:{name} is a {FAMILY}, not a {family}")
     try:
@@ -54,7 +57,7 @@ def host(family: str, name: str) -> type[Surgery]:
 
 
 def names() -> list[str]:
-    """What can be hosted; nothing where TorchJD is missing."""
+    """Return the names that can be hosted, none if TorchJD is missing."""
     try:
         return guests(importlib.import_module("torchjd.aggregation"))
     except ImportError:
@@ -62,7 +65,7 @@ def names() -> list[str]:
 
 
 def guests(aggregation: types.ModuleType) -> list[str]:
-    """Names that can be hosted: every Gramian weighting, as aggregator or weighting, and a few on rows."""
+    """Return the names that can be hosted: every Gramian weighting, as aggregator or weighting, and a few on rows."""
     base = aggregation.GramianWeightedAggregator
     exported = {name: getattr(aggregation, name) for name in aggregation.__all__}
     of_gramian = [name for name, cls in exported.items() if issubclass(cls, base) and cls is not base]
@@ -70,7 +73,7 @@ def guests(aggregation: types.ModuleType) -> list[str]:
 
 
 class Guest(Surgery):
-    """A class of TorchJD; its fields are the arguments of that class's constructor."""
+    """A class of TorchJD. Its fields are the arguments of that class's constructor."""
 
     cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="[M, P] row gradients")
     guest: ClassVar[type[nn.Module]]
@@ -78,18 +81,18 @@ class Guest(Surgery):
     _module: nn.Module = PrivateAttr(default_factory=nn.Module)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Build the guest, so that a bad argument or a missing solver is known before training."""
+        """Build the guest, so that a bad argument or a missing solver is reported before training."""
         super().model_post_init(context)
         module = self.guest(**{name: _argument(getattr(self, name)) for name in type(self).model_fields})
         self._module = getattr(module, "gramian_weighting", module)
 
     def reset(self) -> None:
-        """Start anew, guest included."""
+        """Reset the state and build the guest again."""
         super().reset()
         self.model_post_init(None)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a saved state: one call makes the guest's buffers, which are then overwritten."""
+        """Load a saved state. One call creates the guest's buffers, which are then overwritten."""
         self.reset()
         super().load_state_dict(state)
         if "rows" in state:
@@ -98,7 +101,7 @@ class Guest(Surgery):
                 setattr(self._module, name, buffer.clone())
 
     def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
-        """gramian [M, M] -> v [M]; a Gramian of zeros gives the mean."""
+        """Return v [M] for a Gramian [M, M]. A Gramian of zeros, or a guest on rows, gives the mean."""
         mean = torch.full((len(gramian),), 1.0 / len(gramian), dtype=torch.float64)
         trace = gramian.trace()
         if self.needs == "rows" or trace <= 0.0:
@@ -114,7 +117,6 @@ class Guest(Surgery):
         return v * mean if self._is(SUM_ROWS) else v
 
     def combine(self, rows: Tensor, weights: Tensor, context: StepContext) -> Tensor:
-        """rows [M, P], v [M] -> update [P]."""
         largest = float(rows.abs().max())
         if self.needs != "rows" or largest == 0.0:
             return super().combine(rows, weights, context)
@@ -128,7 +130,7 @@ class Guest(Surgery):
 
 @contextmanager
 def keyed_generator(key: int, device: torch.device) -> Iterator[None]:
-    """TorchJD draws from the global generator: seed it, and put it back as it was."""
+    """Seed the global generator, from which TorchJD draws, and restore it afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(key)
         if device.type == "cuda":
@@ -138,11 +140,11 @@ def keyed_generator(key: int, device: torch.device) -> Iterator[None]:
 
 @cache
 def _hosted(guest: type[nn.Module]) -> type[Surgery]:
-    """A Surgery whose fields are the guest's arguments."""
+    """Return a Surgery whose fields are the guest's arguments."""
     hints = typing.get_type_hints(guest.__init__)
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(guest.__init__).parameters.items())[1:]:
-        if name != "f":  # GradDrop's function of the sign purity: no number, no YAML
+        if name != "f":  # GradDrop's function of the sign purity cannot be written in YAML
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (_annotation(hints[name]), Field(default, description=f"As in TorchJD's {guest.__name__}."))
     made = create_model(f"TorchJD{guest.__name__}", __base__=Guest, __module__=__name__, **fields)
@@ -155,14 +157,14 @@ def _hosted(guest: type[nn.Module]) -> type[Surgery]:
 
 
 def _annotation(hint: Any) -> Any:
-    """What YAML can say instead: a list for a tensor, {norm_eps, reg_eps} for a projector."""
+    """Return the type that YAML can express: a list for a tensor, {norm_eps, reg_eps} for a projector."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     plain = {"Tensor": list[float], "DualConeProjector": dict[str, float]}
     return typing.Union[tuple(plain.get(getattr(option, "__name__", ""), option) for option in options)]  # noqa: UP007
 
 
 def _argument(value: Any) -> Any:
-    """The reverse: the object that the guest's constructor wants."""
+    """Return the object that the guest's constructor takes, from its form in YAML."""
     if isinstance(value, list):
         return torch.tensor(value, dtype=torch.float64)
     if isinstance(value, dict):

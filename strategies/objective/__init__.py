@@ -1,1 +1,1 @@
-"""Losses of a sample. A file per objective; its name is the file's."""
+"""Losses of a sample: one file per objective. The file's name is the objective's name."""

@@ -1,1 +1,1 @@
-"""What protects tasks learnt earlier."""
+"""Protection of tasks learnt earlier."""

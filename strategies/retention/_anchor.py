@@ -1,4 +1,4 @@
-"""What the penalties on weights share: weights as one vector, importance per sample, a quadratic pull back.
+"""Base of the penalties on weights: per-sample importance, and a quadratic pull back to old weights.
 
 Shapes: P trained parameters, flattened in the order of `parameters()`.
 """
@@ -21,9 +21,9 @@ from ..shared.weights import fixed_crops, trained, weights_of
 def importance(
     stage: Stage, learner: Learner, count: int, objective: Callable[[Batch], Tensor], size: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """[P]: mean over fixed crops of `size` of the gradient of ONE sample's objective, in eval mode.
+    """Return the mean [P], over fixed crops, of `size` of the gradient of ONE sample's objective, in eval mode.
 
-    Squares of batch means would underestimate: x .08-.15 at a batch of 32.
+    Squares of batch means would underestimate it, by a factor of .08-.15 at a batch of 32.
     """
     parameters = trained(learner.model)
     total = torch.zeros_like(torch.cat([parameter.detach().flatten() for parameter in parameters]))
@@ -38,19 +38,21 @@ def importance(
 
 
 class Anchored(Retention):
-    """Pulls the weights back to where earlier stages left them: strength * sum_i importance_i (w_i - w*_i)^2."""
+    """A penalty that pulls the weights back to their values at the end of earlier stages.
+
+    It is strength * sum_i importance_i (w_i - w*_i)^2.
+    """
 
     cost: ClassVar[Cost] = Cost(memory="2 P: importance and old weights")
 
     strength: float = Field(1.0, ge=0)
-    """lambda."""
+    """lambda: factor of the penalty."""
 
     def reset(self) -> None:
-        """No stage has left weights yet."""
         self._state = {"anchors": []}
 
     def penalty(self, model: nn.Module) -> Tensor | None:
-        """Exactly 0 where the weights are the old ones; None before the second stage."""
+        """Return the penalty, exactly 0 at the old weights, or `None` before the second stage and for strength 0."""
         if not self.state["anchors"] or self.strength == 0:
             return None
         weights = weights_of(model)
@@ -60,5 +62,5 @@ class Anchored(Retention):
         return self.strength * torch.stack(pulls).sum()
 
     def anchor(self, learner: Learner, values: Tensor, scale: float = 1.0) -> dict[str, Any]:
-        """What is kept of a stage: the weights as they are, their importance [P], and its unit."""
+        """Return the record of a stage: the current weights, their importance [P] and its scale."""
         return {"weights": weights_of(learner.model).detach(), "importance": values, "scale": scale}

@@ -1,4 +1,4 @@
-"""The update must not raise the mean loss of a memory."""
+"""Projection of the update so that it does not raise the mean loss on the memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ class AGEM(Remembering):
     cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="[M, P] row gradients; ids")
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task, for projection only."""
+        """Return `memory:TASK` for every old task, for projection only."""
         return self.memory_rows(stage, self.share, 1.0, projected=True)
 
     def project(self, update: Tensor, memory: Tensor, context: StepContext) -> Tensor:
-        """update [P], row gradients [m, P] -> update [P]."""
         counts = torch.tensor(context.counts, dtype=memory.dtype, device=memory.device)
         pooled = (counts / counts.sum()) @ memory
         product, square = torch.dot(update, pooled), torch.dot(pooled, pooled)

@@ -15,20 +15,20 @@ from ..shared.tasks import old_tasks, own_tasks
 
 @register
 class DegradationReplay(Retention):
-    """Exact generative replay with zero memory [ours]: old degradations on the clean images of the task at hand.
+    """Exact generative replay with zero memory [ours]: old degradations on the clean images of the current task.
 
-    Degradations are formulas, so an old one can be had again, with the parameters of its samples and the true target.
-    A row over n = 0, 1, ...: image, crop and flip of (new task, n), parameters of (old task, n). Tasks whose degraded
-    images are given, as pairs, have no formula: they are refused by name.
+    Degradations are formulas, so an old one can be applied again, with the parameters of its samples and the true
+    target. A row runs over n = 0, 1, ... and combines image, crop and flip of (new task, n) with the parameters of (old
+    task, n). Tasks whose degraded images are given as pairs have no formula and are refused by name.
     """
 
     share: float = Field(0.5, ge=0, lt=1)
     """Share of the batch that old tasks take together, split equally between them."""
     strength: float = Field(1.0, ge=0)
-    """lambda: weight of a replayed sample against a new one."""
+    """lambda: weight of a replayed sample relative to a new one."""
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """Before anything is trained, every task is asked for one sample of its degradation on another's image."""
+        """Raise ConfigError before training if the degradation of a task cannot be applied to given images."""
         if "seen" in self.state:
             return
         self.state["seen"] = []
@@ -39,10 +39,10 @@ class DegradationReplay(Retention):
                 raise ConfigError(f"retention: {self.called} cannot protect {task}: {error}") from error
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task, on the images of the stage's first task."""
+        """Return `memory:TASK` for every old task, on the images of the stage's first task."""
         old, images = old_tasks(self.state["seen"], stage), next(iter(stage.mixture)).rpartition(":")[2]
         return [Row(f"memory:{t}", t, self.share / len(old), self.strength, images=images) for t in old]
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """The stage's tasks are old from here on."""
+        """Add the stage's tasks to the old tasks."""
         self.state["seen"] += [task for task in own_tasks(stage) if task not in self.state["seen"]]

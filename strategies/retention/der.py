@@ -1,4 +1,4 @@
-"""Old samples again, with the outputs that the network once gave them as targets."""
+"""Replay of old samples with the network's former outputs as targets."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from ..shared.teacher import answer
 from ..shared.weights import device_of
 from ._memory import Remembering
 
-LOOKED_AT_ONCE = 16  # samples a forward pass at the end of a stage
+SAMPLES_AT_ONCE = 16  # per forward pass at the end of a stage
 
 
 @register
 class DER(Remembering):
     """Dark experience replay (Buzzega et al., NeurIPS 2020) on images: alpha l(f(x), z).
 
-    z is the output for x at the end of x's OWN stage, never refreshed. l is the run's loss: the published squared
-    error hardly protects at this alpha (measured backward transfer -3.9 dB; with L1 -.05).
+    z is the output for x at the end of x's OWN stage and is never refreshed. l is the run's loss, because the published
+    squared error hardly protects at this alpha (measured backward transfer -3.9 dB, with L1 -.05).
     """
 
     cost: ClassVar[Cost] = Cost(memory="ids and outputs of `capacity` samples")
 
     alpha: float = Field(0.3, ge=0)
-    """Weight of a remembered output against a new sample."""
+    """Weight of a remembered output relative to a new sample."""
     capacity: int = Field(500, ge=0)
-    """Samples that are remembered with their outputs, of all tasks together."""
+    """Number of samples remembered with their outputs, of all tasks together."""
 
     def reset(self) -> None:
-        """No outputs yet."""
+        """Reset to a state without outputs."""
         self._state = {"outputs": {}}
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task, with the stored outputs as targets."""
+        """Return `memory:TASK` for every old task, with the stored outputs as targets."""
         rows = self.memory_rows(stage, self.share, self.alpha)
         return [replace(row, loss=self._against_outputs(row.task, learner)) for row in rows]
 
@@ -55,7 +55,7 @@ class DER(Remembering):
         return loss
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Choose what is remembered, keep its outputs, add those of new ids."""
+        """Select the samples to remember, keep their stored outputs, and add those of new ids."""
         super().end_stage(stage, learner)
         training = learner.model.training
         learner.model.eval()
@@ -65,11 +65,14 @@ class DER(Remembering):
 
 
 def outputs_of(learner: Learner, task: str, ids: list[int], before: dict[str, Tensor] | None) -> dict[str, Tensor]:
-    """ids [n] and the outputs [n, 3, H, W] for them: those known `before`, and of the others what they are now."""
+    """Return the ids [n] and their outputs [n, 3, H, W], taken from `before` where known, otherwise computed now.
+
+    `before` is `None` if no outputs of the task are stored.
+    """
     known = dict(zip(before["ids"].tolist(), before["values"], strict=True)) if before else {}
     new = [n for n in ids if n not in known]
-    for start in range(0, len(new), LOOKED_AT_ONCE):
-        some = new[start : start + LOOKED_AT_ONCE]
+    for start in range(0, len(new), SAMPLES_AT_ONCE):
+        some = new[start : start + SAMPLES_AT_ONCE]
         known |= zip(some, answer(learner, learner.batch(task, torch.tensor(some))), strict=True)
     values = torch.stack([known[n] for n in ids]) if ids else torch.zeros(0, device=device_of(learner))
     return {"ids": torch.tensor(ids, dtype=torch.int64, device=values.device), "values": values}

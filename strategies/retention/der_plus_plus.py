@@ -1,4 +1,4 @@
-"""Old samples again, with stored outputs and, in a second draw, with true targets."""
+"""Replay of old samples with stored outputs and, in a second draw, with true targets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .der import DER
 class DERPlusPlus(DER):
     """DER++ (Buzzega et al., NeurIPS 2020): alpha l(f(x), z) + beta l(f(x'), y'), x' a second independent draw.
 
-    Rows `memory:TASK` and `target:TASK` draw from one memory; each kind takes half of `share`.
+    Rows `memory:TASK` and `target:TASK` draw from one memory. Each kind takes half of `share`.
     """
 
     beta: float = Field(0.5, ge=0)
-    """Weight of a remembered sample with its true target against a new one."""
+    """Weight of a remembered sample with its true target relative to a new one."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` and `target:TASK` of every old task."""
+        """Return `memory:TASK` and `target:TASK` for every old task."""
         outputs = super().rows(stage, learner)
         targets = self.memory_rows(stage, self.share, self.beta)
         renamed = [replace(row, name=f"target:{row.task}") for row in targets]

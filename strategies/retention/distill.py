@@ -1,4 +1,4 @@
-"""The network's answers to old inputs stay what they were."""
+"""Distillation that preserves the network's outputs on old inputs."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from ._memory import Remembering
 class Distill(Remembering):
     """Learning without forgetting (Li and Hoiem, ECCV 2016, Fig. 3) on images: lambda l(f(x), f_prev(x)).
 
-    f_prev is the network at the stage's start. On old inputs, from a memory of ids like `replay`'s, it protects;
-    `inputs: new` is the published form, a negative control here: the previous network's answer to a degradation that
-    it never saw contradicts the target (measured: backward transfer -5.3 dB against -6.5 of sequential).
+    f_prev is the network at the stage's start. The method protects on old inputs, from a memory of ids as in `replay`.
+    `inputs: new` is the published form and a negative control here. The previous network's output for a degradation
+    that it never saw contradicts the target (measured: backward transfer -5.3 dB against -6.5 of sequential).
     """
 
     cost: ClassVar[Cost] = Cost(memory="P: the previous network, and its forward pass; ids of `capacity` samples")
 
     inputs: Literal["old", "new"] = "old"
-    """What x is: remembered samples of old tasks, or the stage's own stream."""
+    """Inputs x: remembered samples of old tasks, or the stage's own stream."""
     strength: float = Field(1.0, ge=0)
-    """lambda."""
+    """lambda: weight of the distillation loss."""
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """Keep the network as it is."""
+        """Keep a copy of the network if there are old tasks."""
         super().begin_stage(stage, learner)
         self.state["previous"] = weights_now(learner) if self.memory.kept else None
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task; `distill:TASK` of every task of the stage under `inputs: new`."""
+        """Return `memory:TASK` per old task or, under `inputs: new`, `distill:TASK` per task of the stage."""
         if self.state["previous"] is None or self.strength == 0:
             return []
         rows = self.memory_rows(stage, self.share, self.strength)

@@ -1,4 +1,4 @@
-"""Weights that old losses are sensitive to are held back."""
+"""Penalty on changes of weights that old losses are sensitive to."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from ._anchor import Anchored, importance
 class EWC(Anchored):
     """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017, Eq. 3): lambda sum_i F_i (w_i - w*_i)^2, no 1/2.
 
-    F_i = mean over samples of (d loss of ONE sample / d w_i)^2, the empirical Fisher. Measured: lambda .01 does
-    nothing, 1 halves forgetting, 10 freezes; no lambda keeps haze through noise then blur.
+    F_i = mean over samples of (d loss of ONE sample / d w_i)^2, the empirical Fisher. Measured: lambda .01 has no
+    effect, 1 halves forgetting, 10 freezes the network. No lambda preserves haze through noise and then blur.
     """
 
     mode: Literal["separate", "online"] = "separate"
-    """separate: one (F, w*) a stage; online: one F for all, decayed and added up, and the newest w* (Schwarz 2018)."""
+    """separate: one (F, w*) per stage; online: one F for all stages, decayed and summed, and the newest w* (Schwarz
+    2018)."""
     decay: float = Field(1.0, ge=0, le=1)
-    """gamma of online."""
+    """gamma: decay of F in mode online."""
     normalise: Literal["mean1", "none"] = "mean1"
-    """mean1: F has mean 1 over all weights in use (online adds raw values up); none: raw."""
+    """mean1: F is scaled to mean 1 over all weights when it is used (online sums the raw values); none: raw."""
     crops: int = Field(500, ge=1)
-    """Fixed training crops that F is measured on, of all tasks of the stage together."""
+    """Number of fixed training crops on which F is measured, of all tasks of the stage together."""
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Measure F where the stage ended."""
+        """Measure F at the weights with which the stage ended."""
 
         def loss(batch: Batch) -> Tensor:
             return learner.sample_losses(learner.restore(batch), batch).mean()

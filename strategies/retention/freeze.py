@@ -1,4 +1,4 @@
-"""A part of the network is not trained any more."""
+"""Freezing of a part of the network."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from cmtl_ir.strategy.registry import register
 
 @register
 class Freeze(Retention):
-    """Parameters of some names stay as the first stages left them (the oldest protection; no paper).
+    """Parameters of given names, frozen as the first stages left them (the oldest protection; no paper).
 
-    They get no gradient at all, so that momentum and weight decay leave them alone too: bit-equal after any step.
+    They get no gradient at all, so momentum and weight decay do not change them either. They are bit-equal after any
+    step.
     """
 
     patterns: list[str] = Field(min_length=1)
-    """Shell patterns of parameter names, as in `encoder*`; names are those of the backbone's state dict."""
+    """Shell patterns of parameter names, such as `encoder*`. Names are those of the backbone's state dict."""
     after: int = Field(1, ge=0)
-    """Stages that train everything first."""
+    """Number of first stages that train everything."""
 
     _frozen: list[nn.Parameter] = PrivateAttr(default_factory=list)
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """A pattern without parameters is a mistake: say so before anything is trained."""
+        """Raise ConfigError before training if a pattern matches no parameter, or if all parameters match."""
         self.matching(learner.model)
         self.state["stages"] = self.state.get("stages", 0) + 1
 
@@ -40,13 +41,13 @@ class Freeze(Retention):
                 parameter.requires_grad_(False)
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Thaw, so that the next stage's optimizer holds the same parameters as a resumed run's."""
+        """Unfreeze, so that the next stage's optimizer holds the same parameters as in a resumed run."""
         for parameter in self._frozen:
             parameter.requires_grad_(True)
         self._frozen = []
 
     def matching(self, model: nn.Module) -> list[nn.Parameter]:
-        """The parameters that match. Raises ConfigError for a pattern that matches none, and where all match."""
+        """Return the matching parameters. Raise ConfigError if a pattern matches none, or if all parameters match."""
         named = dict(model.named_parameters())
         for pattern in self.patterns:
             if not any(fnmatch(name, pattern) for name in named):

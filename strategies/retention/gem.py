@@ -1,4 +1,4 @@
-"""The update must not raise the loss of any old task's memory."""
+"""Projection of the update so that it does not raise the loss on any old task's memory."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from ._memory import Remembering
 
 @register
 class GEM(Remembering):
-    """Gradient episodic memory (Lopez-Paz and Ranzato, NeurIPS 2017, Eq. 11), one constraint an old task.
+    """Gradient episodic memory (Lopez-Paz and Ranzato, NeurIPS 2017, Eq. 11), one constraint per old task.
 
-    If any <g, g_k> < 0: g + sum_k v_k g_k, v = argmin over v >= margin of 1/2 v'G v + v'M g. No ridge: the published
-    1e-3 on the diagonal breaks <update, g_k> >= 0 in 11-47 % of random draws.
+    If any <g, g_k> < 0, the update is g + sum_k v_k g_k with v = argmin over v >= margin of 1/2 v'G v + v'M g. No ridge
+    is added, because the published 1e-3 on the diagonal breaks <update, g_k> >= 0 in 11-47 % of random draws.
     """
 
     needs: ClassVar[Tier] = "gramian"
     cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="[M, P] row gradients; ids")
 
     margin: float = Field(0.5, ge=0)
-    """The authors' memory strength: least weight of every old task's gradient once one of them is violated."""
+    """The authors' memory strength: smallest weight of every old task's gradient once a constraint is violated."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task, for projection only."""
+        """Return `memory:TASK` for every old task, for projection only."""
         return self.memory_rows(stage, self.share, 1.0, projected=True)
 
     def project(self, update: Tensor, memory: Tensor, context: StepContext) -> Tensor:
-        """update [P], row gradients [m, P] -> update [P]."""
         products = gramian(torch.cat([memory, update[None]])).numpy()  # [m + 1, m + 1]
         if not (products[-1, :-1] < 0).any():
             return update
@@ -45,9 +44,10 @@ class GEM(Remembering):
 
 
 def least_weights(products: Array, margin: float) -> Array:
-    """v [m] of GEM from the Gramian [m + 1, m + 1] of memory rows and, last, the update.
+    """Return v [m] of GEM from the Gramian [m + 1, m + 1] of the memory rows and, last, the update.
 
-    v = margin + y, and y / n minimises |L y + t| over y >= 0 with L the unit rows: NNLS, the same at any scale.
+    v = margin + y, where y / n minimises |L y + t| over y >= 0 with L the unit rows. This is an NNLS problem, so the
+    result is the same at any scale.
     """
     n, inverse = norms(products)
     root = factor(cosines(products))  # [R, m + 1]

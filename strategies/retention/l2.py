@@ -1,4 +1,4 @@
-"""The plain pull towards the old weights."""
+"""Plain L2 penalty towards the old weights."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ._anchor import Anchored
 class L2(Anchored):
     """lambda |w - w*|^2, w* the last stage's weights: the baseline of EWC (Kirkpatrick et al., PNAS 2017, Fig. 2).
 
-    Measured: .001 does nothing, .1 holds old tasks, 10 freezes.
+    Measured: .001 has no effect, .1 preserves old tasks, 10 freezes the network.
     """
 
     strength: float = Field(0.1, ge=0)
-    """lambda; search .001 .. 1."""
+    """lambda. Search .001 to 1."""
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Every weight counts the same."""
+        """Keep the weights, with the same importance for all of them."""
         self.state["anchors"] = [self.anchor(learner, torch.ones_like(weights_of(learner.model).detach()))]

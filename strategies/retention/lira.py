@@ -1,4 +1,4 @@
-"""Old weights are frozen; each later task gets small experts beside them, mixed by the image."""
+"""Frozen old weights with small experts for later tasks, mixed per image."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .distill import Distill
 
 @register
 class LIRA(Distill):
-    """LIRA (Liu et al., ECCV 2020): a base network, an expert a later task, a gate over them. From the abstract only.
+    """LIRA (Liu et al., ECCV 2020): a base network, an expert per later task, a gate over them. From the abstract only.
 
     [ours]: the base is the first stage's network, frozen afterwards. Every later stage with a new task trains one
-    expert, 1x1 adapters of zero start after each block, and the gate: a softmax over base and experts from pooled
-    middle features. The loss is the new task's, plus distillation from the mixture at the stage's start on remembered
-    inputs, as in `distill`.
+    expert and the gate. An expert has a zero-initialised 1x1 adapter after each block. The gate is a softmax over base
+    and experts from pooled middle features. The loss is the new task's loss plus distillation from the mixture at the
+    stage's start on remembered inputs, as in `distill`.
     """
 
     cost: ClassVar[Cost] = Cost(
@@ -30,14 +30,14 @@ class LIRA(Distill):
     )
 
     rank: int = Field(8, ge=1)
-    """Channels that an adapter goes through."""
+    """Number of channels inside an adapter."""
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
-        """The run's backbone with room for an expert for every task after the first."""
+        """Return the run's backbone with room for one expert per task after the first."""
         return {"name": "adapted", "of": dict(fields), "experts": max(1, len(tasks) - 1), "rank": self.rank}
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """Keep the mixture as it is, then open an expert if there is a task to be learnt."""
+        """Keep a copy of the mixture, then open an expert if the stage has a new task."""
         super().begin_stage(stage, learner)
         seen = self.state.setdefault("seen", [])
         new = [task for task in own_tasks(stage) if task not in seen]
@@ -47,17 +47,17 @@ class LIRA(Distill):
         network.open(self.state["live"])
 
     def enter_stage(self, stage: Stage, learner: Learner) -> None:
-        """Freeze what this stage does not train."""
+        """Freeze the parameters that this stage does not train."""
         for name, parameter in learner.model.named_parameters():
             parameter.requires_grad_(self._trains(name))
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Thaw, so that the next stage's optimizer holds the same parameters as a resumed run's."""
+        """Unfreeze, so that the next stage's optimizer holds the same parameters as in a resumed run."""
         super().end_stage(stage, learner)
         learner.model.requires_grad_(True)
 
     def _trains(self, name: str) -> bool:
-        """Whether the stage at hand trains the parameter of that name."""
+        """Return whether the current stage trains the parameter of that name."""
         live = self.state["live"]
         if ".experts." not in name and not name.startswith("gate."):
             return live == 0

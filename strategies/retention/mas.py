@@ -1,4 +1,4 @@
-"""Weights that the output is sensitive to are held back; no target needed."""
+"""Penalty on changes of weights that the output is sensitive to, without targets."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from ._anchor import Anchored, importance
 class MAS(Anchored):
     """Memory aware synapses (Aljundi et al., ECCV 2018, Eq. 2-3): Omega_i = mean over samples |d |f(x) - x|^2 / d w_i|.
 
-    On the residual f(x) - x, where the paper has f(x): an image's brightness would decide otherwise. Each stage's
-    importance has mean 1; they add up. Measured: lambda .001 does nothing, .1 holds old tasks, 1 freezes.
+    It uses the residual f(x) - x where the paper has f(x), because an image's brightness would decide otherwise. Each
+    stage's importance has mean 1, and the stages are summed. Measured: lambda .001 has no effect, .1 preserves old
+    tasks, 1 freezes the network.
     """
 
     strength: float = Field(0.1, ge=0)
-    """lambda; search .001 .. 1."""
+    """lambda. Search .001 to 1."""
     crops: int = Field(500, ge=1)
-    """Fixed training crops that importance is measured on, of all tasks of the stage together."""
+    """Number of fixed training crops on which importance is measured, of all tasks of the stage together."""
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Measure importance where the stage ended, and add it."""
+        """Measure importance at the weights with which the stage ended, and add it to that of earlier stages."""
 
         def energy(batch: Batch) -> Tensor:
             return (learner.restore(batch).restored.float() - batch.degraded).square().sum()

@@ -1,4 +1,4 @@
-"""Old degradations on new images, with the previous network's answers as targets."""
+"""Old degradations on new images, with the previous network's outputs as targets."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .degradation_replay import DegradationReplay
 class PseudoReplay(DegradationReplay):
     """Pseudo-rehearsal (Robins 1995) on inputs of `degradation_replay`; the targets are f_prev(x) [ours].
 
-    f_prev is the network as it was at the stage's start. No old target is needed, and what the network did not know it
-    does not learn.
+    f_prev is the network at the stage's start. No old target is needed, and the network learns nothing that it did not
+    know before.
     """
 
     cost: ClassVar[Cost] = Cost(memory="P: the previous network, and its forward pass")
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """Keep the network as it is."""
+        """Keep a copy of the network if there are old tasks."""
         super().begin_stage(stage, learner)
         self.state["previous"] = weights_now(learner) if self.state["seen"] else None
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task, with the frozen network's target."""
+        """Return `memory:TASK` for every old task, with the frozen network's outputs as targets."""
         rows = super().rows(stage, learner)
         if not rows or self.strength == 0:
             return rows

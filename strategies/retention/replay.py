@@ -1,4 +1,4 @@
-"""Old samples again, with their true targets."""
+"""Replay of old samples with their true targets."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from ._memory import Remembering
 class Replay(Remembering):
     """Experience replay (Chaudhry et al. 2019, arXiv 1902.10486, Alg. 1): a part of every batch comes from a memory.
 
-    With `capacity: all`, `share: uniform` and strength 1, sequential + replay is `cumulative`, to rounding.
+    With `capacity: all`, `share: uniform` and strength 1, sequential + replay equals `cumulative` up to rounding.
     """
 
     share: Annotated[float, Field(ge=0, lt=1)] | Literal["uniform"] = 0.5  # type: ignore[assignment]
-    """Share of the batch that old tasks take together, split equally; uniform: every task the same, old or new."""
+    """Share of the batch that old tasks take together, split equally; uniform: the same share for every task, old or
+    new."""
     strength: float = Field(1.0, ge=0)
-    """lambda: weight of a remembered sample against a new one."""
+    """lambda: weight of a remembered sample relative to a new one."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """`memory:TASK` of every old task."""
+        """Return `memory:TASK` for every old task."""
         if self.share != "uniform":
             return self.memory_rows(stage, self.share, self.strength)
         old, new = len(self.remembered(stage)), len(own_tasks(stage))

@@ -1,4 +1,4 @@
-"""Weights that did the learning of old tasks are held back; measured on the way, without a pass over data."""
+"""Penalty on changes of weights that learnt old tasks, measured during training without a pass over data."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from ._anchor import Anchored
 class SI(Anchored):
     """Synaptic intelligence (Zenke, Poole, Ganguli, ICML 2017, Eq. 4-5): importance from the path of the weights.
 
-    omega_i += -g_i dw_i, g before penalty and clipping, dw the step really taken; at a stage's end
-    Omega_i += max(0, omega_i) / (D_i^2 + xi), D the stage's displacement. The published codes do not clamp at 0:
-    their penalties turn negative. Measured: c = .1 (published) is sequential to .01 dB, 10 helps, 100 freezes.
+    omega_i += -g_i dw_i, with g before penalty and clipping and dw the step actually taken. At a stage's end Omega_i +=
+    max(0, omega_i) / (D_i^2 + xi), with D the stage's displacement. The published codes do not clamp at 0, so their
+    penalties become negative. Measured: c = .1 (published) is sequential to .01 dB, 10 helps, 100 freezes the network.
     """
 
     needs_update: ClassVar[bool] = True
     cost: ClassVar[Cost] = Cost(memory="5 P")
 
     strength: float = Field(10.0, ge=0)
-    """c; search 1 .. 1000."""
+    """c. Search 1 to 1000."""
     xi: float = Field(1e-3, gt=0)
-    """Damping where a weight hardly moved."""
+    """Damping for weights that hardly moved."""
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """The path starts here."""
+        """Start the path integral at the current weights."""
         weights = weights_of(learner.model).detach()
         self.state.update(start=weights, last=weights, path=torch.zeros_like(weights))
 
     @torch.no_grad()
     def after_step(self, learner: Learner, update: Tensor | None) -> None:
-        """Add the step's part of the path integral; update [P]."""
+        """Add this step's part of the path integral, from the update [P]."""
         assert update is not None
         weights = weights_of(learner.model)  # a new tensor: a view of the live weights would make every step 0
         self.state["path"] -= update * (weights - self.state["last"])
         self.state["last"] = weights
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Path integral per squared displacement, added to that of earlier stages."""
+        """Divide the path integral by the squared displacement, and add it to that of earlier stages."""
         displacement = self.state["last"] - self.state["start"]
         omega = self.state["path"].clamp(min=0) / (displacement.square() + self.xi)
         if self.state["anchors"]:

@@ -1,7 +1,8 @@
-"""The mathematics that surgery methods share: everything is a function of the rows' inner products.
+"""Mathematics shared by the surgery methods. Everything is a function of the rows' inner products.
 
-Legend: K rows g_k of norm n_k; J [K, P] stacks them; G = J J^T [K, K]; C = their cosines. Zero rows have 1/n = 0 and
-C = 0, so that they drop out of every formula on unit rows. float64 numpy throughout: the matrices are tiny.
+Legend: K rows g_k of norm n_k. J [K, P] stacks the rows, G = J J^T [K, K] is their Gramian, and C [K, K] holds their
+cosines. Zero rows have 1/n = 0 and C = 0, so they drop out of every formula on unit rows. Everything is float64 numpy,
+because the matrices are tiny.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ ROW_GRADIENTS = Cost(backward_passes="1, split by row", memory="[M, P] row gradi
 
 
 class GramianSurgery(Surgery):
-    """A surgery that is a function of G / trace G alone: the same at any scale of the gradients."""
+    """A surgery that depends on G / trace G alone, so it is invariant to the scale of the gradients."""
 
     cost: ClassVar[Cost] = ROW_GRADIENTS
 
     def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
-        """gramian [K, K] -> v [K]; a Gramian of zeros gives the mean."""
+        """Return the row weights v [K] for a Gramian [K, K]. A Gramian of zeros gives the mean."""
         trace = float(gramian.trace())
         if trace <= 0.0:
             return torch.full((len(gramian),), 1.0 / len(gramian), dtype=torch.float64)
         return torch.from_numpy(self.solve((gramian / trace).numpy(), context))
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G of trace 1 [K, K] -> v [K], in mean convention."""
-        raise TypeError(f"{type(self).__name__} does not say how rows are combined")
+        """Return the row weights v [K], in mean convention, for a Gramian G [K, K] of trace 1."""
+        raise TypeError(f"{type(self).__name__} does not implement `solve`")
 
     def count_guard(self) -> None:
-        """Count that the published rule had no usable answer in this step (state `guarded`)."""
+        """Count a step in which the published rule has no usable solution (state `guarded`)."""
         self.state["guarded"] = self.state.get("guarded", 0) + 1
 
 
@@ -48,33 +49,36 @@ class GramianSurgery(Surgery):
 
 
 def norms(gramian: Array) -> tuple[Array, Array]:
-    """n [K] and 1/n [K], which is 0 for zero rows."""
+    """Return n [K] and 1/n [K], where 1/n is 0 for zero rows."""
     n = np.sqrt(np.diagonal(gramian).clip(min=0.0))
     return n, np.divide(1.0, n, out=np.zeros_like(n), where=n > 0)
 
 
 def cosines(gramian: Array) -> Array:
-    """C [K, K]: the Gramian of the unit rows."""
+    """Return the cosines C [K, K], the Gramian of the unit rows."""
     _, inverse = norms(gramian)
     return gramian * inverse[:, None] * inverse
 
 
 def pseudo_inverse(gramian: Array) -> Array:
-    """G^+ [K, K]."""
+    """Return the pseudo-inverse G^+ [K, K]."""
     values, vectors = np.linalg.eigh(gramian)
     kept = values > RANK_CUTOFF * values[-1]
     return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
 
 
 def factor(gramian: Array) -> Array:
-    """L [R, K] with G = L^T L: column k stands for row k, in R (rank) dimensions instead of P."""
+    """Return L [R, K] with G = L^T L. Column k represents row k in R (rank) dimensions instead of P."""
     values, vectors = np.linalg.eigh(gramian)
-    kept = values > RANK_CUTOFF * values[-1]  # else exactly opposite rows get weights of 1e14
+    kept = values > RANK_CUTOFF * values[-1]  # otherwise exactly opposite rows get weights of 1e14
     return np.sqrt(values[kept])[:, None] * vectors[:, kept].T
 
 
 def rows_as_columns(gramian: Array) -> Array:
-    """[R, K]: column k is row k, length and angles, in R dimensions instead of P; zero rows are exactly zero."""
+    """Return the rows as columns [R, K], with their lengths and angles, in R dimensions instead of P.
+
+    Zero rows are exactly zero.
+    """
     n, _ = norms(gramian)
     return factor(cosines(gramian)) * n
 
@@ -83,17 +87,17 @@ def rows_as_columns(gramian: Array) -> Array:
 
 
 def nnls(matrix: Array, target: Array) -> Array:
-    """argmin_{y >= 0} ||matrix y - target|| (Lawson and Hanson 1974), matrix [R, K]."""
+    """Return argmin_{y >= 0} ||matrix y - target|| (Lawson and Hanson 1974) for a matrix [R, K]."""
     from scipy.optimize import nnls as lawson_hanson
 
     return lawson_hanson(matrix, target, maxiter=100 * matrix.shape[1])[0]
 
 
 def min_norm_point(points: Array) -> Array:
-    """w [K] >= 0 of sum 1: the point of the convex hull of the columns [R, K] that is nearest to 0.
+    """Return the weights w [K] >= 0, of sum 1, of the point nearest to 0 in the convex hull of the columns [R, K].
 
-    min ||L y||^2 + (s sum(y / n) - 1)^2 over y >= 0, L the unit columns, has its minimiser on the ray through
-    w = y / n, whatever s; s = min n keeps the columns of like size.
+    The minimiser of ||L y||^2 + (s sum(y / n) - 1)^2 over y >= 0, with L the unit columns, is on the ray through w = y
+    / n for any s. The choice s = min n keeps the columns at similar sizes.
     """
     n = np.sqrt((points * points).sum(axis=0))
     zero = n == 0.0
@@ -104,9 +108,10 @@ def min_norm_point(points: Array) -> Array:
 
 
 def project_on_dual_cone(gramian: Array, targets: Array) -> Array:
-    """v [R, K]: v_r @ J is the point nearest to u_r @ J that has no negative product with any row; targets u [R, K].
+    """Return v [R, K] such that v_r @ J is the point nearest to u_r @ J without a negative product with any row.
 
-    By duality v = u + y / n with y = argmin_{y >= 0} ||L (n u + y)|| on unit rows. No ridge: it would break J d >= 0.
+    The targets u are [R, K]. By duality v = u + y / n with y = argmin_{y >= 0} ||L (n u + y)|| on unit rows. No ridge
+    is added, because it would break J d >= 0.
     """
     n, inverse = norms(gramian)
     root = factor(cosines(gramian)) * (n > 0)  # a zero row's column is exactly zero, not 1e-17

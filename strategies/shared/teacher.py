@@ -1,4 +1,4 @@
-"""The network as it was before: a frozen copy that says what the outputs should stay."""
+"""Frozen copies of the network, used as teachers whose outputs are to be preserved."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cmtl_ir.strategy.output import Output
 
 
 def weights_now(learner: Learner) -> dict[str, Tensor]:
-    """A copy of the network's state dict, to be kept in a part's state."""
+    """Return a copy of the network's state dict, to be kept in a part's state."""
     return {name: value.detach().clone() for name, value in learner.model.state_dict().items()}
 
 
 def network_of(learner: Learner, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The run's backbone with other weights, in eval mode, never trained."""
+    """Return the run's backbone with other weights, frozen and in eval mode."""
     network = copy.deepcopy(learner.model)
     network.load_state_dict(weights)
     return network.requires_grad_(False).eval()
@@ -27,12 +27,12 @@ def network_of(learner: Learner, weights: Mapping[str, Tensor]) -> nn.Module:
 
 @torch.no_grad()
 def answer(learner: Learner, batch: Batch, network: nn.Module | None = None) -> Tensor:
-    """[B, 3, H, W] float32: the image that a network, or the present one, makes of a batch."""
+    """Return the restored images [B, 3, H, W], float32, of a batch. `None` means the current network."""
     return learner.restore(batch, network).restored.float()
 
 
 def distillation(learner: Learner, network: nn.Module) -> RowLoss:
-    """The run's loss against a frozen network's answer."""
+    """Return the run's loss against the output of a frozen network."""
 
     def loss(output: Output, batch: Batch) -> Tensor:
         return learner.sample_losses(output, replace(batch, clean=answer(learner, batch, network)))

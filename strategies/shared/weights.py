@@ -1,4 +1,4 @@
-"""Weights as one vector, and crops that stay the same."""
+"""Trained weights as one vector, and a fixed choice of training crops."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from .tasks import own_tasks
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that are trained."""
+    """Return the trainable parameters."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def weights_of(model: nn.Module) -> Tensor:
-    """[P], with its graph: the penalty's gradient flows back through it."""
+    """Return the trained weights [P] with their graph, so that a penalty's gradient flows back through them."""
     return torch.cat([parameter.flatten() for parameter in trained(model)])
 
 
 def device_of(learner: Learner) -> torch.device:
-    """Where the run's weights are."""
+    """Return the device of the run's weights."""
     return next(learner.model.parameters()).device
 
 
 def fixed_crops(stage: Stage, count: int) -> list[tuple[str, Tensor]]:
-    """`count` (task, id [1]), the first ones of every task that the stage trained, in equal parts."""
+    """Return `count` pairs (task, id [1]): the first ids of every task that the stage trained, in equal parts."""
     tasks = own_tasks(stage) or sorted({row.rpartition(":")[2] for row in stage.mixture})
     quota = [count // len(tasks) + (i < count % len(tasks)) for i in range(len(tasks))]
     return [(task, torch.tensor([n])) for task, own in zip(tasks, quota, strict=True) for n in range(own)]
 
 
 def mean_one(values: Tensor) -> float:
-    """The factor that makes the mean over ALL parameters 1; all zeros stay zeros."""
+    """Return the factor that scales the mean over ALL parameters to 1, or 1 if all values are zero."""
     mean = float(values.double().mean())
     return 1.0 / mean if mean > 0 else 1.0

@@ -1,4 +1,4 @@
-"""Rows are made orthogonal and equally long, with as little turning as possible."""
+"""Rows made orthogonal and equally long with as little rotation as possible."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..shared.gramian import RANK_CUTOFF, Array, GramianSurgery
 class AlignedMtl(GramianSurgery):
     """Aligned-MTL (Senushkin et al., CVPR 2023, Algorithm 1).
 
-    The aligned rows' Gramian is lambda_min times a projector: condition number 1. The mean of the aligned rows, where
-    the authors take their sum. Discontinuous: near-duplicate rows shrink the update (two rows 10 / 1 / .01 % apart:
-    to about .05 / .005 / 5e-5 of the mean), exact duplicates do not, because their null direction is cut off.
+    The aligned rows' Gramian is lambda_min times a projector, so its condition number is 1. The update is the mean of
+    the aligned rows, where the authors take their sum. It is discontinuous: near-duplicate rows shrink the update (two
+    rows 10 / 1 / .01 % apart: to about .05 / .005 / 5e-5 of the mean). Exact duplicates do not, because their null
+    direction is cut off.
     """
 
     scale_mode: Literal["min", "median", "rmse"] = "min"
     """Common length of the aligned rows, squared: the smallest, median or mean eigenvalue of the Gramian."""
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         return balance(gramian, self.scale_mode).mean(axis=1)
 
 
 def balance(gramian: Array, scale_mode: str) -> Array:
-    """B [K, K], symmetric: B @ J are the aligned rows."""
+    """Return the symmetric matrix B [K, K] for which B @ J are the aligned rows."""
     values, vectors = np.linalg.eigh(gramian)
     kept = values > RANK_CUTOFF * values[-1]
     values, vectors = values[kept], vectors[:, kept]  # [R] ascending, [K, R]

@@ -1,4 +1,4 @@
-"""Near the mean gradient, the direction that helps the worst-off row most."""
+"""The direction near the mean gradient that helps the worst-off row most."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ VANISHED = 1e-12
 class Cagrad(GramianSurgery):
     """CAGrad (Liu et al., NeurIPS 2021, arXiv 2110.14048, Algorithm 1).
 
-    d = g0 + c ||g0|| g_w / ||g_w||, where w minimises g_w . g0 + c ||g0|| ||g_w|| over the simplex. Stationarity says
-    that w is the min-norm point of the rows {g_k + s g0 / ||g0||} with s = ||g_w|| / c: one root to find, exact where
-    the authors stop SLSQP or SGD early. Departures: divided by 1 + c (published `rescale: 1` divides by 1 + c^2, which
-    turns equal rows into 1.207 times their mean), and the mean itself where g_w or g0 vanishes (Pareto-stationary).
+    d = g0 + c ||g0|| g_w / ||g_w||, where w minimises g_w . g0 + c ||g0|| ||g_w|| over the simplex. By stationarity w
+    is the min-norm point of the rows {g_k + s g0 / ||g0||} with s = ||g_w|| / c. This root is found exactly, where the
+    authors stop SLSQP or SGD early. Departures: d is divided by 1 + c (published `rescale: 1` divides by 1 + c^2, which
+    turns equal rows into 1.207 times their mean), and the mean itself is taken where g_w or g0 vanishes
+    (Pareto-stationary).
     """
 
     c: float = Field(default=0.4, ge=0.0)
-    """Radius of the ball around the mean gradient, in units of its length; 0 is the mean."""
+    """Radius of the ball around the mean gradient, in units of its length. 0 gives the mean."""
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         rows = rows_as_columns(gramian)  # [R, K]
         mean = np.full(len(gramian), 1.0 / len(gramian))
         length = float(np.linalg.norm(rows @ mean))  # ||g0||
@@ -42,7 +42,7 @@ class Cagrad(GramianSurgery):
         return (mean + self.c * length / worst * w) / (1.0 + self.c)
 
     def _worst_mixture(self, rows: Array, unit_mean: Array) -> Array:
-        """w [K] of rows [R, K] with the unit mean gradient [R]."""
+        """Return w [K] for rows [R, K] and the unit mean gradient [R]."""
         from scipy.optimize import brentq
 
         def mixture(s: float) -> Array:
@@ -52,7 +52,7 @@ class Cagrad(GramianSurgery):
             return float(np.linalg.norm(rows @ mixture(s))) - self.c * s
 
         high = 1.001 * float(np.linalg.norm(rows, axis=0).max()) / self.c  # ||g_w|| <= max n_k
-        low = VANISHED**0.5 * high  # a root below has ||g_w||^2 < VANISHED; s = 0 itself is a false one
+        low = VANISHED**0.5 * high  # a root below it has ||g_w||^2 < VANISHED; s = 0 is a spurious root
         if excess(low) <= 0.0:
             return mixture(low)
         return mixture(brentq(excess, low, high, xtol=1e-14 * high, rtol=1e-12))

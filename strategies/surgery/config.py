@@ -1,4 +1,4 @@
-"""A direction with the same angle to every row, as long as their projections on it sum up to."""
+"""A direction with the same angle to every row, whose length follows the rows' projections on it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..shared.gramian import RANK_CUTOFF, Array, GramianSurgery, cosines, norms,
 class Config(GramianSurgery):
     """ConFIG (Liu, Chu and Thuerey, ICLR 2025, arXiv 2408.11104, Equation 2).
 
-    Parallel to IMTL-G at full rank; the length follows the rows' projections, so it shrinks as they conflict.
-    Departure: the mean of the projections, not their sum. Rows that are exactly opposite (no such direction) give the
-    mean, counted in state `guarded`.
+    The direction is parallel to IMTL-G at full rank. The length follows the rows' projections, so it shrinks as the
+    rows conflict. Departure: the length is the mean of the projections, not their sum. Rows that are exactly opposite
+    have no such direction and give the mean, counted in state `guarded`.
     """
 
     @property
     def keeps_direction(self) -> bool:
-        """Yes: the directions of the rows decide."""
+        """True, because the directions of the rows alone decide the update's direction."""
         return True
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]; zero rows get 0."""
+        """Return v [K] for G [K, K]. Zero rows get 0."""
         _, inverse = norms(gramian)
         on_units = pseudo_inverse(cosines(gramian)).sum(axis=1)  # C^+ 1
         length_squared = on_units.sum()  # ||d0||^2 of the direction d0 = q @ J

@@ -1,4 +1,4 @@
-"""The mean gives up what hurts any row, as little as possible."""
+"""Projection of the mean on the directions that hurt no row."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..shared.gramian import Array, GramianSurgery, project_on_dual_cone
 class Dualproj(GramianSurgery):
     """DualProj (Lopez-Paz and Ranzato, NeurIPS 2017, Equation 11, as named in arXiv 2406.16232).
 
-    GEM's projection, with the rows of the step in the place of its memories: the direction nearest to the mean that
-    hurts no row. No ridge, unlike GEM's code (1e-3) and TorchJD (1e-4): it breaks that promise.
+    This is GEM's projection with the rows of the step in place of its memories: the direction nearest to the mean that
+    hurts no row. No ridge is added, unlike in GEM's code (1e-3) and TorchJD (1e-4), because it would break that
+    guarantee.
     """
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         return project_on_dual_cone(gramian, np.full((1, len(gramian)), 1.0 / len(gramian)))[0]

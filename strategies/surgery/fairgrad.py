@@ -1,4 +1,4 @@
-"""Rows are weighted so that their rates of progress are alpha-fair."""
+"""Row weights under which the rows' rates of progress are alpha-fair."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..shared.gramian import Array, GramianSurgery, cosines, factor, min_norm_po
 STATIONARY = 1e-5
 """Squared distance of 0 from the hull of the unit rows below which there is no usable solution."""
 RIDGE = 1e-8
-"""Added to the diagonal of the cosine matrix there."""
+"""Added to the diagonal of the cosine matrix in that case."""
 
 
 @register
 class Fairgrad(GramianSurgery):
     """FairGrad (Ban and Ji, ICML 2024, arXiv 2402.15638, Equation 4): G w = w^(-1/alpha).
 
-    Here for G / trace G, so that K equal rows give their mean (v = w / K) and nothing depends on scale, and by Newton's
-    method on unit rows where the authors use least squares: z = n w is the minimum of a convex function.
-    Where 0 is (nearly) in the hull of the rows there is no solution: the cosine matrix gets a ridge of 1e-8, counted
-    in state `guarded`, and non-conflict is not claimed.
+    It is solved for G / trace G, so K equal rows give their mean (v = w / K) and nothing depends on scale. The authors
+    use least squares. Here Newton's method runs on unit rows, because z = n w is the minimum of a convex function. If 0
+    is (nearly) in the hull of the rows, there is no solution. The cosine matrix then gets a ridge of 1e-8, counted in
+    state `guarded`, and the absence of conflict is not claimed.
     """
 
     alpha: float = Field(default=1.0, gt=0.0)
@@ -31,11 +31,11 @@ class Fairgrad(GramianSurgery):
 
     @property
     def keeps_direction(self) -> bool:
-        """At alpha 1, which is Nash-MTL."""
+        """True at alpha 1, which is Nash-MTL."""
         return self.alpha == 1.0
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]; zero rows get 1/K."""
+        """Return v [K] for G [K, K]. Zero rows get 1/K."""
         v, ridged = alpha_fair(gramian, self.alpha)
         if ridged:
             self.count_guard()
@@ -43,7 +43,7 @@ class Fairgrad(GramianSurgery):
 
 
 def alpha_fair(gramian: Array, alpha: float) -> tuple[Array, bool]:
-    """v [K] = w / K with G w = w^(-1/alpha) over the rows that are not zero; whether a ridge was needed."""
+    """Return v [K] = w / K with G w = w^(-1/alpha) over the nonzero rows, and whether a ridge was needed."""
     live = np.diagonal(gramian) > 0.0
     unit_rows = cosines(gramian[live][:, live])
     n, inverse = norms(gramian)
@@ -57,9 +57,9 @@ def alpha_fair(gramian: Array, alpha: float) -> tuple[Array, bool]:
 
 
 def newton(cosine: Array, n: Array, alpha: float) -> Array:
-    """z [K] > 0 with C z = a z^(-1/alpha), a = n^(1/alpha - 1): the minimum of z C z / 2 + sum phi(z).
+    """Return z [K] > 0 with C z = a z^(-1/alpha), a = n^(1/alpha - 1): the minimum of z C z / 2 + sum phi(z).
 
-    phi = -a log z, or -a z^(1 - 1/alpha) / (1 - 1/alpha). Starts from the solution for orthogonal rows.
+    phi = -a log z, or -a z^(1 - 1/alpha) / (1 - 1/alpha). The iteration starts from the solution for orthogonal rows.
     """
     power = 1.0 / alpha
     a = n ** (power - 1.0)
@@ -75,7 +75,7 @@ def newton(cosine: Array, n: Array, alpha: float) -> Array:
         gradient = cosine @ z - pull
         step = -np.linalg.solve(cosine + np.diag(power * pull / z), gradient)
         change = float(np.abs(step / z).max())
-        if change < 1e-14 or (last < 1e-4 and change >= 0.5 * last):  # quadratic convergence has met rounding
+        if change < 1e-14 or (last < 1e-4 and change >= 0.5 * last):  # quadratic convergence has reached rounding error
             break
         last = change
         slope, scale = float(gradient @ step), float(pull @ z)

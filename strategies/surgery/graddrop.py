@@ -1,4 +1,4 @@
-"""Per coordinate, one sign wins the draw; rows of the other sign are dropped there."""
+"""One sign drawn per coordinate, with the entries of the opposite sign dropped."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from cmtl_ir.strategy.parts import Cost, Surgery, Tier
 from cmtl_ir.strategy.registry import register
 
 CHUNK = 1 << 15
-"""Coordinates at a time; the draws of a chunk are keyed by its number, so this is part of the method."""
+"""Number of coordinates processed at a time. The draws of a chunk are keyed by its number, so this is part of the
+method."""
 
 
 @register
 class Graddrop(Surgery):
     """GradDrop (Chen et al., NeurIPS 2020, arXiv 2010.06808, Algorithm 1).
 
-    Positive values survive where P > U, negative ones where P < U, with P = (1 + sum g / sum |g|) / 2 and U uniform:
-    in expectation, exactly the mean of the rows. Applied to the gradients of the weights, where the paper masks those
-    of a shared activation. Departure: the mean of the masked rows, not their sum.
+    Positive values survive where P > U, negative ones where P < U, with P = (1 + sum g / sum |g|) / 2 and U uniform.
+    The expectation is exactly the mean of the rows. The mask applies to the gradients of the weights, where the paper
+    masks those of a shared activation. Departure: the update is the mean of the masked rows, not their sum.
     """
 
     needs: ClassVar[Tier] = "rows"
     cost: ClassVar[Cost] = Cost(backward_passes="1, split by row", memory="[M, P] row gradients, twice")
 
     leak: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of each row that passes whatever its sign."""
+    """Share of each row that passes regardless of its sign."""
 
     def weights(self, gramian: Tensor, losses: Tensor, context: StepContext) -> Tensor:
-        """v [M]: the mean; the draws are in `combine`."""
+        """Return the weights v [M] of the mean. The draws are made in `combine`."""
         return torch.full((len(gramian),), 1.0 / len(gramian), dtype=torch.float64)
 
     def combine(self, rows: Tensor, weights: Tensor, context: StepContext) -> Tensor:
-        """rows [M, P], v [M] -> update [P]."""
         keys = torch.tensor([context.key("graddrop")], device=rows.device)
         pieces = []
         for number, g in enumerate(rows.split(CHUNK, dim=1)):  # [M, chunk]

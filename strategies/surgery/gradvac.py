@@ -1,4 +1,4 @@
-"""Rows whose similarity falls below its usual value are turned towards each other."""
+"""Rows turned towards each other where their similarity falls below its running target."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from cmtl_ir.strategy.registry import register
 from ..shared.gramian import RANK_CUTOFF, Array, GramianSurgery, norms
 
 HIGHEST_TARGET = 0.99
-"""Clamp of the target similarity; towards 1 the added weight has no bound (measured: ||v|| about 5e5)."""
+"""Upper bound of the target similarity. Towards 1 the added weight has no bound (measured: ||v|| about 5e5)."""
 
 
 @register
 class Gradvac(GramianSurgery):
     """GradVac (Wang, Tsvetkov, Firat and Cao, ICLR 2021, arXiv 2010.05874, Algorithm 1 and Equation 3).
 
-    PCGrad with a running target similarity for every ordered pair in the place of 0. Targets are kept by the names of
-    the pair (state `targets`), the order is keyed by (step, row names). Departures: targets clamped to [-1, .99], and
-    the mean of the turned rows, not their sum.
+    This is PCGrad with a running target similarity per ordered pair in place of 0. Targets are stored by the names of
+    the pair (state `targets`), and the order is keyed by (step, row names). Departures: targets are clamped to [-1,
+    .99], and the update is the mean of the turned rows, not their sum.
     """
 
     beta: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of the newest similarity in the running target (the paper's text has .01)."""
     initial: float = Field(default=0.0, ge=-1.0, le=HIGHEST_TARGET)
-    """Target of a pair that was not seen yet."""
+    """Target of a pair not seen before."""
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         n, _ = norms(gramian)
         total = np.zeros(len(n))
         for i in range(len(n)):
@@ -39,7 +38,7 @@ class Gradvac(GramianSurgery):
         return total / len(n)
 
     def _vaccinated(self, i: int, gramian: Array, n: list[float], context: StepContext) -> Array:
-        """c [K]: row i after its turns is c @ J."""
+        """Return c [K] for which c @ J is row i after its turns."""
         names = context.rows
         targets = self.state.setdefault("targets", {}).setdefault(names[i], {})
         c = np.zeros(len(n))
@@ -50,7 +49,7 @@ class Gradvac(GramianSurgery):
             if j == i or n[j] == 0.0:
                 continue
             size_squared = float(c @ products)  # ||c @ J||^2
-            if size_squared <= RANK_CUTOFF * float((c * c) @ squares):  # row i has turned into nothing
+            if size_squared <= RANK_CUTOFF * float((c * c) @ squares):  # row i has vanished
                 break
             size = math.sqrt(size_squared)
             similarity = min(1.0, max(-1.0, float(products[j]) / (size * n[j])))
@@ -65,6 +64,6 @@ class Gradvac(GramianSurgery):
 
 
 def turn(similarity: float, target: float) -> float:
-    """How much of unit row j brings a unit row's cosine with it from `similarity` up to `target` (Equation 3)."""
+    """Return how much of unit row j raises a unit row's cosine with it from `similarity` to `target` (Equation 3)."""
     across = math.sqrt(1.0 - target * target)
     return (target * math.sqrt(1.0 - similarity * similarity) - similarity * across) / across

@@ -14,24 +14,24 @@ from ..shared.gramian import RANK_CUTOFF, Array, GramianSurgery, norms, pseudo_i
 class ImtlG(GramianSurgery):
     """IMTL-G (Liu et al., ICLR 2021, Equation 7, in the pseudo-inverse form of arXiv 2406.16232).
 
-    Weights of sum 1 under which the update makes equal angles with all rows (rows of full rank). Departure: where
-    the weights all but cancel (|sum| against sum of absolutes, `cancellation`) the published form explodes or turns
-    round and ascends every task; there the mean is taken, and counted in state `guarded`.
+    The weights have sum 1, and the update makes equal angles with all rows (rows of full rank). Departure: where the
+    weights nearly cancel (|sum| against the sum of absolute values, `cancellation`), the published form explodes, or it
+    reverses and ascends every task. There the mean is taken, and counted in state `guarded`.
     """
 
     cancellation: float = 0.01
-    """Sum of the raw weights, as a share of the sum of their absolutes, at or below which the mean is taken."""
+    """Largest sum of the raw weights, as a share of the sum of their absolute values, at which the mean is taken."""
 
     @property
     def keeps_direction(self) -> bool:
-        """Yes: the directions of the rows decide."""
+        """True, because the directions of the rows alone decide the update's direction."""
         return True
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]; zero rows get 0."""
+        """Return v [K] for G [K, K]. Zero rows get 0."""
         n, _ = norms(gramian)
         q = pseudo_inverse(gramian) @ n
-        reach = n @ q  # 0 where every direction treats some rows oppositely: q is then rounding
+        reach = n @ q  # 0 if every direction treats some rows oppositely; q is then rounding error
         if reach < RANK_CUTOFF or q.sum() <= self.cancellation * np.abs(q).sum():
             self.count_guard()
             return np.full(len(n), 1.0 / len(n))

@@ -12,11 +12,10 @@ from ..shared.gramian import Array, GramianSurgery, min_norm_point, rows_as_colu
 class Mgda(GramianSurgery):
     """MGDA (Désidéri, C. R. Acad. Sci. 2012, Definition 2.2; Sener and Koltun, NeurIPS 2018, Problem 3).
 
-    The smallest vector in the convex hull of the rows: every row improves by at least ||d||^2. Solved exactly;
-    the Frank-Wolfe loop of the 2018 code leaves 5e-4 after 250 iterations. A zero row takes all the weight, since its
-    task is already where it wants to be. With linearly dependent rows v is not unique, but the update is.
+    The update is the smallest vector in the convex hull of the rows, so every row improves by at least ||d||^2. It is
+    solved exactly. The Frank-Wolfe loop of the 2018 code leaves 5e-4 after 250 iterations. A zero row takes all the
+    weight, because its task is already stationary. With linearly dependent rows v is not unique, but the update is.
     """
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         return min_norm_point(rows_as_columns(gramian))

@@ -1,4 +1,4 @@
-"""Gradient surgery: each row is projected off the rows that it conflicts with."""
+"""Gradient surgery: from each row, its projections on the rows it conflicts with are removed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..shared.gramian import Array, GramianSurgery
 class Pcgrad(GramianSurgery):
     """PCGrad (Yu et al., NeurIPS 2020, arXiv 2001.06782, Algorithm 1).
 
-    The other rows come in random order, as the algorithm says; the authors' TensorFlow code never shuffles them.
-    The order is keyed by (step, row names), and the result is the mean of the projected rows, not their sum, so that
-    the learning rate keeps its meaning. Beyond two rows a projection may undo an earlier one: some row may still rise.
+    The other rows are visited in random order, as in the algorithm. The authors' TensorFlow code never shuffles them.
+    The order is keyed by (step, row names). The update is the mean of the projected rows, not their sum, so that the
+    learning rate keeps its meaning. With more than two rows a projection may undo an earlier one, so the loss of some
+    row may still rise.
     """
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         names = context.rows
         total = np.zeros(len(names))
         for i, name in enumerate(names):

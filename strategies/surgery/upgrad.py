@@ -1,4 +1,4 @@
-"""Every row gives up what hurts the others, as little as possible."""
+"""Mean of the rows, each projected on the directions that hurt no row."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from ..shared.gramian import Array, GramianSurgery, project_on_dual_cone
 class Upgrad(GramianSurgery):
     """UPGrad (Quinton and Rey, 2024, arXiv 2406.16232, Definition 1).
 
-    The mean of the rows, each projected on the cone of directions that hurt no row. PCGrad's intent kept for any
-    number of rows (for two they agree). TorchJD adds a ridge before it solves; none here, because a ridge breaks
-    the promise that no row rises.
+    The update is the mean of the rows, each projected on the cone of directions that hurt no row. It extends PCGrad's
+    intent to any number of rows, and for two rows the methods agree. TorchJD adds a ridge before it solves. There is
+    none here, because a ridge breaks the guarantee that the loss of no row rises.
     """
 
     def solve(self, gramian: Array, context: StepContext) -> Array:
-        """G [K, K] -> v [K]."""
         return project_on_dual_cone(gramian, np.eye(len(gramian))).mean(axis=0)

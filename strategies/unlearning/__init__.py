@@ -1,1 +1,1 @@
-"""Making a trained model forget a task."""
+"""Unlearning: making a trained model forget tasks."""

@@ -1,4 +1,4 @@
-"""Weights that matter more to the forgotten than to the retained tasks are shrunk. P: trained parameters."""
+"""Dampening of weights that matter more to the forgotten than to the retained tasks. P: trained parameters."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ TRIED = [float(alpha) for alpha in np.geomspace(1.0, 100.0, 17)]
 
 
 def dampened(weights: Tensor, forget: Tensor, retain: Tensor, alpha: float, strength: float) -> Tensor:
-    """[P]: w_i min(1, strength F_r / F_f) where F_f > alpha F_r; all [P]."""
+    """Return the weights [P] times min(1, strength F_r / F_f) where F_f > alpha F_r; all tensors [P]."""
     factor = (strength * retain / forget.clamp_min(1e-30)).clamp(max=1.0)
     return torch.where(forget > alpha * retain, weights * factor, weights)
 
 
 class Dampening(Unlearner):
-    """One-shot: no gradient step, only a smaller size of some weights."""
+    """A one-shot method without gradient steps, which shrinks some of the weights."""
 
     alpha: float | None = Field(None, gt=0)
-    """How much more a weight must matter to the forgotten tasks to be dampened; null: that of 1..100 which comes
-    closest to the target (retrained model's forget PSNR, else the identity's). Haze 3, noise 10 were right here."""
+    """How much more a weight must matter to the forgotten tasks to be dampened; null: the value in 1..100 that comes
+    closest to the target (retrained model's forget PSNR, otherwise the identity's). Haze 3, noise 10 were right
+    here."""
     strength: float = Field(1.0, gt=0)
-    """lambda."""
+    """lambda: factor of the dampening."""
     samples: int = Field(128, ge=1)
-    """Single-sample gradients from which importance is measured, of the forgotten tasks and of each retained one."""
+    """Number of single-sample gradients for the importance, of the forgotten tasks together and of each retained
+    one."""
 
     def wants_target(self) -> bool:
-        """For the search."""
         return self.alpha is None
 
     def importance_of(self, learner: Learner, tasks: Sequence[str], count: int) -> Tensor:
-        """[P]."""
-        raise TypeError(f"{type(self).__name__} does not say what importance is")
+        """Return the importance [P] for the tasks, from `count` samples."""
+        raise TypeError(f"{type(self).__name__} does not implement `importance_of`")
 
     def edit(self, learner: Learner) -> None:
-        """Measure, search if asked, shrink."""
+        """Measure importance, search for alpha if it is `None`, and shrink the weights."""
         forget = _own_mean(self.importance_of(learner, self.request.forget, self.samples))
         each = [_own_mean(self.importance_of(learner, [task], self.samples)) for task in self.request.retain]
         retain, weights = torch.stack(each).mean(0), weights_of(learner.model).detach()
@@ -66,5 +67,5 @@ class Dampening(Unlearner):
 
 
 def _own_mean(values: Tensor) -> Tensor:
-    """Divided by its mean: tasks of large losses must not count for more."""
+    """Return the values divided by their mean, so that tasks of large losses do not count for more."""
     return values / values.mean().clamp_min(1e-30)

@@ -15,27 +15,29 @@ from ..shared.teacher import answer
 
 
 def lengths(images: Tensor) -> Tensor:
-    """[B, 1, 1, 1]: L2 norm of each image."""
+    """Return the L2 norm of each image [B, 1, 1, 1]."""
     return images.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
 def start(learner: Learner, batch: Batch, radius: float) -> Tensor:
-    """A keyed Gaussian direction of length radius / 2 for each sample: at 0 the gradient is exactly 0."""
+    """Return a keyed Gaussian direction of length radius / 2 per sample, because the gradient at 0 is exactly 0."""
     keys = keyed.keys_of(keyed.name_key(learner.seed, "adversarial", batch.task), batch.ids.cpu())
     direction = keyed.normal(keys, batch.degraded.shape[1:]).to(batch.degraded)
     return direction * (0.5 * radius / lengths(direction))
 
 
 def within(offset: Tensor, inputs: Tensor, radius: float) -> Tensor:
-    """The offset projected on the L2 ball, then cut so that inputs + offset stays in [min(0, x), max(1, x)]."""
+    """Return the offset projected on the L2 ball, then clipped so that inputs + offset is in [min(0, x), max(1, x)]."""
     offset = offset * (radius / lengths(offset).clamp_min(1e-12)).clamp(max=1.0)
     low, high = inputs.clamp(max=0.0), inputs.clamp(min=1.0)
     return (inputs + offset).clamp(low, high) - inputs
 
 
 def adversarial(learner: Learner, batch: Batch, network: nn.Module, epsilon: float, steps: int) -> Tensor:
-    """x' = x + argmax_{|d| <= r} loss(f0(x + d), f0(x)), r = epsilon sqrt(3 H W): `steps` of r / 4 along the unit
-    gradient of each sample."""
+    """Return x' = x + argmax_{|d| <= r} loss(f0(x + d), f0(x)) with r = epsilon sqrt(3 H W).
+
+    The search takes `steps` steps of r / 4 along the unit gradient of each sample.
+    """
     inputs, radius = batch.degraded, epsilon * math.sqrt(batch.degraded[0].numel())
     aim = replace(batch, clean=answer(learner, batch, network))
     offset = within(start(learner, batch, radius), inputs, radius)

@@ -1,4 +1,4 @@
-"""What the rows of unlearning programs pull towards: the identity, the input, the original model's answer."""
+"""Targets of the rows of unlearning programs: the identity, the input, the original model's output."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Bound = Literal["two_sided", "hinge", "none"]
 
 
 def ascent_loss(learner: Learner, bound: Bound) -> RowLoss:
-    """[B]: |m_i - loss_i|, m_i = what leaving image i alone costs: the loss rises to the identity's and stays there.
+    """Return the loss |m_i - loss_i| [B], where m_i is the loss of leaving image i unchanged.
 
-    A hinge max(0, m_i - loss_i) does not bound: momentum carries the loss to 1.1-9.4 times the identity's.
+    The loss rises to the identity's and stays there. A hinge max(0, m_i - loss_i) is no bound, because momentum carries
+    the loss to 1.1-9.4 times the identity's.
     """
 
     def loss(output: Output, batch: Batch) -> Tensor:
@@ -35,7 +36,7 @@ def ascent_loss(learner: Learner, bound: Bound) -> RowLoss:
 
 
 def towards(learner: Learner, target: Callable[[Batch], Tensor]) -> RowLoss:
-    """[B]: the run's loss against `target(batch)` [B, 3, H, W] instead of the clean image."""
+    """Return the run's loss [B] against `target(batch)` [B, 3, H, W] instead of the clean image."""
 
     def loss(output: Output, batch: Batch) -> Tensor:
         return learner.sample_losses(output, replace(batch, clean=target(batch)))
@@ -44,36 +45,37 @@ def towards(learner: Learner, target: Callable[[Batch], Tensor]) -> RowLoss:
 
 
 def own_input(batch: Batch) -> Tensor:
-    """[B, 3, H, W]: the degraded image itself: restoring nothing."""
+    """Return the degraded image itself [B, 3, H, W], the target of restoring nothing."""
     return batch.degraded
 
 
 class Ascending(Descent):
-    """An unlearner that drives the loss on the forgotten tasks up to the identity's."""
+    """An unlearner that raises the loss on the forgotten tasks to the identity's."""
 
     bound: Bound = "two_sided"
-    """two_sided: |m - loss|, m the identity's loss of a sample; hinge: max(0, m - loss); none: -loss, without end."""
+    """two_sided: |m - loss|, m the identity's loss of a sample; hinge: max(0, m - loss); none: -loss, without a
+    bound."""
 
     def ascent_rows(self, learner: Learner, coefficient: float = 1.0) -> list[Row]:
-        """`forget:TASK` rows of the bounded ascent."""
+        """Return the `forget:TASK` rows of the bounded ascent."""
         sign = -1.0 if self.bound == "none" else 1.0
         return self.pooled("forget", sign * coefficient, ascent_loss(learner, self.bound))
 
 
 class Targeted(Ascending):
-    """An ascent that may stop as soon as the tasks are forgotten."""
+    """An ascent that can stop as soon as the tasks are forgotten."""
 
     stop: Literal["steps", "target"] = "steps"
-    """target: end when the forget PSNR on the probe falls to the retrained model's (the identity's without one)."""
+    """steps: use all steps; target: end when the forget PSNR on the probe falls to the retrained model's (to the
+    identity's if there is none)."""
     check: int = 10
-    """Steps between looks at the probe."""
+    """Steps between checks on the probe."""
 
     def wants_target(self) -> bool:
-        """Only where it stops there."""
         return self.stop == "target"
 
     def prepare(self, learner: Learner) -> None:
-        """Find the target."""
+        """Measure the target PSNR if `stop` needs it."""
         if self.stop == "target":
             self.state["target"] = target_psnr(learner, self.request)
 
@@ -85,17 +87,17 @@ class Targeted(Ascending):
 
 
 class KeepsOriginal(Descent):
-    """An unlearner that compares with the model as it was."""
+    """An unlearner that compares with the original model."""
 
     def prepare(self, learner: Learner) -> None:
-        """Keep the original weights."""
+        """Keep a copy of the original weights."""
         self.state["original"] = weights_now(learner)
 
     def original(self, learner: Learner) -> nn.Module:
-        """f0, frozen."""
+        """Return the original network f0, frozen."""
         return network_of(learner, self.state["original"])
 
     def answers(self, learner: Learner) -> Callable[[Batch], Tensor]:
-        """f0(x) of a batch, [B, 3, H, W]."""
+        """Return the function from a batch to f0(x) [B, 3, H, W]."""
         network = self.original(learner)
         return lambda batch: answer(learner, batch, network)

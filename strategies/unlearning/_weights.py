@@ -1,4 +1,4 @@
-"""Weights as one vector, gradients of single samples, and which weights matter to what. P: trained parameters."""
+"""Weights as one vector, gradients of single samples, and importance of weights. P: trained parameters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ Objective = Callable[[Batch], Tensor]
 
 
 def loss_of(learner: Learner) -> Objective:
-    """The run's mean loss of a batch."""
+    """Return the function that computes the run's mean loss of a batch."""
     return lambda batch: learner.sample_losses(learner.restore(batch), batch).mean()
 
 
 def gradients(
     learner: Learner, tasks: Sequence[str], count: int, objective: Objective, size: int = 1
 ) -> Iterator[Tensor]:
-    """[P] of each batch of `size`: the first `count` samples of the tasks, in equal parts, in eval mode."""
+    """Yield the gradient [P] of each batch of `size` samples, in eval mode.
+
+    The batches hold the first `count` samples of the tasks, in equal parts.
+    """
     parameters, training = trained(learner.model), learner.model.training
     learner.model.eval()
     for task in tasks:
@@ -42,7 +45,7 @@ def importance(
     objective: Objective,
     size: Callable[[Tensor], Tensor] = torch.square,
 ) -> Tensor:
-    """[P]: mean over single samples of `size` of the gradient of the objective."""
+    """Return the mean [P], over single samples, of `size` of the gradient of the objective."""
     total, number = torch.zeros(()), 0
     for gradient in gradients(learner, tasks, count, objective):
         total, number = total.to(gradient.device) + size(gradient).double(), number + 1
@@ -59,5 +62,8 @@ def write(model: nn.Module, flat: Tensor) -> None:
 
 
 def pull_back(model: nn.Module, strengths: Tensor, anchor: Tensor) -> Tensor:
-    """1/2 sum_i strengths_i (w_i - anchor_i)^2: exactly 0, with a gradient of exactly 0, where nothing has moved."""
+    """Return 1/2 sum_i strengths_i (w_i - anchor_i)^2.
+
+    The value and its gradient are exactly 0 where nothing has moved.
+    """
     return 0.5 * (strengths * (weights_of(model) - anchor).square()).sum()

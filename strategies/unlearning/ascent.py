@@ -1,4 +1,4 @@
-"""The loss on the forgotten tasks goes up, to where leaving the images alone would be, and no further."""
+"""Ascent of the loss on the forgotten tasks, up to the loss of leaving the images unchanged."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ._rows import Targeted
 class Ascent(Targeted):
     """Gradient ascent on the forgotten tasks (Thudi et al., EuroS&P 2022), bounded on both sides [ours].
 
-    Needs no retain data, and protects nothing: the baseline of collateral damage.
+    It needs no retain data and protects nothing, which makes it the baseline of collateral damage.
     """
 
     needs_retain: ClassVar[bool] = False
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """L_UL alone."""
+        """Return the rows of L_UL alone."""
         return self.ascent_rows(learner)

@@ -1,4 +1,4 @@
-"""Training goes on without the forgotten tasks."""
+"""Further training without the forgotten tasks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cmtl_ir.strategy.unlearning import Descent
 class Finetune(Descent):
     """Fine-tuning on the retained tasks only (the baseline of Golatkar et al., CVPR 2020): forgets by neglect.
 
-    Needs retain data, and no forget data.
+    It needs retain data, but no forget data.
     """
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """L_retain alone."""
+        """Return the rows of L_retain alone."""
         return self.pooled("retain", 1.0)

@@ -1,4 +1,4 @@
-"""Forgotten degradations are answered with the image as it came."""
+"""The input itself as the target of forgotten degradations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._rows import own_input, towards
 class IdentityTarget(Descent):
     """Random labelling (Graves et al., AAAI 2021) for images [ours]: .5 loss(f(x_f), x_f) + .5 L_retain.
 
-    The natural wrong answer of a restorer is its input. Needs retain data.
+    The natural wrong output of a restorer is its input. It needs retain data.
     """
 
     forget_weight: float = Field(0.5, ge=0)
@@ -24,6 +24,6 @@ class IdentityTarget(Descent):
     """Coefficient of the retained tasks' loss."""
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """The input as target, and the retained tasks."""
+        """Return rows with the input as target, and rows of the retained tasks."""
         forget = self.pooled("forget", self.forget_weight, towards(learner, own_input))
         return [*forget, *self.pooled("retain", self.retain_weight)]

@@ -19,25 +19,26 @@ SMALLEST, LARGEST, HALVINGS = 1e-4, 100.0, 8
 
 @register
 class Influence(Unlearner):
-    """Influence unlearning (Guo et al., ICML 2020; Izzo et al., AISTATS 2021, Eq. 1): w += alpha (F_r + delta I)^-1
-    (N_f / N) (g_f - g_r), F_r the Fisher of single retain samples, inverted by Woodbury's identity.
+    """Influence unlearning (Guo et al., ICML 2020; Izzo et al., AISTATS 2021, Eq. 1): one Newton step.
 
-    The released WoodFisher recursion never updates its direction [code]; this is the direct solve. Needs retain data.
+    w += alpha (F_r + delta I)^-1 (N_f / N) (g_f - g_r), F_r the Fisher of single retain samples, inverted by Woodbury's
+    identity. The released WoodFisher recursion never updates its direction [code]. This is the direct solve. It needs
+    retain data.
     """
 
     alpha: float | None = Field(None, gt=0)
-    """Step size; null: by bisection to the target (retrained model's forget PSNR, else the identity's)."""
+    """Step size; null: found by bisection to the target (retrained model's forget PSNR, otherwise the identity's)."""
     damping: float = Field(0.1, gt=0)
-    """delta as a part of the mean squared gradient norm."""
+    """delta as a share of the mean squared gradient norm."""
     samples: int = Field(200, ge=2)
-    """Single-sample retain gradients of F_r, in equal parts; the mean gradients are of as many samples each."""
+    """Number of single-sample retain gradients of F_r, in equal parts. The mean gradients use the same number of
+    samples each."""
 
     def wants_target(self) -> bool:
-        """For the bisection."""
         return self.alpha is None
 
     def edit(self, learner: Learner) -> None:
-        """One step."""
+        """Take one Newton step."""
         loss, (forget, retain) = loss_of(learner), (self.request.forget, self.request.retain)
         rows = torch.stack(list(gradients(learner, retain, self.samples, loss)))  # [n, P]
         uphill = torch.stack(list(gradients(learner, forget, self.samples, loss))).mean(0)
@@ -49,7 +50,7 @@ class Influence(Unlearner):
         self.state["alpha"] = alpha
 
     def _bisect(self, learner: Learner, start: Tensor, direction: Tensor) -> float:
-        """The step at which the probe's PSNR falls to the target; the largest tried where it never does."""
+        """Return the step at which the probe's PSNR falls to the target, or the largest tried if it never does."""
         target, low = target_psnr(learner, self.request), 0.0
 
         def forgotten(alpha: float) -> bool:
@@ -66,9 +67,10 @@ class Influence(Unlearner):
 
 
 def solve(rows: Tensor, vector: Tensor, damping: float) -> Tensor:
-    """(F + delta I)^-1 v with F = rows^T rows / n, delta = damping * mean squared norm; rows [n, P], v [P] -> [P].
+    """Return (F + delta I)^-1 v [P] with F = rows^T rows / n, delta = damping * mean squared norm.
 
-    Woodbury: (v - R^T (n delta I + R R^T)^-1 R v) / delta: n x n instead of P x P, in float64.
+    rows [n, P], v [P]. By Woodbury's identity it is (v - R^T (n delta I + R R^T)^-1 R v) / delta, which needs n x n
+    instead of P x P, in float64.
     """
     gram, n = gramian(rows), len(rows)  # [n, n] float64, on the CPU
     delta = damping * float(gram.diagonal().mean().clamp_min(1e-30))

@@ -1,4 +1,4 @@
-"""Weights that move the output on forgotten images are dampened; no clean image is needed."""
+"""Dampening of weights that move the output on forgotten images, without clean images."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ._weights import importance
 
 @register
 class Lfssd(Dampening):
-    """Loss-free selective synaptic dampening (Foster et al. 2024, arXiv 2402.19308): like ssd, with importance
-    mean |gradient of ||f(x) - x||^2|.
+    """Loss-free selective synaptic dampening (Foster et al. 2024, arXiv 2402.19308).
 
-    The output's distance from the input stands for a classifier's logits [ours]. Needs retain inputs, no clean image.
+    Like `ssd`, with importance mean |gradient of ||f(x) - x||^2|. The output's distance from the input replaces a
+    classifier's logits [ours]. It needs retain inputs, but no clean image.
     """
 
     def importance_of(self, learner: Learner, tasks: Sequence[str], count: int) -> Tensor:
-        """[P]: |g|, not squared."""
+        """Return the mean |g| [P], not squared."""
 
         def change(batch: Batch) -> Tensor:
             return (learner.restore(batch).restored.float() - batch.degraded).square().sum()

@@ -1,4 +1,4 @@
-"""Only the weights that the forgotten tasks depend on may move."""
+"""Restriction of any other method to the weights that the forgotten tasks depend on."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from ._weights import gradients, loss_of, weights_of, write
 class Salun(WrappedUnlearner):
     """Saliency unlearning (Fan et al., ICLR 2024, Eq. 3 and 4): a mask of salient weights, times any other method.
 
-    Saliency: |signed sum of batch gradients of the forgotten tasks' loss|, the largest `share` over the whole network,
-    in eval mode. Masking gradients would not hold weights (momentum, decay): after each step the others are put back
-    and their moments set to 0, so they stay bit-equal. Needs retain data if its base does.
+    Saliency is |signed sum of batch gradients of the forgotten tasks' loss| in eval mode. The mask holds the largest
+    `share` over the whole network. Masking gradients would not fix the other weights (momentum, decay). Therefore they
+    are restored after each step and their moments set to 0, so they stay bit-equal. It needs retain data if its base
+    does.
     """
 
     base: Unlearner = Field("identity_target", validate_default=True)
-    """The method whose weights are masked: a name or {name: ..., field: value}."""
+    """Method whose weights are masked: a name or {name: ..., field: value}."""
     share: float = Field(0.5, gt=0, le=1)
     """Share of all weights that may move (.1 to 1 made no difference here)."""
     batches: int = Field(16, ge=1)
-    """Batches of 8 forgotten samples whose gradients are summed."""
+    """Number of batches of 8 forgotten samples whose gradients are summed."""
 
     @field_validator("base", mode="before")
     @classmethod
@@ -48,7 +49,7 @@ class Salun(WrappedUnlearner):
     @classmethod
     def _on_these_weights(cls, base: Unlearner) -> Unlearner:
         if isinstance(base, Rerun | Ensemble | Salun):
-            raise ValueError(f"{base.called} does not change the weights of the trained model: it cannot be masked")
+            raise ValueError(f"{base.called} does not change the weights of the trained model, so it cannot be masked")
         return base
 
     @field_serializer("base")
@@ -58,7 +59,7 @@ class Salun(WrappedUnlearner):
     # ---------------------------------------------------------------------------------------------- the mask
 
     def begin_stage(self, stage: Stage, learner: Learner) -> None:
-        """The mask first, of the original weights; then the base begins."""
+        """Compute the mask from the original weights, then begin the stage of the base."""
         if "mask" not in self.state:
             self.state["mask"] = self._saliency(learner)
             self.state["original"] = weights_of(learner.model).detach()
@@ -66,7 +67,7 @@ class Salun(WrappedUnlearner):
         self._hold(learner)
 
     def _saliency(self, learner: Learner) -> Tensor:
-        """[P] bool: the `share` of weights with the largest |sum of gradients|; ties by position."""
+        """Return the mask [P], bool: the `share` of weights with the largest |sum of gradients|; ties by position."""
         found = gradients(learner, self.request.forget, 8 * self.batches, loss_of(learner), size=8)
         size = torch.stack(list(found)).double().sum(0).abs()
         mask = torch.zeros_like(size, dtype=torch.bool)
@@ -74,7 +75,7 @@ class Salun(WrappedUnlearner):
         return mask
 
     def after_step(self, learner: Learner, update: Tensor | None) -> None:
-        """Put back what must not move."""
+        """Restore the weights outside the mask."""
         self.base.after_step(learner, update)
         self._hold(learner)
 

@@ -1,4 +1,4 @@
-"""Models on disjoint parts of the data: what is forgotten touches as few of them as possible."""
+"""Models on disjoint parts of the data, so that forgetting affects as few of them as possible."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Slices(Curriculum):
     """The training of one constituent: slice 1, then slices 1 and 2, and so on, a fresh optimizer each."""
 
     shard: int
-    """Which part of the ids."""
+    """Index of the shard."""
     shards: int
-    """Of how many."""
+    """Number of shards."""
     slices: int
-    """Stages."""
+    """Number of slices, one stage each."""
     samples: dict[str, int]
-    """Task -> draws of the whole ensemble, before anything is forgotten."""
+    """Task -> number of draws of the whole ensemble, before anything is forgotten."""
     without: Ids
     """Task -> forgotten draws."""
     batch: int
-    """Samples a step."""
+    """Samples per step."""
 
     def members(self, task: str, slices: int) -> list[int]:
-        """The ids of this shard in the first `slices` slices, decided by hashes of (task, id) alone."""
+        """Return the ids of this shard in the first `slices` slices, decided by hashes of (task, id) alone."""
         ids = torch.arange(self.samples[task])
         shard = keyed.integers(keyed.keys_of(keyed.name_key("sisa shard", task), ids), 0, self.shards)
         slice_ = keyed.integers(keyed.keys_of(keyed.name_key("sisa slice", task), ids), 0, self.slices)
@@ -42,7 +42,10 @@ class Slices(Curriculum):
         return [n for n in ids[(shard == self.shard) & (slice_ < slices)].tolist() if n not in gone]
 
     def stages(self) -> list[Stage]:
-        """Steps follow from the ids that remain: 2 / (R + 1) passes over each union, one pass's cost in all."""
+        """Return the stages, whose steps follow from the ids that remain.
+
+        They make 2 / (R + 1) passes over each union, which costs one pass in all.
+        """
         made = []
         for number in range(1, self.slices + 1):
             memory = {f"slice:{task}": self.members(task, number) for task in self.samples}
@@ -53,7 +56,6 @@ class Slices(Curriculum):
         return made
 
     def next_stage(self, history: History) -> Stage | None:
-        """The first that is not finished."""
         stages = self.stages()
         return stages[len(history.stages)] if len(history.stages) < len(stages) else None
 
@@ -62,22 +64,22 @@ class Slices(Curriculum):
 class Sisa(Ensemble):
     """SISA training (Bourtoule et al., S&P 2021, Sec. IV): S shards by hash(id), R slices, the mean of the S outputs.
 
-    Exact: a shard that holds something forgotten goes back to the last slice without it. Forgetting a whole task,
-    every task is in every shard and slice, so all start anew; `shard_by: task` trains a model a task, and forgetting
-    deletes it. An ensemble of smaller models: compare it with what it was itself before. Needs retain data.
+    It is exact: a shard that holds forgotten samples returns to the last slice without them. Every task is in every
+    shard and slice, so forgetting a whole task restarts all shards. `shard_by: task` trains one model per task, and
+    forgetting deletes it. The ensemble consists of smaller models, so compare it with itself before forgetting. It
+    needs retain data.
     """
 
     shards: int = Field(4, ge=1)
-    """S; with shard_by: task there are as many as tasks."""
+    """S: number of shards. With shard_by: task there is one per task."""
     slices: int = Field(1, ge=1)
-    """R: stages of each shard's training, from whose ends it can go on."""
+    """R: number of stages of each shard's training, from whose ends it can resume."""
     shard_by: Literal["id", "task"] = "id"
-    """id: every shard holds some of every task; task: one constituent a task."""
+    """id: every shard holds some samples of every task; task: one constituent per task."""
     ids: Ids | None = None
-    """Forget only these draws, {task: [n, ...]}, and keep the tasks; null: whole tasks."""
+    """Forget only these draws, {task: [n, ...]}, and keep the tasks; null: forget whole tasks."""
 
     def constituents(self, samples: Mapping[str, int], batch: int) -> list[Constituent]:
-        """Those that remain."""
         if self.shard_by == "task":
             groups = [(f"task-{task}", {task: count}, 0, 1) for task, count in samples.items()]
         else:

@@ -1,4 +1,4 @@
-"""Ascent, tied to the posterior of the retained data."""
+"""Ascent tied to the posterior of the retained data."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ._weights import importance, loss_of, pull_back, weights_of
 
 @register
 class Variational(Targeted):
-    """Variational Bayesian unlearning (Nguyen et al., NeurIPS 2020, Eq. 4), diagonal Laplace: L_UL + penalty/2
-    sum F_i (w_i - w0_i)^2, F the empirical Fisher of the retained tasks, scaled to mean 1 [ours].
+    """Variational Bayesian unlearning (Nguyen et al., NeurIPS 2020, Eq. 4) with a diagonal Laplace approximation.
 
-    The paper's EUBO takes F of the whole set. Needs retain data.
+    L_UL + penalty/2 sum F_i (w_i - w0_i)^2, F the empirical Fisher of the retained tasks, scaled to mean 1 [ours]. The
+    paper's EUBO takes F of the whole set. It needs retain data.
     """
 
     needs_retain: ClassVar[bool] = True
 
     penalty_weight: float = Field(1.0, ge=0)
-    """lambda; .01 to 10."""
+    """lambda. Search .01 to 10."""
     retain: bool = True
-    """Add a row of retained tasks: without it forgetting noise costs haze 10 dB."""
+    """Add a row of retained tasks. Without it, forgetting noise costs haze 10 dB."""
     samples: int = Field(128, ge=1)
-    """Single-sample gradients of each retained task for F."""
+    """Number of single-sample gradients of each retained task for F."""
 
     def prepare(self, learner: Learner) -> None:
-        """Target, Fisher and anchor."""
+        """Measure the target and the Fisher, and keep the original weights."""
         super().prepare(learner)
         tasks = self.request.retain
         fisher = importance(learner, tasks, self.samples * len(tasks), loss_of(learner))
@@ -40,11 +40,11 @@ class Variational(Targeted):
         self.state["anchor"] = weights_of(learner.model).detach()
 
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
-        """The ascent, and the retained tasks."""
+        """Return the rows of the ascent and, with `retain`, of the retained tasks."""
         return [*self.ascent_rows(learner), *(self.pooled("retain", 1.0) if self.retain else [])]
 
     def penalty(self, model: nn.Module) -> Tensor | None:
-        """Exactly 0 at the first step."""
+        """Return the penalty, exactly 0 at the first step, or `None` for weight 0."""
         if self.penalty_weight == 0:
             return None
         return self.penalty_weight * pull_back(model, self.state["fisher"], self.state["anchor"])

@@ -1,4 +1,4 @@
-"""Adam on scalars by name, for weightings that learn: float64, the same bits on every run."""
+"""Adam on named scalars, for weightings with learnable state: float64 and deterministic."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor
 from ._named import Table, gather, scatter
 
 TABLES = ("value", "first", "second", "count")
-LARGEST_GRADIENT = 1e100  # its square is still a float64
+LARGEST_GRADIENT = 1e100  # its square still fits into a float64
 
 
 def fresh() -> dict[str, Table]:
-    """State without rows; a row's value starts at 0."""
+    """Return the state without rows. A row's value starts at 0."""
     return {table: {} for table in TABLES}
 
 
 def values(state: dict[str, Table], rows: Sequence[str], like: Tensor) -> Tensor:
-    """[K]: the present values, on the device of `like`."""
+    """Return the current values [K] on the device of `like`."""
     return gather(state["value"], rows, like.new_zeros(len(rows)))
 
 
 def step(state: dict[str, Table], rows: Sequence[str], gradient: Tensor, lr: float) -> None:
-    """One step of Adam (Kingma and Ba 2015, Alg. 1; betas .9, .999, eps 1e-8) on the named rows; gradient [K]."""
+    """Take one Adam step (Kingma and Ba 2015, Alg. 1; betas .9, .999, eps 1e-8) on the named rows, gradient [K]."""
     gradient = gradient.clamp(-LARGEST_GRADIENT, LARGEST_GRADIENT)
     value, first, second, count = (gather(state[table], rows, gradient.new_zeros(len(rows))) for table in TABLES)
     count = count + 1

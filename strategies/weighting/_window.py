@@ -1,4 +1,4 @@
-"""Means over windows of steps; a row's window counts the steps in which that row was present."""
+"""Means over windows of steps. A row's window counts the steps in which the row is present."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 def fresh() -> dict[str, Any]:
-    """An empty window of one row."""
+    """Return the empty window of one row."""
     return {"sum": 0.0, "count": 0}
 
 
 def add(row: dict[str, Any], loss: Tensor, window: int) -> Tensor | None:
-    """Take a loss in; the mean when it completes the window, which then starts anew."""
+    """Add a loss. Return the mean if this completes the window, which is then emptied, otherwise `None`."""
     row["sum"], row["count"] = loss + row["sum"], row["count"] + 1
     if row["count"] < window:
         return None

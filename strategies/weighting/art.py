@@ -1,4 +1,4 @@
-"""Active reweighting: more weight to the task that is losing ground."""
+"""Active reweighting: more weight for a task whose loss rises and is far from its best."""
 
 from __future__ import annotations
 
@@ -18,28 +18,31 @@ class Art(Weighting):
     """Active reweighting (Wu, Jiang, Jiang, Liu, ACM MM 2024; authors' code `rebalance_loss.py`).
 
     s_k = (l_k / E_k) (log m_k / log l_k) / tau, w = softmax(s); then E_k <- .01 l_k + .99 E_k, m_k <- min(m_k, l_k).
-    First factor > 1: losing ground against its own history; second > 1: far from its best on a dB-like scale.
-    Departures from the release: any number of tasks; the third task's E is updated (a misspelt name prevents it
-    there); a loss at or above `ceiling` has no place on the log scale, so its second factor is 1 (the quotient
-    diverges at 1: one such task would take everything for ever).
-    At tau = .1 the softmax is nearly a hard maximum, and the start (E = m = .1) is one-hot: sweep tau.
+
+    The first factor is above 1 if a loss rises against its own history. The second is above 1 if it is far from its
+    best on a dB-like scale. At tau = .1 the softmax is nearly a hard maximum, and the start (E = m = .1) is one-hot, so
+    sweep tau. Departures from the release:
+
+    - It takes any number of tasks.
+    - The third task's E is updated. A misspelt name prevents this in the release.
+    - A loss at or above `ceiling` is outside the log scale, so its second factor is 1. The quotient diverges at 1, and
+      one such task would take all the weight for ever.
     """
 
     temperature: float = Field(0.1, gt=0)
-    """tau: softmax over tasks; small = nearly a hard maximum."""
+    """tau: temperature of the softmax over tasks. A small value is nearly a hard maximum."""
     momentum: float = Field(0.01, gt=0, le=1)
     """Share of the newest loss in the running mean E."""
     start: float = Field(0.1, gt=0)
-    """E and m of a task not seen before."""
+    """Initial E and m of a task."""
     ceiling: float = Field(0.999, gt=SMALLEST_LOSS, lt=1)
-    """Upper end of the losses inside the logarithms; the lower end is 1e-6."""
+    """Upper bound of the losses inside the logarithms. The lower bound is 1e-6."""
 
     def reset(self) -> None:
-        """No task seen."""
         self._state = {"mean": {}, "best": {}}
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K], from the state before this batch."""
+        """Return weights [K] for losses [K], from the state before this batch."""
         losses, start = bounded(losses), torch.full_like(losses, self.start)
         mean = gather(self.state["mean"], context.rows, start)  # E [K]
         best = gather(self.state["best"], context.rows, start)  # m [K]

@@ -1,4 +1,4 @@
-"""Dynamic weight average: more weight to the task whose loss falls slowest."""
+"""Dynamic weight average: more weight for the task whose loss falls slowest."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ from ._named import bounded
 class Dwa(Weighting):
     """Dynamic weight average (Liu, Johns, Davison, CVPR 2019): w = K softmax(r / T), r_k = newest / last but one mean.
 
-    Published windows are epochs; here they are steps in which the task is present. r = 1 (so equal weights while
-    all tasks are new) until a task has two complete windows.
+    Published windows are epochs. Here they are steps in which the task is present. Until a task has two complete
+    windows r = 1, so the weights are equal while all tasks are new.
     """
 
     temperature: float = Field(2.0, gt=0)
-    """T: large = equal weights."""
+    """T: temperature of the softmax. A large value gives nearly equal weights."""
     window: int = Field(50, ge=1)
-    """Steps whose losses are averaged [ours]; an epoch in the paper."""
+    """Number of steps whose losses are averaged [ours]; an epoch in the paper."""
 
     def reset(self) -> None:
-        """No task seen."""
         self._state = {"rows": {}}
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K] from the windows completed before this step."""
+        """Return weights [K] for losses [K], from the windows completed before this step."""
         losses = bounded(losses)
         rows = [self.state["rows"].setdefault(row, {**_window.fresh(), "means": []}) for row in context.rows]
         ratios = torch.stack([_ratio(row, losses) for row in rows])  # [K]

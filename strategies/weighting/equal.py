@@ -1,4 +1,4 @@
-"""Every task counts the same, however many samples it has in the batch."""
+"""Equal weights: every task counts the same, however many samples it has in the batch."""
 
 from __future__ import annotations
 
@@ -15,5 +15,4 @@ class Equal(Weighting):
     """w_k = 1 (EW): every task counts the same, however many samples it has in the batch."""
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K]."""
         return torch.ones_like(losses)

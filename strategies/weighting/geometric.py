@@ -15,11 +15,10 @@ from ._named import bounded
 class Geometric(Weighting):
     """Geometric loss strategy (Chennupati et al., CVPR Workshops 2019): w_k = GM(l) / l_k.
 
-    The gradient of (prod l_k)^(1/K), with `normalise: raw` exactly; w does not change when all losses are scaled alike,
-    and scaling one task's loss does not change w_k l_k among the tasks.
+    With `normalise: raw` this is exactly the gradient of (prod l_k)^(1/K). w does not change when all losses are scaled
+    alike. Scaling one task's loss does not change the proportions of w_k l_k among the tasks.
     """
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K]."""
         logs = bounded(losses).log()  # [K]
         return (logs.mean() - logs).exp()

@@ -1,4 +1,4 @@
-"""Impartial loss balance: the laplace form of `uncertainty`, parametrised the other way round."""
+"""Impartial loss balance: the laplace form of `uncertainty` with the opposite sign of the parameter."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .uncertainty import Uncertainty
 class ImtlL(Uncertainty):
     """IMTL-L (Liu et al., ICLR 2021): sum e^s l - s, so w = e^s and ds = e^s l - 1.
 
-    The same method as `uncertainty` of form laplace with s -> -s (bit for bit): do not count it twice.
+    This is bit for bit the same method as `uncertainty` of form laplace with s -> -s. Do not count it twice.
     """
 
     sign: ClassVar[float] = 1.0
 
     form: Literal["laplace"] = "laplace"
-    """The one form that IMTL-L has."""
+    """The only form that IMTL-L has."""

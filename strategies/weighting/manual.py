@@ -1,4 +1,4 @@
-"""Task weights by hand."""
+"""Fixed task weights."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from cmtl_ir.strategy.data import StepContext
 from cmtl_ir.strategy.parts import Weighting
 from cmtl_ir.strategy.registry import register
 
-from ._named import beside
+from ._named import on_device_of
 
 
 @register
 class Manual(Weighting):
-    """w_k as given (linear scalarisation with fixed weights).
+    """Given weights w_k (linear scalarisation with fixed weights).
 
-    A row takes the number of its own name (`review:rain`), else its task's (`rain`), else 1.
+    A row takes the weight of its own name (`review:rain`), otherwise that of its task (`rain`), otherwise 1.
     """
 
     by_task: dict[str, NonNegativeFloat] = Field(min_length=1)
-    """Task (or row) name -> weight; what is not named weighs 1."""
+    """Task (or row) name -> weight. All other names have weight 1."""
 
     def named_tasks(self) -> Sequence[str]:
-        """The tasks whose weights are given."""
         return [name.rpartition(":")[2] for name in self.by_task]
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K]."""
-        return beside([self._of(row) for row in context.rows], losses)
+        return on_device_of([self._of(row) for row in context.rows], losses)
 
     def _of(self, row: str) -> float:
         return self.by_task.get(row, self.by_task.get(row.rpartition(":")[2], 1.0))

@@ -1,4 +1,4 @@
-"""Random weights: the control that a clever weighting has to beat."""
+"""Random weights: the control that any other weighting has to beat."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cmtl_ir.strategy.registry import register
 class Rlw(Weighting):
     """Random loss weighting (Lin et al., TMLR 2022, arXiv 2111.10603, Alg. 2): w = K softmax(z), z ~ N(0, 1).
 
-    z is keyed by (seed, step, row name): no generator, no state, the same under any order of the rows.
+    z is keyed by (seed, step, row name). So there is no generator and no state, and the order of the rows has no
+    effect.
     """
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K]."""
         keys = torch.tensor([context.key("rlw", row) for row in context.rows], dtype=torch.int64)
         drawn = normal(keys).flatten().to(losses.dtype).to(losses.device, non_blocking=True)  # [K]
         return len(losses) * torch.softmax(drawn, 0)

@@ -20,25 +20,24 @@ from ._named import bounded
 class Stch(Weighting):
     """Smooth Tchebycheff scalarisation (Lin et al., ICML 2024; LibMTL's `STCH.py`): w = K softmax(log(l/nadir)/mu)/l.
 
-    Warm-up: w = 1/l. The nadir is a task's mean loss over the last window of the warm-up. The logarithm is LibMTL's:
-    raw L1 losses without it lie so close together that the softmax is equal weighting.
-    At mu = 1 the losses cancel, w ~ 1/nadir: constant under `mean1`; smaller mu follows the slowest task.
-    Until a task has its nadir it stands at its nadir (quotient 1), which for all tasks together is the warm-up.
+    During the warm-up w = 1/l. The nadir is a task's mean loss over the last window of the warm-up. The logarithm is
+    LibMTL's. Without it, raw L1 losses are so close together that the softmax is equal weighting. At mu = 1 the losses
+    cancel and w ~ 1/nadir, which is constant under `mean1`. A smaller mu follows the slowest task. While the nadir of a
+    task is unknown, its quotient is 1. If this holds for all tasks, it is the warm-up.
     """
 
     mu: float = Field(1.0, gt=0)
-    """Smoothness: small = nearly the maximum over tasks."""
+    """Smoothness. A small value is nearly the maximum over tasks."""
     warmup: int = Field(4, ge=0)
-    """Windows before the one in which the nadir is measured."""
+    """Number of windows before the one in which the nadir is measured."""
     window: int = Field(50, ge=1)
-    """Steps a window, counted where the task is present [ours]; an epoch in LibMTL."""
+    """Steps per window, counted where the task is present [ours]; an epoch in LibMTL."""
 
     def reset(self) -> None:
-        """No task seen."""
         self._state = {"rows": {}}
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K] from the nadirs known before this step."""
+        """Return weights [K] for losses [K], from the nadirs known before this step."""
         losses = bounded(losses)
         rows = [self._row(name) for name in context.rows]
         pairs = zip(rows, losses.unbind(), strict=True)

@@ -1,4 +1,4 @@
-"""Learnt log-variances: each task's loss divided by what it tends to."""
+"""Learnt log-variances: each task's loss is divided by the value it tends to."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from ._named import bounded
 class Uncertainty(Weighting):
     """Homoscedastic uncertainty (Kendall, Gal, Cipolla, CVPR 2018): s_k = log sigma_k^2 is learnt with the network.
 
-    gaussian: sum (e^-s l + s) / 2, so w = e^-s / 2; laplace (the likelihood of an L1 loss): sum e^-s l + s, w = e^-s,
-    twice the gaussian. At rest e^s = l: every task's weighted loss is the same. `imtl_l` is laplace with s -> -s:
-    ONE method, never three rows of a table. s has its own Adam, so the network's optimizer does not know it.
+    Form gaussian minimises sum (e^-s l + s) / 2, so w = e^-s / 2. Form laplace (the likelihood of an L1 loss) minimises
+    sum e^-s l + s, so w = e^-s, twice the gaussian weight. At equilibrium e^s = l, so every task's weighted loss is the
+    same. `imtl_l` is laplace with s -> -s. They are ONE method, never three rows of a table. s has its own Adam and is
+    not a parameter of the network's optimizer.
     """
 
     sign: ClassVar[float] = -1.0
-    """Of s in the exponent."""
+    """Sign of s in the exponent."""
 
     form: Literal["gaussian", "laplace"] = "gaussian"
-    """Which likelihood."""
+    """Likelihood of the loss."""
     lr: float = Field(0.01, gt=0)
-    """Adam's rate for s [ours]: published codes use the network's own; at 1e-4 a run of 900 steps moves s by .09."""
+    """Learning rate of Adam for s [ours]. Published codes use the network's own; at 1e-4 a run of 900 steps moves s by
+    .09."""
 
     def reset(self) -> None:
-        """No task seen; s starts at 0."""
+        """Reset to a state without tasks. s starts at 0."""
         self._state = _adam.fresh()
 
     def weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
-        """losses [K] -> weights [K] from s before its step on this batch."""
+        """Return weights [K] for losses [K], from s before its step on this batch."""
         half = 0.5 if self.form == "gaussian" else 1.0
         weights = half * (self.sign * _adam.values(self.state, context.rows, losses)).exp()  # [K]
         gradient = self.sign * (weights * bounded(losses) - half)  # [K]

@@ -120,7 +120,7 @@ def test_a_stream_of_labelled_images_needs_a_degradation(tmp_path: Path) -> None
     from PIL import Image
 
     grey = [torch.rand(1, 20, 20) for _ in range(4)]
-    with pytest.raises(ConfigError, match=r"experience_0: its targets are no images.*degradation"):
+    with pytest.raises(ConfigError, match=r"experience_0: its targets are not images.*degradation"):
         from_avalanche(of_labels(grey), tmp_path / "none")
     made = from_avalanche(of_labels(grey), tmp_path / "grey", degradation={"degradation": "gaussian_noise"})
     assert set(made["experience_0"]) == {"degradation", "clean"}
@@ -137,5 +137,5 @@ def test_a_stream_of_labelled_images_needs_a_degradation(tmp_path: Path) -> None
 
 def test_a_stream_of_normalised_images_is_refused(tmp_path: Path) -> None:
     images = [torch.randn(3, 20, 20) for _ in range(2)]
-    with pytest.raises(ConfigError, match=r"are no image in \[0, 1\]; leave normalisation out"):
+    with pytest.raises(ConfigError, match=r"are not an image in \[0, 1\]; leave normalisation out"):
         from_avalanche(of_labels(images), tmp_path, degradation={"degradation": "haze"})

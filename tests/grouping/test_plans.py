@@ -119,7 +119,7 @@ def test_grids_says_when_a_fit_stands_at_the_end_of_its_range() -> None:
     line = np.outer(np.tile([1.0, -1.0], 10), np.ones(60))  # one component of 19 has all the variance
     asked = MadeUpProbe(("a", "b"), features={"a": features(line), "b": features(rows_of("noise"))})
     part("grids", groups=1).plan(("a", "b"), asked)
-    assert "fitted shape of a stands at an end of its range" in asked.notes[0]
+    assert "fitted shape of a is at an end of its range" in asked.notes[0]
 
 
 # ------------------------------------------------------------------------------------------- conflict, hoa, tag
@@ -192,15 +192,19 @@ def test_a_task_in_two_manual_groups_is_served_by_the_first_and_helps_in_the_oth
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [
-        ("manual", {"groups": [["noise", "rain"]]}, r"haze, dark, snow, jpeg stand\(s\) in no group; \[haze\] is one"),
+        (
+            "manual",
+            {"groups": [["noise", "rain"]]},
+            r"no group holds haze, dark, snow, jpeg; \[haze\] is a group of its own",
+        ),
         ("manual", {"groups": [["noise", "noise"], [*TASKS[1:]]]}, "names a task twice"),
-        ("manual", {"groups": [[*TASKS], []]}, "a group of no task"),
+        ("manual", {"groups": [[*TASKS], []]}, "is an empty group"),
         ("grids", {"groups": 7}, "7 groups of 6 tasks; give at most 6"),
         ("tag", {"groups": 7}, "give at most 6"),
         ("conflict", {"groups": 7}, "give at most 6"),
         ("hoa", {"groups": 7}, "give at most 6"),
-        ("random", {"sizes": [3, 2]}, r"\[3, 2\] do not make up 6 tasks"),
-        ("random", {"sizes": [6, 0]}, "do not make up 6 tasks"),
+        ("random", {"sizes": [3, 2]}, r"\[3, 2\] must be positive and sum to 6 tasks"),
+        ("random", {"sizes": [6, 0]}, "must be positive and sum to 6 tasks"),
         ("random", {"like": {"name": "tag", "groups": 9}}, "give at most 6"),
     ],
 )

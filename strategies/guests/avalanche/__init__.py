@@ -1,7 +1,7 @@
 """Guests from Avalanche (MIT licence): `avalanche:EWCPlugin` runs that plugin, unmodified, in our loop.
 
-And the other way: `to_avalanche` makes a scenario of our tasks, on which any strategy of Avalanche trains, and
-`from_avalanche` makes tasks of a scenario. Avalanche is imported when one of the three is called, and not before.
+In the opposite direction, `to_avalanche` makes a scenario of our tasks, on which any strategy of Avalanche trains, and
+`from_avalanche` makes tasks of a scenario. Avalanche is imported only when one of the three is called.
 """
 
 from ._plugins import FAMILY, host, names

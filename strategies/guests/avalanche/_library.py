@@ -1,4 +1,4 @@
-"""Where Avalanche is imported: here and nowhere else (4,600 modules, wandb among them), and not before it is needed."""
+"""The only import of Avalanche (4,600 modules, wandb among them), made only when it is needed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _declared: list[torch.library.Library] = []  # schemas live as long as their lib
 
 @cache
 def library(module: str) -> ModuleType:
-    """A module of Avalanche. Raises ImportError with the pip line.
+    """Return a module of Avalanche. Raise ImportError with the pip line if it is missing.
 
-    Beside a CPU build of torch, torchvision's wheel cannot load its operators and its import stops at "operator
-    torchvision::nms does not exist", although nothing here calls them: declare what is missing, and import again.
+    With a CPU build of torch, torchvision's wheel cannot load its operators, and its import stops at "operator
+    torchvision::nms does not exist", although nothing here calls them. So the missing operators are declared before
+    Avalanche is imported.
     """
     try:
         importlib.import_module("torchvision")

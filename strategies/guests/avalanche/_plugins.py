@@ -1,8 +1,8 @@
-"""Plugins of Avalanche as retentions: hosted unmodified, or refused by name with the reason.
+"""Plugins of Avalanche as retentions, hosted unmodified or refused by name with the reason.
 
-A plugin acts where our loop asks for a penalty: the step's gradient lies in `.grad` then. Its draws come from
-generators that are keyed by (seed, step) and put back; a data loader that would go on from step to step is started
-anew at each.
+A plugin acts where our loop asks for a penalty, when `.grad` holds the step's gradient. Its draws come from generators
+that are keyed by (seed, step) and restored afterwards. A data loader that would continue from step to step is restarted
+at each step.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ KEPT: dict[str, tuple[str, ...]] = {
     "GEMPlugin": ("memory_x", "memory_y", "memory_tid"),
     "AGEMPlugin": ("buffers",),
 }
-"""Plugin -> its attributes that a checkpoint keeps; these plugins can be hosted."""
+"""Plugin -> its attributes that a checkpoint keeps. These plugins can be hosted."""
 _LABELS = "it is made for class labels"
 _LOADER = "it replaces the data loader, but here a sample is an id"
 REFUSED = {
     "SynapticIntelligencePlugin": "it keeps a view of the live weights, so that on a CPU its importance is 0; use si",
-    "RWalkPlugin": "it wants the gradients after the optimizer's step",
+    "RWalkPlugin": "it needs the gradients after the optimizer's step",
     "LwFPlugin": f"{_LABELS}: a softmax over classes; use distill",
-    "LFLPlugin": "it wants a backbone with `get_features`; use distill",
-    "FeatureDistillationPlugin": "it wants a backbone with `get_features`; use distill",
+    "LFLPlugin": "it needs a backbone with `get_features`; use distill",
+    "FeatureDistillationPlugin": "it needs a backbone with `get_features`; use distill",
     "ReplayPlugin": f"{_LOADER}; use replay",
     "GenerativeReplayPlugin": f"{_LOADER}; use degradation_replay",
     "MIRPlugin": f"{_LOADER}; use replay",
@@ -56,12 +56,15 @@ REFUSED = {
 
 
 def names() -> list[str]:
-    """What can be hosted, whether Avalanche is there or not."""
+    """Return the names that can be hosted, whether Avalanche is installed or not."""
     return sorted(KEPT)
 
 
 def host(family: str, name: str) -> type[Retention]:
-    """The retention that runs Avalanche's plugin `name`; raises UnknownName with the reason why not."""
+    """Return the retention that runs Avalanche's plugin `name`.
+
+    Raise UnknownName with the reason if it cannot be hosted.
+    """
     if family != FAMILY:
         raise UnknownName(f"avalanche:{name} is a {FAMILY}, not a {family}")
     if name in REFUSED:
@@ -72,52 +75,56 @@ def host(family: str, name: str) -> type[Retention]:
 
 
 class Guest(Retention):
-    """A plugin of Avalanche; its fields are the arguments of that plugin's constructor, and two of the data set that
-    it finds at a stage's end."""
+    """A plugin of Avalanche.
+
+    Its fields are the arguments of the plugin's constructor, and two for the data set that the plugin is given at a
+    stage's end.
+    """
 
     cost: ClassVar[Cost] = Cost(backward_passes="1, and the plugin's own", memory="what the plugin keeps")
     guest: ClassVar[type]
 
     crops: int = Field(500, ge=1)
-    """Samples of the data set that the plugin finds at a stage's end: fixed training crops of the stage's tasks."""
+    """Number of samples in the data set that the plugin is given at a stage's end: fixed training crops of the stage's
+    tasks."""
     dataset_batch: int = Field(1, ge=1)
-    """Batch size with which it goes through them; 1 makes EWC's importance the per-sample Fisher."""
+    """Batch size with which the plugin reads that data set. 1 makes EWC's importance the per-sample Fisher."""
 
     _plugin: Any = PrivateAttr(None)
     _run: Any = PrivateAttr(None)
     _learner: Any = PrivateAttr(None)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Build the plugin, so that a bad argument is known before training."""
+        """Build the plugin, so that a bad argument is reported before training."""
         super().model_post_init(context)
         own = {name: getattr(self, name) for name in type(self).model_fields if name not in Guest.model_fields}
         self._plugin = self.guest(**own)
 
     def reset(self) -> None:
-        """Start anew, guest included."""
+        """Reset the state and build the plugin again."""
         self._state = {"stages": 0}
         self.model_post_init(None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Finished stages, and what the plugin keeps as tensors and sample names."""
+        """Return the number of finished stages, and the plugin's attributes as tensors and sample names."""
         kept = {name: _plain(getattr(self._plugin, name)) for name in KEPT[self.guest.__name__]}
-        return {"plugin": kept, **self._state}  # what was loaded, until a stage takes it up
+        return {"plugin": kept, **self._state}  # a loaded state, until a stage restores it
 
     def enter_stage(self, stage: Stage, learner: Learner) -> None:
-        """Show the run to the plugin, which takes up what a checkpoint kept."""
+        """Give the plugin access to the run, and restore its attributes from a loaded state."""
         learner.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # A-GEM: grad.view(-1)
         self._learner, self._run = learner, strategy_of(learner, self.state["stages"], self.dataset_batch)
         if "plugin" in self.state:
-            self._take_up(self.state.pop("plugin"))
+            self._restore(self.state.pop("plugin"))
 
     def penalty(self, model: nn.Module) -> Tensor | None:
-        """What the plugin adds to the loss; before that it may change the gradients that lie in `.grad`."""
+        """Return what the plugin adds to the loss. Before that, it may change the gradients in `.grad`."""
         plugin, run, parameters = self._plugin, self._run, list(model.parameters())
         step = [parameter.grad for parameter in parameters]
         with keyed_generators(keyed.name_key(self._learner.seed, self._learner.step, "avalanche"), run.device):
             if getattr(plugin, "buffer_dataloader", None) is not None:
                 plugin.buffer_dliter = iter(plugin.buffer_dataloader)
-            plugin.before_training_iteration(run)  # GEM, A-GEM: gradients of what they remember
+            plugin.before_training_iteration(run)  # GEM, A-GEM: gradients of their memories
         for parameter, gradient in zip(parameters, step, strict=True):
             parameter.grad = gradient
         run.loss = torch.ones((), device=run.device)  # not 0: MAS takes that for "no loss"
@@ -126,7 +133,7 @@ class Guest(Retention):
         return run.loss - 1.0 if run.loss.requires_grad else None
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
-        """Show the plugin a data set of the stage."""
+        """Give the plugin a data set of the stage."""
         samples = [(task, int(ids)) for task, ids in fixed_crops(stage, self.crops)]
         self._run.experience = SimpleNamespace(dataset=dataset_of(learner, samples))
         training = learner.model.training
@@ -136,7 +143,7 @@ class Guest(Retention):
         self._run.optimizer.zero_grad()
         self.state["stages"] += 1
 
-    def _take_up(self, kept: Mapping[str, Any]) -> None:
+    def _restore(self, kept: Mapping[str, Any]) -> None:
         device = device_of(self._learner)
         if self.guest.__name__ == "AGEMPlugin":
             with keyed_generators(0, device):  # its data loaders draw a seed, which no step uses
@@ -151,7 +158,7 @@ class Guest(Retention):
 
 @cache
 def _hosted(guest: type) -> type[Retention]:
-    """A Retention whose fields are the plugin's arguments."""
+    """Return a Retention whose fields are the plugin's arguments."""
     fields: dict[str, Any] = {}
     for name, parameter in list(inspect.signature(guest).parameters.items()):
         default = ... if parameter.default is parameter.empty else parameter.default
@@ -166,7 +173,7 @@ def _hosted(guest: type) -> type[Retention]:
 
 
 def _plain(value: Any) -> Any:
-    """Avalanche's records as tensors, dicts and lists; a data set as the names of its samples."""
+    """Return Avalanche's records as tensors, dicts and lists, and a data set as the names of its samples."""
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -177,7 +184,7 @@ def _plain(value: Any) -> Any:
 
 
 def _parameter_data(value: Any) -> Any:
-    """The reverse, for what is kept of parameters."""
+    """Return parameter records of Avalanche rebuilt from their plain form."""
     if isinstance(value, dict):
         return {
             key: library("avalanche.training.utils").ParamData(str(key), init_tensor=one, device=one.device)

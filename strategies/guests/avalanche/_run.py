@@ -1,4 +1,4 @@
-"""What a hosted plugin sees of a run: a strategy object with a model, a criterion, an experience and a clock."""
+"""View of a run for a hosted plugin: a strategy object with a model, a criterion, an experience and a clock."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ._library import library
 
 
 def strategy_of(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
-    """As much of Avalanche's strategy object as the hosted plugins look at."""
-    whole: Any = learner  # a mini-batch of several tasks is more than other parts may ask for
+    """Return the parts of Avalanche's strategy object that the hosted plugins use."""
+    whole: Any = learner  # other parts may not ask for a mini-batch of several tasks
     base = library("avalanche.models.dynamic_modules").MultiTaskModule
 
     class TaskAware(base):  # type: ignore[misc,valid-type]
-        """The run's network, told the task of each sample."""
+        """The run's network, which is given the task of each sample."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -40,7 +40,7 @@ def strategy_of(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
             output_of(learner.model, restored), Batch("", torch.zeros(len(clean)), clean, clean)
         ).mean()
 
-    def forget_gradients() -> None:
+    def clear_gradients() -> None:
         for parameter in trained(learner.model):
             parameter.grad = None
 
@@ -49,7 +49,7 @@ def strategy_of(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
         device=device_of(learner),
         train_mb_size=batch,
         clock=SimpleNamespace(train_exp_counter=stages),
-        optimizer=SimpleNamespace(zero_grad=forget_gradients),
+        optimizer=SimpleNamespace(zero_grad=clear_gradients),
         _criterion=criterion,
         experience=None,
         loss=None,
@@ -58,7 +58,7 @@ def strategy_of(learner: Learner, stages: int, batch: int) -> SimpleNamespace:
 
 @contextmanager
 def keyed_generators(key: int, device: torch.device) -> Iterator[None]:
-    """Plugins draw from the global generators of Python and torch: seed them, and put them back as they were."""
+    """Seed the global generators of Python and torch, from which plugins draw, and restore them afterwards."""
     before = random.getstate()
     random.seed(key)
     try:

@@ -29,7 +29,7 @@ class Samples(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 
 def labelled(samples: Any, labels: int | list[int], names: str | list[str]) -> Any:
-    """An AvalancheDataset whose samples bear their task's label, last in a mini-batch, and their name."""
+    """Return an AvalancheDataset whose samples carry their name and, last in a mini-batch, their task's label."""
     utils = library("avalanche.benchmarks.utils")
     attribute = library("avalanche.benchmarks.utils.data_attribute").DataAttribute
     labels = [labels] * len(samples) if isinstance(labels, int) else labels
@@ -39,12 +39,12 @@ def labelled(samples: Any, labels: int | list[int], names: str | list[str]) -> A
 
 
 def dataset_of(learner: Learner, samples: list[tuple[str, int]]) -> Any:
-    """The data set that a plugin finds at the end of a stage."""
+    """Return the data set that a plugin is given at the end of a stage."""
     labels = [learner.tasks.index(task) for task, _ in samples]
     return labelled(Samples(learner.batch, samples), labels, [f"{task} {number}" for task, number in samples])
 
 
 def sample_named(name: str) -> tuple[str, int]:
-    """The reverse of a sample's name."""
+    """Return the task and the number in a sample's name."""
     task, _, number = name.partition(" ")
     return task, int(number)

@@ -21,11 +21,12 @@ from ._samples import Samples, labelled
 
 
 def to_avalanche(tasks: Mapping[str, Task], samples: int | None = None) -> Any:
-    """A CLScenario with one experience a task, in their order; a sample is (degraded, clean, the task's number).
+    """Return a CLScenario with one experience per task, in their order.
 
-    `train_stream` holds the first `samples` training crops of each task (default: as many as it has images, times
-    repeats), drawn when they are looked at; `test_stream` its whole test images. Targets are images: give a strategy of
-    Avalanche an image loss as its criterion, and an `EvaluationPlugin` without accuracies.
+    A sample is (degraded, clean, the task's number). `train_stream` holds the first `samples` training crops of each
+    task, drawn when they are accessed. `None` means as many as the task has images, times repeats. `test_stream` holds
+    whole test images. Targets are images, so give a strategy of Avalanche an image loss as its criterion, and an
+    `EvaluationPlugin` without accuracies.
     """
     train = [
         labelled(
@@ -47,12 +48,13 @@ def _drawn(task: Task, name: str, ids: Tensor) -> Batch:
 def from_avalanche(
     scenario: Any, folder: str | Path, names: Sequence[str] = (), degradation: Mapping[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """What `tasks:` of an experiment says for the experiences of a scenario, whose images go to `folder` as PNG files.
+    """Return the `tasks:` section of an experiment for the experiences of a scenario.
 
-    One task an experience, named `names` or experience_0, experience_1 ... Where the targets are images, a task is the
-    pairs (input, target). Where they are not (class labels), its inputs are clean images, and `degradation`, such as
-    `{"degradation": "haze"}`, is what happens to them. Raises ConfigError for labels without a degradation, and for
-    values outside [0, 1]: a stream that normalises its images.
+    The images are written to `folder` as PNG files. There is one task per experience, named `names` or experience_0,
+    experience_1 and so on. If the targets are images, a task consists of the pairs (input, target). If they are not
+    (class labels), its inputs are clean images, and `degradation`, such as `{"degradation": "haze"}`, is applied to
+    them. Raise ConfigError for labels without a degradation, and for values outside [0, 1], as from a stream that
+    normalises its images.
     """
     made: dict[str, dict[str, Any]] = {}
     tests = list(getattr(scenario, "test_stream", []))
@@ -67,11 +69,11 @@ def from_avalanche(
 
 
 def _written(dataset: Any, home: Path, degradation: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Write an experience's images below `home`; returns the task's fields."""
+    """Write an experience's images below `home`, and return the task's fields."""
     paired = not np.isscalar(dataset[0][1])
     if not paired and degradation is None:
         raise ConfigError(
-            f"{home.parent.name}: its targets are no images, so nothing says what to restore; "
+            f"{home.parent.name}: its targets are not images, so nothing says what to restore; "
             'give from_avalanche a degradation, such as {"degradation": "gaussian_noise"}'
         )
     sides = ("input", "target") if paired else ("clean",)
@@ -88,13 +90,16 @@ def _images(dataset: Any, count: int) -> Iterator[Sequence[Any]]:
 
 
 def _checked(image: Any, home: Path) -> Tensor:
-    """[1, 3, H, W] in [0, 1] from a tensor [1 or 3, H, W], or from a picture of 8 bits."""
+    """Return an image [1, 3, H, W] in [0, 1] from a tensor [1 or 3, H, W] or an 8-bit picture.
+
+    Raise ConfigError for values outside [0, 1].
+    """
     if not isinstance(image, Tensor):
         image = torch.from_numpy(np.atleast_3d(np.asarray(image))).permute(2, 0, 1) / 255
     low, high = image.min().item(), image.max().item()
     if low < -1e-3 or high > 1.0 + 1e-3:
         raise ConfigError(
-            f"{home.parent.name}: values {low:.3g} to {high:.3g} are no image in [0, 1]; "
+            f"{home.parent.name}: values {low:.3g} to {high:.3g} are not an image in [0, 1]; "
             "leave normalisation out of the stream's transforms"
         )
     return image.float().expand(3, -1, -1)[None]
