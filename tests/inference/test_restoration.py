@@ -77,6 +77,14 @@ def test_a_target_inside_the_source_is_not_restored_again(used: Published, tmp_p
 # ----------------------------------------------------------------------------------- stopped, and continued
 
 
+@pytest.mark.error("restore: a 16-bit image that uses 12 bits")
+def test_a_raw_image_is_answered_with_a_way_out_that_restore_has(used: Published, tmp_path: Path) -> None:
+    Image.fromarray(np.full((16, 16), 4095, np.uint16)).save(tmp_path / "raw.png")
+    with pytest.raises(UserError, match=r"raw\.png: a 16-bit image whose .*; convert it to 8 bits") as caught:
+        restore(used, tmp_path / "raw.png", tmp_path / "out.png")
+    assert "data.bits" not in str(caught.value)
+
+
 @pytest.mark.error("restore: an image that cannot be read")
 @pytest.mark.parametrize("bad", ["broken", "dangling link"])
 def test_a_bad_image_stops_a_folder_and_the_same_command_continues(used: Published, tmp_path: Path, bad: str) -> None:
