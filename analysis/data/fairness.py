@@ -96,7 +96,12 @@ def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]
     """What must be equal for two runs to be comparable. The steps are those really done."""
     known = {key: identity.get(key) for key in SAME if key != "steps"}
     training = {key: value for key, value in (known["training"] or {}).items() if key != "steps"}
-    return {**known, "training": training, "steps": steps}
+    backbone = known["backbone"]
+    if (
+        isinstance(backbone, Mapping) and backbone.get("name") == "headed"
+    ):  # heads of auxiliary objectives do not answer
+        backbone = backbone["of"]
+    return {**known, "training": training, "backbone": backbone, "steps": steps}
 
 
 def _meaning(frames: Frames, member: Member) -> dict[str, Any]:

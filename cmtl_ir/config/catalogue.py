@@ -121,8 +121,12 @@ def _fields(record: Any) -> list[tuple[str, str, str, str]]:
     for field, info in record.model_fields.items():
         kind = getattr(info.annotation, "__name__", None) if not hasattr(info.annotation, "__args__") else None
         annotation = kind or str(info.annotation).replace("typing.", "")
-        default = "required" if info.is_required() else repr(properties.get(field, {}).get("default", info.default))
-        described.append((field, annotation, default, info.description or ""))
+        default = (
+            "required"
+            if info.is_required()
+            else repr(properties.get(info.alias or field, {}).get("default", info.default))
+        )
+        described.append((info.alias or field, annotation, default, info.description or ""))
     return described
 
 

@@ -10,12 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cmtl_ir.strategy.adaptation import Adapter
     from cmtl_ir.strategy.data import Batch, History, Learner, Row, RowLoss, Schedule, Stage, StepContext
     from cmtl_ir.strategy.objective import Constants, Objective
     from cmtl_ir.strategy.output import Output
     from cmtl_ir.strategy.parts import Cost, Curriculum, Part, Retention, Surgery, Tier, Weighting
+    from cmtl_ir.strategy.wrapped import Wrapped
 
 __all__ = [
+    "Adapter",
     "Batch",
     "Constants",
     "Cost",
@@ -34,11 +37,14 @@ __all__ = [
     "Surgery",
     "Tier",
     "Weighting",
+    "Wrapped",
 ]
 _MODULES = {
+    "adaptation": ("Adapter",),
     "objective": ("Constants", "Objective"),
     "output": ("Output",),
     "parts": ("Cost", "Curriculum", "Part", "Retention", "Surgery", "Tier", "Weighting"),
+    "wrapped": ("Wrapped",),
 }
 
 

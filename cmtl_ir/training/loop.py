@@ -1,7 +1,7 @@
 """THE LOOP: stage -> step -> losses or gradients -> weights -> update. It names no strategy.
 
-One step, in this order: draw rows -> losses -> weighting -> surgery -> projection -> penalty's gradient -> clipping
--> optimizer -> after_step of the parts -> averaged weights.
+One step, in this order: draw rows -> losses, with auxiliary objectives -> weighting -> surgery -> projection
+-> penalty's gradient -> clipping -> optimizer -> after_step of the parts -> averaged weights.
 """
 
 from __future__ import annotations

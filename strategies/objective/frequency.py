@@ -16,10 +16,10 @@ from cmtl_ir.strategy.registry import register
 
 @register
 class Frequency(Objective):
-    """L1 of real and imaginary parts of the 2-D FFT (Cho et al., MIMO-UNet, ICCV 2021, Eq. 4).
+    """L1 of real and imaginary parts of the 2-D FFT (Cho et al., MIMO-UNet, ICCV 2021).
 
     The mean is over both parts, all frequencies and all channels of the full spectrum. Without normalisation, as
-    published, its size is about sqrt(H W / 2) times the L1 of independent pixel errors.
+    published, its size is about sqrt(H W / 2) times the L1 of independent Gaussian errors.
     """
 
     weight: float = Field(0.1, ge=0)

@@ -50,6 +50,18 @@ def test_an_empty_bank_leaves_the_first_step_s_restorer_as_it_is() -> None:
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
+def test_heads_do_not_make_runs_incomparable_and_describe_speaks_yaml() -> None:
+    from cmtl_ir.analysis.data.fairness import meaning_of
+    from cmtl_ir.config.catalogue import describe
+
+    plain: dict[str, Any] = {"name": f"{OWN}:Small", "seed": 0}
+    with_head = small(CASES["Bank"]).strategy.backbone(plain, TASKS)
+    assert with_head != plain
+    assert meaning_of({"backbone": with_head}, 3) == meaning_of({"backbone": plain}, 3)
+    fields = [name for name, *_ in describe("objective/frequency").fields]
+    assert fields == ["weight", "rows", "stages", "from", "until", "ramp", "norm"]
+
+
 def test_a_built_objective_is_part_of_the_identity_and_is_read_again() -> None:
     made = tiny.experiment({"one": {"auxiliary": {"name": "frequency", "from": 0.25}, "weighting_sees": "total"}})
     plain = made.resolved()
