@@ -19,8 +19,6 @@ from cmtl_ir.tasks.images.encode import encoded
 SKIP_OR_CONTINUE = (
     ", or give --on-error skip to leave such images out. Images before it are restored: the same command continues"
 )
-IN_TRAINING = ", or set `on_error: skip`"
-"""The way out that `decode` names for experiments."""
 MEMORY = ("memory", "could not create a primitive", "alloc")
 """Words of PyTorch's messages about too little memory."""
 
@@ -34,7 +32,8 @@ def restored(answer: Callable[[Tensor, Path], Tensor], file: Path, device: torch
     try:
         pixels = decode(file)
     except ImageError as error:
-        raise ImageFailed(str(error).replace(IN_TRAINING, "")) from error
+        way_out = "convert it to 8 bits" if "data.bits" in error.remedy else error.remedy  # restore has no data.bits
+        raise ImageFailed(f"{error.path}: {error.reason}; {way_out}") from error
     height, width = pixels.shape[:2]
     image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].to(device).float() / 255.0
     try:
