@@ -13,6 +13,8 @@ from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
 log = logging.getLogger("cmtl_ir")
+TRAINING_ALONE = {"clean", "train", "val", "test", "patch", "flips", "gpu_gigabytes"}
+"""Keys of `data` that do not decide how test images are read. Where these come from, `_test_images` says."""
 
 
 def load_scored(name: str, overrides: Sequence[str]) -> Experiment:
@@ -44,7 +46,7 @@ def scored(experiment: Experiment) -> dict[str, Any]:
         }
         for name, task in experiment.tasks.items()
     }
-    how = data.model_dump(mode="json", include={"root", "on_error", "test_limit", "test_crop"})
+    how = data.model_dump(mode="json", exclude=TRAINING_ALONE)
     evaluation = experiment.evaluation.model_dump(mode="json", exclude={"every"})
     return {"tasks": tasks, "data": how, "evaluation": evaluation}
 
