@@ -27,13 +27,16 @@ class _Headed:
     returns_features: bool
     training: bool
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Any:
+    def forward(self, x: Tensor, task: Tensor | None = None, **given: Tensor) -> Any:
         """[B, 3, H, W] -> what the network returns; in training a tuple of it and the features."""
-        returned = super().forward(x, task)  # type: ignore[misc]
+        returned = super().forward(x, task, **given)  # type: ignore[misc]
         latent = per_sample(self.reading.take(), len(x))
         if not (self.training or self.returns_features):
             return returned
-        return returned, {"latent": latent, **{label: head(latent) for label, head in self.auxiliary.items()}}
+        own = {}
+        if isinstance(returned, tuple):  # images and the network's own features
+            returned, own = returned
+        return returned, {**own, "latent": latent, **{label: head(latent) for label, head in self.auxiliary.items()}}
 
 
 def headed(*, of: dict[str, Any], heads: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> nn.Module:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
@@ -19,7 +20,20 @@ from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Cost, Part
 from cmtl_ir.strategy.registry import snake_case
 
-NEEDS = frozenset({"output", "latent", "second_view", "others", "snapshots", "runs", "teacher:single", "prompt"})
+NEEDS = frozenset(
+    {
+        "output",
+        "pair",
+        "latent",
+        "own_features",
+        "second_view",
+        "others",
+        "snapshots",
+        "runs",
+        "teacher:single",
+        "prompt",
+    }
+)
 """What an objective may ask the engine for, see `Objective.needs`."""
 
 
@@ -49,9 +63,11 @@ class Objective(Part):
     family: ClassVar[str] = "objective"
     cost: ClassVar[Cost] = Cost(backward_passes="0")
     needs: ClassVar[frozenset[str]] = frozenset({"output"})
-    """What the engine must supply; a property where it depends on fields. `output`: `Output.restored` · `latent`:
-    `Output.features["latent"]` · `second_view`: `Learner.second_view` · `others`: `Learner.batch` of another task on
-    the same images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
+    """What the engine must supply; a property where it depends on fields. `output`: `Output.restored` · `pair`: the
+    network's forward pass of a step gets the clean images as `target` and a key per sample as `keys` · `latent`:
+    `Output.features["latent"]` · `own_features`: what the network's `forward_features` returns next to its images, in
+    `Output.features` · `second_view`: `Learner.second_view` · `others`: `Learner.batch` of another task on the same
+    images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
     `teacher:single`: `Learner.teacher` · `prompt`: `Learner.restore` under another task's name."""
 
     weight: float = Field(1.0, ge=0)
@@ -104,7 +120,10 @@ class Objective(Part):
         """Return name and fields of the network to be trained: the run's backbone, or one made of it.
 
         An objective that needs the latent gets a network that returns it, with the objective's head if it has one.
+        One that needs the network's own features gets a network that returns them.
         """
+        if "own_features" in self.needs:
+            fields = _with_own_features(fields)
         if "latent" not in self.needs:
             return fields
         headed: Mapping[str, Any] = fields
@@ -144,6 +163,13 @@ SCHEDULE = tuple(Objective.model_fields)
 """Fields that are read under `auxiliary` only."""
 
 
+def _with_own_features(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return name and fields of the network that returns its own features, inside of heads where there are some."""
+    if fields["name"] == "headed":
+        return {**fields, "of": _with_own_features(fields["of"])}
+    return fields if fields["name"] == "featured" else {"name": "featured", "of": dict(fields)}
+
+
 def pooled(latent: Tensor) -> Tensor:
     """Return the mean of a latent [B, C, h, w] or [B, N, C] over positions, [B, C]."""
     return latent.mean((2, 3)) if latent.dim() == 4 else latent.mean(1)
@@ -160,12 +186,26 @@ def labelled(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
 
 
 def sample_losses(objective: Objective, output: Output, batch: Batch) -> Tensor:
-    """Return the base objective of each sample [B] in float32: its weighted sum over all images of the output."""
+    """Return the base objective of each sample [B] in float32: its weighted sum over all images of the output.
+
+    An image of another size than the clean one is compared with the clean image resized to it (bilinear without
+    antialiasing, as the authors of FSNet, GridFormer and MIMO-UNet do).
+    """
     nothing = Constants("")
-    losses = [objective.losses(Output.of(image.float()), batch, nothing) for image in output.images]
+    losses = []
+    for image in map(Tensor.float, output.images):
+        one = Output((image,), image, output.features)
+        losses.append(objective.losses(one, resized(batch, image.shape[2:]), nothing))
     if output.weights is not None:
         losses = [weight * loss for weight, loss in zip(output.weights, losses, strict=True)]
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
+
+
+def resized(batch: Batch, size: Sequence[int]) -> Batch:
+    """Return the batch with its clean images resized to `size`, (height, width); itself where they have that size."""
+    if batch.clean.shape[2:] == tuple(size):
+        return batch
+    return replace(batch, clean=F.interpolate(batch.clean, tuple(size), mode="bilinear"))
 
 
 def active(objectives: Sequence[Objective], stage: Stage, stage_step: int) -> dict[str, float]:
