@@ -15,7 +15,7 @@ ORIGINAL = {
     "curriculum": {"interleaved", "joint", "mixed_matched", "sequential", "single"},
     "weighting": {"equal", "manual", "proportional"},
     "retention": {"degradation_replay", "freeze"},
-    "objective": {"gradient", "l1"},
+    "objective": {"diffusion", "expert_balance", "gradient", "l1", "own_classes", "side_images"},
     "grouping": {"conflict", "manual", "random"},
 }
 """Parts without a paper of their own."""
