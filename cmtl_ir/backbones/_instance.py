@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,3 +22,15 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return instance_norm(x)
+
+
+class AffineInstanceNorm(nn.Module):
+    """`instance_norm` with a scale and a shift per channel, under the names that nn.InstanceNorm2d gives them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
+        return instance_norm(x) * self.weight[:, None, None] + self.bias[:, None, None]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._cab import conv
+from cmtl_ir.backbones._instance import AffineInstanceNorm
 
 DIMENSIONS: Final = 16  # of the subspace that `Merge` projects to
 HIDDEN: Final = 64  # channels inside of a learned degradation
@@ -78,7 +79,7 @@ class Block(nn.Module):
             self.phi = biased(outputs, outputs)
             self.gamma = biased(outputs, outputs)
         if normed:
-            self.norm = nn.InstanceNorm2d(outputs // 2, affine=True)
+            self.norm = AffineInstanceNorm(outputs // 2)
 
     def forward(self, x: Tensor, encoded: Tensor | None = None, decoded: Tensor | None = None) -> Tensor:
         """`encoded` [B, D, H, W] and `decoded` [B, C, H, W] are the previous stage's, `None` where it is not fused."""

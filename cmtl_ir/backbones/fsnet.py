@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._frequency_selection import REFERENCE, ConvBlock, residual_blocks
+from cmtl_ir.backbones._instance import AffineInstanceNorm
 from cmtl_ir.backbones._layers import pad_to
 
 
@@ -54,7 +55,7 @@ class ShallowFeatures(nn.Module):
             ConvBlock(channels // 4, channels // 2, 1, active=True),
             ConvBlock(channels // 2, channels // 2, active=True),
             ConvBlock(channels // 2, channels, 1),
-            nn.InstanceNorm2d(channels, affine=True),
+            AffineInstanceNorm(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
@@ -160,12 +161,25 @@ def labelled(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
 
 
 def sample_losses(objective: Objective, output: Output, batch: Batch) -> Tensor:
-    """Return the base objective of each sample [B] in float32: its weighted sum over all images of the output."""
+    """Return the base objective of each sample [B] in float32: its weighted sum over all images of the output.
+
+    An image of another size than the clean one is compared with the clean image resized to it (bilinear without
+    antialiasing, as the authors of FSNet, GridFormer and MIMO-UNet do).
+    """
     nothing = Constants("")
-    losses = [objective.losses(Output.of(image.float()), batch, nothing) for image in output.images]
+    losses = [
+        objective.losses(Output.of(image.float()), resized(batch, image.shape[2:]), nothing) for image in output.images
+    ]
     if output.weights is not None:
         losses = [weight * loss for weight, loss in zip(output.weights, losses, strict=True)]
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
+
+
+def resized(batch: Batch, size: Sequence[int]) -> Batch:
+    """Return the batch with its clean images resized to `size`, (height, width); itself where they have that size."""
+    if batch.clean.shape[2:] == tuple(size):
+        return batch
+    return replace(batch, clean=F.interpolate(batch.clean, tuple(size), mode="bilinear"))
 
 
 def active(objectives: Sequence[Objective], stage: Stage, stage_step: int) -> dict[str, float]:

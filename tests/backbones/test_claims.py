@@ -22,7 +22,7 @@ from .cases import CASES, COUPLED, Case, image, task_numbers
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 every_name = pytest.mark.parametrize("name", backbones.BACKBONES)
 # Which part of U-WADN an image runs through depends on the image. Dynamo cannot trace how samplers draw their noise:
-# test_diffusion_bb4.py compiles the networks inside them.
+# test_diffusion.py compiles the networks inside them.
 UNTRACEABLE = {"uwadn", "ir_sde", "ir_sde_content", "weather_diffusion"}
 traceable = pytest.mark.parametrize(
     "case", [pytest.param(case, id=name) for name, case in CASES.items() if name not in UNTRACEABLE]

@@ -85,7 +85,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int, float]] = [
 ]
 
 COUNTED_IN_PARTS = {"biden", "ir_sde", "promptgip", "prores", "utilityir", "uwadn", "weather_diffusion"}
-"""Networks whose published figure is not that of one plain pass: tests/backbones/test_keys_bb4.py."""
+"""Networks whose published figure is not that of one plain pass: tests/backbones/test_keys_tasks_and_diffusion.py."""
 
 
 @pytest.mark.parametrize(("name", "fields", "parameters", "billions"), PUBLISHED)

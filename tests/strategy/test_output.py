@@ -42,6 +42,14 @@ def test_a_network_names_its_answer_and_the_weights_of_its_images() -> None:
         output_of(Last(), IMAGES[:2])
 
 
+def test_a_smaller_image_is_compared_with_the_clean_image_resized_to_it() -> None:
+    clean = torch.arange(16.0).reshape(1, 1, 4, 4).expand(2, 3, 4, 4)
+    batch = Batch("", torch.arange(2), clean, clean)
+    halved = torch.tensor([[2.5, 4.5], [10.5, 12.5]]).expand(2, 3, 2, 2)  # means of 2 x 2 pixels
+    output = output_of(None, [clean + 1, halved + 2])
+    torch.testing.assert_close(sample_losses(objective_of("l1"), output, batch), torch.tensor([3.0, 3.0]))
+
+
 def test_parts_keep_the_answer_the_features_and_the_weights() -> None:
     images = [torch.randn(5, 3, 2, 2) for _ in range(3)]
     output = output_of(Last(), (images, {"latent": torch.arange(5.0)}))

@@ -8,7 +8,7 @@ import torch
 from cmtl_ir.backbones._mean_reverting import MeanReverting
 
 from .cases import CASES, Case, image, spread
-from .test_golden_bb4 import assert_golden, noisy
+from .test_golden_tasks_and_diffusion import assert_golden, noisy
 
 
 def test_the_sde_has_the_published_tables() -> None:

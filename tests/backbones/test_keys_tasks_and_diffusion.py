@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cmtl_ir import backbones
 
-from .test_golden_bb4 import IDR, IR_SDE, MSBDN, PROMPTGIP, PRORES, UTILITYIR, WEATHER
+from .test_golden_tasks_and_diffusion import IDR, IR_SDE, MSBDN, PROMPTGIP, PRORES, UTILITYIR, WEATHER
 
 # fmt: off
 SIZES: list[tuple[str, dict[str, Any], int, int]] = [

@@ -14,7 +14,7 @@ from cmtl_ir.backbones.instructir import InstructionHead
 
 from .cases import Case, fill, image, spread
 from .test_golden import assert_golden
-from .test_published import count, meta
+from .test_keys import count, meta
 
 
 class Row(NamedTuple):

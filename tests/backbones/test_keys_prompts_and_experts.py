@@ -1,4 +1,4 @@
-"""Keys of the authors' classes for the networks of `test_golden_bb3`."""
+"""Keys of the authors' classes for the networks of `test_golden_prompts_and_experts`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from .test_golden_bb3 import ANYIR, CAPTNET, DYNET, GRIDFORMER, HAIR, INSTRUCTIR, MEASNET, MOCE_IR
-from .test_published import first_seen, keys
+from .test_golden_prompts_and_experts import ANYIR, CAPTNET, DYNET, GRIDFORMER, HAIR, INSTRUCTIR, MEASNET, MOCE_IR
+from .test_keys import first_seen, keys
 
 
 def expanded(*patterns: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What single networks among those of `test_golden_bb3` promise."""
+"""What single networks among those of `test_golden_prompts_and_experts` promise."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from cmtl_ir.backbones.hair import HyperLevel
 from cmtl_ir.backbones.instructir import keyed_instructions
 from cmtl_ir.gradients.rows import Engine, RowGradients
 from cmtl_ir.inference.profile import unused_of
+from cmtl_ir.strategy.output import output_of
 
 from .cases import CASES, Case, image
-from .test_golden_bb3 import ANYIR, MEASNET
-from .test_published import meta
+from .test_golden_prompts_and_experts import ANYIR, MEASNET
+from .test_keys import meta
 
 
 @torch.no_grad()
@@ -95,7 +96,11 @@ def test_frozen_statistics_stay_and_give_row_gradients(case: Case) -> None:
 
     def rows(engine: Engine) -> RowGradients:
         found = RowGradients(model, len(sizes), engine)
-        found(lambda start, stop: model(x[start:stop]), sizes, lambda y, row: (y - row).abs().mean())
+        found(
+            lambda start, stop: output_of(model, model(x[start:stop])),
+            sizes,
+            lambda output, row: (output.restored - row).abs().mean(),
+        )
         return found
 
     grouped = rows("grouped")

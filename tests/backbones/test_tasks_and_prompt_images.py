@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones._instance import instance_norm
+from cmtl_ir.backbones._instance import AffineInstanceNorm, instance_norm
 from cmtl_ir.backbones._tiles import Tiles
 from cmtl_ir.backbones.msbdn import CollaborativeTransfer
 
 from .cases import CASES, Case, image
-from .test_golden_bb4 import IDR, MSBDN, PRORES, UTILITYIR
+from .test_golden_tasks_and_diffusion import IDR, MSBDN, PRORES, UTILITYIR
 
 
 @torch.no_grad()
@@ -62,6 +62,16 @@ def test_instance_norm_has_the_same_gradient_in_every_memory_format() -> None:
     plain = torch.autograd.grad(torch.nn.functional.instance_norm(x), x, along)[0]
     last = torch.autograd.grad(instance_norm(x), x, along.contiguous(memory_format=torch.channels_last))[0]
     torch.testing.assert_close(last, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_affine_instance_norm_is_torchs_with_the_same_keys() -> None:
+    ours, theirs = AffineInstanceNorm(5).double(), torch.nn.InstanceNorm2d(5, affine=True).double()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    values = {key: image(1, 1, 5, key=key).flatten() for key in ours.state_dict()}
+    ours.load_state_dict(values)
+    theirs.load_state_dict(values)
+    x = image(5, 7, 6, batch=2)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
 
 
 @torch.no_grad()
