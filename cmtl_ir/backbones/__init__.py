@@ -72,6 +72,12 @@ BACKBONES: dict[str, str] = {
     "wgws": "cmtl_ir.backbones.wgws:WGWS",
 }
 
+COMPOSITIONS = {
+    "independent_networks": "cmtl_ir.backbones.compositions:IndependentNetworks",
+    "own_encoders": "cmtl_ir.backbones.compositions:OwnEncoders",
+}
+"""Compositions of any network, which are no published networks."""
+
 MADE_OF_OTHERS = {
     "adapted": "cmtl_ir.backbones._adapted:Adapted",
     "ensemble": "cmtl_ir.backbones._ensemble:Ensemble",
@@ -80,9 +86,14 @@ MADE_OF_OTHERS = {
 """Networks that are built around another one by a part of a strategy, and cannot be chosen by name."""
 
 
+def shipped() -> list[str]:
+    """Return the names of the networks and compositions of this package, sorted."""
+    return sorted({*BACKBONES, *COMPOSITIONS})
+
+
 def names() -> list[str]:
     """Return every name that `backbone_class` knows, sorted, without importing the networks."""
-    return sorted({*BACKBONES, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+    return sorted({*BACKBONES, *COMPOSITIONS, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
 
 
 def backbone_class(name: str) -> type[nn.Module]:
@@ -92,8 +103,9 @@ def backbone_class(name: str) -> type[nn.Module]:
     """
     if ".py:" in name:
         return registry.load("backbone", name)
-    if name in BACKBONES or name in MADE_OF_OTHERS:
-        module, _, class_name = {**BACKBONES, **MADE_OF_OTHERS}[name].partition(":")
+    ours = {**BACKBONES, **COMPOSITIONS, **MADE_OF_OTHERS}
+    if name in ours:
+        module, _, class_name = ours[name].partition(":")
         return getattr(importlib.import_module(module), class_name)
     for point in entry_points(group=ENTRY_POINT_GROUP, name=name):
         return point.load()

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from cmtl_ir.backbones.sources import PROTOTYPES
 from cmtl_ir.config.catalogue import Description
 from cmtl_ir.grouping.words import announcement, routing_lines
 from cmtl_ir.runs.plan import Prepared
@@ -134,6 +135,8 @@ def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pa
         for name, line in names.items():
             table.add_row(escape(name), escape(line))
         console.print(table)
+    if "backbone" in found:
+        say("prototypes: " + ", ".join(f"({key}) {meaning}" for key, meaning in PROTOTYPES.items()))
     for library, lent in guests.items():
         say(f"from {library}: {', '.join(lent)}")
 
@@ -142,6 +145,8 @@ def description(what: Description) -> None:
     """Paper, equation, fields, cost."""
     console.print(f"[bold]{escape(what.name)}[/bold] ({what.family})")
     say(what.text)
+    if what.facts:
+        say(what.facts)
     if what.fields:
         table = Table(box=None, padding=(0, 2))
         for column in ("field", "type", "default", "meaning"):

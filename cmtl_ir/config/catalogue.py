@@ -7,11 +7,13 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import BaseModel
 from torch import nn
 
 from cmtl_ir import backbones
 from cmtl_ir.backbones.fields import signature_record
+from cmtl_ir.backbones.sources import SOURCES
 from cmtl_ir.base import errors
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.experiment import Experiment
@@ -33,6 +35,8 @@ class Description:
     cost: str
     where: str
     """File that holds the code."""
+    facts: str = ""
+    """Prototype, size, license, sides and further inputs of a backbone, a fact per line."""
     bibtex: str = ""
     """BibTeX that a part from outside this package brings."""
 
@@ -40,7 +44,10 @@ class Description:
 def families() -> dict[str, list[str]]:
     """Return the names of each family, with backbones and experiments. Empty families are left out."""
     found = {family: registry.names(family) for family in FAMILIES}
-    found |= {"backbone": sorted(backbones.BACKBONES), "experiment": sorted(shipped_experiments())}
+    found |= {
+        "backbone": backbones.shipped(),
+        "experiment": sorted(shipped_experiments()),
+    }
     return {family: names for family, names in found.items() if names}
 
 
@@ -72,7 +79,8 @@ def _first_line(family: str, name: str) -> str:
     if family == "experiment":
         lines = shipped_experiments()[name].read_text().splitlines()
         return lines[0].lstrip("# ") if lines and lines[0].startswith("#") else ""
-    return (inspect.getdoc(_class(family, name)) or "").split("\n")[0]
+    line = (inspect.getdoc(_class(family, name)) or "").split("\n")[0]
+    return f"({SOURCES[name].prototype}) {line}" if family == "backbone" and name in SOURCES else line
 
 
 def _class(family: str, name: str) -> type:
@@ -98,7 +106,18 @@ def _described(family: str, name: str, cls: Any) -> Description:
         said = f"{cost.forward_passes} more forward pass(es); {said}"
     where = inspect.getsourcefile(getattr(cls, "guest", cls)) or ""
     cite = inspect.cleandoc(getattr(cls, "bibtex", ""))
-    return Description(family, name, inspect.getdoc(cls) or "", _fields(record), said, where, cite)
+    facts = _facts(name) if family == "backbone" else ""
+    return Description(family, name, inspect.getdoc(cls) or "", _fields(record), said, where, facts, cite)
+
+
+def _facts(name: str) -> str:
+    """Return what is known about a shipped network, with its number of parameters; empty for others."""
+    if name not in SOURCES:
+        return ""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = backbones.build(name)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return f"parameters with the default fields: {count:,}\n{SOURCES[name]}"
 
 
 def _from_outside(name: str) -> tuple[str, str, type]:
@@ -144,9 +163,9 @@ def json_schema() -> dict[str, Any]:
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
         _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
-        for name in backbones.BACKBONES
+        for name in backbones.shipped()
     ]
-    frame["properties"]["backbone"] = {"anyOf": [{"enum": sorted(backbones.BACKBONES)}, *networks]}
+    frame["properties"]["backbone"] = {"anyOf": [{"enum": backbones.shipped()}, *networks]}
     training = definitions["TrainingConfig"]["properties"]
     training["loss"] |= {"$ref": "#/$defs/objective"}
     items = {"$ref": "#/$defs/objective"}
