@@ -81,6 +81,7 @@ COMPOSITIONS = {
 MADE_OF_OTHERS = {
     "adapted": "cmtl_ir.backbones._adapted:Adapted",
     "ensemble": "cmtl_ir.backbones._ensemble:Ensemble",
+    "featured": "cmtl_ir.backbones._featured:featured",
     "headed": "cmtl_ir.backbones._headed:headed",
 }
 """Networks that are built around another one by a part of a strategy, and cannot be chosen by name."""

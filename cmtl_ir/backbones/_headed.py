@@ -33,7 +33,10 @@ class _Headed:
         latent = per_sample(self.reading.take(), len(x))
         if not (self.training or self.returns_features):
             return returned
-        return returned, {"latent": latent, **{label: head(latent) for label, head in self.auxiliary.items()}}
+        own = {}
+        if isinstance(returned, tuple):  # images and the network's own features
+            returned, own = returned
+        return returned, {**own, "latent": latent, **{label: head(latent) for label, head in self.auxiliary.items()}}
 
 
 def headed(*, of: dict[str, Any], heads: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> nn.Module:

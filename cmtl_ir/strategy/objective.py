@@ -20,7 +20,9 @@ from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.parts import Cost, Part
 from cmtl_ir.strategy.registry import snake_case
 
-NEEDS = frozenset({"output", "latent", "second_view", "others", "snapshots", "runs", "teacher:single", "prompt"})
+NEEDS = frozenset(
+    {"output", "latent", "own_features", "second_view", "others", "snapshots", "runs", "teacher:single", "prompt"}
+)
 """What an objective may ask the engine for, see `Objective.needs`."""
 
 
@@ -51,8 +53,9 @@ class Objective(Part):
     cost: ClassVar[Cost] = Cost(backward_passes="0")
     needs: ClassVar[frozenset[str]] = frozenset({"output"})
     """What the engine must supply; a property where it depends on fields. `output`: `Output.restored` · `latent`:
-    `Output.features["latent"]` · `second_view`: `Learner.second_view` · `others`: `Learner.batch` of another task on
-    the same images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
+    `Output.features["latent"]` · `own_features`: what the network's `forward_features` returns next to its images, in
+    `Output.features` · `second_view`: `Learner.second_view` · `others`: `Learner.batch` of another task on the same
+    images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
     `teacher:single`: `Learner.teacher` · `prompt`: `Learner.restore` under another task's name."""
 
     weight: float = Field(1.0, ge=0)
@@ -105,7 +108,10 @@ class Objective(Part):
         """Return name and fields of the network to be trained: the run's backbone, or one made of it.
 
         An objective that needs the latent gets a network that returns it, with the objective's head if it has one.
+        One that needs the network's own features gets a network that returns them.
         """
+        if "own_features" in self.needs:
+            fields = _with_own_features(fields)
         if "latent" not in self.needs:
             return fields
         headed: Mapping[str, Any] = fields
@@ -143,6 +149,13 @@ class Objective(Part):
 
 SCHEDULE = tuple(Objective.model_fields)
 """Fields that are read under `auxiliary` only."""
+
+
+def _with_own_features(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return name and fields of the network that returns its own features, inside of heads where there are some."""
+    if fields["name"] == "headed":
+        return {**fields, "of": _with_own_features(fields["of"])}
+    return fields if fields["name"] == "featured" else {"name": "featured", "of": dict(fields)}
 
 
 def pooled(latent: Tensor) -> Tensor:

@@ -29,6 +29,13 @@ class Small(nn.Module):
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         return x + self.last(torch.tanh(self.first(x)))
 
+    def forward_features(self, x: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the image, and features such as networks with experts, a classifier and side images have."""
+        h = torch.tanh(self.first(x))
+        shares = h.mean((2, 3)).softmax(1)[:, None]  # [B, 1, 4]
+        side = F.avg_pool2d(x + self.last(h), 2)
+        return x + self.last(h), {"importance": shares, "load": shares.square(), "classes": shares, "side1": side}
+
 
 class Bank(Objective):
     """A head on the latent is pushed away from keys of earlier steps of the row, which a bank keeps."""

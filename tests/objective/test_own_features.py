@@ -1,0 +1,87 @@
+"""Objectives on what a network finds beside its image: worked values, and the networks that they are made for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cmtl_ir.base.errors import ConfigError, UserError
+from cmtl_ir.strategy.data import Batch
+from cmtl_ir.strategy.objective import Constants, Objective
+from cmtl_ir.strategy.output import Output
+from cmtl_ir.training.loop import train
+from tests import tiny
+from tests.backbones.cases import CASES
+
+from .test_values import made
+
+
+def value(objective: Objective, features: dict[str, Tensor], clean: Tensor | None = None, task: int = 0) -> Tensor:
+    count = len(next(iter(features.values())))
+    clean = torch.zeros(count, 3, 4, 4) if clean is None else clean
+    constants = Constants("row", {"task": torch.full((count,), task)})
+    return objective.losses(Output((clean,), clean, features), Batch("", torch.arange(count), clean, clean), constants)
+
+
+def test_balance_of_experts_by_hand() -> None:
+    """Importance (1, 3): mean 2, variance 2; load (2, 2): no variation. Two places, the second of equal shares."""
+    features = {"importance": torch.tensor([[[1.0, 3.0], [1.0, 1.0]]]), "load": torch.full((1, 2, 2), 2.0)}
+    assert value(made("expert_balance"), features).item() == pytest.approx(0.125)  # (.5 * (2 / 4) + 0) / 2
+    assert value(made("expert_balance", form="measnet"), features).item() == pytest.approx(0.5)
+
+
+def test_smoothed_classes_have_the_published_value() -> None:
+    classes = torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1]).expand(2, 3, 5)
+    assert value(made("own_classes"), {"classes": classes}).tolist() == pytest.approx([3 * 0.690002] * 2, abs=1e-5)
+    logits = {"degradation": torch.tensor([[1.0, 2.0, 0.5]])}
+    expected = torch.nn.functional.cross_entropy(logits["degradation"], torch.tensor([1])).item()
+    assert value(made("own_classes", smoothing=0), logits, task=1).item() == pytest.approx(expected)
+    with pytest.raises(UserError, match="task number 3, but the network has 3 classes"):
+        value(made("own_classes"), logits, task=3)
+
+
+def test_side_images_are_compared_with_the_clean_image_resized() -> None:
+    clean = torch.arange(16.0).reshape(1, 1, 4, 4).expand(1, 3, 4, 4)
+    halved = torch.tensor([[2.5, 4.5], [10.5, 12.5]]).expand(1, 3, 2, 2)
+    assert value(made("side_images"), {"side1": clean + 1, "side2": halved - 2}, clean).item() == 3.0
+    with pytest.raises(UserError, match=r"choose data\.patch a multiple"):
+        value(made("side_images"), {"side1": torch.zeros(1, 3, 8, 8)}, clean)
+
+
+FITTING: list[tuple[str, dict[str, Any], Any]] = [
+    ("moce_ir", {}, "expert_balance"),
+    ("measnet", {"frozen_statistics": True}, {"name": "expert_balance", "form": "measnet", "weight": 0.001}),
+    ("idr", {}, ["own_classes", "side_images"]),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "auxiliary"), FITTING, ids=[one[0] for one in FITTING])
+def test_the_networks_train_with_their_own_losses(name: str, fields: dict[str, Any], auxiliary: Any) -> None:
+    backbone = {"name": name, **CASES[name].fields, **fields}
+    learner = learner_of(backbone, {"auxiliary": auxiliary, "surgery": "pcgrad"})
+    watcher = tiny.Silent()
+    before = tiny.weights(learner)
+    train(learner, watcher)
+    assert all(bool(result.losses.isfinite().all()) for result in watcher.results)
+    assert before.keys() == tiny.weights(learner_of(backbone, {})).keys()
+    router = {"moce_ir": "routing.gate.2.weight", "measnet": "stpg_g_mese2", "idr": "principle.pred"}[name]
+    assert any(not torch.equal(before[key], now) for key, now in tiny.weights(learner).items() if router in key)
+
+
+def test_a_network_without_features_of_its_own_is_refused() -> None:
+    with pytest.raises(ConfigError, match="backbone nafnet returns no features of its own"):
+        learner_of({"name": "nafnet", "width": 4, "encoder": [1], "middle": 1, "decoder": [1]}, "expert_balance")
+
+
+def learner_of(backbone: dict[str, Any], strategy: Any) -> Any:
+    strategy = {"auxiliary": strategy} if isinstance(strategy, str) else strategy
+    from cmtl_ir.config.reading import validate
+    from cmtl_ir.training.learner import Learner
+
+    raw = {**tiny.RAW, "backbone": backbone, "strategies": {"one": strategy}, "training": {"steps": 2, "batch": 3}}
+    experiment, device = validate(raw, "own features"), torch.device("cpu")
+    tasks = tiny.build_tasks(experiment.tasks, experiment.data, 0, device)
+    return Learner(experiment, experiment.strategies["one"], tasks, 0, device)
