@@ -27,9 +27,9 @@ class _Headed:
     returns_features: bool
     training: bool
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Any:
+    def forward(self, x: Tensor, task: Tensor | None = None, **given: Tensor) -> Any:
         """[B, 3, H, W] -> what the network returns; in training a tuple of it and the features."""
-        returned = super().forward(x, task)  # type: ignore[misc]
+        returned = super().forward(x, task, **given)  # type: ignore[misc]
         latent = per_sample(self.reading.take(), len(x))
         if not (self.training or self.returns_features):
             return returned

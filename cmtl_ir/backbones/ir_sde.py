@@ -146,9 +146,19 @@ class IRSDE(MeanRevertingNet):
         task: Tensor | None = None,
         degradation: Tensor | None = None,
         content: Tensor | None = None,
-    ) -> Tensor:
-        """Restore [B, 3, H, W] by sampling."""
-        return self.restored(x, self.of_task(x, task) if degradation is None else degradation, content)
+        target: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Restore [B, 3, H, W] by sampling.
+
+        With the clean images as `target` [B, 3, H, W], and `keys` [B], return x and the `training_pair` as "predicted"
+        and "wanted" instead.
+        """
+        degradation = self.of_task(x, task) if degradation is None else degradation
+        if target is None:
+            return self.restored(x, degradation, content)
+        predicted, wanted = self.training_pair(x, target, degradation, content, keys=keys)
+        return x, {"predicted": predicted, "wanted": wanted}
 
     def of_task(self, x: Tensor, task: Tensor | None) -> Tensor:  # [B] -> [B, V]
         """The fixed standard normal degradation vector of every task; `None` gives zeros."""

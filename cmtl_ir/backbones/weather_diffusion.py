@@ -210,7 +210,17 @@ class WeatherDiffusion(nn.Module):
             self.up.append(Up(decoded, time, attended, last=i == 0))
         self.mid = Middle(widths[-1], time)
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
+    def forward(
+        self, x: Tensor, task: Tensor | None = None, target: Tensor | None = None, keys: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Restore [B, 3, H, W] by sampling.
+
+        With the clean images as `target` [B, 3, H, W], and `keys` [B], return x and the `training_pair` as "predicted"
+        and "wanted" instead.
+        """
+        if target is not None:
+            predicted, wanted = self.training_pair(x, target, keys)
+            return x, {"predicted": predicted, "wanted": wanted}
         height, width = x.shape[-2:]
         padded = 2 * pad_to(x, self.stride, "reflect", smallest=self.patch) - 1
         noise = keyed.normal(keyed.mix(image_keys(x) ^ START), padded.shape[1:]).to(x.dtype)

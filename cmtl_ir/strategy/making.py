@@ -55,6 +55,8 @@ def auxiliary_objective(given: Any, path: str, problems: list[Problem]) -> Objec
         if unknown:
             said = f"{part.called} needs {', '.join(unknown)}, which the engine does not know"
             problems.append(Problem(path, f"{said}; {suggestion(unknown[0], sorted(NEEDS))}"))
+        if "pair" in part.needs:
+            problems.append(Problem(path, f"{part.called} can only be the base objective, training.loss"))
         return part
     if part is not None:
         problems.append(Problem(path, f"{part.called} is a {part.family or 'part'}, not an objective"))
@@ -69,7 +71,7 @@ def base_objective(given: Any, path: str, problems: list[Problem]) -> Objective 
     if not isinstance(part, Objective):
         problems.append(Problem(path, f"{part.called} is a {part.family or 'part'}, not an objective"))
         return None
-    further = sorted(part.needs - {"output"})
+    further = sorted(part.needs - {"output", "pair"})
     if further:
         problems.append(Problem(path, f"{part.called} needs {', '.join(further)}; it can only be listed in auxiliary"))
     scheduled = part.model_fields_set & set(SCHEDULE)

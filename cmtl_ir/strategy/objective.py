@@ -21,7 +21,18 @@ from cmtl_ir.strategy.parts import Cost, Part
 from cmtl_ir.strategy.registry import snake_case
 
 NEEDS = frozenset(
-    {"output", "latent", "own_features", "second_view", "others", "snapshots", "runs", "teacher:single", "prompt"}
+    {
+        "output",
+        "pair",
+        "latent",
+        "own_features",
+        "second_view",
+        "others",
+        "snapshots",
+        "runs",
+        "teacher:single",
+        "prompt",
+    }
 )
 """What an objective may ask the engine for, see `Objective.needs`."""
 
@@ -52,7 +63,8 @@ class Objective(Part):
     family: ClassVar[str] = "objective"
     cost: ClassVar[Cost] = Cost(backward_passes="0")
     needs: ClassVar[frozenset[str]] = frozenset({"output"})
-    """What the engine must supply; a property where it depends on fields. `output`: `Output.restored` · `latent`:
+    """What the engine must supply; a property where it depends on fields. `output`: `Output.restored` · `pair`: the
+    network's forward pass of a step gets the clean images as `target` and a key per sample as `keys` · `latent`:
     `Output.features["latent"]` · `own_features`: what the network's `forward_features` returns next to its images, in
     `Output.features` · `second_view`: `Learner.second_view` · `others`: `Learner.batch` of another task on the same
     images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
@@ -180,9 +192,10 @@ def sample_losses(objective: Objective, output: Output, batch: Batch) -> Tensor:
     antialiasing, as the authors of FSNet, GridFormer and MIMO-UNet do).
     """
     nothing = Constants("")
-    losses = [
-        objective.losses(Output.of(image.float()), resized(batch, image.shape[2:]), nothing) for image in output.images
-    ]
+    losses = []
+    for image in map(Tensor.float, output.images):
+        one = Output((image,), image, output.features)
+        losses.append(objective.losses(one, resized(batch, image.shape[2:]), nothing))
     if output.weights is not None:
         losses = [weight * loss for weight, loss in zip(output.weights, losses, strict=True)]
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)

@@ -56,6 +56,9 @@ class Learner:
         self.strategy = strategy.fresh()
         self.objective = objective_of(self.training.loss)
         self.model = network_to_device(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
+        if "pair" in self.objective.needs and not hasattr(self.model, "training_pair"):
+            name = experiment.backbone["name"]
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no training_pair")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -83,11 +86,16 @@ class Learner:
             return self.task_of[task].batch(ids)
         return self.task_of[task].batch_on(self.task_of[images], ids, ids)
 
-    def forward(self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None) -> Output:
-        """Return the output for images [N, 3, H, W] of tasks [N] under the run's precision."""
+    def forward(
+        self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None, **pair: Tensor
+    ) -> Output:
+        """Return the output for images [N, 3, H, W] of tasks [N] under the run's precision.
+
+        `pair` is handed to the network: the clean images and keys of `Drawn.pair`, for an objective that needs them.
+        """
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            returned = (network or self.network)(degraded, task_numbers)
+            returned = (network or self.network)(degraded, task_numbers, **pair)
         return output_of(network or self.model, returned)
 
     def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:

@@ -10,6 +10,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from cmtl_ir.base import keyed
 from cmtl_ir.base.environment import cores
 from cmtl_ir.base.ranks import Ranks
 from cmtl_ir.strategy.data import Batch, Row
@@ -53,6 +54,18 @@ class Drawn(Chosen):
         """Return all samples held here as one batch, row after row, without a task."""
         ids, clean = (torch.cat([getattr(batch, name) for batch in self.batches]) for name in ("ids", "clean"))
         return Batch("", ids, self.degraded, clean)
+
+    def pair(self, start: int, stop: int, seed: int) -> dict[str, Tensor]:
+        """Return `target`, the clean images [n, 3, H, W] of samples start .. stop, and a key of each, `keys` [n].
+
+        A key belongs to the row's name and the sample's id, so that every sample of every step has its own.
+        """
+        keys = [
+            keyed.keys_of(keyed.name_key(seed, "training pair", row.name), batch.ids)
+            for row, batch in zip(self.rows, self.batches, strict=True)
+        ]
+        clean = torch.cat([batch.clean for batch in self.batches])
+        return {"target": clean[start:stop], "keys": torch.cat(keys)[start:stop].to(clean.device)}
 
     def of_all_ranks(self, row: str, values: Tensor, ranks: Ranks) -> Tensor:
         """Return a value [n, ...] of each sample of a row, from the values of those held here, in drawing order."""

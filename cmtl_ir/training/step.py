@@ -119,10 +119,17 @@ class Stepper:
         totals = of_all_ranks(pieces, [one.total for one in held], self.ranks)
         return seen, torch.stack([losses.mean() for losses in totals])
 
+    def _output(self, drawn: Drawn, start: int, stop: int) -> Output:
+        """Return the output for samples start .. stop of those held here."""
+        inputs = drawn.degraded[start:stop], drawn.task_numbers[start:stop]
+        if "pair" not in self.learner.objective.needs:
+            return self.learner.forward(*inputs)
+        return self.learner.forward(*inputs, **drawn.pair(start, stop, self.learner.seed))
+
     # --------------------------------------------------------------------------------------- one joint backward pass
 
     def _joint(self, drawn: Drawn, context: StepContext) -> StepResult:
-        held = self._joint_losses(self.learner.forward(drawn.degraded, drawn.task_numbers), drawn)
+        held = self._joint_losses(self._output(drawn, 0, len(drawn.degraded)), drawn)
         losses = torch.stack([share_of_mean(one.total, n) for one, n in zip(held, drawn.counts, strict=True)])  # [M]
         seen, weighed = self._seen(drawn, cut(drawn, halves=False), [one.detached() for one in held])
         own = narrowed(context, range(drawn.stage_rows))
@@ -161,7 +168,7 @@ class Stepper:
         losses = [PieceLosses(nothing, nothing) for _ in pieces]
 
         def forward(start: int, stop: int) -> Output:
-            return self.learner.forward(drawn.degraded[start:stop], drawn.task_numbers[start:stop])
+            return self._output(drawn, start, stop)
 
         def mean_loss(output: Output, number: int) -> Tensor:
             piece = pieces[here[number]]

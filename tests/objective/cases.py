@@ -20,7 +20,8 @@ from tests import tiny
 OWN = Path(__file__).with_name("own.py")
 
 OF_FILE = ("Bank", "Latent", "Others")
-CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in registry.names("objective")}
+AUXILIARY = [name for name in registry.names("objective") if name != "diffusion"]  # a base objective only
+CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in AUXILIARY}
 CASES["ms_ssim"] = {"name": "ms_ssim", "scales": 2}
 CASES |= {name: {"name": f"{OWN}:{name}"} for name in OF_FILE}
 CASES["twice"] = {"name": f"{OWN}:Bank", "size": 3}
