@@ -124,7 +124,7 @@ class Stepper:
         inputs = drawn.degraded[start:stop], drawn.task_numbers[start:stop]
         if "pair" not in self.learner.objective.needs:
             return self.learner.forward(*inputs)
-        return self.learner.forward(*inputs, **drawn.pair(start, stop, self.learner.seed))
+        return self.learner.forward(*inputs, None, **drawn.pair(start, stop, self.learner.seed))
 
     # --------------------------------------------------------------------------------------- one joint backward pass
 

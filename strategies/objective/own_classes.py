@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -37,13 +38,13 @@ class OwnClasses(Objective):
 
     def prepare(self, batches: Mapping[str, Batch], learner: Learner, context: StepContext) -> Mapping[str, Constants]:
         return {
-            row: Constants(row, {"task": learner.task_numbers(batch.task, len(batch.ids))})
+            row: Constants(row, {"task": torch.full_like(batch.ids, learner.tasks.index(batch.task))})
             for row, batch in batches.items()
         }
 
     def losses(self, output: Output, batch: Batch, constants: Constants) -> Tensor:
         logarithms = _log_probabilities(output)  # [B, D, T]
-        task, count = constants.per_sample["task"], logarithms.shape[2]
+        task, count = constants.per_sample["task"].to(logarithms.device), logarithms.shape[2]
         if len(task) and int(task.max()) >= count:
             raise UserError(f"own_classes: task number {int(task.max())}, but the network has {count} classes")
         true = logarithms.take_along_dim(task[:, None, None], 2)[:, :, 0]
