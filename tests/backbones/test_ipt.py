@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cmtl_ir.backbones._quarter_tiles import tiled
 from cmtl_ir.gradients.rows import Engine, RowGradients
+from cmtl_ir.strategy.output import output_of
 
 from .cases import Case, image
 
@@ -63,7 +64,11 @@ def test_row_gradients_of_several_tasks_come_from_one_joint_pass() -> None:
 
     def rows(engine: Engine) -> RowGradients:
         found = RowGradients(model, len(sizes), engine)
-        found(lambda start, stop: model(x[start:stop], tasks[start:stop]), sizes, lambda y, row: (y - row).abs().mean())
+        found(
+            lambda start, stop: output_of(model, model(x[start:stop], tasks[start:stop])),
+            sizes,
+            lambda output, row: (output.restored - row).abs().mean(),
+        )
         return found
 
     grouped = rows("grouped")
