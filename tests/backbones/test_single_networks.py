@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from cmtl_ir import backbones
+from cmtl_ir.backbones._layers import DropPath, image_keys
 
 from .cases import CASES, image
 
