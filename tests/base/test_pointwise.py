@@ -11,6 +11,7 @@ from cmtl_ir.backbones._layers import PointwiseConv2d
 from cmtl_ir.backbones.nafnet import NAFNet
 from cmtl_ir.base import pointwise
 from cmtl_ir.gradients.rows import RowGradients
+from cmtl_ir.strategy.output import Output
 
 SIDE = 64  # two images of it have MANY_PIXELS
 
@@ -21,6 +22,10 @@ def one_thread() -> object:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def mean_square(output: Output, row: int) -> Tensor:
+    return output.restored.square().mean()
 
 
 def images(channels: int, count: int = 2, side: int = SIDE) -> Tensor:
@@ -86,7 +91,7 @@ def test_the_rows_of_a_network_with_products_are_those_of_convolutions(monkeypat
             monkeypatch.setattr(pointwise, "takes", lambda x, weight: False)
         for engine in ("stream", "grouped"):
             made = RowGradients(model, 2, engine)
-            made(lambda start, stop: model(x[start:stop]), [2, 2], lambda output, row: output.square().mean())
+            made(lambda start, stop: Output.of(model(x[start:stop])), [2, 2], mean_square)
             assert made.fallback is None
             rows[name, engine] = made.buffer.clone()
     expected = rows["convolutions", "stream"]
