@@ -68,7 +68,7 @@ class Convolution(Function):
         ctx.sink, ctx.keys, ctx.geometry = sink, keys, geometry
         w = weight.to(x.dtype)
         ctx.save_for_backward(x, w, weight, bias)
-        return aten.convolution(x, w, None if bias is None else bias.to(x.dtype), *geometry)
+        return torch.convolution(x, w, None if bias is None else bias.to(x.dtype), *geometry)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
@@ -138,7 +138,7 @@ class LayerNorm(Function):
         ctx: Any, sink: Sink, x: Tensor, weight: Tensor | None, bias: Tensor | None, keys: Keys, eps: float, rank: int
     ) -> Tensor:
         ctx.sink, ctx.keys, ctx.rank = sink, keys, rank
-        y, mean, deviation = aten.native_layer_norm(x, x.shape[-rank:], weight, bias, eps)
+        y, mean, deviation = torch.native_layer_norm(x, x.shape[-rank:], weight, bias, eps)
         ctx.save_for_backward(x, weight, bias, mean, deviation)
         return y
 

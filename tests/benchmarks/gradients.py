@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.backbones import build
+from cmtl_ir.base.memory import keep_freed_memory
 from cmtl_ir.gradients.rows import RowGradients, choose_engine
 from cmtl_ir.strategy.output import Output
 
@@ -125,6 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     clock = time.process_time if options.cpu else time.perf_counter
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     print(
         f"torch {torch.__version__}, {options.threads} threads, medians of {options.rounds}; ratios to a joint step\n"
     )
