@@ -47,7 +47,7 @@ def train_groups(active: ActiveRun) -> None:
     try:
         groups = ordered(grouping.plan(list(members.tasks), work.probe), list(members.tasks))
         counts = shared_steps(groups, work.steps, grouping.steps)
-        _say_steps(work, groups, counts)
+        _note_steps(work, groups, counts)
         trained = members.train_groups([_member(work, *one) for one in zip(groups, counts, strict=True)])
         model = _write_plan(work, groups, counts, trained)
     finally:
@@ -55,7 +55,7 @@ def train_groups(active: ActiveRun) -> None:
     write_results(active, model, trained, time.monotonic() - started)
 
 
-def _say_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -> None:
+def _note_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -> None:
     total = work.steps
     if work.grouping.steps == "equal_total":
         work.probe.say(f"{total} steps in all, shared by {len(groups)} group(s) in proportion to their tasks: {counts}")

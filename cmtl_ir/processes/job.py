@@ -75,10 +75,10 @@ class LocalProcess:
 
     def answer(self) -> dict[str, str] | None:
         """Return the answer of the process, or how it died. See `Attempt`."""
-        return None if self.process.poll() is None else self._last_words
+        return None if self.process.poll() is None else self._final_answer
 
     @functools.cached_property
-    def _last_words(self) -> dict[str, str]:
+    def _final_answer(self) -> dict[str, str]:
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()

@@ -48,7 +48,7 @@ def work_off(jobs: Sequence[Job], slots: int, start: Start) -> dict[str, str]:
                         job.look()
                         _take(job, answer, waiting, failures)
     except KeyboardInterrupt:
-        _leave([attempt for _, attempt in at_work.values()])
+        _stop_all([attempt for _, attempt in at_work.values()])
         raise Interrupted(
             f"stopped with {len(at_work)} running and {len(waiting)} waiting: everything up to here is saved; "
             "the same command resumes"
@@ -82,7 +82,7 @@ def _take(job: Job, answer: dict[str, str], waiting: list[Job], failures: dict[s
         )
 
 
-def _leave(attempts: Sequence[Attempt]) -> None:
+def _stop_all(attempts: Sequence[Attempt]) -> None:
     """Let all jobs save and stop. A second Ctrl-C kills them at once."""
     try:
         for attempt in attempts:

@@ -87,7 +87,7 @@ def _connected(address: str, workers: int) -> Any:
         raise UserError("--ray needs Ray: pip install 'cmtl-ir[ray]' (here and on the cluster's nodes)") from None
     local = {"num_cpus": max(workers, cores()), "include_dashboard": False} if address == "local" else {}
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except Exception as error:
         raise UserError(
@@ -97,7 +97,7 @@ def _connected(address: str, workers: int) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise OSError if nothing listens at the address. Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():

@@ -25,7 +25,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # everything that is printed goes to the log
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    threading.Thread(target=_stop_when_launcher_ends, daemon=True).start()
     answer = _answer(job)
     sys.stdout.flush()
     json.dump(answer, answers)
@@ -49,7 +49,7 @@ def _answer(job: Mapping[str, Any]) -> dict[str, str]:
         return {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
-def _stop_when_alone() -> None:
+def _stop_when_launcher_ends() -> None:
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

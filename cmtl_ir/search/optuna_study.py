@@ -39,7 +39,7 @@ def open_study(plan: Plan, folder: Path) -> Study:
                 directions=list(plan.search.objectives.values()),
                 load_if_exists=True,
             )
-            _belongs(study, plan)
+            _check_same_search(study, plan)
     except UserError:
         raise
     except Exception as error:
@@ -48,7 +48,7 @@ def open_study(plan: Plan, folder: Path) -> Study:
     return study
 
 
-def _belongs(study: Study, plan: Plan) -> None:
+def _check_same_search(study: Study, plan: Plan) -> None:
     """Raise UserError if the study belongs to another search.
 
     Scores of a study are comparable only if experiment, space and objectives stay the same.
@@ -126,23 +126,19 @@ class ByNumber(BaseSampler):
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See Optuna."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See Optuna."""
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See Optuna."""
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """See Optuna."""
         self._of(trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:

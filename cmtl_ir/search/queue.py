@@ -135,7 +135,7 @@ class Queue:
         if sum(FREE not in trial.user_attrs for trial in trials) > self.retries:
             return
         real = [trial for trial in trials if trial.user_attrs.get(FREE) != SUPERFLUOUS]
-        self.study.add_trial(_heir(real[-1], place) if real else _waiting({PLACE: place}))
+        self.study.add_trial(_retry_of(real[-1], place) if real else _waiting({PLACE: place}))
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER)
@@ -161,7 +161,7 @@ def _waiting(user_attrs: dict[str, object]) -> FrozenTrial:
     return create_trial(state=TrialState.WAITING, user_attrs=user_attrs)
 
 
-def _heir(dead: FrozenTrial, place: int) -> FrozenTrial:
+def _retry_of(dead: FrozenTrial, place: int) -> FrozenTrial:
     """Return a waiting trial with the setting of a dead one, in the form of Optuna's own retries."""
     fixed = {"fixed_params": dead.params} if dead.params else {}
     return create_trial(

@@ -54,23 +54,23 @@ class Report:
         self.trial, self.plan, self.steps, self.before = trial, plan, steps, before
         self.name = next(iter(plan.search.objectives))
         self.wanted = plan.search.pruner is not None
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
 
     def at_evaluation(self, curve: list[dict[str, Any]]) -> None:
         """Report the mean over the seeds so far, including the current one. Raise Pruned if the trial is to stop."""
         if not self.wanted or self.plan.search.reports != "steps":
             return
-        self._tell(curve)
+        self._report(curve)
         if curve[-1]["step"] < self.steps and self.trial.should_prune():
             raise Pruned(f"the pruner gave up trial {self.trial.number} at step {curve[-1]['step']}")
 
-    def _tell(self, curve: list[dict[str, Any]]) -> None:
+    def _report(self, curve: list[dict[str, Any]]) -> None:
         for end in range(1, len(curve) + 1):
             step = len(self.before) * self.steps + curve[end - 1]["step"]
             values = [*(one[self.name] for one in self.before), score(self.name, curve[:end])]
-            if step not in self.told:
+            if step not in self.reported:
                 self.trial.report(sum(values) / len(values), step)
-                self.told.add(step)
+                self.reported.add(step)
 
     def at_the_end(self, result: dict[str, Any], scores: list[dict[str, float]], last: bool) -> None:
         """Report the scores of a finished run that were not reported during training, or its final score.
@@ -80,7 +80,7 @@ class Report:
         if not self.wanted:
             return
         if self.plan.search.reports == "steps":
-            self._tell(result["curve"])
+            self._report(result["curve"])
             return
         self.trial.report(scores[-1][self.name], len(scores) - 1)
         if not last and self.trial.should_prune():

@@ -125,12 +125,12 @@ def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
 def origin_of(folder: Path, file: Path, label: str, seed: int, called: str, out: Path, device: str) -> Origin:
     """Return the finished run in a folder, of the experiment in `file`. Raise UserError if its data have changed."""
     found = read_identity(folder)
-    root, identity, forgotten = _head(folder, found)
+    root, identity, forgotten = _start_of_chain(folder, found)
     prepared = prepare(_experiment(file, identity, label, seed), out, device)
     if prepared.runs[0].hash != hash_of(identity):
         raise UserError(
             f"{file} no longer describes the run {root.name}: its data, tasks or settings have changed since, so "
-            "it is unknown what it learnt from them. Restore them, or train the run again"
+            "what the run learnt is unknown. Restore them, or train the run again"
         )
     backbone = found["backbone"]
     return Origin(folder, file.parent.name, label, seed, root, identity, forgotten, backbone, prepared, called)
@@ -186,7 +186,7 @@ def label_of(hash_: str, comparison: Path) -> tuple[str, int]:
     return row["label"], row["seed"]
 
 
-def _head(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+def _start_of_chain(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
     """Return folder and identity of the ordinary run at the start of the chain, and what the chain has forgotten."""
     if "unlearning" in identity:
         asked = identity["unlearning"]

@@ -203,13 +203,13 @@ def fulfil(
                     set_aside(one.run.folder)
                 execute(one, workspace, mlflow_parent(made, job), wait=wait)
             made.done.append(Done(job, planned))
-            _note(made.folder, made.done[-1])
+            _list_result(made.folder, made.done[-1])
         except TrainingError as error:
             made.failures[job.name] = str(error)
     return made
 
 
-def _note(folder: Path, done: Done) -> None:
+def _list_result(folder: Path, done: Done) -> None:
     """Add a result to the comparison's list of runs, which the report reads and in which `RUN` is looked up."""
     job, run = done.job, done.run
     steps, seconds = cost(done)
