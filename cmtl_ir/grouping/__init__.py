@@ -1,6 +1,6 @@
 """Grouped runs: probes of the tasks, a plan of groups, one ordinary run per group, a router, scores.
 
-The contract of a grouping is in `cmtl_ir.strategy.grouping`; files of users may import it from here as well.
+The contract of a grouping is in `cmtl_ir.strategy.grouping`. User files may import it from here as well.
 """
 
 from cmtl_ir.strategy.grouping import Features as Features

@@ -1,4 +1,4 @@
-"""A grouped strategy as runs: probes -> plan -> one ordinary run a group -> router -> scores."""
+"""Execution of a grouped run: probes -> plan -> one ordinary run per group -> router -> scores."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cmtl_ir.strategy.grouping import Group, Grouping, ordered, shared_steps
 from cmtl_ir.strategy.making import described
 
 CALIBRATED = 8
-"""Training images a task that set the distance beyond which a degradation counts as unknown."""
+"""Training images per task that calibrate the distance beyond which a degradation counts as unknown."""
 
 
 @dataclass
 class _Grouped:
-    """One grouped run being trained."""
+    """A grouped run while it is being trained."""
 
     planned: PlannedRun
     grouping: Grouping
@@ -33,12 +33,12 @@ class _Grouped:
 
     @property
     def steps(self) -> int:
-        """The budget of the comparison."""
+        """Number of training steps of the comparison."""
         return self.planned.experiment.training.steps
 
 
 def train_groups(active: ActiveRun) -> None:
-    """Train a grouped run until it is finished; its finished runs are skipped, killed ones resumed."""
+    """Train a grouped run until it is finished. Its finished runs are skipped and its killed runs are resumed."""
     planned, started = active.planned, time.monotonic()
     grouping = planned.strategy.grouping
     assert grouping is not None
@@ -47,7 +47,7 @@ def train_groups(active: ActiveRun) -> None:
     try:
         groups = ordered(grouping.plan(list(members.tasks), work.probe), list(members.tasks))
         counts = shared_steps(groups, work.steps, grouping.steps)
-        _say_steps(work, groups, counts)
+        _note_steps(work, groups, counts)
         trained = members.train_groups([_member(work, *one) for one in zip(groups, counts, strict=True)])
         model = _write_plan(work, groups, counts, trained)
     finally:
@@ -55,24 +55,25 @@ def train_groups(active: ActiveRun) -> None:
     write_results(active, model, trained, time.monotonic() - started)
 
 
-def _say_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -> None:
+def _note_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -> None:
     total = work.steps
     if work.grouping.steps == "equal_total":
         work.probe.say(f"{total} steps in all, shared by {len(groups)} group(s) in proportion to their tasks: {counts}")
     else:
         work.probe.say(
-            f"{total} steps for each of {len(groups)} group(s): {sum(counts)} in all, more than the others get"
+            f"{total} steps for each of {len(groups)} group(s): {sum(counts)} in all, "
+            "more than the other strategies get"
         )
 
 
 def _member(work: _Grouped, group: Group, steps: int) -> PlannedRun:
-    """One group's ordinary run."""
+    """Plan the ordinary run of one group."""
     strategy = work.planned.strategy.model_copy(update={"grouping": None})
     return work.members.plan(group.tasks, strategy, steps, "groups")
 
 
 def _write_plan(work: _Grouped, groups: Sequence[Group], counts: Sequence[int], members: Sequence[Run]) -> GroupedModel:
-    """Record all that restoring needs to know."""
+    """Record everything that restoring needs and return the grouped model."""
     folder = work.planned.run.folder
     plan: dict[str, Any] = {
         "grouping": described(work.grouping),

@@ -1,7 +1,7 @@
-"""Last-layer features of a fixed network: on the same patches under every degradation, and on an unknown image.
+"""Last-layer features of a fixed network, on the same patches under every degradation and on an unknown image.
 
-Features whole are gigabytes, so only their Gram matrix and channel statistics leave this file. Legend: n patches of
-S x S pixels, C channels, D = C S S elements of a patch's features.
+All features together take gigabytes, so only their Gram matrix and channel statistics leave this file. Notation: n
+patches of S x S pixels, C channels, D = C S S feature elements per patch.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cmtl_ir.tasks.images.store import PairStore
 from cmtl_ir.tasks.task import Task
 
 MEMORY = 512_000_000
-"""Bytes of features held at once; more patches go pair of blocks by pair of blocks."""
+"""Bytes of features that are held at once. More patches are processed by pairs of blocks."""
 FORWARD = 16
-"""Patches a forward pass."""
+"""Patches per forward pass."""
 
 Patches = Callable[[Tensor], Tensor]
-"""numbers [b] of patches -> degraded patches [b, 3, S, S] on the device."""
+"""Maps numbers [b] of patches to degraded patches [b, 3, S, S] on the device."""
 
 
 # --------------------------------------------------------------------------------------------------- features
@@ -38,7 +38,7 @@ Patches = Callable[[Tensor], Tensor]
 
 @contextmanager
 def last_layer(model: nn.Module, size: int, device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
-    """While open: patches [b, 3, S, S] -> what enters the last layer with weights that a forward pass runs."""
+    """Yield a function from patches [b, 3, S, S] to the input of the last layer with weights in a forward pass."""
     seen: list[nn.Module] = []
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
     layers = [module for module in model.modules() if isinstance(module, kinds)]
@@ -66,7 +66,7 @@ def last_layer(model: nn.Module, size: int, device: torch.device) -> Iterator[Ca
 
 
 def measured(model: nn.Module, patches: Patches, count: int, size: int, device: torch.device) -> Features:
-    """Gram matrix and channel statistics of `count` patches under a network in eval mode."""
+    """Return Gram matrix and channel statistics of `count` patches for a network in eval mode."""
     training = model.training
     model.eval()
     with last_layer(model, size, device) as features:
@@ -87,13 +87,13 @@ def measured(model: nn.Module, patches: Patches, count: int, size: int, device: 
 
 
 def _statistics(maps: Tensor) -> Tensor:
-    """[b, C, ...] -> [b, 2C] float64 on the CPU: mean and standard deviation of each channel."""
+    """Return mean and standard deviation of each channel, [b, C, ...] -> [b, 2C] float64 on the CPU."""
     flat = maps.flatten(2).double()
     return torch.cat([flat.mean(2), flat.std(2, unbiased=False)], dim=1).cpu()
 
 
 def _blockwise(rows: Callable[[Tensor, bool], Tensor], count: int) -> Tensor:
-    """[count, count] float64 Gram matrix; what does not fit into memory is computed again where it is needed."""
+    """Return the Gram matrix [count, count] in float64. Features that exceed the memory are computed repeatedly."""
     first = rows(torch.arange(1), False)
     half = max(1, MEMORY // (first[0].numel() * 4) // 2)
     if count <= 2 * half:
@@ -114,9 +114,10 @@ def _blockwise(rows: Callable[[Tensor, bool], Tensor], count: int) -> Tensor:
 
 
 def training_patches(task: Task, size: int) -> tuple[Patches, int]:
-    """The task's degradation on keyed patches of its training images, and their side (smaller where images are).
+    """Return the task's degradation on keyed patches of its training images, and the side of the patches.
 
-    Which patches depends on the images alone: tasks on the same images see the same patches.
+    The side is smaller than `size` if an image is smaller. The choice of patches depends on the images alone, so tasks
+    on the same images see the same patches.
     """
     side = min(size, int(task.splits.train.sizes.min()))
     return partial(_cut, task, side), side
@@ -142,7 +143,7 @@ def _cut(task: Task, side: int, numbers: Tensor) -> Tensor:
 
 
 def image_patches(image: Tensor, count: int, size: int) -> tuple[Patches, int]:
-    """Patches of an image [1, 3, H, W], spread evenly over it (overlapping where it is small), and their side."""
+    """Return patches spread evenly over an image [1, 3, H, W], and their side. They overlap if the image is small."""
     side = min(size, *image.shape[-2:])
     across = max(1, round((count * image.shape[-1] / image.shape[-2]) ** 0.5))
     down = -(-count // across)
@@ -164,7 +165,7 @@ def image_patches(image: Tensor, count: int, size: int) -> tuple[Patches, int]:
 
 
 def save_features(path: Path, features: dict[str, Features]) -> None:
-    """One safetensors file, written whole or not at all."""
+    """Write the features of all tasks to one safetensors file, completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Any] = {}
     for task, one in features.items():
@@ -173,7 +174,7 @@ def save_features(path: Path, features: dict[str, Features]) -> None:
 
 
 def load_features(path: Path) -> dict[str, Features]:
-    """What `save_features` wrote."""
+    """Read a file that `save_features` wrote and return the features per task."""
     tensors = load_file(path)
     tasks = [name.removesuffix(".gram") for name in tensors if name.endswith(".gram")]
     return {task: Features(tensors[f"{task}.gram"], tensors[f"{task}.channels"]) for task in tasks}

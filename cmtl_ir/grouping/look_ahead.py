@@ -1,6 +1,6 @@
-"""TAG's look-ahead: during a joint run, what a step of one task alone would do to the loss of every other.
+"""The look-ahead of TAG: the effect of a step of one task alone on the losses of all tasks, during a joint run.
 
-The run itself is not disturbed: weights are put back to the last bit, no counter moves. Legend: K tasks.
+The run itself is not disturbed. Weights are restored to the last bit, and no counter moves. K: number of tasks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LookAhead = Literal["adam", "sgd"]
 
 
 class LookAheadWatcher(RunWatcher):
-    """Sums Z_{b -> a} over the looks of a run; its checkpoints hold the learner, so that a killed probe goes on."""
+    """Sum Z_{b -> a} over the look-aheads of a run. Its checkpoints hold the learner, so a killed probe resumes."""
 
     def __init__(
         self, learner: Learner, folder: Path, every: int, kind: str, save_every: int, progress: Progress | None = None
@@ -37,11 +37,11 @@ class LookAheadWatcher(RunWatcher):
 
     @property
     def affinity(self) -> Array:
-        """[K, K]: entry a, b is the mean of Z_{b -> a}."""
+        """Affinities [K, K]: entry (a, b) is the mean of Z_{b -> a}."""
         return (self.total / max(self.looks, 1)).numpy()
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
-        """Look ahead, and save, where it is due."""
+        """Look ahead and save at the steps where this is due."""
         if learner.step % self.every == 0 and learner.steps_left:
             self.total += look_ahead(learner, rate, self.kind)
             self.looks += 1
@@ -51,12 +51,12 @@ class LookAheadWatcher(RunWatcher):
             self.progress.advanced(learner.step, {})
 
     def save(self) -> None:
-        """A checkpoint of run and sums."""
+        """Write a checkpoint of the run and the sums."""
         tree = {"learner": self.learner.tree(), "total": self.total, "looks": self.looks}
         checkpoint.save(self.folder, tree, step=self.learner.step, keep=1, metadata={"probe": "look-ahead"})
 
     def load(self) -> None:
-        """Go on from the last checkpoint, if there is one."""
+        """Resume from the last checkpoint, if there is one."""
         saved = checkpoint.load_latest(self.folder, expect={"probe": "look-ahead"})
         if saved is not None:
             tree: dict[str, Any] = saved.tree
@@ -65,11 +65,12 @@ class LookAheadWatcher(RunWatcher):
 
 
 def look_ahead(learner: Learner, rate: float, kind: str) -> Tensor:
-    """[K, K] float64: entry a, b is Z_{b -> a} = 1 - l_a(theta_b) / l_a(theta) (Fifty et al., NeurIPS 2021, Eq. 1).
+    """Return Z [K, K] in float64, with entry (a, b) = Z_{b -> a} = 1 - l_a(theta_b) / l_a(theta).
 
-    theta_b: one step along the gradient of task b alone, on the samples that each task draws next. `adam`: under the
-    optimizer's preconditioner, its momentum left out, since that is the other tasks' too; `sgd`: the plain gradient,
-    and Z is divided by the rate, as published.
+    theta_b are the weights after one step along the gradient of task b alone, on the samples that each task draws
+    next. With `kind="adam"`, the gradient is divided by the preconditioner of the optimizer. Its momentum is left out
+    because it stems from all tasks. With `kind="sgd"`, the step follows the plain gradient and Z is divided by the
+    learning rate, as published. Source: Fifty et al., NeurIPS 2021, Eq. 1.
     """
     share = max(1, learner.training.batch // len(learner.tasks))
     batches = [_next_batch(learner, task, share) for task in learner.tasks]
@@ -93,13 +94,13 @@ def look_ahead(learner: Learner, rate: float, kind: str) -> Tensor:
 
 
 def _next_batch(learner: Learner, task: str, count: int) -> Batch:
-    """The samples that the task draws next; looking moves no counter."""
+    """Return the samples that the task draws next, without moving its counter."""
     start = learner.data.counters.get(task, 0)
     return learner.batch(task, torch.arange(start, start + count))
 
 
 def _loss_of(learner: Learner, batch: Batch) -> Tensor:
-    """[B] in full precision: differences of losses are small."""
+    """Return the losses [B] in full precision, because their differences are small."""
     degraded = batch.degraded.to(memory_format=torch.channels_last)
     returned = learner.model(degraded, learner.task_numbers(batch.task, len(batch.ids)))
     return learner.sample_losses(output_of(learner.model, returned), batch)
@@ -107,7 +108,7 @@ def _loss_of(learner: Learner, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def _losses(learner: Learner, batches: Sequence[Batch]) -> Tensor:
-    """[K] float64 on the CPU."""
+    """Return the mean losses of all tasks, [K] float64 on the CPU."""
     return torch.stack([_loss_of(learner, batch).double().mean() for batch in batches]).cpu()
 
 

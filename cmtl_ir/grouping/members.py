@@ -1,4 +1,4 @@
-"""The ordinary runs that a grouped run uses: its groups' and its proxies'. Their hashes know of no grouping."""
+"""The ordinary runs of groups and proxies that a grouped run uses. Their hashes do not depend on the grouping."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from cmtl_ir.tasks.task import Task
 
 @dataclass
 class Members:
-    """Plans and trains the ordinary runs that one grouped run uses."""
+    """Plan and train the ordinary runs that one grouped run uses."""
 
     whole: PlannedRun
     """The grouped run."""
     workspace: Workspace
     parent: str
-    """The MLflow run that stands for the comparison."""
+    """Id of the MLflow run that stands for the comparison."""
     progress: Progress | None = None
     used: list[str] = field(default_factory=list)
     """Hashes of all runs planned so far."""
     done: int = 0
-    """Steps of the finished runs that count as the grouped run's."""
+    """Steps of the finished runs that count as steps of the grouped run."""
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -40,16 +40,19 @@ class Members:
 
     @property
     def experiment(self) -> Experiment:
-        """The grouped run's."""
+        """Experiment of the grouped run."""
         return self.whole.experiment
 
     @property
     def seed(self) -> int:
-        """The grouped run's."""
+        """Seed of the grouped run."""
         return self.whole.run.seed
 
     def plan(self, tasks: Sequence[str], strategy: Strategy, steps: int, kind: str, **changes: Any) -> PlannedRun:
-        """An ordinary run on some of the tasks. `changes`: another `batch`, or steps between logs of `conflict`."""
+        """Plan an ordinary run on some of the tasks.
+
+        `changes` may hold another `batch`, or as `conflict` the number of steps between conflict logs.
+        """
         experiment, label = self._experiment(tasks, strategy, steps, kind, changes), self.whole.run.label
         own = {task: self.tasks[task] for task in experiment.tasks}
         identity = identity_of(experiment, strategy, self.seed, own)
@@ -77,7 +80,7 @@ class Members:
         return whole.model_copy(update=update)
 
     def train(self, planned: PlannedRun, counts: bool = False) -> Run:
-        """Train a run until it is finished. `counts`: its steps are shown as steps of the grouped run."""
+        """Train a run until it is finished. If `counts` is true, show its steps as steps of the grouped run."""
         progress = self.progress if counts else None
         bar = _Offset(progress, self.done) if progress is not None else None
         workspace = replace(self.workspace, progress=(lambda run: bar) if bar is not None else None)
@@ -87,7 +90,10 @@ class Members:
         return planned.run
 
     def train_groups(self, planned: Sequence[PlannedRun]) -> list[Run]:
-        """Train the runs of all groups, in processes where the workspace has any. Raises TrainingError."""
+        """Train the runs of all groups, in other processes if the workspace is parallel.
+
+        Raises TrainingError if a run fails.
+        """
         if self.workspace.parallel and (failed := run_in_processes(planned, self.workspace, self.parent)):
             raise TrainingError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         return [self.train(one, counts=True) for one in planned]
@@ -95,7 +101,7 @@ class Members:
 
 @dataclass(frozen=True)
 class _Offset:
-    """Progress of a run that follows `done` steps of others."""
+    """Progress of a run after `done` steps of other runs."""
 
     progress: Progress
     done: int
@@ -105,5 +111,5 @@ class _Offset:
 
 
 def named(tasks: Sequence[str]) -> str:
-    """A group's name in tables."""
+    """Return the name of a group in tables."""
     return "+".join(tasks[:4]) + (f"+{len(tasks) - 4} more" if len(tasks) > 4 else "")

@@ -1,4 +1,7 @@
-"""What a grouping looks at before it decides: proxy runs, features, look-aheads, conflicts. Cached beside their run."""
+"""Measurements on which a grouping decides: proxy runs, features, look-aheads and conflicts.
+
+They are cached in the folder of their run.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ from cmtl_ir.training.loop import train
 
 T = TypeVar("T")
 LEAST_LOOKS = 4
-"""A proxy too short for as many looks at the cadence asked for is looked at more often."""
+"""Smallest number of look-aheads per proxy. A proxy too short for them looks ahead more often than requested."""
 
 
 class RunProbe:
-    """The probe of one experiment and seed, over runs of `share` of the budget."""
+    """The probe of one experiment and seed. Its proxy runs get the share of the budget that the grouping asks for."""
 
     def __init__(
         self, members: Members, grouping: Grouping, strategy: Strategy, notes: list[str] | None = None
@@ -43,24 +46,24 @@ class RunProbe:
         self.notes: list[str] = [] if notes is None else notes
 
     def under(self, grouping: Grouping) -> RunProbe:
-        """The same probe with another grouping's share and patches."""
+        """Return the same probe with the share and patches of another grouping."""
         return RunProbe(self.members, grouping, self.strategy, self.notes)
 
     def say(self, text: str) -> None:
-        """A sentence for the report."""
+        """Add a sentence to the notes of the report."""
         self.notes.append(text)
 
     def proxy(self, **changes: Any) -> PlannedRun:
-        """The joint proxy: all tasks, neutral parts, a share of the budget."""
+        """Plan the joint proxy: all tasks, neutral parts, and a share of the budget."""
         steps = max(1, round(self.grouping.share * self.members.experiment.training.steps))
         return self.members.plan(self.tasks, neutral(), steps, "probes", **{"conflict": 0, **changes})
 
     def side(self) -> int:
-        """The side of the patches that all tasks' images allow."""
+        """Return the side of the patches that the images of all tasks allow."""
         return min(training_patches(task, self.grouping.size)[1] for task in self.members.tasks.values())
 
     def features_file(self) -> Path:
-        """Where the features of the joint proxy are; made if they are not."""
+        """Return the file with the features of the joint proxy. Compute it if it does not exist."""
         proxy = self.proxy()
         file = proxy.run.folder / PROBES / f"features-{self.grouping.patches}-{self.side()}.safetensors"
         if not file.is_file():
@@ -69,7 +72,7 @@ class RunProbe:
         return file
 
     def features(self) -> Mapping[str, Features]:
-        """Features of the frozen joint proxy on the same patches under each task's degradation."""
+        """Return features of the frozen joint proxy on the same patches under the degradation of each task."""
         found = load_features(self.features_file())
         return {task: found[task] for task in self.tasks}
 
@@ -82,13 +85,13 @@ class RunProbe:
         return found
 
     def affinity(self, every: int, look_ahead: str) -> Array:
-        """[K, K]: entry a, b is Z_{b -> a}, over a joint proxy run that is trained once more to be looked at."""
+        """Return affinities [K, K], with entry (a, b) = Z_{b -> a}, over a joint proxy that is trained once more."""
         proxy = self.proxy()
         steps = proxy.experiment.training.steps
         every = max(1, min(every, steps // LEAST_LOOKS))
         file = proxy.run.folder / PROBES / f"affinity-{look_ahead}-{every}.json"
         if not file.is_file():
-            self.members.train(proxy)  # says what goes wrong in it, step and task, before it is repeated
+            self.members.train(proxy)  # reports step and task if training fails, before it is repeated
             _once(file, lambda: _write_matrix(file, self.tasks, self._affinity(proxy, every, look_ahead)))
         return _read_matrix(file, self.tasks)
 
@@ -101,7 +104,10 @@ class RunProbe:
         return watcher.affinity
 
     def cosines(self, every: int) -> Array:
-        """[K, K] noise-corrected cosines: the proxy has two samples a task and step at least, for their halves."""
+        """Return noise-corrected cosines [K, K].
+
+        The proxy draws at least two samples per task and step, because the correction compares halves of the batch.
+        """
         batch = max(self.members.experiment.training.batch, 2 * len(self.tasks))
         proxy = self.proxy(conflict=every, batch=batch)
         log = read_conflict(self.members.train(proxy).folder / CONFLICT)
@@ -117,7 +123,10 @@ class RunProbe:
         return values
 
     def validation(self, groups: Sequence[Sequence[str]]) -> list[dict[str, float]]:
-        """For each group a proxy run of the strategy's own parts: task -> PSNR in dB on validation images."""
+        """Train a proxy run with the strategy's own parts per group.
+
+        Returns one dict per group, task -> PSNR in dB on validation images.
+        """
         scores = []
         whole = self.members.experiment.training.steps
         for group in groups:
@@ -128,7 +137,7 @@ class RunProbe:
 
 
 def _once(file: Path, make: Callable[[], T]) -> None:
-    """Make a file unless it is there; of several processes one makes it and the others wait."""
+    """Make a file unless it exists. Of several processes, one makes it and the others wait."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.parent / f"{file.name}.lock"):
         if not file.is_file():
@@ -136,7 +145,7 @@ def _once(file: Path, make: Callable[[], T]) -> None:
 
 
 def _write_matrix(file: Path, tasks: Sequence[str], values: Array) -> None:
-    """{a: {b: value}}: the form in which TAG's authors publish theirs."""
+    """Write a matrix as {a: {b: value}}, the format in which the authors of TAG publish theirs."""
     table = {a: {b: float(values[i, j]) for j, b in enumerate(tasks)} for i, a in enumerate(tasks)}
     write_whole(file, json.dumps(table, indent=1))
 
@@ -147,7 +156,7 @@ def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
 
 
 def read_conflict(file: Path) -> ConflictLog:
-    """The log that a run left."""
+    """Read the conflict log of a run from its CSV file."""
     names = [one.name for one in fields(PairRecord)]
     with file.open(newline="") as opened:
         rows = [[_value(name, row[name]) for name in names if name in row] for row in csv.DictReader(opened)]

@@ -1,4 +1,4 @@
-"""What a finished grouped run leaves: the files of any run, and the routing and cost of its models."""
+"""Results of a grouped run: the files of an ordinary run, and the routing and cost of its models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Rows = Sequence[Mapping[str, Any]]
 def write_results(active: ActiveRun, model: GroupedModel, members: Sequence[Run], seconds: float) -> None:
     """Score the models of a grouped run, and write scores, restored samples and the result.
 
-    `seconds`: what the whole run took in this process, probes and groups included.
+    `seconds` is the time that the whole run took in this process, including probes and groups.
     """
     run, tracker, evaluator = active.run, active.tracker, active.planned.evaluator()
     rows = grouped_scores(model, evaluator)
@@ -61,7 +61,7 @@ def _like_any_run(
     run: Run, model: GroupedModel, point: dict[str, Any], results: Rows, rows: list[dict[str, Any]],
     scales: Sequence[Scale],
 ) -> dict[str, Any]:  # fmt: skip
-    """What every result has."""
+    """Return the entries that the result of an ordinary run has, too."""
     serving = {task: results[model.serving(task)] for task in model.tasks}
     stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
     val, steps_alone = None, [one.get("step_seconds") for one in results]
@@ -83,7 +83,7 @@ def _like_any_run(
 
 
 def _cost(model: GroupedModel, results: Rows, rows: Rows) -> dict[str, Any]:
-    """Parameters that are stored, and those that an image runs through: router and models."""
+    """Return the number of models, of stored parameters, and of parameters in router and models that run per image."""
     sizes = {group["run"]: result["parameters"] for group, result in zip(model.groups, results, strict=True)}
     router = 0
     if model.router is not None:
@@ -98,7 +98,7 @@ def _cost(model: GroupedModel, results: Rows, rows: Rows) -> dict[str, Any]:
 
 
 def _restored(run: Run, model: GroupedModel, evaluator: Evaluator) -> list[Path]:
-    """Write the example images that any run leaves, routed as the run routes."""
+    """Write the example images of an ordinary run, restored under the routing of the grouped run."""
     from cmtl_ir.tasks.images.encode import write_image
 
     (run.folder / RESTORED).mkdir(exist_ok=True)

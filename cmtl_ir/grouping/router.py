@@ -1,4 +1,4 @@
-"""A grouped run in use: its models, and the router that sends an image of unknown degradation to one of them."""
+"""Inference with a grouped run: its models, and the router that selects one for an image of unknown degradation."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from cmtl_ir.strategy.making import part_from
 
 @dataclass(frozen=True)
 class Routing:
-    """Where one image goes."""
+    """The routing of one image."""
 
     nearest: str
-    """The task whose features are nearest, or the task that was told."""
+    """Task with the nearest features, or the task that was given."""
     distance: float
-    """To that task; NaN where the task was told."""
+    """Distance to that task. NaN if the task was given."""
     weights: dict[int, float]
-    """Group -> weight of its model, those that are not 0."""
+    """Group -> weight of its model. Groups of weight 0 are left out."""
     unknown: bool
-    """True: farther away than training images are; no group was made for this."""
+    """Whether the image is farther away than training images are. No group was made for such an image."""
 
     @property
     def group(self) -> int:
-        """The group of the largest weight."""
+        """Group with the largest weight."""
         return max(sorted(self.weights), key=self.weights.__getitem__)
 
 
 class Router:
-    """Features of the frozen joint proxy -> task."""
+    """Routing by the features of the frozen joint proxy."""
 
     def __init__(
         self, grouping: Grouping, proxy: nn.Module, references: Mapping[str, Features], side: int, device: torch.device
@@ -51,22 +51,22 @@ class Router:
         self.side, self.device = side, device
 
     def query(self, degraded: Tensor) -> Features:
-        """The features of an image [1, 3, H, W] on its own patches."""
+        """Return the features of an image [1, 3, H, W] on its own patches."""
         patches, side = image_patches(degraded.to(self.device), self.grouping.query, self.side)
         return measured(self.proxy, patches, self.grouping.query, side, self.device)
 
     def distances(self, query: Features, rule: Grouping | None = None) -> dict[str, float]:
-        """Task -> distance, under the grouping's own rule or another."""
+        """Return the distance to each task, under `rule`. `None` takes the grouping's own rule."""
         return (rule or self.grouping).distances(self.references, query)
 
     def threshold(self, images: Iterable[Tensor], quantile: float = 0.95) -> float:
-        """The distance beyond which an image resembles no task: this quantile over training images."""
+        """Return the distance beyond which an image resembles no task, which is this quantile over training images."""
         nearest = [min(self.distances(self.query(image)).values()) for image in images]
         return float(torch.tensor(nearest, dtype=torch.float64).quantile(quantile))
 
 
 class GroupedModel:
-    """The models of a finished grouped run, loaded when they are first needed."""
+    """The models of a finished grouped run. Each is loaded when it is first needed."""
 
     def __init__(self, run: Path, device: torch.device) -> None:
         self.run, self.device = run, device
@@ -77,7 +77,7 @@ class GroupedModel:
 
     @cached_property
     def grouping(self) -> Grouping:
-        """The part, for its routing rule."""
+        """The grouping of the run, which holds the routing rule."""
         problems: list[Problem] = []
         part = part_from("grouping", self.plan["grouping"], f"{self.run / GROUPS}: grouping", problems)
         if not isinstance(part, Grouping):
@@ -86,7 +86,7 @@ class GroupedModel:
 
     @cached_property
     def router(self) -> Router | None:
-        """None: the task must be told."""
+        """The router of the run. `None` if the task must be given."""
         if not self.blind:
             return None
         proxy = self._folder(self.plan["proxy"])
@@ -97,32 +97,32 @@ class GroupedModel:
     def _folder(self, run: str) -> Path:
         folder = self.run.parent / run
         if not has_weights(folder):
-            raise UserError(f"{self.run} needs the run {run} beside it; run the experiment's command again")
+            raise UserError(f"{self.run} needs the run {run} next to it; run the experiment's command again")
         return folder
 
     @property
     def blind(self) -> bool:
-        """True: images are routed by their features; False: the task must be told."""
+        """Whether images are routed by their features. If false, the task must be given."""
         return self.plan["proxy"] is not None
 
     def model(self, group: int) -> nn.Module:
-        """The backbone of a group."""
+        """Return the trained network of a group."""
         if group not in self._models:
             self._models[group], _ = load_model(self._folder(self.groups[group]["run"]), self.device)
         return self._models[group]
 
     def serving(self, task: str) -> int:
-        """The group whose model restores the images of a task."""
+        """Return the number of the group whose model restores the images of a task."""
         return next(number for number, group in enumerate(self.groups) if task in group["serves"])
 
     def told(self, task: str) -> Routing:
-        """The routing of an image whose task is known."""
+        """Return the routing of an image whose task is known. Raise UserError if the run has no such task."""
         if task not in self.tasks:
             raise UserError(f"--task {task!r}: this run knows {', '.join(self.tasks)}")
         return Routing(task, float("nan"), {self.serving(task): 1.0}, False)
 
     def routed(self, distances: Mapping[str, float]) -> Routing:
-        """From distances to tasks to weights of groups."""
+        """Return the routing for given distances to the tasks."""
         weights: dict[int, float] = {}
         for task, weight in self.grouping.route(distances).items():
             if weight > 0:
@@ -132,13 +132,13 @@ class GroupedModel:
         return Routing(nearest, distances[nearest], weights, limit is not None and distances[nearest] > limit)
 
     def find(self, degraded: Tensor) -> Routing:
-        """Where an image [1, 3, H, W] of unknown degradation goes."""
+        """Return the routing of an image [1, 3, H, W] of unknown degradation. Raise UserError if there is no router."""
         if self.router is None:
             raise UserError(f"{self.run} was made with routing: oracle; name the degradation with --task")
         return self.routed(self.router.distances(self.router.query(degraded)))
 
     def restored(self, degraded: Tensor, routing: Routing, tile: int) -> Tensor:
-        """[1, 3, H, W] in [0, 1]: the models' answers, weighted."""
+        """Return the weighted outputs of the models, [1, 3, H, W] in [0, 1]."""
         degraded = degraded.to(self.device, memory_format=torch.channels_last)
         total = torch.zeros_like(degraded)
         for group, weight in sorted(routing.weights.items()):
@@ -150,7 +150,7 @@ class GroupedModel:
         return total
 
     def words(self, routing: Routing) -> str:
-        """What is told of one image's way."""
+        """Return the description of an image's routing, with a warning if its degradation is unknown."""
         group = ", ".join(self.groups[routing.group]["serves"])
         told = f"nearest: {routing.nearest} at distance {routing.distance:.3g}; model of {group}"
         if not routing.unknown:

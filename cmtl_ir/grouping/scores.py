@@ -1,4 +1,4 @@
-"""Scores of a grouped run: routed blindly, routed by an oracle, and what the router got wrong."""
+"""Scores of a grouped run: under its own routing, under an oracle's routing, and the errors of the router."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from cmtl_ir.tasks.task import TestSample
 
 
 def grouped_scores(model: GroupedModel, evaluator: Evaluator) -> list[dict[str, Any]]:
-    """One row an image, as `Evaluator.scores` gives them under the run's own routing, with the oracle's
-    scores (METRIC_oracle), the task it was taken for, the group, the distance, and what other rules would have said."""
+    """Return one row per image, as `Evaluator.scores` does, under the run's own routing.
+
+    A row also holds the scores under the oracle's routing (METRIC_oracle), the task to which the image was assigned,
+    its group and distance, and the tasks that the other rules would have assigned.
+    """
     rows = []
     for task, sample, identity in evaluator.samples():
         told, found, others = model.told(task), model.told(task), {}
@@ -40,14 +43,18 @@ def _measured(model: GroupedModel, evaluator: Evaluator, sample: TestSample, rou
 def confusion(
     rows: Sequence[dict[str, Any]], tasks: Sequence[str], column: str = "routed"
 ) -> dict[str, dict[str, int]]:
-    """Task -> task it was taken for -> images."""
+    """Return the number of images by their true task and the task to which they were assigned."""
     return {
         true: {taken: sum(r["task"] == true and r[column] == taken for r in rows) for taken in tasks} for true in tasks
     }
 
 
 def routing_report(rows: Sequence[dict[str, Any]], model: GroupedModel) -> dict[str, Any]:
-    """Confusion matrix, share of images sent to the right task and to the right group by each rule, and by chance."""
+    """Return the routing statistics of a run.
+
+    They hold the confusion matrix, and the share of images that each rule, and chance, sends to the right task and to
+    the right group.
+    """
     rules = {column: column.removeprefix("routed_") for column in rows[0] if column.startswith("routed_")}
     named = {"routed": "own", **rules} if model.blind else {}
     accuracy = {

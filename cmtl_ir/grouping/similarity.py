@@ -1,4 +1,4 @@
-"""Several views of how alike the tasks of an experiment are, from the probes that groupings look at."""
+"""Measures of similarity between the tasks of an experiment, from the probes that groupings use."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from cmtl_ir.strategy.making import part_from
 
 @dataclass(frozen=True)
 class Similarity:
-    """The matrices of one experiment and seed."""
+    """The similarity matrices of one experiment and seed."""
 
     matrices: dict[str, Matrix]
-    """Name of the grouping that decides from it -> matrix."""
+    """Name of the grouping that uses the matrix -> matrix."""
     notes: list[str]
     folder: Path
-    """The comparison's folder."""
+    """Folder of the comparison."""
     groups: dict[str, list[Group]]
-    """Name of the grouping -> how it would group by its matrix; not of those that train more proxies to decide."""
+    """Name of the grouping -> its groups. Groupings that train further proxies to decide are left out."""
 
 
 def similarity(
@@ -39,10 +39,11 @@ def similarity(
     seed: int | None = None,
     share: float | None = None,
 ) -> Similarity:
-    """Measure the relations between all tasks that groupings decide from; probes are cached and shared with runs.
+    """Measure the relations between all tasks that groupings use. Probes are cached and shared with runs.
 
-    A measure takes its fields from the first of the experiment's strategies that groups by it, else its defaults;
-    `share` is the proxies' part of the budget; `seed`: `None` takes the experiment's first.
+    A measure takes its fields from the first strategy of the experiment that groups by it. If there is none, it takes
+    its defaults. `share` is the share of the budget that proxies get, and `None` keeps that of the measure. `seed` is
+    the seed to measure, and `None` takes the first seed of the experiment.
     """
     chosen = experiment.seeds[0] if seed is None else seed
     parts = {name: configured(experiment, name, share) for name in measures}
@@ -63,7 +64,7 @@ def similarity(
 
 
 def configured(experiment: Experiment, name: str, share: float | None) -> Grouping:
-    """The grouping of that name as the experiment has it, or with its defaults."""
+    """Return the grouping of this name as the experiment configures it, or with its defaults."""
     own = [one.grouping for one in experiment.strategies.values() if one.grouping is not None]
     problems: list[Problem] = []
     part = next((one for one in own if one.called == name), None) or part_from("grouping", name, "measure", problems)

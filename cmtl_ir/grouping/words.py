@@ -1,4 +1,4 @@
-"""What is told of grouped runs: before they run, and after."""
+"""Descriptions of grouped runs, before and after training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 
 
 def announcement(label: str, strategy: Strategy, experiment: Experiment) -> str:
-    """What a dry run says of a grouped strategy."""
+    """Return what a dry run prints for a grouped strategy."""
     grouping = strategy.grouping
     assert grouping is not None
     steps = experiment.training.steps
@@ -19,7 +19,7 @@ def announcement(label: str, strategy: Strategy, experiment: Experiment) -> str:
 
 
 def report_lines(result: Mapping[str, Any]) -> list[str]:
-    """The groups of a finished grouped run, its routing and its cost; nothing for other runs."""
+    """Return lines on groups, routing and cost of a finished grouped run. Empty for other runs."""
     found = result.get("grouping")
     if found is None:
         return []
@@ -37,7 +37,7 @@ def report_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def routing_lines(found: Mapping[str, Any]) -> list[str]:
-    """Routing accuracy, and for every task what its images were taken for, the most frequent first."""
+    """Return lines on the routing accuracy and, per task, on the assigned tasks, the most frequent first."""
     lines = [f"{accuracy(found)}; {found['images']} images, {found['unknown']:.0%} of them beyond the threshold"]
     for task, row in found["confusion"].items():
         taken = sorted((name for name in row if row[name]), key=lambda name: -row[name])
@@ -46,7 +46,7 @@ def routing_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def accuracy(found: Mapping[str, Any]) -> str:
-    """Share of images that each rule sends to the right task and to the right group, beside chance."""
+    """Return the share of images that each rule, and chance, sends to the right task and to the right group."""
     rules = {name: value for name, value in found["accuracy"].items() if name != "own"}
     shares = ", ".join(f"{name} {one['task']:.0%} / {one['group']:.0%}" for name, one in rules.items())
     return f"routed to the right task / group: {shares}"

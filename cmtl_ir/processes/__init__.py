@@ -1,1 +1,1 @@
-"""Jobs in processes of their own, on this machine or on Ray. Knows jobs, not runs."""
+"""Jobs in separate processes, on this machine or on Ray. This package knows jobs, not runs."""

@@ -1,4 +1,4 @@
-"""A job for another process, and its process on this machine."""
+"""A job for another process, and the process of a job on this machine."""
 
 from __future__ import annotations
 
@@ -20,38 +20,39 @@ from cmtl_ir.base.environment import CORES, cores
 
 @dataclass
 class Job:
-    """Something that `python -m cmtl_ir.processes.worker` can do."""
+    """A job that `python -m cmtl_ir.processes.worker` can do."""
 
     name: str
     payload: dict[str, Any]
     log: Path
-    """Where everything it prints goes; lines of earlier attempts stay."""
+    """File for everything that the job prints. Lines of earlier attempts are kept."""
     alone: str = ""
-    """Two jobs of the same word are never done at once."""
+    """Two jobs with the same nonempty key are never done at once."""
     look: Callable[[], None] = lambda: None
-    """Called now and then while it is being done."""
+    """Called repeatedly while the job is being done, and once more when it has ended."""
     deaths: list[str] = field(default_factory=list)
+    """Reasons why earlier attempts ended before the job was done."""
 
 
 class Attempt(Protocol):
-    """A job being done somewhere."""
+    """An attempt at a job, in a process somewhere."""
 
     def answer(self) -> dict[str, str] | None:
-        """What it said at its end: state finished, stopped, failed or died, and a reason; None: it is still at it.
+        """Return the final state (finished, stopped, failed or died) and its reason. `None` if the job still runs.
 
-        May be asked again after that, and says the same.
+        Later calls return the same answer.
         """
 
     def stop(self, at_once: bool = False) -> None:
-        """Ask it to save and leave, or end it."""
+        """Ask the job to save and stop, or kill it if `at_once` is true."""
 
 
 Start = Callable[[Job, int], Attempt]
-"""(job, slot) -> the job being done there."""
+"""Starts a job in a slot, (job, slot) -> attempt."""
 
 
 class LocalProcess:
-    """A job in a process of this machine, in a session of its own: Ctrl-C reaches the launcher only."""
+    """An attempt in a process on this machine. It has its own session, so Ctrl-C reaches the launcher only."""
 
     def __init__(self, job: Job, environment: dict[str, str]) -> None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -68,16 +69,16 @@ class LocalProcess:
                 start_new_session=True,
             )
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died already: `answer` will say so
+        with contextlib.suppress(BrokenPipeError):  # it has already died, which `answer` reports
             self.process.stdin.write(json.dumps(job.payload) + "\n")
             self.process.stdin.flush()
 
     def answer(self) -> dict[str, str] | None:
-        """See Attempt."""
-        return None if self.process.poll() is None else self._last_words
+        """Return the answer of the process, or how it died. See `Attempt`."""
+        return None if self.process.poll() is None else self._final_answer
 
     @functools.cached_property
-    def _last_words(self) -> dict[str, str]:
+    def _final_answer(self) -> dict[str, str]:
         assert self.process.stdin is not None and self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -89,7 +90,7 @@ class LocalProcess:
             return {"state": "died", "reason": _cause(self.process.returncode)}
 
     def stop(self, at_once: bool = False) -> None:
-        """See Attempt."""
+        """Send SIGTERM to the process, or SIGKILL if `at_once` is true."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill() if at_once else self.process.terminate()
 
@@ -102,7 +103,10 @@ def _cause(code: int) -> str:
 
 
 def environment_of(slot: int, workers: int, gpus: Sequence[str]) -> dict[str, str]:
-    """A worker's environment: its share of the cores, and its GPU in turn (more workers than GPUs share them)."""
+    """Return the environment of a worker: its share of the cores, and one GPU.
+
+    GPUs are assigned to slots in turn, so they are shared if there are more workers than GPUs.
+    """
     made = dict(os.environ)
     share = str(max(1, cores() // workers))
     made[CORES] = share
@@ -113,7 +117,7 @@ def environment_of(slot: int, workers: int, gpus: Sequence[str]) -> dict[str, st
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may be set to, one GPU each."""
+    """Return the values of CUDA_VISIBLE_DEVICES that select one GPU each."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [one.strip() for one in named.split(",") if one.strip()]

@@ -1,4 +1,4 @@
-"""Many jobs at once: so many slots, one process a job, no daemon. A job whose process dies is started again."""
+"""A pool of slots for jobs, one process per job, without a daemon. A job whose process dies is started again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cmtl_ir.base.errors import Interrupted
 from cmtl_ir.processes.job import Attempt, Job, LocalProcess, Start, environment_of, visible_gpus
 
 RESTARTS = 3
-"""How often a job whose process died is started again."""
+"""Number of times that a job whose process died is started again."""
 SECONDS = 0.2
-"""Between looks at the processes."""
+"""Time between checks of the processes."""
 
 
 @contextlib.contextmanager
 def starter(workers: int, device: str, ray: str | None = None) -> Iterator[Start]:
-    """How jobs are started: as processes here, or on a Ray cluster."""
+    """Yield the function that starts jobs, as processes on this machine or on the Ray cluster at the address `ray`."""
     if ray is not None:
         from cmtl_ir.processes.ray import on_ray
 
@@ -31,7 +31,10 @@ def starter(workers: int, device: str, ray: str | None = None) -> Iterator[Start
 
 
 def work_off(jobs: Sequence[Job], slots: int, start: Start) -> dict[str, str]:
-    """Do all jobs, `slots` at once. Name -> why it failed. On Ctrl-C or SIGTERM all are asked to save and leave."""
+    """Do all jobs, `slots` at once, and return the reason of each failure by the name of the job.
+
+    On Ctrl-C or SIGTERM, all jobs are asked to save and stop, and Interrupted is raised.
+    """
     waiting, at_work, failures = list(jobs), dict[int, tuple[Job, Attempt]](), dict[str, str]()
     try:
         with terminated_like_ctrl_c():
@@ -45,10 +48,10 @@ def work_off(jobs: Sequence[Job], slots: int, start: Start) -> dict[str, str]:
                         job.look()
                         _take(job, answer, waiting, failures)
     except KeyboardInterrupt:
-        _leave([attempt for _, attempt in at_work.values()])
+        _stop_all([attempt for _, attempt in at_work.values()])
         raise Interrupted(
-            f"stopped with {len(at_work)} at work and {len(waiting)} waiting: everything up to here is saved; "
-            "the same command goes on"
+            f"stopped with {len(at_work)} running and {len(waiting)} waiting: everything up to here is saved; "
+            "the same command resumes"
         ) from None
     return failures
 
@@ -63,24 +66,24 @@ def _fill(waiting: list[Job], at_work: dict[int, tuple[Job, Attempt]], slots: in
 
 
 def _take(job: Job, answer: dict[str, str], waiting: list[Job], failures: dict[str, str]) -> None:
-    """What becomes of a job that has ended."""
+    """Handle the answer of a job that has ended: record a failure, or queue the job again if its process died."""
     if answer["state"] == "finished":
         return
     if answer["state"] == "failed":
         failures[job.name] = answer["reason"]
         return
-    job.deaths.append(answer["reason"])  # killed, or told to stop by somebody else: its checkpoint is good
+    job.deaths.append(answer["reason"])  # killed, or stopped from outside: its checkpoint is intact
     if len(job.deaths) <= RESTARTS:
         waiting.insert(0, job)
     else:
         failures[job.name] = (
-            f"its process ended {len(job.deaths)} times ({'; '.join(job.deaths)}). What it said is in {job.log}; "
-            "the same command goes on from its last checkpoint"
+            f"its process ended {len(job.deaths)} times ({'; '.join(job.deaths)}). Its output is in {job.log}; "
+            "the same command resumes from its last checkpoint"
         )
 
 
-def _leave(attempts: Sequence[Attempt]) -> None:
-    """Let all save; a second Ctrl-C ends them at once."""
+def _stop_all(attempts: Sequence[Attempt]) -> None:
+    """Let all jobs save and stop. A second Ctrl-C kills them at once."""
     try:
         for attempt in attempts:
             attempt.stop()
@@ -93,7 +96,7 @@ def _leave(attempts: Sequence[Attempt]) -> None:
 
 @contextlib.contextmanager
 def terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt here too."""
+    """Raise KeyboardInterrupt on SIGTERM, too, within this context."""
 
     def interrupt(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
@@ -107,6 +110,3 @@ def terminated_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-# --------------------------------------------------------------------------------------------- processes here

@@ -1,7 +1,7 @@
-"""The same jobs on a Ray cluster (docs.ray.io): an actor a job holds the job's process on whatever node Ray chose.
+"""Jobs on a Ray cluster (docs.ray.io). One actor per job holds the process of the job on a node that Ray chooses.
 
-The nodes share the folder of the runs and have this package installed. When an actor dies, the process that it held
-notices, saves and stops; the job is then started again elsewhere and goes on from its checkpoint.
+The nodes share the folder of the runs and have this package installed. When an actor dies, its process notices this,
+saves and stops. The job is then started again on another node and resumes from its checkpoint.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from cmtl_ir.processes.job import Job, LocalProcess, Start
 
 
 class Holder:
-    """The actor: holds one job's process on its node."""
+    """The actor that holds the process of one job on its node."""
 
     def __init__(self, name: str, payload: dict[str, Any], log: str) -> None:
         self.process = LocalProcess(Job(name, payload, Path(log)), dict(os.environ))
 
     def answer(self) -> dict[str, str] | None:
-        """See Attempt."""
+        """Return the answer of the process. See `Attempt`."""
         return self.process.answer()
 
     def stop(self, at_once: bool) -> None:
-        """See Attempt."""
+        """Stop the process. See `Attempt`."""
         self.process.stop(at_once)
 
 
 class Remote:
-    """A job being done by an actor."""
+    """An attempt at a job by an actor."""
 
     def __init__(self, ray: Any, holder: Any, job: Job) -> None:
         self.ray = ray
@@ -43,7 +43,7 @@ class Remote:
         self._answer: dict[str, str] | None = None
 
     def answer(self) -> dict[str, str] | None:
-        """See Attempt; an actor that waits for a place on the cluster has none yet."""
+        """Return the answer of the job. `None` also while the actor waits for a place on the cluster."""
         if self._answer is not None:
             return self._answer
         self._asked = self._asked or self.actor.answer.remote()
@@ -56,19 +56,20 @@ class Remote:
         self._asked = None
         if self._answer is not None:
             with suppress(self.ray.exceptions.RayError):
-                self.ray.kill(self.actor)  # gives its place back
+                self.ray.kill(self.actor)  # frees its place on the cluster
         return self._answer
 
     def stop(self, at_once: bool = False) -> None:
-        """See Attempt."""
+        """Ask the actor to stop its process."""
         self.actor.stop.remote(at_once)
 
 
 @contextmanager
 def on_ray(address: str, workers: int, device: str) -> Iterator[Start]:
-    """How jobs are started on the cluster at `address`, or on one made here (`local`). Raises UserError.
+    """Yield the function that starts jobs on the cluster at `address`, or on a new one on this machine (`local`).
 
-    Each of `workers` jobs at once gets its share of the cluster's cores and, for `cuda`, of its GPUs.
+    Each of `workers` simultaneous jobs gets its share of the cores of the cluster and, for `cuda`, of its GPUs. Raises
+    UserError if Ray is missing, if no cluster answers, or if it has no GPU for `cuda`.
     """
     ray = _connected(address, workers)
     try:
@@ -86,7 +87,7 @@ def _connected(address: str, workers: int) -> Any:
         raise UserError("--ray needs Ray: pip install 'cmtl-ir[ray]' (here and on the cluster's nodes)") from None
     local = {"num_cpus": max(workers, cores()), "include_dashboard": False} if address == "local" else {}
     try:
-        _knock(address)
+        _check_reachable(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except Exception as error:
         raise UserError(
@@ -96,15 +97,15 @@ def _connected(address: str, workers: int) -> Any:
     return ray
 
 
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError if nothing listens at the address. Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _shares(resources: dict[str, float], workers: int, device: str) -> dict[str, float]:
-    """What one job asks Ray for. Raises UserError where the jobs are for GPUs and the cluster has none."""
+    """Return the resources that one job requests from Ray. Raise UserError if it needs a GPU and there is none."""
     gpus = resources.get("GPU", 0.0)
     if device == "cuda" and not gpus:
         raise UserError("the Ray cluster has no GPU: start its nodes with one, or give --device cpu")
@@ -113,6 +114,6 @@ def _shares(resources: dict[str, float], workers: int, device: str) -> dict[str,
 
 
 def _fraction(gpus: float, workers: int) -> float:
-    """A whole GPU, or as large a part of one as lets all workers find a place: 2 GPUs, 5 workers: 1/3 each."""
+    """Return the largest share of a GPU with which all workers have a place, such as 1/3 for 5 workers on 2 GPUs."""
     jobs_a_gpu = -(-workers // int(gpus))
     return 1.0 / jobs_a_gpu

@@ -1,9 +1,10 @@
-"""One job in a process of its own: read from standard input, answered on standard output, all talk on standard error.
+"""One job in its own process.
 
-A job is JSON whose key `call` names what does it, as `module:function`; the function is given the whole of it.
+The job is read from standard input and its answer is written to standard output. All other output goes to standard
+error. A job is JSON whose key `call` names a function as `module:function`. The function is called with the whole job.
 
-The other end of standard input stays open for as long as the job is wanted: when it closes, the launcher is gone and
-the job stops as if by SIGTERM, with a checkpoint.
+Standard input stays open as long as the job is wanted. When it is closed, the launcher is gone, and the job stops as
+if by SIGTERM, with a checkpoint.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from typing import Any
 def main() -> None:
     """Entry point: `python -m cmtl_ir.processes.worker < JOB`."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever prints, prints into the log
+    os.dup2(2, 1)  # everything that is printed goes to the log
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_stop_when_alone, daemon=True).start()
+    threading.Thread(target=_stop_when_launcher_ends, daemon=True).start()
     answer = _answer(job)
     sys.stdout.flush()
     json.dump(answer, answers)
     answers.flush()
-    os._exit(0)  # the answer is given: nothing that a library does at exit can take it back
+    os._exit(0)  # the answer is written; no exit handler of a library may change the outcome
 
 
 def _answer(job: Mapping[str, Any]) -> dict[str, str]:
@@ -48,7 +49,7 @@ def _answer(job: Mapping[str, Any]) -> dict[str, str]:
         return {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
-def _stop_when_alone() -> None:
+def _stop_when_launcher_ends() -> None:
     sys.stdin.read()
     os.kill(os.getpid(), signal.SIGTERM)
 

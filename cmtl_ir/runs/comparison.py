@@ -1,4 +1,4 @@
-"""Train the runs of an experiment: finished ones are skipped, killed ones resumed, missing ones started."""
+"""Training of all runs of an experiment. Finished runs are skipped, killed runs resumed, and missing runs started."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ def run(
     workers: int = 1,
     ray: str | None = None,
 ) -> Comparison:
-    """Train every strategy under every seed and score it. Returns the comparison; failed runs are named in it.
+    """Train and score every strategy with every seed, and return the comparison, which names failed runs.
 
-    Running again skips finished runs and resumes killed ones; `fresh` moves earlier results of these runs aside.
-    `workers`: so many runs at once, each in its own process; `ray`: on that Ray cluster, or `local`.
-    Under torchrun, within `distributed.joined()`, the ranks make each run's steps together, and rank 0 writes.
+    Running again skips finished runs and resumes killed ones. If `fresh` is true, earlier results of these runs are set
+    aside. At most `workers` runs are trained at once, each in its own process if there are several. `ray` is the
+    address of a Ray cluster, or `local`. `None` trains on this machine. Under torchrun, within `distributed.joined()`,
+    all ranks share the steps of each run, and rank 0 writes.
     """
     return train_all(experiment, Workspace.at(out, device, tracking_uri, workers, ray, progress), fresh)
 
 
 def train_all(experiment: Experiment, workspace: Workspace, fresh: bool = False) -> Comparison:
-    """The same in a workspace."""
+    """Train every strategy with every seed in a workspace. See `run`."""
     ranks = current()
     if ranks.count > 1:
         followers.check(experiment, ranks, workspace.parallel)
@@ -57,7 +58,7 @@ def train_all(experiment: Experiment, workspace: Workspace, fresh: bool = False)
 
 
 def _in_turn(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -> dict[str, str]:
-    """Train the runs one after the other; name of a run -> why it failed."""
+    """Train the runs one after the other, and return the reason of each failure by the name of the run."""
     failures: dict[str, str] = {}
     for one in planned:
         try:
@@ -70,7 +71,8 @@ def _in_turn(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -
 def _in_processes(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -> dict[str, str]:
     """Train all unfinished runs in their own processes.
 
-    Where that would leave workers idle, a grouped run is planned and scored here, and its groups get the processes.
+    If this would leave workers idle, a grouped run is planned and scored in this process, and its groups are trained in
+    the other processes.
     """
     finished = [one for one in planned if one.run.status == "finished"]
     rest = [one for one in planned if one not in finished]

@@ -1,4 +1,4 @@
-"""How long and how large a plan would be: a few real steps are timed, the rest is arithmetic."""
+"""Estimate of the time and disk space of a plan, from a few timed steps."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Estimate:
     bytes_on_disk: float
 
     def seconds(self, run: Run) -> float:
-        """Training seconds of a run, without evaluation."""
+        """Return the training seconds of a run, without evaluation."""
         return self.steps * self.seconds_per_step * self.factors[run.label]
 
 
 def estimate(prepared: Prepared) -> Estimate:
-    """Times a few joint steps on the real data; a strategy that needs row gradients is taken at 1.5 of that."""
+    """Time a few joint steps on the real data. Row gradients are assumed to cost 1.5 times as much per step."""
     experiment, seed = prepared.experiment, prepared.experiment.seeds[0]
     first = next(iter(experiment.strategies.values()))
     learner = Learner(experiment, first, prepared.tasks[seed], seed, prepared.device)

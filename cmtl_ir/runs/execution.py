@@ -1,4 +1,4 @@
-"""The envelope of every run, whatever trains it: lock, tracking, leftovers of killed processes, and the end."""
+"""Execution of a run, whatever trains it: lock, tracking, cleanup after killed processes, and final status."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from cmtl_ir.tracking.store import RunTracker
 
 @dataclass(frozen=True)
 class ActiveRun:
-    """A run that this process holds the lock of: what its work may use."""
+    """A run whose lock this process holds, with everything that its work may use."""
 
     planned: PlannedRun
     workspace: Workspace
     parent: str
-    """The MLflow run that stands for the comparison."""
+    """Id of the MLflow run that stands for the comparison."""
     tracker: RunTracker
     progress: Progress | None
     judge: Judge | None
 
     @property
     def run(self) -> Run:
-        """The run itself."""
+        """The run that is being executed."""
         return self.planned.run
 
 
 def execute(
     planned: PlannedRun, workspace: Workspace, parent: str, judge: Judge | None = None, wait: bool = False
 ) -> None:
-    """Train a run from its last checkpoint until it is finished; do nothing more if it is finished already.
+    """Train a run from its last checkpoint until it is finished. A finished run is not trained again.
 
-    Raises TrainingError if another process holds its lock, or waits for it if `wait` is true.
+    Raises TrainingError if another process holds its lock. If `wait` is true, waits for that process instead. `judge`
+    may stop the run after an evaluation. `None` never stops it.
     """
     run, progress = planned.run, workspace.bar(planned.run)
     try:
@@ -60,12 +61,12 @@ def execute(
     except Timeout:
         current().told(SKIP)
         raise TrainingError(
-            f"another process is training this run ({run.folder}); run the command again when it is done"
+            f"another process is training this run ({run.folder}); run the command again when it is finished"
         ) from None
 
 
 def _tracker(planned: PlannedRun, workspace: Workspace, parent: str) -> RunTracker:
-    """The run in the tracking store, made or found again."""
+    """Return the tracker of the run. Its run in the tracking store is created if it does not exist."""
     run = planned.run
     return workspace.tracking.run(
         run.hash,
@@ -80,7 +81,7 @@ def _tracker(planned: PlannedRun, workspace: Workspace, parent: str) -> RunTrack
 
 
 def _do_work(active: ActiveRun) -> None:
-    """Do what trains the run, unless it is finished; under torchrun the other ranks hear which it is."""
+    """Do the work of the run unless it is finished. Under torchrun, broadcast to the other ranks if it is skipped."""
     if active.run.status == "finished":
         current().told(SKIP)
         return
@@ -89,7 +90,7 @@ def _do_work(active: ActiveRun) -> None:
 
 
 def _ending(error: BaseException) -> str:
-    """The status of a run that ended so, for the tracking store."""
+    """Return the status in the tracking store of a run that ended with this error."""
     stopped = isinstance(error, UserError | KeyboardInterrupt) and not isinstance(error, TrainingError)
     return "KILLED" if stopped else "FAILED"
 

@@ -1,4 +1,4 @@
-"""Show the progress of a run that another process trains: its journal says how far it is."""
+"""Progress of a run that another process trains, read from the journal of the run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cmtl_ir.store.run import Run
 
 
 class Tail:
-    """New whole lines of a file that another process appends to, cuts back or replaces."""
+    """Reader of new complete lines in a file that another process extends, truncates or replaces."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.place = path, 0
 
     def lines(self) -> list[bytes]:
-        """What was added since the last call."""
+        """Return the complete lines that were added since the last call."""
         try:
             with self.path.open("rb") as file:
                 if file.seek(0, 2) < self.place:
@@ -32,7 +32,7 @@ class Tail:
 
 
 class JournalFollower:
-    """Shows the progress of a run from its journal."""
+    """Show the progress of a run from its journal."""
 
     def __init__(self, run: Run, progress: ProgressOf) -> None:
         self.run, self.make = run, progress
@@ -40,7 +40,7 @@ class JournalFollower:
         self.tail = Tail(run.folder / JOURNAL)
 
     def look(self) -> None:
-        """Show what is new."""
+        """Show the newest losses in the journal, if any were added."""
         if self.progress is None:
             self.progress = self.make(self.run)
         for line in reversed(self.tail.lines()):

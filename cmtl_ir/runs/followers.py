@@ -1,4 +1,4 @@
-"""What the ranks after the first do: the same steps of the same runs, and nothing that leaves a trace."""
+"""Work of all ranks after rank 0: the same steps of the same runs, without writing any file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cmtl_ir.training.step import NonFinite
 
 
 def follow(experiment: Experiment, workspace: Workspace, ranks: Ranks) -> Comparison:
-    """Make all steps that rank 0 makes."""
-    ranks.wait()  # until rank 0 has packed the images and set aside what it trains again
+    """Take part in all steps of rank 0, and return the comparison."""
+    ranks.wait()  # until rank 0 has packed the images and set aside earlier results
     prepared, failures = prepare(experiment, workspace.out, workspace.device), {}
     for planned in prepared.planned:
         step = ranks.told()
@@ -32,7 +32,7 @@ def follow(experiment: Experiment, workspace: Workspace, ranks: Ranks) -> Compar
 
 
 def _train_along(planned: PlannedRun, ranks: Ranks, step: int) -> None:
-    """Stop where rank 0 stops and fail where it fails; score, save and log nothing."""
+    """Train a run together with rank 0, which alone scores, saves and logs. Stop and fail where rank 0 does."""
     run, learner, cadence = planned.run, planned.learner(ranks), Cadence.of(planned.experiment)
     recorder = Recorder(learner)
     recorder.add(LossLog(learner, run.folder, cadence, NullSink()))
@@ -42,7 +42,7 @@ def _train_along(planned: PlannedRun, ranks: Ranks, step: int) -> None:
         recorder.resume(run.folder)
     if learner.step != step:
         raise UserError(
-            f"rank 0 goes on from step {step} of {run.name}, rank {ranks.number} found step {learner.step}: "
+            f"rank 0 resumes from step {step} of {run.name}, but rank {ranks.number} found step {learner.step}: "
             f"{run.folder} must be a folder that all ranks share"
         )
     with saving.stopping_cleanly():
@@ -50,16 +50,16 @@ def _train_along(planned: PlannedRun, ranks: Ranks, step: int) -> None:
 
 
 def check(experiment: Experiment, ranks: Ranks, parallel: bool) -> None:
-    """Raise if an experiment cannot be trained by several ranks; `parallel`: workers or Ray are asked for."""
+    """Raise UserError if several ranks cannot train an experiment. `parallel`: whether workers or Ray are requested."""
     if parallel:
         raise UserError("torchrun's processes share each run: --workers and --ray are for runs in one process each")
     if experiment.training.batch < ranks.count:
         raise ConfigError(
-            f"training.batch: {experiment.training.batch} samples a step are too few for {ranks.count} ranks"
+            f"training.batch: {experiment.training.batch} samples per step are too few for {ranks.count} ranks"
         )
     grouped = [label for label, strategy in experiment.strategies.items() if strategy.grouping is not None]
     if grouped:
         raise ConfigError(
-            f"strategies.{grouped[0]}.grouping: a grouping's runs are not shared among the processes of torchrun: "
-            "start the same command without torchrun (--workers trains its groups side by side)"
+            f"strategies.{grouped[0]}.grouping: the runs of a grouping are not shared among the processes of torchrun: "
+            "start the same command without torchrun (--workers trains its groups in parallel)"
         )

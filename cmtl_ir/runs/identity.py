@@ -1,4 +1,4 @@
-"""A run is a value: the hash of everything that matters to its weights and scores, and of nothing else."""
+"""The identity of a run: everything that determines its weights and scores, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SEMANTICS_VERSION = 4
 
 
 def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """What a run is made of: tasks and their pixels, backbone, training, parts, seed.
+    """Return the identity of a run: tasks and their pixels, backbone, training, parts and seed.
 
-    Not labels, paths, device, the cadence of evaluation or of checkpoints. `conflict.every` belongs to it: a logged
-    step updates from the very row gradients that it logs, which changes last bits.
+    Labels, paths, device and the cadence of evaluations and checkpoints are not part of it. `conflict.every` is: a
+    logged step updates the weights from the row gradients that it logs, which changes the last bits.
     """
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {

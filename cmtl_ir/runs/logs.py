@@ -1,4 +1,4 @@
-"""Logging of a run: the losses of its steps, and how much the rows' gradients conflict."""
+"""Logging of a run: the losses of its steps, and the conflict of the row gradients."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import NonFinite, StepResult
 
 LOG_EVERY = 10
-"""Steps between points of the loss curves: losses leave the device once per interval."""
+"""Steps between points of the loss curves. Losses are moved off the device once per interval."""
 LOGGED = ("rows", "losses", "weights", "surgery")
-"""What the log reads of a step."""
+"""Fields of a step's result that the log reads."""
 
 
 class Sink(Protocol):
-    """Where metrics go."""
+    """A destination of metrics."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Values by name at a step; the steps of a name come in order."""
+        """Log values by name at a step. The steps of a name are in ascending order."""
 
 
 class NullSink:
     """A sink that keeps nothing."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """See Sink."""
+        """Discard the values."""
 
 
 class LossLog(RunWatcher):
-    """Logs mean losses, weights and rate per interval. Raises Diverged for a loss that is not a finite number."""
+    """Log mean losses, weights and learning rate per interval. Raise Diverged if a loss is not a finite number."""
 
     def __init__(
         self, learner: Learner, folder: Path, cadence: Cadence, sink: Sink, progress: Progress | None = None
     ) -> None:
-        """`folder`: the run's, to name its last good checkpoint."""
+        """`folder` is that of the run. Error messages name its last good checkpoint."""
         self.learner, self.folder, self.cadence, self.sink, self.progress = learner, folder, cadence, sink, progress
         self.pending: list[tuple[StepResult, float]] = []
-        """Steps since the last interval, and their rates."""
+        """Results of the steps since the last interval, with their learning rates."""
 
     def wants_gradients(self, step: int) -> bool:
         return self.cadence.logs_conflict(step)
@@ -79,7 +79,7 @@ class LossLog(RunWatcher):
                 raise self.stopped_at(NonFinite([row for row, loss in losses if not math.isfinite(loss)]), step)
 
     def stopped_at(self, error: NonFinite, step: int) -> TrainingError:
-        """The error to show for a loss or gradient that is not a finite number."""
+        """Return the error to raise for a loss or gradient that is not a finite number."""
         place = self.folder / CHECKPOINTS
         good = checkpoint.newest_step(place)
         last = f"the last good checkpoint is of step {good}" if good is not None else "no checkpoint was written yet"
@@ -96,7 +96,7 @@ class LossLog(RunWatcher):
 
 
 class ConflictWatcher(RunWatcher):
-    """Logs conflict statistics at the steps whose row gradients are known."""
+    """Log conflict statistics at the steps whose row gradients are known."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink, self.log = sink, ConflictLog()
@@ -118,7 +118,7 @@ class ConflictWatcher(RunWatcher):
 
 
 def _named(result: StepResult) -> dict[str, float]:
-    """Metric name -> value of a step."""
+    """Return the metrics of a step by name."""
     named = {f"loss/{_metric(r)}": loss for r, loss in zip(result.rows, result.losses.tolist(), strict=True)}
     named |= {f"weight/{_metric(r)}": w for r, w in zip(result.rows, result.weights.tolist(), strict=False)}
     if result.surgery is not None:

@@ -15,7 +15,7 @@ from cmtl_ir.training.step import NonFinite
 
 
 def train_run(active: ActiveRun) -> None:
-    """Train the run from its last checkpoint, or from its start, to the end."""
+    """Train the run from its last checkpoint, or from its start, until it is finished."""
     planned, folder, tracker = active.planned, active.run.folder, active.tracker
     learner, cadence = planned.learner(current()), Cadence.of(planned.experiment)
     recorder = Recorder(learner)

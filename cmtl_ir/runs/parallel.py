@@ -1,4 +1,4 @@
-"""Runs in their own processes, several at once."""
+"""Training of several runs at once, each in its own process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmtl_ir.store.layout import LOG
 
 
 def run_in_processes(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -> dict[str, str]:
-    """Train all unfinished runs, `workspace.workers` at once; name of a run -> why it failed."""
+    """Train all unfinished runs, `workspace.workers` at once, and return the reason of each failure by run name."""
     jobs = [job_of(one, workspace, parent) for one in planned if one.run.status != "finished"]
     if not jobs:
         return {}
@@ -27,7 +27,7 @@ def run_in_processes(planned: Sequence[PlannedRun], workspace: Workspace, parent
 
 
 def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
-    """What another process is told of a run."""
+    """Return the job that trains a run in another process."""
     run, only = planned.run, {"strategies": {planned.run.label: planned.strategy}, "seeds": [planned.run.seed]}
     payload = {
         "call": "cmtl_ir.runs.parallel:train_run",
@@ -46,7 +46,10 @@ def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
 
 
 def train_run(job: Mapping[str, Any]) -> None:
-    """Train one run of an experiment until it is finished: what a worker does. Raises RuntimeError for other data."""
+    """Train one run of an experiment until it is finished. This is the job of a worker.
+
+    Raises RuntimeError if data or experiment here make another run.
+    """
     workspace = Workspace.at(job["out"], job["device"], job["tracking_uri"])
     experiment = reading.validate(job["experiment"], "the job")
     (planned,) = prepare(experiment, Path(job["out"]), job["device"]).planned
@@ -55,4 +58,4 @@ def train_run(job: Mapping[str, Any]) -> None:
             f"the job is of run {job['hash']}, but here its data and experiment make it {planned.run.hash}"
         )
     planned = replace(planned, run=replace(planned.run, label=job["label"]))
-    execute(planned, workspace, job["parent"], wait=True)  # an attempt before may still be saving
+    execute(planned, workspace, job["parent"], wait=True)  # an earlier attempt may still be saving

@@ -1,4 +1,4 @@
-"""Plan runs before anything is trained: their hashes, their data, and the work that trains them."""
+"""Planning of runs before training: their hashes, their data, and the work that trains them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ TRAINING = "cmtl_ir.runs.ordinary:train_run"
 
 
 class Start(Protocol):
-    """Where a run starts that does not start from initial weights."""
+    """The start of a run that does not start from initial weights."""
 
     @property
     def step(self) -> int:
-        """Steps that are taken over from another run."""
+        """Number of steps that are taken over from another run."""
 
     def __call__(self, learner: Learner) -> Curve:
         """Bring a fresh learner to the start and return the part of the curve that is taken over.
@@ -45,27 +45,27 @@ class Start(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """A run and everything that it takes to train it."""
+    """A run and everything that is needed to train it."""
 
     run: Run
     experiment: Experiment
-    """Its `name` is the comparison that the run belongs to."""
+    """Experiment of the run. Its `name` is the comparison to which the run belongs."""
     tasks: dict[str, Task]
-    """Under the seed of the run."""
+    """Tasks with their data, under the seed of the run."""
     strategy: Strategy
     device: torch.device
     begin: Start | None = None
-    """Where it starts; `None`: from initial weights."""
+    """Start of the run. `None` starts from initial weights."""
     work: str = TRAINING
-    """What trains it, as `module:function`; the function takes an `execution.ActiveRun`."""
+    """Function that trains the run, as `module:function`. It takes an `execution.ActiveRun`."""
 
     @property
     def steps_taken_over(self) -> int:
-        """Steps of the run's curve that were made by another run."""
+        """Number of steps of the run's curve that another run made."""
         return self.begin.step if self.begin is not None else 0
 
     def learner(self, ranks: Ranks = ALONE) -> Learner:
-        """A learner with the run's initial weights."""
+        """Return a learner with the initial weights of the run."""
         learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
         store = self.run.folder.parent
         learner.teachers = SingleTaskTeachers(self.experiment, self.run.seed, self.tasks, store, self.device)
@@ -76,12 +76,12 @@ class PlannedRun:
         return self.begin(learner) if self.begin is not None else []
 
     def evaluator(self) -> Evaluator:
-        """Scores the run on its test images."""
+        """Return the evaluator that scores the run on its test images."""
         evaluation = self.experiment.evaluation
         return Evaluator(self.tasks, evaluation.protocol, evaluation.tile, self.device, metrics=evaluation.metrics)
 
     def parameters(self) -> dict[str, Any]:
-        """What the tracking store lists as the run's parameters."""
+        """Return the parameters of the run for the tracking store."""
         parts = self.strategy.names()
         training = self.experiment.training
         return {
@@ -97,7 +97,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs of one experiment and where its tables and figures go."""
+    """The runs of one experiment, and the folder of its tables and figures."""
 
     experiment: Experiment
     folder: Path
@@ -105,10 +105,10 @@ class Comparison:
     failures: dict[str, str]
     tracking: Tracking
     parent: str
-    """The MLflow run that stands for the comparison."""
+    """Id of the MLflow run that stands for the comparison."""
 
     def results(self) -> list[dict[str, Any]]:
-        """The results of the finished runs, each with its label."""
+        """Return the results of the finished runs, each with its label."""
         return [{"label": run.label, **run.result()} for run in self.runs if run.status == "finished"]
 
 
@@ -118,19 +118,19 @@ class Prepared:
 
     experiment: Experiment
     tasks: dict[int, dict[str, Task]]
-    """By seed."""
+    """Seed -> name -> task."""
     planned: list[PlannedRun]
     out: Path
     device: torch.device
 
     @property
     def runs(self) -> list[Run]:
-        """The planned runs, without what it takes to train them."""
+        """The planned runs, without the objects needed to train them."""
         return [one.run for one in self.planned]
 
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
-    """Find the data and plan the runs; every mistake that needs no training to be found is found here."""
+    """Find the data and plan the runs. Every mistake that can be found without training is raised here."""
     chosen = pick_device(device)
     smallest = smallest_side(experiment.evaluation.protocol, experiment.evaluation.metrics)
     tasks = {
@@ -150,7 +150,7 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
 
 
 def _check_grouping(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -> None:
-    """Raise UserError for what can be known to be wrong before anything is trained."""
+    """Raise ConfigError if a grouping is invalid for these tasks."""
     grouping = strategy.grouping
     assert grouping is not None
     try:
@@ -166,7 +166,11 @@ def _check_grouping(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -
 
 
 def narrowed_to(experiment: Experiment, chosen: Sequence[str], seeds: Sequence[int], steps: int | None) -> Experiment:
-    """The experiment cut down to some strategies and seeds, or to another budget."""
+    """Return the experiment with the chosen strategies, seeds and number of steps.
+
+    An empty `chosen` or `seeds` keeps all. `steps=None` keeps the number of steps. Raises UserError for an unknown
+    strategy.
+    """
     for label in chosen:
         if label not in experiment.strategies:
             raise UserError(f"--strategy {label!r}: {suggestion(label, list(experiment.strategies))}")

@@ -1,4 +1,4 @@
-"""The watcher of one run: its single watchers in order, and what the steps cost."""
+"""The recorder of a run: its watchers in order, and the cost of its steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ W = TypeVar("W", bound=RunWatcher)
 
 
 class Recorder(RunWatcher):
-    """Calls the watchers of a run in the order in which they were added."""
+    """Call the watchers of a run in the order in which they were added."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
@@ -64,7 +64,7 @@ class Recorder(RunWatcher):
             watcher.load_state(state)
 
     def tree(self) -> dict[str, Any]:
-        """What a checkpoint of the run holds."""
+        """Return the content of a checkpoint of the run."""
         return {"learner": self.learner.tree(), "recorder": self.state()}
 
     def resume(self, run: Path) -> None:

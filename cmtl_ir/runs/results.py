@@ -1,4 +1,4 @@
-"""The files that a finished run leaves: weights, per-image scores, curve, restored samples."""
+"""Files of a finished run: weights, scores per image, curve and restored samples."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from cmtl_ir.training.learner import Learner
 def write_results(
     active: ActiveRun, recorder: Recorder, scoring: Scoring, conflict: ConflictLog, seconds: float
 ) -> None:
-    """Write everything that a finished run leaves, last of all its result, and hand it to the tracking store.
+    """Write all files of a finished run, its result last, and add them to the tracking store.
 
-    `seconds`: how long the run took, evaluations included, over all resumptions.
+    `seconds` is the duration of the run over all resumptions, including evaluations.
     """
     folder, tracker = active.run.folder, active.tracker
     files = [
@@ -69,7 +69,7 @@ def _cost(recorder: Recorder, seconds: float) -> dict[str, Any]:
 
 
 def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -> Path:
-    """Write the evaluated weights; the header says backbone, tasks, identity and what was forgotten."""
+    """Write the evaluated weights; the header holds backbone, tasks, identity and forgotten tasks."""
     path = folder / WEIGHTS
     header = {"backbone": json.dumps(identity["backbone"]), "tasks": json.dumps(list(learner.tasks))}
     header |= {key: json.dumps(identity[key]) for key in ("unlearning", "without") if key in identity}
@@ -89,9 +89,9 @@ def write_curve(folder: Path, curve: list[dict[str, Any]], scales: Sequence[Scal
 
 
 def write_restored(folder: Path, learner: Learner, evaluator: Evaluator) -> list[Path]:
-    """Write input, restored and clean image of each task's first test image, whole, under its last variant.
+    """Write input, restored and clean version of each task's first test image, in full size, for its last variant.
 
-    Levels are listed from mild to strong: the last one shows most.
+    Levels are listed from mild to strong, so the last one shows the most.
     """
     (folder / RESTORED).mkdir(exist_ok=True)
     model = learner.model

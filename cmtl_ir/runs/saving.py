@@ -1,4 +1,4 @@
-"""Saving of a run: checkpoints where they are due, and a clean stop when asked."""
+"""Saving of a run: checkpoints at the steps where they are due, and a clean stop on request."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from cmtl_ir.training.step import StepResult
 
 
 class Saving(RunWatcher):
-    """Decides when the run is saved, and stops it when asked. Writes nothing: that is rank 0's part (Checkpoints)."""
+    """Decide when the run is saved, and stop it on request. Writes nothing; rank 0 uses `Checkpoints`, which writes."""
 
     def __init__(self, recorder: Recorder, run: Path, cadence: Cadence) -> None:
-        """`recorder`: the one whose state is saved; `run`: the run's folder."""
+        """The state of `recorder` is saved. `run` is the folder of the run."""
         self.recorder, self.run, self.cadence = recorder, run, cadence
         self.seconds, self._since = 0.0, time.monotonic()
         self._stop: str | None = None
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
-        """Save where it is due. Raises Interrupted when this rank or another was asked to stop."""
+        """Save if a checkpoint is due. Raise Interrupted if any rank was asked to stop."""
         stop, late = learner.ranks.any(bool(self._stop), self._late())
         if ((late or learner.step % self.cadence.checkpoint == 0) and not at_stage_end(learner)) or stop:
             self.save()
         if stop:
-            learner.ranks.wait()  # until rank 0 has saved: torchrun ends the others when one leaves
+            learner.ranks.wait()  # until rank 0 has saved: torchrun ends all ranks when one leaves
             why = self._stop or "stopped with another rank"
             raise Interrupted(
                 f"{why} at step {learner.step}: everything up to here is saved in {self.run}; "
-                "the same command goes on from this step"
+                "the same command resumes from this step"
             )
 
     def stage_ended(self, learner: Learner, stage: Stage) -> None:
         self.save()
 
     def save(self) -> None:
-        """Save the state from which the run continues bit by bit."""
+        """Save the state from which the run resumes exactly."""
         self.recorder.before_save()
         self.write()
 
     def write(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint. Nothing is written here; see `Checkpoints`."""
 
     def before_save(self) -> None:
         now = time.monotonic()
@@ -68,9 +68,9 @@ class Saving(RunWatcher):
 
     @contextmanager
     def stopping_cleanly(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM stop after the step at hand, with a checkpoint; a second Ctrl-C stops at once.
+        """Stop after the current step, with a checkpoint, on Ctrl-C or SIGTERM. A second Ctrl-C stops at once.
 
-        A second SIGTERM does not: a cluster sends one to every process, and so does their launcher.
+        A second SIGTERM does not, because a cluster and the launcher may each send one to every process.
         """
 
         def ask(number: int, _frame: Any) -> None:
@@ -90,7 +90,7 @@ class Saving(RunWatcher):
 
 
 class Checkpoints(Saving):
-    """Writes the checkpoints: the newest ones, and one at the end of each stage for other runs to start from."""
+    """Write the newest checkpoints, and one at the end of each stage from which other runs may start."""
 
     def write(self) -> None:
         checkpoint.save(

@@ -1,4 +1,4 @@
-"""Scoring of a run: every evaluation is a point of its curve, and may end a run that a search has given up."""
+"""Scoring of a run: every evaluation adds a point to its curve, and a search may prune the run after it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cmtl_ir.training.step import StepResult
 
 
 class Scoring(RunWatcher):
-    """Scores every task where it is due and at the ends of stages."""
+    """Score every task at the steps where this is due and at the ends of stages."""
 
     def __init__(self, learner: Learner, evaluator: Evaluator, cadence: Cadence, sink: Sink) -> None:
         self.learner, self.evaluator, self.cadence, self.sink = learner, evaluator, cadence, sink
         self.validator = evaluator.validation()
         self.curve: Curve = []
         self.scores: list[dict[str, Any]] = []
-        """One row per test image, of the last evaluation."""
+        """Rows of the last evaluation, one per test image."""
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
         if self.cadence.evaluates(learner):
@@ -33,7 +33,10 @@ class Scoring(RunWatcher):
         self.evaluate(stage_end=stage.name)
 
     def evaluate(self, stage_end: str | None) -> None:
-        """Add a point to the curve; `stage_end` names the stage that has ended, whose point is a row of R."""
+        """Add a point to the curve.
+
+        `stage_end` is the name of the stage that has ended, whose point is a row of R. `None` is within a stage.
+        """
         self.scores, validation = self._scored()
         learner, scales = self.learner, self.evaluator.scales
         self.curve.append(curves.point(learner.step, stage_end, self.scores, validation, scales))
@@ -41,7 +44,7 @@ class Scoring(RunWatcher):
         self.sink.log(learner.step, curves.logged(self.curve, stages, scales))
 
     def _scored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Rows of test images, and of validation images where there are any."""
+        """Return the rows of test images and those of validation images, which may be empty."""
         model = self.learner.model
         own = {name: value.clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.learner.evaluated_weights())
@@ -58,7 +61,7 @@ class Scoring(RunWatcher):
 
 
 class Judging(RunWatcher):
-    """Shows the curve to a judge after every evaluation; a run that it gives up is saved first."""
+    """Show the curve to a judge after every evaluation. A run that the judge prunes is saved first."""
 
     def __init__(self, scoring: Scoring, judge: Judge, save: Callable[[], None]) -> None:
         self.scoring, self.judge, self.save = scoring, judge, save

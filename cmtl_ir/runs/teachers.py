@@ -1,4 +1,4 @@
-"""The single-task runs of an experiment as teachers: found in the store, frozen."""
+"""Single-task runs of an experiment as frozen teachers, loaded from the store."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from cmtl_ir.tasks.task import Task
 
 
 class SingleTaskTeachers:
-    """Task -> network of the finished single-task run of the same experiment, seed and store."""
+    """Teachers by task: networks of finished single-task runs of the same experiment, seed and store."""
 
     def __init__(
         self, experiment: Experiment, seed: int, tasks: Mapping[str, Task], store: Path, device: torch.device
     ) -> None:
-        """`store`: the folder whose subfolders are runs."""
+        """`store` is the folder whose subfolders are runs."""
         self.experiment, self.seed, self.tasks, self.store, self.device = experiment, seed, tasks, store, device
         self._loaded: dict[str, nn.Module] = {}
 
     def __call__(self, task: str) -> nn.Module:
-        """Return the network, frozen and in eval mode. Raise UserError with the command that trains it."""
+        """Return the network, frozen and in eval mode. Raise UserError, with the training command, if there is none."""
         if task not in self._loaded:
             identity = identity_of(self.experiment, self._strategy(task), self.seed, self.tasks)
             folder = self.store / hash_of(identity)
@@ -46,7 +46,7 @@ class SingleTaskTeachers:
         return self._loaded[task]
 
     def _strategy(self, task: str) -> Strategy:
-        """The experiment's own strategy that trains the task alone, or the plain one."""
+        """Return the strategy of the experiment that trains the task alone, or a neutral one if there is none."""
         for strategy in self.experiment.strategies.values():
             curriculum: Any = strategy.curriculum
             if curriculum.called == "single" and curriculum.task == task:

@@ -1,4 +1,4 @@
-"""What watches a run while it is trained: each concern is a watcher of its own, whose hooks do nothing by default."""
+"""Watchers of a run during training. Each concern has its own watcher, whose hooks do nothing by default."""
 
 from __future__ import annotations
 
@@ -14,63 +14,63 @@ from cmtl_ir.training.step import StepResult
 Curve = list[dict[str, Any]]
 """One point per evaluation: step, stage_end, psnr and ssim by task."""
 Judge = Callable[[Curve], None]
-"""Is shown the curve after every evaluation; may raise Pruned."""
+"""Called with the curve after every evaluation. It may raise Pruned."""
 
 
 class RunWatcher:
-    """One concern of a run, as logging, scoring or saving; a training.loop.Watcher with a part in the checkpoints."""
+    """A training.loop.Watcher with state in checkpoints. Base of one concern of a run, such as logging or saving."""
 
     def wants_gradients(self, step: int) -> bool:
-        """Whether the row gradients of this step are wanted."""
+        """Return whether the row gradients of this step are needed."""
         return False
 
     def stage_started(self, learner: Learner, stage: Stage) -> None:
-        """Before the first step of a stage, or before the first after a resume within it."""
+        """Called before the first step of a stage, and before the first step after resuming within it."""
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
-        """After every step; `learner.step` counts it already."""
+        """Called after every step. `learner.step` already counts it."""
 
     def stage_ended(self, learner: Learner, stage: Stage) -> None:
-        """After a stage's last step, when the stage has joined the history."""
+        """Called after the last step of a stage, when the stage has joined the history."""
 
     def before_save(self) -> None:
-        """Before a checkpoint is written; may raise to prevent it."""
+        """Called before a checkpoint is written. It may raise an error to prevent this."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of this watcher."""
+        """Return the state of this watcher for a checkpoint."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint; `state` is that of all watchers."""
+        """Resume from a checkpoint. `state` is that of all watchers."""
 
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often a run is scored, logged and saved, in steps; 0: never, beyond the ends of stages."""
+    """Intervals in steps at which a run is scored, logged and saved. With 0, only the ends of stages count."""
 
     evaluation: int
     conflict: int
     checkpoint: int
     minutes: float | None
-    """Age at which a checkpoint is followed by the next, whatever the steps; `None`: steps alone count."""
+    """Longest time between checkpoints in minutes. With `None`, only the interval in steps counts."""
     keep: int
-    """How many of the newest checkpoints are kept."""
+    """Number of newest checkpoints to keep."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Cadence:
-        """The cadence that an experiment asks for."""
+        """Return the cadence that an experiment configures."""
         saving = experiment.checkpoint
         return cls(experiment.evaluation.every, experiment.conflict.every, saving.every, saving.minutes, saving.keep)
 
     def logs_conflict(self, step: int) -> bool:
-        """Whether the row gradients of this step are logged."""
+        """Return whether the conflict of this step is logged."""
         return self.conflict > 0 and step % self.conflict == 0
 
     def evaluates(self, learner: Learner) -> bool:
-        """Whether the run is scored after the last step; the ends of stages are scored in any case."""
+        """Return whether an evaluation is due after the last step. The ends of stages are scored in any case."""
         return self.evaluation > 0 and learner.step % self.evaluation == 0 and not at_stage_end(learner)
 
 
 def at_stage_end(learner: Learner) -> bool:
-    """Whether the last step was the last of its stage."""
+    """Return whether the last step was the last of its stage."""
     return learner.stage is not None and learner.stage_step == learner.stage.steps

@@ -1,4 +1,4 @@
-"""Where runs are stored, what trains them, and who is shown their progress."""
+"""The workspace of runs: their folder, device, tracking, processes and progress display."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cmtl_ir.tracking.store import Tracking
 
 
 class Progress(Protocol):
-    """Shows how far one run is."""
+    """A display of the progress of one run."""
 
     def advanced(self, step: int, losses: dict[str, float]) -> None:
-        """After every logging interval and evaluation."""
+        """Show the step and the losses. Called after every logging interval and evaluation."""
 
 
 ProgressOf = Callable[[Run], Progress]
@@ -23,15 +23,15 @@ ProgressOf = Callable[[Run], Progress]
 
 @dataclass(frozen=True)
 class Workspace:
-    """What a command passes on to everything that it runs."""
+    """Settings that a command passes to everything that it runs."""
 
     out: Path
     """Folder of the runs and of the comparisons."""
     device: str
-    """auto, cpu, cuda, cuda:1 ..."""
+    """Device of the runs: auto, cpu, cuda, cuda:1 ..."""
     tracking: Tracking
     workers: int = 1
-    """Runs trained at once; with more than one, each in its own process."""
+    """Number of runs trained at once. With more than one, each has its own process."""
     ray: str | None = None
     """Address of the Ray cluster that trains the runs, or `local`; `None` trains them on this machine."""
     progress: ProgressOf | None = None
@@ -47,14 +47,14 @@ class Workspace:
         ray: str | None = None,
         progress: ProgressOf | None = None,
     ) -> Workspace:
-        """The workspace in a folder. `tracking_uri`: the tracking store; `None`: the one in `out`."""
+        """Return the workspace in a folder. `tracking_uri` is the tracking store. `None` takes the one in `out`."""
         return cls(Path(out), device, Tracking(tracking_uri, Path(out)), workers, ray, progress)
 
     @property
     def parallel(self) -> bool:
-        """Whether runs are trained in other processes than this one."""
+        """Whether runs are trained in other processes."""
         return self.workers > 1 or self.ray is not None
 
     def bar(self, run: Run) -> Progress | None:
-        """The progress bar of a run; `None` if none is shown."""
+        """Return the progress bar of a run. `None` if none is shown."""
         return self.progress(run) if self.progress is not None else None

@@ -1,1 +1,1 @@
-"""Hyper-parameter search: a space over any path of an experiment, trials as ordinary runs, an Optuna study."""
+"""Hyperparameter search: a space over any path of an experiment, trials as ordinary runs, an Optuna study."""

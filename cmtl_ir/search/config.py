@@ -1,4 +1,4 @@
-"""The `search:` block of an experiment file: what is searched, for what, how, and for how long."""
+"""The `search:` block of an experiment file: strategy, space, objectives, sampler, pruner and number of trials."""
 
 from __future__ import annotations
 
@@ -25,36 +25,39 @@ OBJECTIVES: dict[str, Direction] = {
     "forgetting_db": "minimize",
     "seconds_per_step": "minimize",
 }
-"""Name -> the direction that is good. All are measured on validation images, never on test images."""
+"""Name -> direction of improvement. All objectives are measured on validation images, never on test images."""
 EACH = "*"
 
 
 class SearchConfig(Record):
-    """A search: trials are ordinary runs of the experiment around it."""
+    """A hyperparameter search. Its trials are ordinary runs of the experiment that contains it."""
 
     strategy: str | dict[str, Any] = Field({})
-    """What is searched: a composition of parts, the label of one in `strategies`, or `*`: a study for each of these."""
+    """Strategy to search: a composition of parts, a label of `strategies`, or `*` for one study per strategy in it."""
     space: dict[str, Any] = Field(min_length=1)
     """Dotted path -> {float: [low, high], log: true}, {int: [low, high]} or {choice: [...]}."""
     objectives: dict[str, Direction] = Field({"mean_psnr": "maximize"}, min_length=1)
-    """mean_psnr, worst_psnr, forgetting_db, seconds_per_step; several: a Pareto front. Means over tasks and seeds."""
+    """mean_psnr, worst_psnr, forgetting_db, seconds_per_step, as means over tasks and seeds.
+
+    Several objectives form a Pareto front.
+    """
     sampler: dict[str, Any] | None = None
-    """Name and options of an Optuna sampler; null: Optuna's own choice."""
+    """Name and options of an Optuna sampler. null takes TPESampler."""
     pruner: dict[str, Any] | None = None
-    """Name and options of an Optuna pruner; null: every trial is trained to its end."""
+    """Name and options of an Optuna pruner. null trains every trial until it is finished."""
     prune_on: Literal["steps", "seeds"] | None = None
-    """What the pruner sees: the validation score at every evaluation, or the final one of every seed; null: seeds for
-    WilcoxonPruner, else steps."""
+    """Scores that the pruner sees: the validation score at every evaluation (steps) or the final one per seed (seeds).
+    null takes seeds for WilcoxonPruner and steps for any other pruner."""
     trials: int = Field(20, gt=0)
-    """How many settings are tried, by all processes together."""
+    """Number of settings to try, by all processes together."""
     storage: str = "sqlite"
-    """sqlite or journal (a file in the search's folder), `journal:FILE`, or the URL of any database Optuna takes."""
+    """sqlite or journal (a file in the folder of the search), `journal:FILE`, or the URL of a database for Optuna."""
     heartbeat: int = Field(60, gt=0)
-    """Seconds between signs of life in a database: a trial without any for twice as long is taken up by others."""
+    """Seconds between heartbeats in a database. A trial without one for twice as long is resumed by other processes."""
     retries: int = Field(3, ge=0)
-    """How often a trial whose process died is taken up again."""
+    """Number of times that a trial whose process died is resumed."""
     seed: int = 0
-    """Of the sampler; each trial's draws depend on it, on the trial's number and on the results known by then."""
+    """Seed of the sampler. The draws of a trial also depend on its number and on the results known at its start."""
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -62,9 +65,9 @@ class SearchConfig(Record):
         named = given if isinstance(given, Mapping) else dict.fromkeys(given)
         for name, direction in named.items():
             if name not in OBJECTIVES:
-                raise ValueError(f"{name!r} is no objective; {suggestion(str(name), list(OBJECTIVES))}")
+                raise ValueError(f"{name!r} is not an objective; {suggestion(str(name), list(OBJECTIVES))}")
             if direction not in (None, OBJECTIVES[name]):
-                raise ValueError(f"{name}: {OBJECTIVES[name]} is the good direction, not {direction}")
+                raise ValueError(f"{name}: the direction is {OBJECTIVES[name]}, not {direction}")
         return {name: OBJECTIVES[name] for name in named}
 
     @field_validator("sampler", "pruner", mode="before")
@@ -75,21 +78,21 @@ class SearchConfig(Record):
     @model_validator(mode="after")
     def _pruned_by_one_score(self) -> SearchConfig:
         if self.pruner is not None and len(self.objectives) > 1:
-            raise ValueError("pruner: a trial is given up by one score; Optuna prunes no search of several objectives")
+            raise ValueError("pruner: Optuna prunes by a single score, not in a search with several objectives")
         if self.pruner is not None and "seconds_per_step" in self.objectives:
             raise ValueError("pruner: seconds_per_step is known at the end only")
         return self
 
     @property
     def reports(self) -> Literal["steps", "seeds"]:
-        """What the pruner sees."""
+        """Scores that the pruner sees: those of `steps` or of `seeds`."""
         by_seed = self.pruner is not None and self.pruner.get("name") == "WilcoxonPruner"
         return self.prune_on or ("seeds" if by_seed else "steps")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One study: a base experiment, what is searched in it, and its name."""
+    """The plan of one study: its name, the base experiment, the strategy and the search."""
 
     name: str
     raw: dict[str, Any]
@@ -99,7 +102,7 @@ class Plan:
 
     @cached_property
     def space(self) -> dict[str, Parameter]:
-        """Dotted path -> parameter."""
+        """Dotted path -> parameter. Raises ConfigError if the space is invalid."""
         problems: list[Problem] = []
         made = {path: parameter_of(path, given, problems) for path, given in self.search.space.items()}
         for path in made:
@@ -113,7 +116,7 @@ class Plan:
 
     @property
     def places(self) -> int:
-        """How many settings are tried: `trials`, or all there are where the sampler tries each once."""
+        """Number of settings to try: `trials`, or fewer if the sampler tries each setting of a smaller space once."""
         sampler = self.search.sampler or {}
         if sampler.get("name") == "GridSampler":
             return min(self.search.trials, math.prod(len(one) for one in sampler.get("search_space", {}).values()))
@@ -121,11 +124,11 @@ class Plan:
         return int(min(self.search.trials, whole if sampler.get("name") == "BruteForceSampler" else math.inf))
 
     def values(self, trial: Trial) -> dict[str, Any]:
-        """Dotted path -> value of a trial."""
+        """Return the values of a trial by dotted path."""
         return {path: parameter.suggest(trial) for path, parameter in self.space.items()}
 
     def experiment(self, values: Mapping[str, Any], label: str, name: str = "") -> Experiment:
-        """The experiment with these values; its one strategy is called `label`. Raises ConfigError."""
+        """Return the experiment with these values and one strategy called `label`. Raise ConfigError if invalid."""
         raw: dict[str, Any] = {**self.raw, "strategy": self.strategy}
         for path, value in values.items():
             raw = assigned(raw, path.split("."), value)
@@ -133,7 +136,7 @@ class Plan:
         return reading.validate({**raw, "name": name or self.name, "strategies": {label: strategy}}, self.name)
 
     def check(self) -> Experiment:
-        """Try both ends of every range and every choice before anything is trained; the first setting."""
+        """Check both ends of every range and every choice before training. Return the first setting's experiment."""
         samples = {path: list(parameter.samples()) for path, parameter in self.space.items()}
         first = {path: values[0] for path, values in samples.items()}
         experiment = self.experiment(first, "trial")
@@ -145,23 +148,26 @@ class Plan:
         return experiment
 
     def payload(self) -> dict[str, Any]:
-        """As plain values, for a worker."""
+        """Return the plan as plain values, for a worker."""
         plain = {"name": self.name, "raw": self.raw, "strategy": self.strategy}
         return {**plain, "search": self.search.model_dump(mode="json")}
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Plan:
-        """What `payload` was made of."""
+        """Return the plan that `payload` describes."""
         return cls(payload["name"], payload["raw"], payload["strategy"], SearchConfig(**payload["search"]))
 
 
 def load(file: str, overrides: Sequence[str] = (), trials: int | None = None) -> list[Plan]:
-    """The studies of a search file, checked. Raises ConfigError."""
+    """Return the checked plans of the studies in a search file. Raise ConfigError if it is invalid.
+
+    `trials` replaces the number of trials in the file. `None` keeps it.
+    """
     path = reading.find(file)
     raw = reading.with_overrides(reading.read_raw(path), overrides)
     block = raw.pop("search", None)
     if block is None:
-        raise ConfigError(f"{path}: has no search: block; `cmtl-ir run {file}` trains its strategies")
+        raise ConfigError(f"{path} has no `search:` block; `cmtl-ir run {file}` trains its strategies")
     own = yaml.read(path).get("name") or any(one.startswith("name=") for one in overrides)
     raw["name"] = raw["name"] if own else f"{raw.get('name', 'search')}-{path.stem}"
     more = {} if trials is None else {"trials": trials}

@@ -1,4 +1,4 @@
-"""The Optuna study of a search: where it is stored, who draws, who prunes."""
+"""The Optuna study of a search: its storage, sampler and pruner."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 def open_study(plan: Plan, folder: Path) -> Study:
-    """The study of that name, made where there is none. Raises UserError where another search has its name."""
+    """Open the study of a plan, or create it. Raise UserError if it belongs to another search or cannot be stored."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "opening.lock", timeout=300):  # two processes on a fresh database make half of it each
+        with FileLock(folder / "opening.lock", timeout=300):  # two processes must not create the database together
             study = optuna.create_study(
                 storage=_storage(plan, folder),
                 study_name=plan.name,
@@ -39,7 +39,7 @@ def open_study(plan: Plan, folder: Path) -> Study:
                 directions=list(plan.search.objectives.values()),
                 load_if_exists=True,
             )
-            _belongs(study, plan)
+            _check_same_search(study, plan)
     except UserError:
         raise
     except Exception as error:
@@ -48,8 +48,11 @@ def open_study(plan: Plan, folder: Path) -> Study:
     return study
 
 
-def _belongs(study: Study, plan: Plan) -> None:
-    """What makes scores comparable must not change within a study: the experiment, the space and the objectives."""
+def _check_same_search(study: Study, plan: Plan) -> None:
+    """Raise UserError if the study belongs to another search.
+
+    Scores of a study are comparable only if experiment, space and objectives stay the same.
+    """
     raw = {key: value for key, value in plan.raw.items() if key not in ("checkpoint", "evaluation")}
     parts = {**raw, "strategy": plan.strategy, "space": plan.search.space, "objectives": plan.search.objectives}
     prints = {key: format(name_key(0, _canonical(value)), "016x") for key, value in parts.items()}
@@ -60,8 +63,8 @@ def _belongs(study: Study, plan: Plan) -> None:
     other = [key for key in {**before, **prints} if before.get(key) != prints.get(key)]
     if other:
         raise UserError(
-            f"the study {plan.name!r} in {shown(plan.search.storage)} is another search: it differs in "
-            f"{', '.join(sorted(other))}. Give this one a name of its own (--set name=NEW)"
+            f"the study {plan.name!r} in {shown(plan.search.storage)} belongs to another search: it differs in "
+            f"{', '.join(sorted(other))}. Give this one its own name (--set name=NEW)"
         )
 
 
@@ -75,7 +78,10 @@ def _canonical(value: Any) -> str:
 
 
 def storage_file(plan: Plan, folder: Path) -> Path | None:
-    """The file that holds the study; None: a database server. Whoever shares the study shares the file's folder."""
+    """Return the file that holds the study. `None` if a database server holds it.
+
+    All processes that share the study also share the folder of the file.
+    """
     given = plan.search.storage
     if given in ("sqlite", "journal"):
         return folder / ("study.db" if given == "sqlite" else "study.journal")
@@ -103,9 +109,9 @@ def _storage(plan: Plan, folder: Path) -> optuna.storages.BaseStorage:
 
 
 class ByNumber(BaseSampler):
-    """A sampler made anew for each trial, from the study's seed and the trial's number.
+    """A sampler that is created again for each trial, from the seed of the study and the number of the trial.
 
-    Optuna keeps no state of a sampler's generator: with one seed, a study that was killed would draw its first
+    Optuna does not store the state of a sampler's generator. With a single seed, a killed study would draw its first
     settings twice.
     """
 
@@ -120,37 +126,36 @@ class ByNumber(BaseSampler):
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See Optuna."""
         return self._of(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """See Optuna."""
         return self._of(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """See Optuna."""
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """See Optuna."""
         self._of(trial).before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """See Optuna; not of trials that died: where these are found, there is no loop for a sampler to stop."""
+        """Inform the sampler, except about failed trials.
+
+        Trials of dead processes are failed outside of `optimize`, where a sampler has no loop to stop.
+        """
         if state != TrialState.FAIL:
             self._of(trial).after_trial(study, trial, state, values)
 
 
 def sampler_of(plan: Plan) -> BaseSampler:
-    """The sampler of a search."""
+    """Return the sampler of a search."""
     spec = plan.search.sampler
     if spec is None:
         spec = {"name": "TPESampler"}
-    alike = spec.get("name") == "QMCSampler"  # its sequence is one for the whole study: so is its seed
+    alike = spec.get("name") == "QMCSampler"  # one sequence, and so one seed, for the whole study
 
     def make(seed: int) -> BaseSampler:
         return _built(spec, optuna.samplers, "search.sampler", plan.search.seed if alike else seed)
@@ -159,14 +164,14 @@ def sampler_of(plan: Plan) -> BaseSampler:
 
 
 def pruner_of(plan: Plan) -> optuna.pruners.BasePruner:
-    """The pruner of a search."""
+    """Return the pruner of a search. A search without one prunes nothing."""
     if plan.search.pruner is None:
         return optuna.pruners.NopPruner()
     return _built(plan.search.pruner, optuna.pruners, "search.pruner", None)
 
 
 def _built(spec: Mapping[str, Any], module: ModuleType, path: str, seed: int | None) -> Any:
-    """The object of `{name: CLASS, option: value}`; an option may be another such mapping."""
+    """Create the object that `{name: CLASS, option: value}` describes. An option may be another such mapping."""
     known = [name for name in dir(module) if name.endswith(("Sampler", "Pruner")) and not name.startswith("Base")]
     name = spec.get("name")
     if name not in known:

@@ -1,9 +1,9 @@
-"""The trials of a study as a queue: nothing is lost when a process dies, nothing is done twice.
+"""The trials of a study as a queue: no trial is lost when a process dies, and no trial is trained twice.
 
-Each setting to be tried has a place in the queue, numbered 0, 1, ...; the trial that holds a place carries its number.
-A trial whose process died fails, and its place is given to a new trial with the same setting, whose run goes on from
-its checkpoint. Who is alive is known from a lock that each process holds until it ends, however it ends; processes
-that share a database server but no folder know each other from their heartbeats.
+Each setting to be tried has a place in the queue, numbered from 0. The trial that holds a place stores its number. A
+trial whose process died is marked as failed. Its place is given to a new trial with the same setting, whose run resumes
+from its checkpoint. Each process holds a lock until it ends in whatever way, which shows whether it is alive. Processes
+that share a database server but no folder rely on their heartbeats.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from cmtl_ir.base.errors import UserError
 
 PLACE, OWNER, REASON, FREE = "place", "owner", "reason", "not_counted"
-"""User attributes of a trial: its place; its process; why it failed for good; it ended, but was not at fault."""
+"""User attributes of a trial: place, process, reason of a final failure, reason why its end counts as no failure."""
 SUPERFLUOUS = "another trial has its place"
 FAILURES = 3
-"""So many failed trials in a row, and this process stops: the fault is not in the settings."""
+"""Number of failed trials in a row after which this process stops: the cause is not in the settings."""
 SECONDS = 2.0
-"""Between looks at the trials of others, when none is left to take."""
+"""Time between checks of the trials of other processes when none is left to take."""
 
 Objective = Callable[[Trial], Sequence[float]]
 
 
 class TrialFailed(Exception):
-    """A setting that cannot be trained; its trial says why."""
+    """Raised for a setting that cannot be trained. Its trial stores the reason."""
 
 
 class _Superfluous(Exception):
-    """A trial whose place is taken."""
+    """Raised for a trial whose place is taken."""
 
 
 class Queue:
-    """One process's view of a study."""
+    """The queue of a study as one process sees it."""
 
     def __init__(
         self, study: Study, places: int, folder: Path, heartbeat: int = 60, retries: int = 3, shared: bool = True
     ) -> None:
-        """`folder`: for locks, seen by all others of the study if `shared`."""
+        """`folder` holds the locks. If `shared`, all processes of the study see it."""
         self.study, self.places, self.heartbeat, self.retries, self.shared = study, places, heartbeat, retries, shared
         self.homes = folder / f"{study.study_name}.processes"
         self.homes.mkdir(parents=True, exist_ok=True)
@@ -57,14 +57,17 @@ class Queue:
         self._alive.acquire()
 
     def leave(self) -> None:
-        """This process takes no more trials."""
+        """Leave the queue: this process takes no more trials."""
         self._alive.release()
         (self.homes / f"{self.owner}.lock").unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------------- taking
 
     def work_off(self, objective: Objective) -> None:
-        """Take trials until none is waiting or at work anywhere. Raises what stops this process."""
+        """Take trials until none is waiting or running anywhere.
+
+        Raises UserError after several failures in a row, and any error that stops this process.
+        """
         failed: list[str] = []
         while True:
             self.lock.acquire()
@@ -77,14 +80,14 @@ class Queue:
                     return
                 else:
                     self.lock.release(force=True)
-                    time.sleep(SECONDS)  # should one of the others die, its trial is taken up here
+                    time.sleep(SECONDS)  # if another process dies, its trial is resumed here
             finally:
                 self.lock.release(force=True)
             if len(failed) >= FAILURES:
                 raise UserError(f"{FAILURES} trials in a row failed; the last one: {failed[-1]}")
 
     def _take(self, objective: Objective) -> str | None:
-        """One trial, from the queue to its end: why it failed, if it did. Lets go of the lock once it is marked."""
+        """Take a trial and finish it, releasing the lock once the trial is marked. Return why it failed, or `None`."""
 
         def attempt(trial: Trial) -> Sequence[float]:
             self._claim(trial)
@@ -98,7 +101,7 @@ class Queue:
         except UserError:
             raise
         except Exception as error:
-            if "Cannot tell a" in str(error):  # we were taken for dead: the trial that took this one up finds its run
+            if "Cannot tell a" in str(error):  # this process was taken for dead; another trial resumes the run
                 return None
             return str(error) if isinstance(error, TrialFailed) else f"{type(error).__name__}: {error}"
         return None
@@ -115,7 +118,7 @@ class Queue:
     # ------------------------------------------------------------------------------------------------ mending
 
     def mend(self) -> None:
-        """Fail the trials of dead processes, and see to it that every open place has a trial. Under the lock."""
+        """Fail the trials of dead processes and add a trial for every open place. The caller holds the lock."""
         optuna.storages.fail_stale_trials(self.study)
         for trial in self._in_state(TrialState.RUNNING):
             if self._is_dead(trial):
@@ -128,22 +131,22 @@ class Queue:
 
     def _mend_place(self, place: int, trials: list[FrozenTrial]) -> None:
         if any(trial.state != TrialState.FAIL or REASON in trial.user_attrs for trial in trials):
-            return  # waiting, at work, done, or failed for good
+            return  # waiting, running, complete, or finally failed
         if sum(FREE not in trial.user_attrs for trial in trials) > self.retries:
             return
         real = [trial for trial in trials if trial.user_attrs.get(FREE) != SUPERFLUOUS]
-        self.study.add_trial(_heir(real[-1], place) if real else _waiting({PLACE: place}))
+        self.study.add_trial(_retry_of(real[-1], place) if real else _waiting({PLACE: place}))
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER)
-        if owner is None:  # it died between taking the trial and marking it, which is done under the lock: ours, now
+        if owner is None:  # it died before it marked the trial; marking needs the lock that we hold
             grace = timedelta(seconds=10 * self.heartbeat)
             return self.shared or (trial.datetime_start or datetime.now()) + grace < datetime.now()
         file = self.homes / f"{owner}.lock"
         if owner == self.owner:
-            return True  # we do nothing now
+            return True  # this process runs no trial at this moment
         if not file.exists():
-            return self.shared  # else it may have its lock elsewhere: its heartbeat says
+            return self.shared  # otherwise its lock may be in another folder, and its heartbeat counts
         try:
             with FileLock(file, timeout=0):
                 return True
@@ -158,8 +161,8 @@ def _waiting(user_attrs: dict[str, object]) -> FrozenTrial:
     return create_trial(state=TrialState.WAITING, user_attrs=user_attrs)
 
 
-def _heir(dead: FrozenTrial, place: int) -> FrozenTrial:
-    """A trial with the setting of a dead one, as Optuna's own retries make it."""
+def _retry_of(dead: FrozenTrial, place: int) -> FrozenTrial:
+    """Return a waiting trial with the setting of a dead one, in the form of Optuna's own retries."""
     fixed = {"fixed_params": dead.params} if dead.params else {}
     return create_trial(
         state=TrialState.WAITING,
@@ -171,7 +174,7 @@ def _heir(dead: FrozenTrial, place: int) -> FrozenTrial:
 
 
 def given_up(trials: Sequence[FrozenTrial], retries: int) -> dict[int, str]:
-    """Number of a failed trial that nobody takes up -> why."""
+    """Return the reasons of failed trials that no process resumes, by the number of the trial."""
     reasons = {trial.number: str(trial.user_attrs[REASON]) for trial in trials if REASON in trial.user_attrs}
     deaths: dict[int, list[int]] = {}
     for trial in trials:

@@ -1,4 +1,4 @@
-"""What a search leaves: its trials, the front, what mattered, and experiment files of the best settings."""
+"""Tables of a search: its trials, Pareto front and importances, and experiment files of the best settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmtl_ir.search.queue import FREE, REASON
 
 
 def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
-    """trials.csv, importances.csv, and an experiment file for the best trial or for each of the Pareto front."""
+    """Write trials.csv, importances.csv, front.csv and one experiment file per best trial, and return their paths."""
     files = [_write(folder / "trials.csv", trial_rows(plan, study))]
     found = importances(plan, study)
     if found:
@@ -35,7 +35,7 @@ def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
 
 
 def best_trials(study: Study) -> list[FrozenTrial]:
-    """The best trial, or the Pareto front with the best in the first objective first; empty: none is complete."""
+    """Return the best trial, or the Pareto front sorted by its first objective. Empty if no trial is complete."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return []
@@ -46,9 +46,10 @@ def best_trials(study: Study) -> list[FrozenTrial]:
 
 
 def importances(plan: Plan, study: Study) -> dict[str, dict[str, float]]:
-    """Objective -> parameter -> its share in what sets the better trials apart; of parameters that every trial has.
+    """Return the importance of each parameter per objective, for parameters that every trial has.
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023), by name: Optuna's default is another evaluator in each of its versions.
+    The importance is the share of a parameter in what distinguishes the better trials, by PED-ANOVA (Watanabe et al.,
+    IJCAI 2023). The evaluator is named explicitly because the default of Optuna differs between its versions.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     common = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
@@ -71,13 +72,13 @@ def importances(plan: Plan, study: Study) -> dict[str, dict[str, float]]:
 
 
 def _badness(number: int, direction: str) -> Callable[[FrozenTrial], float]:
-    """The objective with its sign such that low is good, which is how the evaluator takes a target."""
+    """Return the objective with the sign that makes low values good, as the evaluator expects."""
     sign = -1.0 if direction == "maximize" else 1.0
     return lambda trial: sign * float(trial.values[number])
 
 
 def trial_rows(plan: Plan, study: Study) -> list[dict[str, Any]]:
-    """One row a trial: number, state, objectives, parameters, runs, seconds, reason."""
+    """Return one row per trial: number, state, objectives, parameters, runs, seconds, reason."""
     wanted = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     names = sorted({name for trial in wanted for name in trial.params})
     return [_row(plan, trial, names) for trial in wanted]
@@ -103,7 +104,7 @@ def _write(file: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def _experiment_file(plan: Plan, trial: FrozenTrial, file: Path) -> Path:
-    """An experiment that `cmtl-ir run` takes; its runs are the trial's, so nothing is trained again."""
+    """Write an experiment for `cmtl-ir run`. Its runs are those of the trial, so nothing is trained again."""
     values = plan.values(FixedTrial(trial.params))
     experiment = plan.experiment(values, f"trial-{trial.number:04d}", f"{plan.name}-{file.stem}")
     reached = ", ".join(f"{k} {v:.4g}" for k, v in zip(plan.search.objectives, trial.values, strict=True))

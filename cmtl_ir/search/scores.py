@@ -1,4 +1,4 @@
-"""What a trial is worth: scores on validation images, at its end and, for the pruner, on the way."""
+"""Scores of a trial on validation images: final ones and, for the pruner, intermediate ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cmtl_ir.search.config import Plan
 
 
 def score(name: str, curve: Sequence[dict[str, Any]]) -> float:
-    """An objective from the validation scores of a curve up to now."""
+    """Return an objective from the validation scores of a curve so far."""
     return SCORES[name]([point["val"]["psnr"] for point in curve])
 
 
@@ -24,7 +24,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _forgetting(points: Sequence[dict[str, float]]) -> float:
-    """0 at the first evaluation, which has no earlier one: the pruner compares numbers."""
+    """Return the mean forgetting. It is 0 at the first evaluation, because the pruner needs a number to compare."""
     if len(points) == 1:
         return 0.0
     return float(forgetting_curve([list(point.values()) for point in points], PSNR)[-1].mean())
@@ -35,47 +35,52 @@ SCORES: dict[str, Callable[[Sequence[dict[str, float]]], float]] = {
     "worst_psnr": lambda points: min(points[-1].values()),
     "forgetting_db": _forgetting,
 }
-"""Objective -> what it is of the validation PSNR [{task: dB}] of all evaluations so far. forgetting_db: best at an
-earlier evaluation minus now, mean over tasks."""
+"""Objective -> function of the validation PSNR [{task: dB}] of all evaluations so far.
+
+forgetting_db is the best PSNR at an earlier evaluation minus the current one, as a mean over tasks.
+"""
 
 
 def scores_of(result: dict[str, Any]) -> dict[str, float]:
-    """Every objective of a finished run."""
+    """Return all objectives of a finished run."""
     found = {name: score(name, result["curve"]) for name in SCORES}
     return {**found, "seconds_per_step": result["seconds"] / result["steps"]}
 
 
 class Report:
-    """Tells the pruner of one run of a trial, and asks it."""
+    """Report one run of a trial to the pruner, and ask the pruner whether to stop it."""
 
     def __init__(self, trial: Trial, plan: Plan, steps: int, before: list[dict[str, float]]) -> None:
         self.trial, self.plan, self.steps, self.before = trial, plan, steps, before
         self.name = next(iter(plan.search.objectives))
         self.wanted = plan.search.pruner is not None
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
 
     def at_evaluation(self, curve: list[dict[str, Any]]) -> None:
-        """The mean over the seeds so far, this one as it stands. Raises Pruned."""
+        """Report the mean over the seeds so far, including the current one. Raise Pruned if the trial is to stop."""
         if not self.wanted or self.plan.search.reports != "steps":
             return
-        self._tell(curve)
+        self._report(curve)
         if curve[-1]["step"] < self.steps and self.trial.should_prune():
             raise Pruned(f"the pruner gave up trial {self.trial.number} at step {curve[-1]['step']}")
 
-    def _tell(self, curve: list[dict[str, Any]]) -> None:
+    def _report(self, curve: list[dict[str, Any]]) -> None:
         for end in range(1, len(curve) + 1):
             step = len(self.before) * self.steps + curve[end - 1]["step"]
             values = [*(one[self.name] for one in self.before), score(self.name, curve[:end])]
-            if step not in self.told:
+            if step not in self.reported:
                 self.trial.report(sum(values) / len(values), step)
-                self.told.add(step)
+                self.reported.add(step)
 
     def at_the_end(self, result: dict[str, Any], scores: list[dict[str, float]], last: bool) -> None:
-        """What a run that was finished before never told; or the seed's own score. Raises TrialPruned."""
+        """Report the scores of a finished run that were not reported during training, or its final score.
+
+        Raises TrialPruned if the pruner sees one score per seed and stops the trial.
+        """
         if not self.wanted:
             return
         if self.plan.search.reports == "steps":
-            self._tell(result["curve"])
+            self._report(result["curve"])
             return
         self.trial.report(scores[-1][self.name], len(scores) - 1)
         if not last and self.trial.should_prune():

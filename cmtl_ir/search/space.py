@@ -1,6 +1,6 @@
-"""What a search may choose: a range or a list of choices for any dotted path of an experiment file.
+"""The space of a search: a range or a list of choices for any dotted path of an experiment file.
 
-A choice may be a whole part with ranges inside; these are drawn only when it is chosen:
+A choice may be a whole part that contains ranges. They are drawn only if the part is chosen:
 
     strategy.weighting: {choice: [equal, {name: art, temperature: {float: [0.05, 2.0], log: true}}]}
 """
@@ -21,21 +21,21 @@ Label = str | int | float | bool | None
 
 
 class Trial(Protocol):
-    """What is asked of an Optuna trial."""
+    """The methods of an Optuna trial that a search uses."""
 
     def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
-        """A number between low and high."""
+        """Return a number between `low` and `high`."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """A whole number between low and high."""
+        """Return an integer between `low` and `high`."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of them."""
+        """Return one of `choices`."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included."""
+    """A range of numbers from `low` to `high`, both included."""
 
     name: str
     low: float
@@ -45,17 +45,17 @@ class Range:
     whole: bool = False
 
     def suggest(self, trial: Trial) -> float:
-        """The trial's number."""
+        """Return the number that the trial suggests."""
         if self.whole:
             return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
 
     def samples(self) -> Iterator[Any]:
-        """Values that a check before the search tries."""
+        """Yield the values that are checked before the search."""
         yield from (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
 
     def count(self) -> float:
-        """How many values there are."""
+        """Return the number of possible values."""
         step = self.step or (1 if self.whole else None)
         return float("inf") if step is None else int((self.high - self.low) / step + 1e-9) + 1
 
@@ -66,22 +66,22 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values; a mapping among them may hold parameters of its own."""
+    """A choice among several values. A mapping among them may contain further parameters."""
 
     name: str
     options: Mapping[Label, Any]
-    """Label, as Optuna stores it -> value."""
+    """Label that Optuna stores -> value."""
     inner: Mapping[Label, Mapping[str, Parameter]]
     """Label -> key of its mapping -> parameter."""
 
     def suggest(self, trial: Trial) -> Any:
-        """The trial's value."""
+        """Return the value that the trial suggests."""
         label = trial.suggest_categorical(self.name, list(self.options))
         drawn = {key: parameter.suggest(trial) for key, parameter in self.inner[label].items()}
         return {**self.options[label], **drawn} if drawn else self.options[label]
 
     def samples(self) -> Iterator[Any]:
-        """Each value; of inner parameters the first, and then the others one by one."""
+        """Yield each value, first with the first samples of its inner parameters, then with each further sample."""
         for label, value in self.options.items():
             inner = {key: list(parameter.samples()) for key, parameter in self.inner[label].items()}
             first = {key: values[0] for key, values in inner.items()}
@@ -90,7 +90,7 @@ class Choice:
                 yield from ({**value, **first, key: other} for other in values[1:])
 
     def count(self) -> float:
-        """How many values there are."""
+        """Return the number of possible values."""
         return sum(math.prod(p.count() for p in self.inner[label].values()) for label in self.options)
 
     def __str__(self) -> str:
@@ -102,7 +102,10 @@ Parameter = Range | Choice
 
 
 def parameter_of(name: str, given: Any, problems: list[Problem]) -> Parameter | None:
-    """The parameter that `{float: [low, high], log: true}` or its kin means; mistakes are added to `problems`."""
+    """Return the parameter that a mapping such as `{float: [low, high], log: true}` describes.
+
+    Mistakes are added to `problems`. `None` if the mapping describes no valid parameter.
+    """
     kind = kind_of(given)
     if kind is None:
         problems.append(
@@ -118,7 +121,7 @@ def parameter_of(name: str, given: Any, problems: list[Problem]) -> Parameter | 
 
 
 def kind_of(given: Any) -> str | None:
-    """float, int or choice where a mapping means a parameter; None for any other value."""
+    """Return float, int or choice if a mapping describes a parameter. `None` for any other value."""
     kinds = [kind for kind in KINDS if isinstance(given, Mapping) and isinstance(given.get(kind), list)]
     return kinds[0] if len(kinds) == 1 else None
 
@@ -155,7 +158,10 @@ def _choice(name: str, given: Mapping[str, Any], problems: list[Problem]) -> Cho
 
 
 def _label(value: Any, taken: Mapping[Label, Any]) -> Label:
-    """How Optuna stores a choice: a plain value is itself, a part is its name, anything else its JSON."""
+    """Return the label under which Optuna stores a choice.
+
+    It is the value itself if plain, the name of a part, or the JSON text of anything else.
+    """
     if value is None or isinstance(value, str | int | float | bool):
         return value
     name = value.get("name") if isinstance(value, Mapping) else None
@@ -163,7 +169,7 @@ def _label(value: Any, taken: Mapping[Label, Any]) -> Label:
 
 
 def assigned(raw: Any, path: Sequence[str], value: Any) -> Any:
-    """`raw` with a value at a dotted path; on the way down `art` becomes `{name: art}` and nothing a mapping."""
+    """Return `raw` with a value assigned at a path. On the way, `art` becomes `{name: art}` and `None` a mapping."""
     if not path:
         return value
     here = {"name": raw} if isinstance(raw, str) else dict(raw or {})

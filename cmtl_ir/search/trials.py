@@ -1,4 +1,4 @@
-"""Search: trials are ordinary runs, scored on validation images; what was trained once is never trained again."""
+"""Execution of a search. Trials are ordinary runs, scored on validation images. A finished run is never repeated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RUNS = "runs"
 
 @dataclass(frozen=True)
 class Found:
-    """A study at its end, and the files of its tables and best settings."""
+    """A finished study, and the files of its tables and best settings."""
 
     study: Study
     folder: Path
@@ -46,19 +46,19 @@ class Found:
 
 
 class Shown(Protocol):
-    """Who is shown how far a search is."""
+    """A display of the progress of a search."""
 
     def of_run(self, run: Run) -> Progress:
-        """A run of a trial begins here."""
+        """Return the progress display of a run that a trial starts."""
 
     def of_study(self, study: Study, plan: Plan) -> None:
-        """Trials may have ended."""
+        """Show the state of the study. Called whenever trials may have ended."""
 
 
 def search(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> Found:
-    """Finish a study, together with all others that work on it, and write its tables.
+    """Finish a study together with all other processes that work on it, and write its tables.
 
-    The same call resumes a study that was stopped or killed, and joins one that others work on.
+    The same call resumes a study that was stopped or killed, and joins one on which other processes work.
     """
     prepared = prepare(plan, workspace)
     folder = listing.claim_folder(prepared.experiment.resolved(), workspace.out)
@@ -75,12 +75,15 @@ def search(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> Foun
 
 
 def parent_of(plan: Plan, tracking: Tracking) -> str:
-    """The MLflow run that stands for the search."""
+    """Return the id of the MLflow run that stands for the search."""
     return tracking.parent(plan.name, {"search.study": plan.name}, yaml.dump(plan.payload()))
 
 
 def prepare(plan: Plan, workspace: Workspace) -> Prepared:
-    """Everything that can be found wrong before a trial is found here; an experiment with the first setting."""
+    """Return the experiment of the first setting with its data and runs.
+
+    Every mistake that can be found before the first trial is raised here.
+    """
     prepared = plans.prepare(plan.check(), workspace.out, workspace.device)
     for tasks in prepared.tasks.values():
         if Evaluator(tasks, prepared.experiment.evaluation.protocol, 64, prepared.device).validation() is None:
@@ -89,14 +92,14 @@ def prepare(plan: Plan, workspace: Workspace) -> Prepared:
                 "data.val to a share of the training images (`--set data.val=0.2`) or to a folder"
             )
     if plan.search.pruner and plan.search.reports == "steps" and not prepared.experiment.evaluation.every:
-        raise ConfigError(f"{plan.name}: a pruner needs evaluations on the way: set evaluation.every")
+        raise ConfigError(f"{plan.name}: a pruner needs evaluations during training: set evaluation.every")
     if plan.search.pruner and plan.search.reports == "seeds" and len(prepared.experiment.seeds) < 2:
         raise ConfigError(f"{plan.name}: search.prune_on: seeds needs several seeds")
     return prepared
 
 
 def work(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> None:
-    """Take trials of the study until none is left: what every process of a search does."""
+    """Take trials of the study until none is left. Every process of a search does this."""
     folder = workspace.out / plan.name
     file = storage_file(plan, folder)
     queue = Queue(
@@ -123,7 +126,7 @@ def _in_processes(plan: Plan, prepared: Prepared, study: Study, workspace: Works
         Job(f"worker {n}", payload, logs / f"worker-{n}.txt", look=look if n == 0 else _nothing)
         for n in range(workspace.workers)
     ]
-    parent_of(plan, workspace.tracking)  # the store is made once, before they all ask for it
+    parent_of(plan, workspace.tracking)  # create the store once, before all workers open it
     with starter(workspace.workers, str(prepared.device), workspace.ray) as start:
         failures = work_off(jobs, workspace.workers, start)
     if failures:
@@ -135,7 +138,7 @@ def _nothing() -> None:
 
 
 class Trials:
-    """Turns a trial into runs, and their scores into its values."""
+    """The objective of a study: trains the runs of a trial and returns their scores."""
 
     def __init__(self, plan: Plan, workspace: Workspace, study: Study, shown: Shown | None = None) -> None:
         self.plan, self.study, self.shown = plan, study, shown
@@ -143,7 +146,7 @@ class Trials:
         self.parent = parent_of(plan, workspace.tracking)
 
     def __call__(self, trial: Trial) -> list[float]:
-        """The trial's values, in the order of the objectives: means over its seeds."""
+        """Return the values of the trial in the order of the objectives, as means over its seeds."""
         if self.shown is not None:
             self.shown.of_study(self.study, self.plan)
         try:
@@ -158,7 +161,7 @@ class Trials:
                 raise
             trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
             if isinstance(error, Diverged) and len(self.plan.search.objectives) == 1:
-                raise optuna.TrialPruned(str(error)) from error  # samplers learn from pruned trials, not from failed
+                raise optuna.TrialPruned(str(error)) from error  # samplers learn from pruned trials only
             raise TrialFailed(str(error)) from error
         except KeyboardInterrupt:
             trial.set_user_attr(FREE, "interrupted")
@@ -183,16 +186,16 @@ class Trials:
         return [sum(one[name] for one in scores) / len(scores) for name in self.plan.search.objectives]
 
     def _list(self, listed: Sequence[Run]) -> None:
-        """In the list of runs, so that `cmtl-ir restore SEARCH/trial-0007` finds them."""
+        """Add the runs to the list of the search, in which `cmtl-ir restore SEARCH/trial-0007` finds them."""
         rows = [{"label": run.label, "seed": run.seed, "hash": run.hash} for run in listed]
         listing.list_runs(self.workspace.out / self.plan.name, rows)
 
 
 def tag_name(parameter: str) -> str:
-    """A parameter's name as MLflow takes it."""
+    """Return the name of a parameter in the form that MLflow accepts."""
     return parameter.replace("[", ".").replace("]", "")
 
 
 def take_trials(job: Mapping[str, Any]) -> None:
-    """Work on the trials of a study until none is left."""
+    """Work on the trials of a study until none is left. This is the job of a worker."""
     work(Plan.of(job["plan"]), Workspace.at(job["out"], job["device"], job["tracking_uri"]))

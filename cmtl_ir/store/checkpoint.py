@@ -1,10 +1,10 @@
-"""Checkpoints a person can read: tensors in safetensors, everything else in JSON. Never pickle.
+"""Human-readable checkpoints: tensors in safetensors, everything else in JSON, and no pickle.
 
     FOLDER/step-000000900/tensors.safetensors    every tensor of the tree, named by its path
                           state.json             the tree, with tensors by name
                           SHA256SUMS             of both files; `sha256sum -c` reads it
 
-A checkpoint exists whole or not at all: it is written beside its place, flushed to the disk and renamed.
+A checkpoint exists completely or not at all: it is written next to its final place, flushed to disk and renamed.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _UNFINISHED = ".saving-"
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be written, or must not be read: names the file and the way out."""
+    """Raised for a checkpoint that cannot be written or must not be read. Names the file and the way out."""
 
 
 class DamagedCheckpoint(CheckpointError):
-    """A checkpoint whose files are missing or not what was written."""
+    """Raised for a checkpoint whose files are missing or differ from what was written."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved, with tensors on the CPU."""
+    """The content of a checkpoint, with tensors on the CPU."""
 
     path: Path
     step: int
@@ -64,9 +64,9 @@ def save(
 ) -> Path:
     """Write `tree` as the newest checkpoint in `folder`, keep the last `keep`, and return its path.
 
-    Leaves are tensors, strings, booleans, None, ints of any size and floats (exact); branches are dicts (keys:
-    strings or ints), lists and tuples. `metadata` (plain values) says whose it is; `load` compares it with `expect`.
-    Checkpoints of later steps are an abandoned future: they are removed.
+    Leaves are tensors, strings, booleans, None, ints of any size and floats (exact). Branches are dicts with strings or
+    ints as keys, lists and tuples. `metadata` holds plain values that identify the owner, which `load` compares with
+    `expect`. Checkpoints of later steps belong to an abandoned course of training and are removed.
     """
     if keep < 1 or step < 0:
         raise ValueError(f"keep must be at least 1 and step at least 0, not {keep} and {step}")
@@ -125,7 +125,7 @@ def _could_not_save(error: OSError, folder: Path, step: int, tensors: Iterable[T
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Paths of the folder's checkpoints, oldest first."""
+    """Return the paths of the checkpoints in a folder, oldest first."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         if match := _NAME.fullmatch(path.name):
@@ -138,7 +138,7 @@ def _step_of(path: Path) -> int:
 
 
 def _free_place(folder: Path, step: int) -> Path:
-    """`step-N`, or `step-N.M` when that step is there already: a rename never replaces anything."""
+    """Return `step-N`, or `step-N.M` if that step exists already, because a rename must never replace anything."""
     same = [path for path in _checkpoints(folder) if _step_of(path) == step]
     if not same:
         return folder / f"step-{step:09d}"
@@ -146,7 +146,7 @@ def _free_place(folder: Path, step: int) -> Path:
 
 
 def _prune(folder: Path, step: int, keep: int) -> None:
-    """Keep the newest of each of the last `keep` steps up to `step`."""
+    """Keep the newest checkpoint of each of the last `keep` steps up to `step`, and remove all others."""
     newest = {_step_of(path): path for path in _checkpoints(folder) if _step_of(path) <= step}
     kept = {newest[number] for number in sorted(newest)[-keep:]}
     for path in _checkpoints(folder):
@@ -156,7 +156,7 @@ def _prune(folder: Path, step: int, keep: int) -> None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """What dead writers left; called under the folder's lock, so no live one is at work."""
+    """Remove what dead writers left. The caller holds the lock of the folder, so no other writer is active."""
     for path in folder.glob(_UNFINISHED + "*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -165,13 +165,13 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def newest_step(folder: Path) -> int | None:
-    """Step of the newest checkpoint in `folder`, without reading it; None: there is none."""
+    """Return the step of the newest checkpoint in `folder` without reading it. `None` if there is none."""
     found = _checkpoints(Path(folder))
     return _step_of(found[-1]) if found else None
 
 
 def load_latest(folder: Path, expect: Mapping[str, Any] | None = None) -> Checkpoint | None:
-    """The newest intact checkpoint in `folder`; damaged ones are passed over with a warning. None: there is none."""
+    """Return the newest intact checkpoint in `folder`, or `None`. Damaged ones are skipped with a warning."""
     for path in reversed(_checkpoints(Path(folder))):
         try:
             return load(path, expect)
@@ -181,7 +181,11 @@ def load_latest(folder: Path, expect: Mapping[str, Any] | None = None) -> Checkp
 
 
 def load(path: Path, expect: Mapping[str, Any] | None = None) -> Checkpoint:
-    """Read a checkpoint; with `expect`, refuse one whose metadata say otherwise (`{"config": HASH}`)."""
+    """Read a checkpoint.
+
+    Raises DamagedCheckpoint if it is damaged, and CheckpointError if its metadata differ from `expect`, such as
+    `{"config": HASH}`. `expect=None` compares nothing.
+    """
     path = Path(path)
     try:
         sums = {line[66:]: line[:64] for line in (path / SUMS).read_text().splitlines()}
@@ -216,7 +220,7 @@ def _verified(path: Path, digest: str) -> bytes:
 
 
 def save_weights(path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write one safetensors file that any tool reads, replaced as a whole, with the SHA-256 of its content inside."""
+    """Write or replace a safetensors file that any tool reads. It contains the SHA-256 of its content."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""Names of the files and folders that runs and comparisons leave. No other room spells them out.
+"""Names of the files and folders of runs and comparisons. They are defined nowhere else.
 
-OUT/store/HASH/             a run; its name is the hash of its identity
-    config.yaml             its identity, and the environment that it was trained in
+OUT/store/HASH/             a run, named by the hash of its identity
+    config.yaml             its identity, and the environment in which it was trained
     checkpoints/, stages/   to resume it, and to start others from the end of one of its stages
     metrics.jsonl           its journal (written by tracking/)
-    result.json             scores, curve and cost; it exists once the run is finished
+    result.json             scores, curve and cost; exists once the run is finished
     weights.safetensors     the evaluated weights
     curve.csv, per_image.csv, conflict.csv, restored/
-    groups.json, uses.json  of a grouped run: what its groups are, and the runs that it uses
-    probes/                 of a proxy run: what groupings measured on it
+    groups.json, uses.json  of a grouped run: its groups, and the runs that it uses
+    probes/                 of a proxy run: the measurements of groupings
     lock, log.txt
 OUT/COMPARISON/             a comparison
     experiment.yaml         its experiment, with all defaults
@@ -29,25 +29,25 @@ EXPERIMENT, RUNS, RUNS_LOCK, AUDITS, LOGS = "experiment.yaml", "runs.json", "run
 
 
 def run_folder(out: Path, hash_: str) -> Path:
-    """The folder of the run of this hash."""
+    """Return the folder of the run with this hash."""
     return Path(out) / STORE / hash_
 
 
 def stage_folder(run: Path, number: int, name: str) -> Path:
-    """The folder of the checkpoint at the end of a run's `number`-th stage, from 1."""
+    """Return the folder of the checkpoint at the end of stage `number` of a run, counted from 1."""
     return run / STAGES / f"{number:02d}-{name.replace(':', '.')}"
 
 
 def stage_folders(run: Path) -> dict[int, Path]:
-    """Number of a finished stage -> the folder of the checkpoint at its end."""
+    """Return the folders of the checkpoints at stage ends by the number of the stage."""
     return {int(one.name.partition("-")[0]): one for one in sorted((run / STAGES).glob("*-*"))}
 
 
 def image_file(run: Path, task: str, kind: str) -> Path:
-    """The picture of a task's example in a run's folder; `kind` is input, restored or clean."""
+    """Return the image file of a task's example in a run's folder. `kind` is input, restored or clean."""
     return run / RESTORED / f"{task}.{kind}.png"
 
 
 def experiment_file(out: Path, comparison: str) -> Path:
-    """The resolved experiment of a comparison."""
+    """Return the file of a comparison's resolved experiment."""
     return Path(out) / comparison / EXPERIMENT

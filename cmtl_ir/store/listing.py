@@ -18,7 +18,10 @@ from cmtl_ir.store.layout import EXPERIMENT, RUNS, RUNS_LOCK
 
 
 def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) -> Path:
-    """The comparison's folder, with the resolved experiment in it. Raise UserError if it belongs to another one."""
+    """Return the folder of a comparison and write the resolved experiment to it.
+
+    Raises UserError if the folder holds another experiment, unless `fresh` is true.
+    """
     folder = out / resolved["name"]
     file = folder / EXPERIMENT
     text = yaml.dump(resolved)
@@ -34,40 +37,43 @@ def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) ->
             )
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    write_whole(file, text)  # others of this comparison read it now
+    write_whole(file, text)  # other processes of this comparison read it now
     return folder
 
 
 def _what_counts(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """What two experiments that share a table must agree in; the memory that data may take changes no score."""
+    """Return the settings in which experiments of one table must agree. The memory for data changes no score."""
     data = {key: value for key, value in resolved["data"].items() if key != "gpu_gigabytes"}
     return {key: resolved[key] for key in ("tasks", "backbone", "training", "evaluation")} | {"data": data}
 
 
 def has_list(folder: Path) -> bool:
-    """Whether the folder is a comparison's."""
+    """Return whether the folder is that of a comparison."""
     return (folder / RUNS).is_file()
 
 
 def listed_runs(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a comparison's list of runs: label, seed, hash, and what else was noted; empty if it has none."""
+    """Return the rows of a comparison's list of runs: label, seed, hash and further entries. Empty without a list."""
     return json.loads((folder / RUNS).read_text()) if has_list(folder) else []
 
 
 def comparisons(out: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """(folder, rows of its list of runs) of every comparison in `out`, by name."""
+    """Yield (folder, rows of its list of runs) of every comparison in `out`, sorted by name."""
     for file in sorted(Path(out).glob(f"*/{RUNS}")):
         yield file.parent, listed_runs(file.parent)
 
 
 def list_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Add rows to a comparison's list of runs, which others may be adding to: label and seed name a row."""
+    """Add rows to a comparison's list of runs, replacing rows of the same label and seed.
+
+    Several processes may add rows at the same time.
+    """
     with FileLock(folder / RUNS_LOCK, timeout=60):
         by_name = {(row["label"], row["seed"]): row for row in [*listed_runs(folder), *rows]}
         write_whole(folder / RUNS, json.dumps(list(by_name.values()), indent=1))
 
 
 def set_aside(folder: Path) -> None:
-    """Rename an earlier run's folder: nothing is deleted."""
+    """Rename the folder of an earlier run, if it exists, so that nothing is deleted."""
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}.before-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"))

@@ -1,4 +1,4 @@
-"""Finished runs by name, and the comparisons that list them."""
+"""Lookup of finished runs by name, and of the comparisons that list them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from cmtl_ir.store.layout import EXPERIMENT, GROUPS, STORE, WEIGHTS
 from cmtl_ir.store.listing import comparisons
 
 MARKS = (WEIGHTS, GROUPS)
-"""What makes a folder that of a finished run, of one model or of a grouping's."""
+"""Files that mark the folder of a finished run, either of one model or of a grouping."""
 
 
 def find_run(name: str | Path, out: str | Path = "runs") -> Path:
-    """The folder of a finished run: a path, its hash (or the start of it), or COMPARISON/LABEL[/SEED].
+    """Return the folder of a finished run, named by path, hash (or its beginning), or COMPARISON/LABEL[/SEED].
 
-    Raises UserError listing the runs there are.
+    Raises UserError, with a list of the existing runs, if none or several match.
     """
     path, store = Path(name), Path(out) / STORE
     if any((path / mark).is_file() for mark in MARKS):
         return path
     finished = {one.parent.name: one.parent for mark in MARKS for one in sorted(store.glob(f"*/{mark}"))}
-    finished = {hash_: folder for hash_, folder in finished.items() if "." not in hash_}  # not those set aside
+    finished = {
+        hash_: folder for hash_, folder in finished.items() if "." not in hash_
+    }  # without runs that were set aside
     by_label = {label: store / hash_ for label, hash_ in _labels(Path(out)).items() if hash_ in finished}
     found = {str(folder): folder for key, folder in finished.items() if key.startswith(str(name))}
     found |= {str(f): f for label, f in by_label.items() if label == str(name) or label.rpartition("/")[0] == str(name)}
@@ -36,7 +38,7 @@ def _labels(out: Path) -> dict[str, str]:
 
 
 def experiment_of(run: Path, out: str | Path = "runs") -> Path:
-    """The resolved experiment file of a comparison that this run belongs to. Raises UserError."""
+    """Return the experiment file of a comparison that lists this run. Raise UserError if there is none."""
     for folder, rows in comparisons(Path(out)):
         if any(row["hash"] == run.name for row in rows):
             return folder / EXPERIMENT

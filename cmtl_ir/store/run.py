@@ -1,4 +1,4 @@
-"""One run as data: what it is, where it is stored, and what it left there."""
+"""A run as data: its identity, its folder and the results in it."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ Status = Literal["finished", "killed", "new"]
 
 @dataclass(frozen=True)
 class Run:
-    """One strategy under one seed."""
+    """A run of one strategy with one seed."""
 
     label: str
     seed: int
     identity: dict[str, Any]
-    """Everything that matters to its weights and scores."""
+    """Everything that determines its weights and scores."""
     folder: Path
     tags: dict[str, str] = field(default_factory=dict)
-    """For the tracking store; no part of what the run is."""
+    """Tags for the tracking store. They are not part of the identity."""
 
     @property
     def hash(self) -> str:
-        """The run's name in the store."""
+        """Name of the run in the store."""
         return hash_of(self.identity)
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Name of the run in messages."""
         return f"{self.label}, seed {self.seed}"
 
     @property
     def status(self) -> Status:
-        """finished, killed (it has a checkpoint to resume from) or new."""
+        """Status of the run: finished, killed (it has a checkpoint from which it resumes) or new."""
         if is_finished(self.folder):
             return "finished"
         return "killed" if checkpoint.newest_step(self.folder / CHECKPOINTS) is not None else "new"
 
     @property
     def folders(self) -> list[Path]:
-        """Its own folder, and those of the runs that a grouped run uses."""
+        """Folder of the run, and the folders of the runs that a grouped run uses."""
         return [self.folder, *(self.folder.parent / name for name in read_uses(self.folder))]
 
     def result(self) -> dict[str, Any]:
-        """Scores, curve and cost of a finished run."""
+        """Return scores, curve and cost of a finished run."""
         return read_result(self.folder)
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits of a SHA-256 over the canonical JSON."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the identity's canonical JSON."""
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Weights files that carry the SHA-256 of their own content, so that one flipped bit is found when they are read."""
+"""Weights files that contain the SHA-256 of their own content, so that a single flipped bit is detected on reading."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from cmtl_ir.base.trees import safetensors_pieces
 
 KEYS = ("sha256", "verified_by")
-"""Entries of the header's metadata: two, so that no single flipped bit turns a sealed file into an unsealed one."""
+"""Entries of the header's metadata. There are two, so that no single flipped bit turns off the check of a file."""
 _EMPTY = b'"sha256": "' + b"0" * 64 + b'"'
 _DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 _LARGEST_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors format."""
+"""Largest header in bytes, by the safetensors format."""
 _CHUNK = 1 << 22
 
 
@@ -36,7 +36,7 @@ def sealed_pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
 
 
 def is_intact(path: Path) -> bool:
-    """Return whether a weights file is what was written.
+    """Return whether a weights file is exactly what was written.
 
     A file of an earlier version has no digest and counts as intact. Raises OSError if the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Membership inference: can the samples that a model was trained on be told from those that it was not? n: samples."""
+"""Membership inference: can training samples of a model be distinguished from other samples? n: number of samples."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from cmtl_ir.training.learner import Learner
 from cmtl_ir.unlearning.probe import PROBE, PROBE_CROPS, identity_losses
 
 CANDIDATES = 256
-"""Members, and as many others, of each forgotten task."""
+"""Number of members, and of non-members, per forgotten task."""
 FEWEST = 20
-"""Below, nothing is attacked."""
+"""With fewer members or non-members, no attack is made."""
 OTHERS = PROBE + PROBE_CROPS
-"""First id of the draws that are no members: of the same images, but draws that no run trains on."""
+"""First id of the non-member draws. They are taken from the same images, but no run trains on these draws."""
 
 
 def separation(members: ArrayLike, others: ArrayLike) -> Interval:
-    """AUC = P(member's score > other's score) [n], [m] with DeLong's 95 % interval (DeLong et al., Biometrics 1988).
+    """Return AUC = P(score of a member > score of a non-member) with DeLong's 95 % interval.
 
-    Fitting a logistic regression to the one score, as the unlearning literature does, learns nothing but its sign, and
-    learning that by cross-validation leaves intervals that cover .79 to .86 of the cases where nothing is to be found.
+    `members` and `others` are scores of shape [n] and [m]. Source: DeLong et al., Biometrics 1988.
+
+    The unlearning literature fits a logistic regression to the single score. This learns nothing but the sign of the
+    score. Learning the sign by cross-validation yields intervals that cover only .79 to .86 of the cases in which
+    there is nothing to find.
     """
     own, other = np.asarray(members, dtype=np.float64), np.asarray(others, dtype=np.float64)
     n, few = len(own), min(len(own), len(other))
@@ -35,7 +38,7 @@ def separation(members: ArrayLike, others: ArrayLike) -> Interval:
         return Interval(math.nan, math.nan, math.nan, n, f"{few} samples are too few, {FEWEST} are needed")
     from scipy import stats
 
-    above = _share_below(other, own)  # [n]: for each member, the share of others below it
+    above = _share_below(other, own)  # [n]: for each member, the share of non-members with a lower score
     beneath = _share_below(own, other)
     area = float(above.mean())
     variance = above.var(ddof=1) / n + beneath.var(ddof=1) / len(other)
@@ -44,7 +47,7 @@ def separation(members: ArrayLike, others: ArrayLike) -> Interval:
 
 
 def _share_below(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each of `at`, the share of `values` that is smaller; equal ones count half."""
+    """For each element of `at`, the share of `values` that is smaller. Equal values count half."""
     ordered = np.sort(values)
     below, up_to = np.searchsorted(ordered, at, "left"), np.searchsorted(ordered, at, "right")
     return (below + up_to) / (2.0 * len(values))
@@ -52,9 +55,10 @@ def _share_below(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArra
 
 @torch.no_grad()
 def familiarity(learner: Learner, task: str, ids: Tensor) -> Tensor:
-    """[n]: log(identity's loss / loss) of the samples (task, ids): the larger, the better the model knows them.
+    """Return log(loss of the identity / loss of the model) [n] of the samples (task, ids).
 
-    Against the identity's, because losses of mild and strong degradations differ more than members and others do.
+    The larger the value, the better the model knows the sample. The loss is divided by that of the identity because
+    losses of mild and strong degradations differ more than losses of members and non-members.
     """
     learner.model.eval()
     found = []
@@ -67,8 +71,10 @@ def familiarity(learner: Learner, task: str, ids: Tensor) -> Tensor:
 
 
 def membership(learner: Learner, drawn: dict[str, int], tasks: Sequence[str]) -> Interval:
-    """AUC of telling the draws that the original was trained on, `drawn` of each task, from later ones of the same
-    images: two random parts of one pool, so that a model that has seen neither gives .5.
+    """Return the AUC of distinguishing draws that the original was trained on from later draws of the same images.
+
+    `drawn` is the number of training draws per task. Members and non-members are two random parts of one pool, so a
+    model that has seen neither has an AUC of .5.
     """
     members, others = [], []
     for task in tasks:

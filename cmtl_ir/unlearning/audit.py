@@ -1,4 +1,7 @@
-"""What one model knows, beside the retrained one: distance of outputs, membership inference, relearning time."""
+"""What a model still knows, compared with the retrained model.
+
+The measures are the distance of outputs, membership inference and the relearning time.
+"""
 
 from __future__ import annotations
 
@@ -27,32 +30,32 @@ from cmtl_ir.unlearning.probe import probe_psnr
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB, Relearning, relearning
 
 VERSION = 1
-"""Raised when a measure changes: audits written before it are made anew."""
+"""Version of the measures. Increment it when one changes: audits of earlier versions are then repeated."""
 KEPT_PIXELS = 8_000_000
-"""The retrained model's answers are kept up to this many pixels; beyond, they are made anew for each model."""
+"""Outputs of the retrained model are kept up to this many pixels. Beyond, they are computed again per model."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """One model under one seed."""
+    """The measurements of one model with one seed."""
 
     distance: dict[str, float] | None
-    """Task -> mean |output - retrained model's output| over its test images; None: no reference."""
+    """Task -> mean |output - output of the retrained model| over its test images. `None` if there is no reference."""
     attack: Interval
     """AUC of membership inference on the forgotten tasks."""
     relearning: Relearning | None
-    """None: not asked for."""
+    """`None` if it was not requested."""
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Audit:
-        """From what `asdict` made of it."""
-        again = plain["relearning"]
-        back = Relearning([(int(a), float(b)) for a, b in again["curve"]], again["target"]) if again else None
+        """Return the audit whose `asdict` is `plain`."""
+        found = plain["relearning"]
+        back = Relearning([(int(a), float(b)) for a, b in found["curve"]], found["target"]) if found else None
         return cls(plain["distance"], Interval(**plain["attack"]), back)
 
 
 class Auditor:
-    """Measures models of one seed. Every model gets the same test images, draws and relearning budget."""
+    """Measure the models of one seed. Every model gets the same test images, draws and relearning budget."""
 
     def __init__(self, origin: Origin, forget: Sequence[str], reference: Path | None, budget: int, home: Path) -> None:
         self.origin, self.forget, self.reference = origin, tuple(forget), reference
@@ -63,7 +66,7 @@ class Auditor:
         self._kept: list[Tensor] | None = None
 
     def audit(self, folder: Path) -> Audit:
-        """The audit of a finished run; an earlier one under the same terms is read."""
+        """Return the audit of a finished run. An earlier audit with the same settings is read from its file."""
         if (before := self.known(folder)) is not None:
             return before
         made, file = self._measured(folder), self._file(folder)
@@ -72,7 +75,7 @@ class Auditor:
         return made
 
     def known(self, folder: Path) -> Audit | None:
-        """The audit of a run as it was made before under the same terms."""
+        """Return the stored audit of a run. `None` if there is none with the same settings."""
         file = self._file(folder)
         if file.is_file() and (before := json.loads(file.read_text()))["terms"] == self._terms:
             return Audit.of(before["audit"])
@@ -103,7 +106,7 @@ class Auditor:
         return Audit(self._distance(learner) if self.reference else None, attack, back)
 
     def _loaded(self, folder: Path) -> tuple[Learner, Experiment]:
-        """A learner that holds a finished run's weights."""
+        """Return a learner with the weights of a finished run, and its experiment."""
         weights, header = checkpoint.load_weights(folder / WEIGHTS)
         experiment = self.origin.experiment.model_copy(update={"backbone": json.loads(header["backbone"])})
         learner = Learner(experiment, neutral(), self.tasks, self.origin.seed, self.device)
@@ -112,12 +115,12 @@ class Auditor:
 
     @cached_property
     def _original_psnr(self) -> float:
-        """Of the run that is made to forget, on the probe, in dB."""
+        """PSNR in dB on the probe of the run that is to forget."""
         return probe_psnr(self._loaded(self.origin.folder)[0], self.forget)
 
     @cached_property
     def _drawn(self) -> dict[str, int]:
-        """Task -> draws that the ordinary run at the head of the chain was trained on; none where that is unknown."""
+        """Task -> number of draws that the ordinary run at the start of the chain was trained on. Empty if unknown."""
         try:
             return self.origin.stage_end().tree["data"]["counters"]
         except UserError:
@@ -136,13 +139,13 @@ class Auditor:
 
     @torch.no_grad()
     def _answers(self, learner: Learner) -> Iterator[Tensor]:
-        """[1, 3, H, W] of every test image."""
+        """Yield the output [1, 3, H, W] for every test image."""
         learner.model.eval()
         for name, sample, _ in self.evaluator.samples():
             yield self.evaluator.restored(learner.model, name, sample)
 
     def _retrained(self) -> Iterator[Tensor]:
-        """The reference's answers."""
+        """Return the outputs of the reference for every test image."""
         assert self.reference is not None
         if self._kept is not None:
             return iter(self._kept)

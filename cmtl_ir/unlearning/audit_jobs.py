@@ -1,4 +1,4 @@
-"""The audits of a report in processes of their own; the report finds them done."""
+"""Audits of a report in separate processes. The report then reads the finished audits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from cmtl_ir.unlearning.jobs import described_origin, origin_described
 
 
 def audit_in_processes(asked: Sequence[tuple[Auditor, Sequence[Path]]], workspace: Workspace) -> None:
-    """Audit the models in these folders, `workspace.workers` at once. What fails is measured when it is needed."""
+    """Audit the models in these folders, `workspace.workers` at once. A failed audit is repeated when it is needed."""
     todo = [(auditor, folder) for auditor, folders in asked for folder in folders if auditor.known(folder) is None]
     if not todo:
         return
-    size = math.ceil(
-        len(todo) / workspace.workers
-    )  # neighbours together: what a seed's models share is made in few processes
+    # neighbours stay together, so that what the models of a seed share is computed in few processes
+    size = math.ceil(len(todo) / workspace.workers)
     device = str(asked[0][0].device)
     jobs = [
         _job_of(number, todo[start : start + size], workspace.out, device)
@@ -55,7 +54,7 @@ def _job_of(number: int, lot: Sequence[tuple[Auditor, Path]], out: Path, device:
 
 
 def audit_all(payload: Mapping[str, Any]) -> None:
-    """What a worker does."""
+    """Make all audits of a payload. This is the job of a worker."""
     for part in payload["parts"]:
         origin = origin_described(part["origin"], Path(payload["out"]), payload["device"])
         reference = Path(part["reference"]) if part["reference"] else None

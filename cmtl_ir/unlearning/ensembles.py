@@ -1,4 +1,7 @@
-"""Ensembles as runs: each constituent an ordinary run, the ensemble a run without steps that holds their weights."""
+"""Ensembles as runs.
+
+Each constituent is an ordinary run. The ensemble is a run without steps that holds the weights of its constituents.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ from cmtl_ir.unlearning.planning import Job, experiment_for, identity_for, named
 
 @dataclass(frozen=True)
 class FromConstituents:
-    """Puts the weights of finished runs side by side."""
+    """A start that collects the weights of finished runs in one ensemble."""
 
     folders: tuple[Path, ...]
     step: int = 0
 
     def __call__(self, learner: Learner) -> Curve:
-        """Load them, in their order."""
+        """Load the weights of the constituents in the order of `folders`."""
         members: Any = learner.model.members
         for member, folder in zip(members, self.folders, strict=True):
             member.load_state_dict(checkpoint.load_weights(folder / WEIGHTS)[0])
@@ -39,7 +42,10 @@ class FromConstituents:
 
 @dataclass(frozen=True)
 class FromStage:
-    """Goes on from the end of another run's stage, if that run is there; else from the start, to the same bits."""
+    """A start at the end of a stage of another run.
+
+    If that run does not exist, training begins at the first step and leads to the same bits.
+    """
 
     folder: Path
     stage: int
@@ -50,12 +56,12 @@ class FromStage:
 
     @property
     def step(self) -> int:
-        """Steps that are taken over."""
+        """Number of steps that are taken over from the other run."""
         saved = self._saved()
         return saved.step if saved is not None else 0
 
     def __call__(self, learner: Learner) -> Curve:
-        """Load weights, counters and history, and return the curve up to there."""
+        """Load weights, counters and history, and return the curve up to the end of the stage."""
         saved = self._saved()
         if saved is None:
             return []
@@ -66,7 +72,7 @@ class FromStage:
 
 
 def plan_ensemble(job: Job) -> list[PlannedRun]:
-    """The constituents' runs, and last the ensemble's."""
+    """Plan the runs of the constituents, followed by the run of the ensemble."""
     method = job.method.model_copy(deep=True)
     assert isinstance(method, Ensemble)
     method.ask(Request(job.forget, job.retained))
@@ -91,7 +97,10 @@ def _constituent(job: Job, one: Constituent) -> PlannedRun:
 
 
 def _identity(job: Job, one: Constituent, curriculum: Curriculum) -> dict[str, Any]:
-    """An ordinary run's: of the tasks that it reads, and of their numbers, which explicit prompts see."""
+    """Return the identity of an ordinary run on the tasks that the constituent reads.
+
+    It also holds the numbers of these tasks, which explicit prompts see.
+    """
     origin = job.origin
     tasks = origin.tasks
     strategy = origin.strategy.model_copy(update={"curriculum": curriculum, "retention": None})

@@ -1,4 +1,4 @@
-"""Grouped runs that forget: the models that know the task forget it, the others stay as they are."""
+"""Unlearning of grouped runs: models that know the task forget it, all other models stay unchanged."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.unlearning.origin import Origin, label_of, never_had, origin_of
 
 NOTE = "forgotten"
-"""Key of the plan: tasks that the run no longer restores as such."""
+"""Key of the plan that lists the forgotten tasks, which the run no longer offers as tasks."""
 
 
 def touched_members(folder: Path, forget: Sequence[str], workspace: Workspace) -> list[Origin]:
-    """The groups' models that have something to forget and something to keep. Raises UserError.
+    """Return the models of the groups that have tasks to forget and tasks to keep.
 
-    A model of nothing but forgotten tasks needs no unlearning: it is left out.
+    A model of forgotten tasks only needs no unlearning and is left out. Raises UserError if a task is not one of the
+    run's or if no task would remain.
     """
     plan, file = read_groups(folder), lookup.experiment_of(folder, workspace.out)
     label, seed = label_of(folder.name, file.parent)
@@ -58,7 +59,10 @@ def touched_members(folder: Path, forget: Sequence[str], workspace: Workspace) -
 def reassemble(
     folder: Path, forget: Sequence[str], replaced: Mapping[str, Mapping[str, str]], workspace: Workspace
 ) -> list[Path]:
-    """A grouped run for each method whose models are all there; `replaced`: label -> model -> its successor."""
+    """Make one grouped run per method that has all its models, and return the folders of these runs.
+
+    `replaced` maps the label of a method and the hash of a model to the hash of the model that replaces it.
+    """
     out, file = workspace.out, lookup.experiment_of(folder, workspace.out)
     label, seed = label_of(folder.name, file.parent)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{file.parent.name}.{label}") + f"-without-{'-'.join(forget)}"
@@ -78,7 +82,7 @@ def reassemble(
 
 
 def _experiment(file: Path, label: str, name: str) -> Experiment:
-    """The grouped run's, under the name of what is made of it."""
+    """Return the experiment of the grouped run, under the name of the new comparison."""
     raw = yaml.read(file)
     strategies = raw["strategies"]
     raw |= {"name": name, "strategies": {label: strategies.get(label, next(iter(strategies.values())))}}
@@ -87,7 +91,7 @@ def _experiment(file: Path, label: str, name: str) -> Experiment:
 
 
 def _successor(plan: dict[str, Any], forget: Sequence[str], successors: Mapping[str, str]) -> dict[str, Any] | None:
-    """The plan with its models replaced or left out; `None` where a successor is missing."""
+    """Return the plan with models replaced or left out. `None` if the replacement of a model is missing."""
     gone, groups = {*plan.get(NOTE, ()), *forget}, []
     for group in plan["groups"]:
         if set(group["tasks"]) <= gone:
@@ -99,13 +103,13 @@ def _successor(plan: dict[str, Any], forget: Sequence[str], successors: Mapping[
 
 
 def _plan_of(plan: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], gone: Sequence[str]) -> dict[str, Any]:
-    """The plan with these groups."""
+    """Return the plan with other groups and the forgotten tasks recorded."""
     served = {task for group in groups for task in group["serves"]}
     return {**plan, "tasks": [t for t in plan["tasks"] if t in served], "groups": list(groups), NOTE: list(gone)}
 
 
 def _planned(method: str, folder: Path, forget: Sequence[str], plan: dict[str, Any], before: PlannedRun) -> PlannedRun:
-    """The grouped run that such a plan makes; its hash follows from the models in it."""
+    """Plan the grouped run of a reassembled plan. Its hash follows from its models."""
     asked = {"forget": list(forget), "forgotten": plan[NOTE], "parent": folder.name}
     identity = {"meaning": SEMANTICS_VERSION, "groups": plan["groups"], "router": plan["proxy"], "unlearning": asked}
     tags = {"cmtl_ir.forgotten": ",".join(plan[NOTE]), "cmtl_ir.parent": folder.name}
@@ -115,7 +119,7 @@ def _planned(method: str, folder: Path, forget: Sequence[str], plan: dict[str, A
 
 
 def score_members(active: ActiveRun) -> None:
-    """The work of a reassembled grouped run. Nothing is trained: its plan is written, its models scored together."""
+    """Do the work of a reassembled grouped run: write its plan and score its models together, without training."""
     run, started = active.run, time.monotonic()
     asked, groups = run.identity["unlearning"], run.identity["groups"]
     parent = read_groups(run.folder.parent / asked["parent"])

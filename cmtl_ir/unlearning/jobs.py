@@ -1,4 +1,4 @@
-"""The jobs of a request in processes of their own; whoever asks afterwards finds them done."""
+"""Jobs of an unlearning request in separate processes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from cmtl_ir.unlearning.planning import Job, plan
 
 
 def runs_of(job: Job) -> list[PlannedRun]:
-    """The runs that a job takes; the last is its result."""
+    """Plan the runs that a job needs. The last one is its result."""
     return plan_ensemble(job) if isinstance(job.method, Ensemble) else [plan(job)]
 
 
 def run_in_processes(jobs: Sequence[Job], workspace: Workspace, fresh: bool) -> dict[str, str]:
-    """Finish the jobs, `workspace.workers` at once; name of a job -> why it failed.
+    """Finish the jobs, `workspace.workers` at once, and return the reason of each failure by the name of the job.
 
-    The retrained reference comes first, alone: others stop at its scores, and are named by it.
+    The retrained reference is trained before all other jobs, because methods may stop at its scores and have its hash
+    in their identity.
     """
     failures: dict[str, str] = {}
     first = [job for job in jobs if isinstance(job.method, Rerun) and job.method.is_reference]
@@ -68,7 +69,7 @@ def _process_job(job: Job, run: Run, workspace: Workspace) -> ProcessJob:
 
 
 def described_origin(origin: Origin, out: Path) -> dict[str, Any]:
-    """What another process needs to know of a run that is made to forget."""
+    """Return as plain values what another process needs to find a run that is to forget."""
     return {
         "folder": str(origin.folder.resolve()),
         "file": str(experiment_file(out, origin.comparison).resolve()),
@@ -79,12 +80,12 @@ def described_origin(origin: Origin, out: Path) -> dict[str, Any]:
 
 
 def origin_described(one: Mapping[str, Any], out: Path, device: str) -> Origin:
-    """The inverse of `described_origin`."""
+    """Return the origin that `described_origin` described."""
     return origin_of(Path(one["folder"]), Path(one["file"]), one["label"], one["seed"], one["called"], out, device)
 
 
 def job_of(payload: Mapping[str, Any]) -> Job:
-    """The job that a payload of `run_in_processes` describes."""
+    """Return the job that a payload of `run_in_processes` describes."""
     origin = origin_described(payload["origin"], Path(payload["out"]), payload["device"])
     method = methods_from({payload["label"]: payload["method"]}, [])[payload["label"]]
     return Job(origin, payload["label"], method, tuple(payload["forget"]), payload["use_retain"])

@@ -1,4 +1,4 @@
-"""The run that is to forget: where it lies, what it once was trained as, and what it has forgotten already."""
+"""The run that is to forget: where it is stored, how it was trained, and what it has already forgotten."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from cmtl_ir.tasks.task import Task
 
 @dataclass(frozen=True)
 class Origin:
-    """A finished run: an ordinary one, or one that has forgotten something before."""
+    """A finished run that is to forget: an ordinary run, or the result of an earlier request."""
 
     folder: Path
     comparison: str
-    """One that lists it, or the grouped run that it belongs to."""
+    """Name of a comparison that lists the run, or that lists the grouped run to which it belongs."""
     label: str
-    """Its own, or the grouped run's with the tasks of its group."""
+    """Label of the run, or label of its grouped run followed by the tasks of its group."""
     seed: int
     root: Path
-    """The ordinary run at the head of the chain of requests."""
+    """Folder of the ordinary run at the start of the chain of requests."""
     identity: dict[str, Any]
-    """Of that ordinary run."""
+    """Identity of that ordinary run."""
     forgotten: tuple[str, ...]
-    """By earlier requests."""
+    """Tasks forgotten by earlier requests."""
     backbone: dict[str, Any]
-    """Of this run; another than the ordinary run's where constituents were remade."""
+    """Backbone of this run. It differs from that of the ordinary run if constituents were retrained."""
     prepared: Prepared
-    """The ordinary run's experiment, with its strategy as the only one, and its data."""
+    """Experiment of the ordinary run, cut down to its strategy and seed, and its data."""
     called: str
-    """What a command calls it, and the runs of other seeds with it."""
+    """Name that a command line gives to this run and to the runs of the other seeds."""
 
     @property
     def name(self) -> str:
-        """COMPARISON.LABEL, for the names of what is made of it."""
+        """COMPARISON.LABEL, from which the names of its unlearning comparisons are made."""
         return re.sub(r"[^A-Za-z0-9_.-]", "_", f"{self.comparison}.{self.label}")
 
     @property
     def hash(self) -> str:
-        """The run's name in the store."""
+        """Name of the run in the store."""
         return self.folder.name
 
     @property
@@ -64,34 +64,37 @@ class Origin:
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """The ordinary run's tasks with their data."""
+        """Tasks of the ordinary run with their data."""
         return self.prepared.tasks[self.seed]
 
     @property
     def device(self) -> torch.device:
-        """What the results are trained and measured on."""
+        """Device on which the results are trained and measured."""
         return self.prepared.device
 
     @property
     def strategy(self) -> Strategy:
-        """What the ordinary run was trained with."""
+        """Strategy of the ordinary run."""
         return next(iter(self.experiment.strategies.values()))
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The tasks that the run still has."""
+        """Tasks that the run has not forgotten."""
         return tuple(task for task in self.experiment.tasks if task not in self.forgotten)
 
     def result(self) -> dict[str, Any]:
-        """Scores and cost of the run that is to forget."""
+        """Return scores and cost of the run that is to forget."""
         return read_result(self.folder)
 
     def root_curve(self) -> list[dict[str, Any]]:
-        """The evaluations of the ordinary run."""
+        """Return the evaluations of the ordinary run."""
         return read_result(self.root)["curve"]
 
     def stage_end(self, number: int | None = None) -> checkpoint.Checkpoint:
-        """The result of the ordinary run's `number`-th stage, from 1; None: of the last. UserError where it is gone."""
+        """Return the checkpoint at the end of stage `number` of the ordinary run, counted from 1.
+
+        `None` selects the last stage. Raises UserError if there is no such checkpoint.
+        """
         folders = stage_folders(self.root)
         folder = folders.get(max(folders, default=0) if number is None else number)
         saved = checkpoint.load_latest(folder, expect={"run": self.root.name}) if folder is not None else None
@@ -104,12 +107,15 @@ class Origin:
 
 
 def stages_of(tree: Mapping[str, Any]) -> list[Stage]:
-    """The finished stages of a learner's tree."""
+    """Return the finished stages in a learner's tree."""
     return [Stage(name=one["name"], mixture=one["mixture"], steps=one["steps"]) for one in tree["finished"]]
 
 
 def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
-    """The finished run of that name. Raises UserError: no such run, not finished, or its data have changed."""
+    """Return the finished run of this name.
+
+    Raises UserError if there is no such run, if it is not finished, or if its data have changed.
+    """
     folder = finished_run(str(run), out)
     file = lookup.experiment_of(folder, out)
     label, seed = label_of(folder.name, file.parent)
@@ -117,32 +123,35 @@ def find_origin(run: str | Path, out: Path, device: str = "auto") -> Origin:
 
 
 def origin_of(folder: Path, file: Path, label: str, seed: int, called: str, out: Path, device: str) -> Origin:
-    """The finished run in a folder, of the experiment in `file`. Raises UserError where its data have changed."""
+    """Return the finished run in a folder, of the experiment in `file`. Raise UserError if its data have changed."""
     found = read_identity(folder)
-    root, identity, forgotten = _head(folder, found)
+    root, identity, forgotten = _start_of_chain(folder, found)
     prepared = prepare(_experiment(file, identity, label, seed), out, device)
     if prepared.runs[0].hash != hash_of(identity):
         raise UserError(
             f"{file} no longer describes the run {root.name}: its data, tasks or settings have changed since, so "
-            "what was learnt from them cannot be told. Restore them, or train the run again"
+            "what the run learnt is unknown. Restore them, or train the run again"
         )
     backbone = found["backbone"]
     return Origin(folder, file.parent.name, label, seed, root, identity, forgotten, backbone, prepared, called)
 
 
 def find_runs(run: str | Path, out: Path) -> list[Path]:
-    """The folder of the finished run of that name; COMPARISON/LABEL names the run of every seed. Raises UserError."""
+    """Return the folders of the finished runs of this name.
+
+    COMPARISON/LABEL names the runs of all seeds. Raises UserError if there is no such run or if one is not finished.
+    """
     seeds = [row["seed"] for name, row in _rows(out) if name == str(run)]
     return [finished_run(name, out) for name in ([str(run)] if len(seeds) < 2 else [f"{run}/{s}" for s in seeds])]
 
 
 def _rows(out: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(COMPARISON/LABEL, row) of every comparison's list of runs."""
+    """Return (COMPARISON/LABEL, row) for every row of every comparison's list of runs."""
     return [(f"{folder.name}/{row['label']}", row) for folder, rows in comparisons(out) for row in rows]
 
 
 def finished_run(name: str, out: Path) -> Path:
-    """The folder of the finished run of that name. Raises UserError, also where it was only begun."""
+    """Return the folder of the finished run of this name. Raise UserError if there is none or if it is not finished."""
     try:
         folder = lookup.find_run(name, out)
         if is_finished(folder):
@@ -155,7 +164,7 @@ def finished_run(name: str, out: Path) -> Path:
 
 
 def _unfinished(name: str, out: Path) -> UserError | None:
-    """What to say of the one run that was begun under this name; None: there is none, or several."""
+    """Return the error for an unfinished run of this name. `None` if there is no such run or more than one."""
     found = {
         row["hash"]: (label, row["seed"])
         for label, row in _rows(out)
@@ -172,13 +181,13 @@ def _unfinished(name: str, out: Path) -> UserError | None:
 
 
 def label_of(hash_: str, comparison: Path) -> tuple[str, int]:
-    """Label and seed of a run in the list of a comparison's folder."""
+    """Return label and seed of a run from the list in a comparison's folder."""
     row = next(row for row in listed_runs(comparison) if row["hash"] == hash_)
     return row["label"], row["seed"]
 
 
-def _head(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
-    """(folder, identity) of the ordinary run at the head of the chain, and what the chain has forgotten."""
+def _start_of_chain(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any], tuple[str, ...]]:
+    """Return folder and identity of the ordinary run at the start of the chain, and what the chain has forgotten."""
     if "unlearning" in identity:
         asked = identity["unlearning"]
         root = folder.parent / asked["origin"]
@@ -190,7 +199,7 @@ def _head(folder: Path, identity: dict[str, Any]) -> tuple[Path, dict[str, Any],
 
 
 def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) -> Experiment:
-    """The comparison's experiment cut down to this run; the run's own record says what its strategy was."""
+    """Return the comparison's experiment, cut down to this run. The strategy is read from the identity of the run."""
     raw = yaml.read(file)
     parts = {family: part for family, part in identity["strategy"].items() if part is not None}
     raw |= {"strategies": {label: parts}, "seeds": [seed], "training": identity["training"], "unlearning": None}
@@ -200,14 +209,14 @@ def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) 
 
 
 def never_had(run: str, task: str, kept: Sequence[str]) -> UserError:
-    """What to say of a task that is none of the run's."""
+    """Return the error for a task that the run never had."""
     near = suggestion(task, list(kept))
     guess = f"; {near}" if near.startswith("did you mean") else ""
     return UserError(f"the run {run} never had {task!r}; it has {', '.join(kept)}{guess}")
 
 
 def check_request(origins: Sequence[Origin], forget: Sequence[str]) -> None:
-    """Refuse to forget what a run never had, has forgotten, or all that it has. Raises UserError."""
+    """Raise UserError if a task is named twice, unknown or already forgotten, or if no task would remain."""
     if len(set(forget)) < len(forget):
         raise UserError(f"a task is to be forgotten twice: {', '.join(forget)}")
     for origin in origins:

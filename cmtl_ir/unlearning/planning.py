@@ -1,4 +1,4 @@
-"""Requests to forget into runs: each method's result is an ordinary run in the store, found again by its hash."""
+"""Runs of unlearning requests: each result of a method is a run in the store, identified by its hash."""
 
 from __future__ import annotations
 
@@ -24,53 +24,53 @@ from cmtl_ir.unlearning.origin import Origin, stages_of
 
 
 def job_name(label: str, seed: int) -> str:
-    """What a method's work for one seed is called in messages."""
+    """Return the name of a job in messages."""
     return f"{label}, seed {seed}"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one method is to do for one seed."""
+    """The work of one method for one seed."""
 
     origin: Origin
     label: str
     method: Unlearner
     forget: tuple[str, ...]
     use_retain: bool = True
-    """False: the retained tasks' data are not to be read."""
+    """Whether the data of the retained tasks may be read."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Name of the job in messages."""
         return job_name(self.label, self.origin.seed)
 
     @property
     def forgotten(self) -> tuple[str, ...]:
-        """Everything forgotten once this is done, in the order of the requests."""
+        """All tasks that are forgotten when the job is done, in the order of the requests."""
         return (*self.origin.forgotten, *self.forget)
 
     @property
     def retained(self) -> tuple[str, ...]:
-        """The tasks that stay."""
+        """Tasks that the run keeps."""
         return tuple(task for task in self.origin.kept if task not in self.forget)
 
 
 @dataclass(frozen=True)
 class FromWeights:
-    """Starts from a finished run's weights."""
+    """A start from the weights of a finished run."""
 
     file: Path
     step: int = 0
 
     def __call__(self, learner: Learner) -> Curve:
-        """Load them."""
+        """Load the weights. No part of a curve is taken over."""
         learner.model.load_state_dict(checkpoint.load_weights(self.file)[0])
         return []
 
 
 @dataclass(frozen=True)
 class Without:
-    """Excludes tasks, and continues from the end of the origin's stage number `stage` (0: from the start)."""
+    """A start at the end of stage number `stage` of the origin, with tasks excluded. Stage 0 is the first step."""
 
     origin: Origin
     forgotten: tuple[str, ...]
@@ -78,11 +78,11 @@ class Without:
 
     @property
     def step(self) -> int:
-        """Steps that were taken over."""
+        """Number of steps that are taken over from the origin."""
         return self.origin.stage_end(self.stage).step if self.stage > 0 else 0
 
     def __call__(self, learner: Learner) -> Curve:
-        """Load the stage's result and return the curve up to there."""
+        """Load the end of the stage and return the curve up to it."""
         learner.excluded = frozenset(self.forgotten)
         if self.stage == 0:
             return []
@@ -91,7 +91,7 @@ class Without:
 
 
 def refuse_impossible(job: Job) -> None:
-    """Raise UserError where the method needs what it is not given."""
+    """Raise UserError if the method needs data that must not be read."""
     if not job.use_retain and job.method.wants_retain():
         free = "`retain: false`" if "retain" in type(job.method).model_fields and not job.method.needs_retain else ""
         way = f"set {free}" if free else "the methods `ascent` and `instance_wise` with `retain: false` need none"
@@ -103,18 +103,24 @@ def refuse_impossible(job: Job) -> None:
 
 
 def reference_identity(job: Job) -> dict[str, Any]:
-    """The retrained reference: the ordinary run without everything forgotten. Independent of the order of requests."""
+    """Return the identity of the retrained reference, which is the ordinary run without all forgotten tasks.
+
+    It does not depend on the order of the requests.
+    """
     return {**job.origin.identity, "without": sorted(job.forgotten)}
 
 
 def reference_folder(job: Job) -> Path | None:
-    """The retrained reference, if it is finished."""
+    """Return the folder of the retrained reference. `None` if it is not finished."""
     folder = job.origin.folder.parent / hash_of(reference_identity(job))
     return folder if is_finished(folder) else None
 
 
 def plan(job: Job) -> PlannedRun:
-    """The run of a job. What is searched for on a reference is planned when the reference has been looked for."""
+    """Plan the run of a job.
+
+    A method that wants a target uses the retrained reference if it is finished at this moment, otherwise the identity.
+    """
     refuse_impossible(job)
     if isinstance(job.method, Rerun):
         return _rerun(job, job.method)
@@ -135,7 +141,7 @@ def _rerun(job: Job, method: Rerun) -> PlannedRun:
     if not method.is_reference:
         number = method.starting_stage(stages_of(origin.stage_end().tree), job.forgotten)
     begin, identity = Without(origin, job.forgotten, number), reference_identity(job)
-    if number > 0:  # otherwise it is retraining, the very same run
+    if number > 0:  # otherwise the run is the retrained reference itself
         identity = identity_for(job, experiment, {"from_step": begin.step})
     return planned(job, job.label, experiment, origin.strategy, identity, begin)
 
@@ -148,14 +154,14 @@ def planned(
     identity: dict[str, Any],
     begin: Start | None,
 ) -> PlannedRun:
-    """A run at its place in the store, with the origin's data."""
+    """Return a planned run with its folder in the store and the data of the origin."""
     origin = job.origin
     run = Run(label, origin.seed, identity, origin.folder.parent / hash_of(identity), tags_of(job))
     return PlannedRun(run, experiment, origin.tasks, strategy, origin.device, begin)
 
 
 def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights follow from: the parent run, the method with all its fields, what is forgotten, the seed."""
+    """Return everything that determines the weights: parent run, method with all fields, forgotten tasks and seed."""
     return {
         "meaning": SEMANTICS_VERSION,
         "backbone": experiment.backbone,
@@ -175,7 +181,10 @@ def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> d
 
 
 def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
-    """The origin's experiment with the method's recipe; scored at stage ends, no conflict statistics."""
+    """Return the origin's experiment with the recipe of the method.
+
+    It is scored at stage ends only and logs no conflict statistics.
+    """
     experiment = named(job.origin.experiment, job)
     training = TrainingConfig.model_validate(merged(experiment.training.model_dump(mode="json"), recipe))
     return experiment.model_copy(
@@ -189,12 +198,12 @@ def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
 
 
 def named(experiment: Experiment, job: Job) -> Experiment:
-    """The experiment under the name of the unlearning comparison."""
+    """Return the experiment under the name of the unlearning comparison."""
     return experiment.model_copy(update={"name": comparison_name(job.origin, job.forget)})
 
 
 def comparison_name(origin: Origin, forget: Sequence[str]) -> str:
-    """COMPARISON.LABEL-without-TASK."""
+    """Return COMPARISON.LABEL-without-TASK, the name of the unlearning comparison."""
     return f"{origin.name}-without-{'-'.join(forget)}"
 
 
@@ -204,7 +213,7 @@ def _request(job: Job, reference: Path | None) -> Request:
 
 
 def tags_of(job: Job) -> dict[str, str]:
-    """What the tracking store is told of a run."""
+    """Return the tags of a run in the tracking store."""
     return {
         "cmtl_ir.unlearning": job.method.called,
         "cmtl_ir.forgotten": ",".join(job.forgotten),

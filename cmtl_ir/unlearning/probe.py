@@ -1,4 +1,4 @@
-"""Looking at what a model still knows, without training it and without the test set. B: samples of a batch."""
+"""Measures of what a model still knows, without training it and without the test set. B: samples per batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.unlearning import Request
 
 PROBE = 1 << 40
-"""First id of the crops that stop rules and searches look at: training images, but draws that no run trains on."""
+"""First id of the crops for stop rules and searches. They are cut from training images, but no run trains on them."""
 PROBE_CROPS = 32
 
 
@@ -25,15 +25,16 @@ def untouched(output: Output, batch: Batch) -> Output:
 
 
 def identity_losses(learner: Learner, output: Output, batch: Batch) -> Tensor:
-    """Return what leaving the images alone would cost, m_i = loss(x_i, y_i), [B]."""
+    """Return the loss of leaving the images unchanged, m_i = loss(x_i, y_i), [B]."""
     return learner.sample_losses(untouched(output, batch), batch)
 
 
 @torch.no_grad()
 def probe_psnr(learner: Learner, tasks: Sequence[str], network: nn.Module | None = None) -> float:
-    """Mean over tasks of the mean PSNR in dB on fixed crops of training images; looks, moves no counter.
+    """Return the mean over tasks of the mean PSNR in dB on fixed crops of training images.
 
-    `network`: another one than the learner's; `nn.Identity()` leaves the images alone.
+    No counter of the learner moves. `network` replaces the model of the learner. `None` takes the model itself, and
+    `nn.Identity()` leaves the images unchanged.
     """
     training, ids = learner.model.training, torch.arange(PROBE, PROBE + PROBE_CROPS)
     learner.model.eval()
@@ -49,7 +50,10 @@ def probe_psnr(learner: Learner, tasks: Sequence[str], network: nn.Module | None
 
 
 def target_psnr(learner: Learner, request: Request) -> float:
-    """Where forgetting is complete, in dB on the probe: the retrained reference's PSNR, without one the identity's."""
+    """Return the PSNR in dB on the probe at which forgetting is complete.
+
+    It is the PSNR of the retrained reference, or that of the identity if there is no reference.
+    """
     if request.reference is None:
         return probe_psnr(learner, request.forget, nn.Identity())
     weights, header = load_weights(request.reference)

@@ -1,4 +1,4 @@
-"""Relearning: how many steps bring a forgotten task back. What was only hidden comes back at once."""
+"""Relearning: the number of steps that bring a forgotten task back. A task that was only hidden returns at once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cmtl_ir.training.loop import train
 from cmtl_ir.unlearning.probe import probe_psnr
 
 TOLERANCE_DB = 0.5
-"""Relearnt: within this of the original."""
+"""A task counts as relearnt when its PSNR is within this distance of the original."""
 
 
 @dataclass(frozen=True)
 class Relearning:
-    """A task coming back."""
+    """The course of relearning the forgotten tasks."""
 
     curve: list[tuple[int, float]]
     """(step, PSNR in dB on the probe), from step 0 until it is relearnt or the budget is spent."""
@@ -35,33 +35,33 @@ class Relearning:
 
     @property
     def steps(self) -> int | None:
-        """Steps until it was relearnt; None: not within the budget."""
+        """Number of steps until it was relearnt. `None` if the budget was too small."""
         step, psnr = self.curve[-1]
         return step if psnr >= self.target else None
 
 
 class Relearn(Descent):
-    """Training on the forgotten tasks alone, at a constant rate, until they are back."""
+    """Train on the forgotten tasks alone, at a constant learning rate, until they are relearnt."""
 
     steps: int = Field(100, ge=0)
-    """Budget."""
+    """Largest number of steps."""
     target: float
-    """PSNR in dB on the probe at which it stops."""
+    """PSNR in dB on the probe at which training stops."""
     check: int = Field(5, ge=1)
-    """Steps between looks at the probe."""
+    """Steps between measurements on the probe."""
 
     def rows(self, stage: Stage, learner: Any) -> list[Row]:
-        """L_forget, downhill."""
+        """Return the one row of losses that descends on L_forget."""
         return self.pooled("forget", 1.0)
 
     def look(self, learner: Any, step: int) -> bool:
-        """A point of the curve; True when the task is back."""
+        """Add a point to the curve and return whether the tasks are relearnt."""
         psnr = probe_psnr(learner, self.request.forget)
         self.state.setdefault("curve", []).append([step, psnr])
         return psnr >= self.target
 
     def after_step(self, learner: Any, update: Tensor | None) -> None:
-        """Stop as soon as it is back."""
+        """End the stage as soon as the tasks are relearnt."""
         if (learner.step + 1) % self.check == 0 and self.look(learner, learner.step + 1):
             learner.end_stage_now()
 
@@ -70,9 +70,10 @@ def relearning(
     experiment: Experiment, tasks: Mapping[str, Task], weights: Mapping[str, Tensor], seed: int, device: torch.device,
     forget: Sequence[str], target: float, budget: int,
 ) -> Relearning:  # fmt: skip
-    """Train `weights` on the forgotten tasks until their PSNR on the probe is `target` dB, `budget` steps at most.
+    """Train `weights` on the forgotten tasks until their PSNR on the probe is `target` dB, for at most `budget` steps.
 
-    The draws, their order and the rate are the same for every model of a seed. An untouched model takes 0 steps.
+    The draws, their order and the learning rate are the same for every model of a seed. A model that has forgotten
+    nothing takes 0 steps.
     """
     method = Relearn(steps=budget, target=target)
     method.ask(Request(tuple(forget), ()))

@@ -1,4 +1,4 @@
-"""How well a request to forget was met: every model's figures, seed by seed, and what they mean in words."""
+"""Report on an unlearning request: the figures of every model per seed, and what they mean in words."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from cmtl_ir.unlearning.requests import Forgetting, mlflow_parent, results_liste
 
 ORIGINAL, RETRAINED = "original", "retrained"
 COLLATERAL_DB = 0.1
-"""A retained task that falls by more against the original was harmed."""
+"""A retained task whose PSNR falls by more than this below the original counts as harmed."""
 OVER_DB = 1.0
-"""Forgotten by so much more than the retrained model or the untouched image: a mark that something was removed."""
+"""A task further below the retrained model and the untouched image than this shows that something was removed."""
 RETURNING = 0.5
-"""Relearnt in fewer than this share of the retrained model's steps: it was hidden rather than forgotten."""
+"""A task relearnt in less than this share of the retrained model's steps was hidden rather than forgotten."""
 RELEARN_STEPS = 100
 NO_REFERENCE = "no reference"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One model under one seed."""
+    """All figures of one model with one seed."""
 
     label: str
     method: str
-    """Name of the method; `original` for the run that is made to forget."""
+    """Name of the method, or `original` for the run that is to forget."""
     seed: int
     folder: Path
     result: dict[str, Any]
-    """Of the run: every metric by task, and METRIC_input."""
+    """Result of the run: every metric per task, and METRIC_input for the degraded input."""
     audit: Audit
     steps: int
-    """Optimizer steps to get there from the original, constituents included."""
+    """Optimizer steps from the original to this model, including those of constituents."""
     seconds: float
 
     def score(self, task: str, scale: Scale = PSNR) -> float:
-        """Score of a task; NaN if the run was not scored by this metric."""
+        """Return the score of a task. NaN if the run was not scored by this metric."""
         return float(self.result.get(scale.name, {}).get(task, math.nan))
 
     @property
     def is_original(self) -> bool:
-        """The run that is made to forget."""
+        """Whether this is the run that is to forget."""
         return self.method == ORIGINAL
 
 
@@ -66,49 +66,52 @@ class Report:
     forget: tuple[str, ...]
     retain: tuple[str, ...]
     before: tuple[str, ...]
-    """Forgotten by earlier requests."""
+    """Tasks forgotten by earlier requests."""
     models: list[Measured]
     references: dict[int, str | None]
-    """Seed -> hash of the retrained run; None: there is none."""
+    """Seed -> hash of the retrained run. `None` if it is not finished."""
     command: str
-    """Makes the missing references."""
+    """Command that trains the missing references."""
     budget: int
-    """Steps of relearning at most."""
+    """Largest number of relearning steps."""
 
     @property
     def labels(self) -> list[str]:
-        """Of the models, in the order of the table."""
+        """Labels of the models, in the order of the table."""
         return list(dict.fromkeys(one.label for one in self.models))
 
     def of(self, label: str) -> list[Measured]:
-        """A label's models, one a seed."""
+        """Return the models of a label, one per seed."""
         return [one for one in self.models if one.label == label]
 
     def original(self, seed: int) -> Measured:
-        """The run of this seed that is made to forget."""
+        """Return the run of this seed that is to forget."""
         return next(one for one in self.models if one.is_original and one.seed == seed)
 
     def retrained(self, seed: int) -> Measured | None:
-        """The reference of this seed."""
+        """Return the retrained model of this seed. `None` if there is none."""
         wanted = self.references.get(seed)
         return next((one for one in self.models if one.folder.name == wanted and one.seed == seed), None)
 
     @property
     def scales(self) -> tuple[Scale, ...]:
-        """The metrics that any model was scored by, PSNR first."""
+        """Metrics that at least one model was scored by, PSNR first."""
         return scales_in([one.result for one in self.models])
 
     def harm(self, one: Measured, task: str, scale: Scale = PSNR) -> float:
-        """Change of a task against the original in the metric's unit: below 0 is worse, whatever its direction."""
+        """Return the change of a task against the original, in the unit of the metric.
+
+        Values below 0 are worse for every metric, whether higher or lower scores are better.
+        """
         return scale.sign * (one.score(task, scale) - self.original(one.seed).score(task, scale))
 
     def gap(self, one: Measured, task: str, scale: Scale = PSNR) -> float | None:
-        """Difference of a task to the retrained model: above 0 is better than it. None if there is no reference."""
+        """Return the difference of a task to the retrained model, above 0 if better. `None` without a reference."""
         other = self.retrained(one.seed)
         return None if other is None else scale.sign * (one.score(task, scale) - other.score(task, scale))
 
     def floor(self, one: Measured, task: str) -> float:
-        """Where forgetting ends, in dB: the lower of the retrained model and the untouched image."""
+        """Return the PSNR in dB at which forgetting is complete: the lower of retrained model and untouched image."""
         other, untouched = self.retrained(one.seed), one.result["psnr_input"][task]
         return untouched if other is None else min(untouched, other.score(task))
 
@@ -120,7 +123,8 @@ def report_on(
 ) -> Report:
     """Measure the original, the reference and every result; log the figures of each result to its tracked run.
 
-    `budget`: steps of relearning at most; 0: none. `told` is called with what is being measured.
+    `budget` is the largest number of relearning steps, and 0 skips relearning. `told` is called with the name of each
+    model that is measured. `None` reports nothing.
     """
     models, references = list[Measured](), dict[int, str | None]()
     asked = list[tuple[Auditor, list[_Subject]]]()
@@ -163,11 +167,11 @@ class _Subject:
     method: str
     folder: Path
     cost: tuple[int, float] | None = None
-    """(steps, seconds) from the original to it; None: all that its own run took."""
+    """(steps, seconds) from the original to this model. `None` takes the cost of its own run."""
 
 
 def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[_Subject]:
-    """The original, the reference, and every result of this request, by whichever command it was made."""
+    """Return the original, the reference and every result of this request, including those of earlier commands."""
     out = made.folder.parent
     rows = [row for row in results_listed(made) if row["parent"] == origin.hash]
     found = [
@@ -189,7 +193,7 @@ def _measured(one: _Subject, auditor: Auditor) -> Measured:
 
 
 def _track(made: Forgetting, report: Report) -> None:
-    """The figures of each result, as metrics of its own run."""
+    """Log the figures of each result as metrics of its own tracked run."""
     for done in made.done:
         one = next(m for m in report.of(done.job.label) if m.folder == done.run.folder)
         tracker = made.workspace.tracking.run(
@@ -201,7 +205,7 @@ def _track(made: Forgetting, report: Report) -> None:
 
 
 def figures(report: Report, one: Measured) -> dict[str, float]:
-    """Metric name -> value; what was not measured is left out."""
+    """Return the figures of a model by metric name. Figures that were not measured are left out."""
     tasks, back = (*report.forget, *report.retain), one.audit.relearning
     named: dict[str, float | None] = {}
     for scale in report.scales:
@@ -218,7 +222,7 @@ def figures(report: Report, one: Measured) -> dict[str, float]:
 
 
 def verdict(report: Report, label: str) -> list[str]:
-    """What must not be overlooked, from the means over seeds: over-forgotten, still known, soon back, harmed."""
+    """Return warnings about a result, from means over seeds: over-forgotten, still known, soon relearnt, or harmed."""
     models = report.of(label)
     if models[0].is_original:
         return []
@@ -242,7 +246,10 @@ def _forgetting(report: Report, models: Sequence[Measured], task: str) -> list[s
 
 
 def _returning(report: Report, models: Sequence[Measured]) -> list[str]:
-    """Where the task comes back much sooner than to the retrained model; a spent budget counts as that many steps."""
+    """Return a warning if the task is relearnt in far fewer steps than by the retrained model.
+
+    A budget that was too small for the retrained model counts as its number of steps.
+    """
     pairs = [(one.audit.relearning, other.audit.relearning) for one in models if (other := report.retrained(one.seed))]
     known = [(own.steps, other.steps) for own, other in pairs if own is not None and other is not None]
     if not known or len(known) < len(models) or any(own is None for own, _ in known):
@@ -255,7 +262,7 @@ def _returning(report: Report, models: Sequence[Measured]) -> list[str]:
 
 
 def notes(report: Report) -> list[str]:
-    """What the figures mean, and what they cannot say."""
+    """Return notes on what the figures mean and what they cannot show."""
     seeds = sorted({one.seed for one in report.models})
     missing = [seed for seed in seeds if report.references.get(seed) is None]
     said = [
@@ -284,5 +291,5 @@ def notes(report: Report) -> list[str]:
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """NaN of nothing."""
+    """Return the mean. NaN if there are no values."""
     return sum(values) / len(values) if values else math.nan

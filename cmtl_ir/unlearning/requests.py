@@ -1,4 +1,4 @@
-"""`cmtl-ir unlearn`: a request to forget, from its words to finished runs."""
+"""Unlearning requests of `cmtl-ir unlearn`, from the command to finished runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cmtl_ir.unlearning.planning import Job, comparison_name, job_name, refuse_i
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: what is to be forgotten by which runs, one a seed, in which ways."""
+    """A request: the runs that are to forget, one per seed, and the job of each method and seed."""
 
     origins: list[Origin]
     jobs: list[Job]
@@ -39,21 +39,21 @@ class Asked:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished job."""
+    """A finished job and its runs."""
 
     job: Job
     runs: list[PlannedRun]
-    """Those that it took; the last is its result."""
+    """Runs that the job needed. The last one is its result."""
 
     @property
     def run(self) -> Run:
-        """The result."""
+        """The run that is the result of the job."""
         return self.runs[-1].run
 
 
 @dataclass(frozen=True)
 class Forgetting:
-    """What was asked, what was done, and where its report goes."""
+    """A request, its finished jobs, and the folder of its report."""
 
     name: str
     folder: Path
@@ -62,22 +62,25 @@ class Forgetting:
     done: list[Done]
     workspace: Workspace
     parent: str
-    """The MLflow run that stands for the request."""
+    """Id of the MLflow run that stands for the request."""
     failures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of all that was asked."""
+    """The outcome of an unlearning command."""
 
     requests: list[Forgetting]
-    """One; of a grouped run one for each group that knew what is forgotten, and none where nothing is to be trained."""
+    """One request for an ordinary run, and one per group that knew a forgotten task for a grouped run.
+
+    Empty if nothing has to be trained.
+    """
     grouped: list[Path]
-    """Folders of the grouped runs that were reassembled, one for each method and seed."""
+    """Folders of the reassembled grouped runs, one per method and seed."""
 
 
 def methods_named(names: Sequence[str]) -> dict[str, Unlearner]:
-    """Name -> method with its defaults. Raises ConfigError."""
+    """Return the methods of these names with their defaults. Raise ConfigError for an unknown name."""
     problems: list[Problem] = []
     made = methods_from(dict.fromkeys(names), problems)
     if problems:
@@ -86,7 +89,7 @@ def methods_named(names: Sequence[str]) -> dict[str, Unlearner]:
 
 
 def counted(methods: Mapping[str, Unlearner], steps: int | None) -> dict[str, Unlearner]:
-    """The same with another number of steps where a method has one. Raises UserError where none has."""
+    """Return the methods with another number of steps. Raise UserError if no method has a number of steps."""
     if steps is None:
         return dict(methods)
     able = {label for label, method in methods.items() if type(method).with_steps is not Unlearner.with_steps}
@@ -105,10 +108,10 @@ def unlearn(
     use_retain: bool = True,
     fresh: bool = False,
 ) -> Answer:
-    """Make a finished run forget tasks by each method; finished results are skipped.
+    """Make a finished run forget tasks by each method. Finished results are skipped.
 
-    `run`: its folder, its hash, or COMPARISON/LABEL[/SEED]; without SEED the run of every seed.
-    `use_retain`: False where the retained tasks' data must not be read. Raises UserError for what cannot be done.
+    `run` is its folder, its hash, or COMPARISON/LABEL[/SEED]. Without SEED, the runs of all seeds forget. `use_retain`
+    says whether the data of the retained tasks may be read. Raises UserError if a request cannot be fulfilled.
     """
     known = dict(methods) if isinstance(methods, Mapping) else methods_named(methods)
     folders = find_runs(run, workspace.out)
@@ -123,7 +126,7 @@ def requests(
     use_retain: bool,
     workspace: Workspace,
 ) -> list[Asked]:
-    """One request for the runs of all seeds; of grouped runs one for each group that knows what is to be forgotten."""
+    """Return one request for the runs of all seeds, or for grouped runs one per group that knows a task to forget."""
     if not any(map(is_grouped, folders)):
         origins = [find_origin(folder, workspace.out, workspace.device) for folder in folders]
         return [Asked(origins, prepare_jobs(origins, forget, methods, use_retain))]
@@ -139,7 +142,7 @@ def requests(
 def fulfil_all(
     folders: Sequence[Path], asked: Sequence[Asked], forget: Sequence[str], workspace: Workspace, fresh: bool = False
 ) -> Answer:
-    """Fulfil every request, in other processes where the workspace is parallel; reassemble grouped runs."""
+    """Fulfil all requests, in other processes if the workspace is parallel, and reassemble grouped runs."""
     made = []
     for one in asked:
         failures = run_in_processes(one.jobs, workspace, fresh) if workspace.parallel else {}
@@ -159,7 +162,10 @@ def prepare_jobs(
     methods: Mapping[str, Unlearner],
     use_retain: bool = True,
 ) -> list[Job]:
-    """Every mistake that needs no training to be found is found here. The retrained reference comes first."""
+    """Return the jobs of a request, the retrained reference first.
+
+    Every mistake that can be found without training is raised here.
+    """
     check_request(origins, forget)
     if not use_retain:
         methods = {label: method.without_retain() for label, method in methods.items()}
@@ -178,7 +184,11 @@ def fulfil(
     failures: Mapping[str, str] = MappingProxyType({}),
     wait: bool = False,
 ) -> Forgetting:
-    """Run the jobs, one after the other, but those that have failed: `job.name` -> why. `wait` for other processes."""
+    """Run the jobs one after the other, except those that have already failed.
+
+    `failures` maps the name of a failed job to the reason. If `wait` is true, wait for other processes that train the
+    same runs.
+    """
     forget, first = jobs[0].forget, origins[0]
     name = comparison_name(first, forget)
     experiment = first.experiment.model_copy(update={"name": name, "seeds": [one.seed for one in origins]})
@@ -193,14 +203,14 @@ def fulfil(
                     set_aside(one.run.folder)
                 execute(one, workspace, mlflow_parent(made, job), wait=wait)
             made.done.append(Done(job, planned))
-            _note(made.folder, made.done[-1])
+            _list_result(made.folder, made.done[-1])
         except TrainingError as error:
             made.failures[job.name] = str(error)
     return made
 
 
-def _note(folder: Path, done: Done) -> None:
-    """The comparison's list of runs: what the report is made of, and what `RUN` may name."""
+def _list_result(folder: Path, done: Done) -> None:
+    """Add a result to the comparison's list of runs, which the report reads and in which `RUN` is looked up."""
     job, run = done.job, done.run
     steps, seconds = cost(done)
     row = {"label": job.label, "seed": run.seed, "hash": run.hash, "parent": job.origin.hash}
@@ -208,7 +218,7 @@ def _note(folder: Path, done: Done) -> None:
 
 
 def cost(done: Done) -> tuple[int, float]:
-    """(steps, seconds) from the original to the result. What was taken over as it was costs nothing."""
+    """Return (steps, seconds) from the original to the result. Parts that are taken over unchanged cost nothing."""
     asked = done.run.identity.get("unlearning", {})
     touched = {one["run"] for one in asked.get("constituents", ()) if one["touched"]}
     steps, seconds = 0, 0.0
@@ -220,7 +230,10 @@ def cost(done: Done) -> tuple[int, float]:
 
 
 def results_listed(made: Forgetting) -> list[dict[str, Any]]:
-    """The finished results of a request, those of earlier commands too, but not where a newer attempt failed."""
+    """Return the finished results of a request, including those of earlier commands.
+
+    A result is left out if a newer attempt at it has failed.
+    """
     rows = [
         row
         for row in listed_runs(made.folder)
@@ -230,7 +243,7 @@ def results_listed(made: Forgetting) -> list[dict[str, Any]]:
 
 
 def mlflow_parent(made: Forgetting, job: Job) -> str:
-    """The run that is made to forget, if this store has it; else the comparison."""
+    """Return the MLflow run of the run that is to forget, or that of the comparison if this store has no such run."""
     before = Delivery.read(job.origin.folder)
     if before.run_id and before.uri == shown(made.workspace.tracking.uri):
         return before.run_id
@@ -238,7 +251,10 @@ def mlflow_parent(made: Forgetting, job: Job) -> str:
 
 
 def finished_runs(experiment: Experiment, file: str, workspace: Workspace) -> list[Path]:
-    """The runs that an experiment file's `unlearning:` is about. Raises UserError where one is not finished."""
+    """Return the folders of the runs that `unlearning:` of an experiment file names.
+
+    Raises UserError if the file has no `unlearning:` or if a run is not finished.
+    """
     asked = experiment.unlearning
     if asked is None:
         raise UserError(
@@ -257,7 +273,7 @@ def finished_runs(experiment: Experiment, file: str, workspace: Workspace) -> li
 
 
 def chosen_of(methods: Mapping[str, Unlearner], chosen: Sequence[str]) -> dict[str, Unlearner]:
-    """The methods of these labels; all where none is chosen."""
+    """Return the methods of the chosen labels, or all methods if none is chosen. Raise UserError if one is unknown."""
     for label in chosen:
         if label not in methods:
             raise UserError(f"--method {label!r}: {suggestion(label, list(methods))}")
@@ -265,7 +281,10 @@ def chosen_of(methods: Mapping[str, Unlearner], chosen: Sequence[str]) -> dict[s
 
 
 def forget(payload: Mapping[str, Any]) -> None:
-    """Make a finished run forget by one method: the job of a worker. Raise TrainingError where the method failed."""
+    """Make a finished run forget by one method. This is the job of a worker.
+
+    Raises TrainingError if the method fails, and RuntimeError if data or method here make another run.
+    """
     job = job_of(payload)
     if (found := runs_of(job)[-1].run.hash) != payload["hash"]:
         raise RuntimeError(f"the job is of run {payload['hash']}, but here its data and method make it {found}")

@@ -95,7 +95,7 @@ def test_equal_steps_per_group_are_called_more_than_the_others_get(tmp_path: Pat
     plans = {"more": {"grouping": {**given, "steps": "equal_per_group"}}}
     (run,) = runs.run(grouped(strategies=plans, training={"steps": 2}), tmp_path, "cpu").runs
     assert run.result()["steps"] == 4
-    assert any("4 in all, more than the others get" in note for note in run.result()["grouping"]["notes"])
+    assert any("4 in all, more than the other strategies get" in note for note in run.result()["grouping"]["notes"])
 
 
 # ------------------------------------------------------------------------------------------------ union of runs

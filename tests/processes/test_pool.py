@@ -64,7 +64,7 @@ def test_a_job_that_always_dies_is_given_up_with_its_log_and_the_way_out(quick: 
     start, begun = scripted({"a": [DIED] * 9})
     (reason,) = work_off([job("a")], 2, start).values()
     assert len(begun) == RESTARTS + 1 and f"ended {RESTARTS + 1} times (SIGKILL; " in reason
-    assert "log.txt" in reason and "the same command goes on" in reason
+    assert "log.txt" in reason and "the same command resumes" in reason
 
 
 def test_a_job_that_fails_is_not_tried_again_and_the_others_go_on(quick: None) -> None:
@@ -111,7 +111,7 @@ def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, heard: Non
         attempts.append(Endless(DIED))
         return attempts[-1]
 
-    with pytest.raises(Interrupted, match=r"stopped with 2 at work and 1 waiting.*the same command goes on"):
+    with pytest.raises(Interrupted, match=r"stopped with 2 running and 1 waiting.*the same command resumes"):
         work_off([job("a"), job("b"), job("c")], 2, start)
     assert [one.stopped for one in attempts] == [[False], [False]]
 

@@ -205,7 +205,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(one_thread: Comparison, tmp_
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "the same command goes on from this step" in " ".join(output.split())
+    assert "the same command resumes from this step" in " ".join(output.split())
     assert "Traceback" not in output
 
 

@@ -166,8 +166,8 @@ def test_ctrl_c_stops_all_workers_with_a_checkpoint(
     with pytest.raises(SystemExit) as ended:
         cli.commands.main(["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"])
     said = " ".join(capsys.readouterr().err.split())
-    assert ended.value.code == 130 and "stopped with 2 at work and 1 waiting" in said
-    assert "the same command goes on" in said and sorted(processes) == ["joint, seed 0", "pcgrad, seed 0"]
+    assert ended.value.code == 130 and "stopped with 2 running and 1 waiting" in said
+    assert "the same command resumes" in said and sorted(processes) == ["joint, seed 0", "pcgrad, seed 0"]
     homes = [file.parent for file in (tmp_path / "store").glob("*/metrics.jsonl")]
     assert homes and all(newest_step(home / "checkpoints") is not None for home in homes)
 

@@ -49,7 +49,7 @@ def test_a_search_has_the_name_of_its_file_beside_that_of_its_base() -> None:
         ({"space": ART, "strategy": {"weighting": "equal"}}, r"strategies\.trial\.weighting\.temperature: unknown key"),
         ({"space": ART, "strategy": "jiont"}, "no strategy 'jiont'; did you mean joint"),
         ({"space": ART, "objectives": {"mean_pnsr": "maximize"}}, "did you mean mean_psnr"),
-        ({"space": ART, "objectives": {"forgetting_db": "maximize"}}, "minimize is the good direction"),
+        ({"space": ART, "objectives": {"forgetting_db": "maximize"}}, "the direction is minimize, not maximize"),
         ({"space": ART, "objectives": ["mean_psnr", "forgetting_db"], "pruner": "MedianPruner"}, "several objectives"),
         ({"space": ART, "trails": 3}, "search.trails: unknown key; did you mean trials"),
         ({"space": {**ART, "strategy.weighting": {"choice": ["art", "dwa"]}}}, "belongs inside a choice of"),
@@ -64,7 +64,7 @@ def test_mistakes_are_answered_with_their_path(tmp_path: Path, search: dict[str,
 def test_run_and_search_know_each_others_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a search: `cmtl-ir search searches/art`"):
         reading.load("searches/art")
-    with pytest.raises(ConfigError, match="has no search: block; `cmtl-ir run quickstart`"):
+    with pytest.raises(ConfigError, match="has no `search:` block; `cmtl-ir run quickstart`"):
         search_config.load("quickstart")
 
 
