@@ -22,7 +22,7 @@ def search(
     ray: Ray = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Search good settings with Optuna; the same command goes on with a study, or joins one that is at work."""
+    """Search for good settings with Optuna; the same command resumes a study or joins one that is running."""
     from cmtl_ir.analysis.search import leave_search_figures
     from cmtl_ir.base import ranks
     from cmtl_ir.cli import display_search

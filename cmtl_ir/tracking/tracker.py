@@ -143,7 +143,7 @@ class RunTracker:
             self._in_step = False  # a call that failed here may have succeeded there
             if not self._warned:
                 log.warning(
-                    "the tracking store %s does not take what it is sent (%s). Training goes on; metrics are kept in "
+                    "the tracking store %s does not take what it is sent (%s). Training continues; metrics are kept in "
                     "%s and delivered when it is back", self.delivery.uri, brief(error), self.journal.path,
                 )  # fmt: skip
             self._warned = True

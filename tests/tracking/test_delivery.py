@@ -213,7 +213,7 @@ def test_a_store_that_is_away_costs_one_warning_and_no_point(tmp_path: Path, cap
             train(tracker, start, start + 1, deliver_every=99)
             time.sleep(0.02)
         assert len(caplog.records) == 1
-        for said in ("fake:", "nobody", "Training goes on", str(tracker.journal.path)):
+        for said in ("fake:", "nobody", "Training continues", str(tracker.journal.path)):
             assert said in caplog.text
         assert "there" not in caplog.text
         store.away = False

@@ -117,7 +117,7 @@ def test_a_server_that_goes_away_and_comes_back(
     train(tracker, 10, 20)
     tracker.text("second", "notes/second.txt")
     assert not tracker.finish("FINISHED")
-    assert len(caplog.records) == 2 and "Training goes on" in caplog.text and "cmtl-ir sync" in caplog.text
+    assert len(caplog.records) == 2 and "Training continues" in caplog.text and "cmtl-ir sync" in caplog.text
     server.start()
     assert deliver(store.folder) == 1 and deliver(store.folder) == 0
     train(reference := run_of(store, "reference"), 0, 20)
