@@ -1,4 +1,4 @@
-"""What grouped strategies came to: which tasks share a model, whether images find theirs, and what is stored."""
+"""Table of grouped strategies: which tasks share a model, accuracy of the router, and stored parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .formats import NOTHING, Cell, Table, number
 
 
 def group_table(study: Study) -> Table | None:
-    """A line a grouped run; None where there is none."""
+    """Return a table with one line per grouped run, or `None` if there is no such run."""
     shown = [scale for scale in study.scales if scale == PSNR or scale not in DEFAULT]
     rows = [_row(label, seed, result, shown) for label, seed, result in _grouped(study)]
     if not rows:
