@@ -1,7 +1,7 @@
-"""One step of training: losses, weights, one update. Knows no strategy by name.
+"""One step of training: losses, weights, one update. It knows no strategy by name.
 
 Shapes: K stage rows, M rows that enter the loss (stage rows first, then protecting rows), P parameters, N samples.
-Two ways to the same update, chosen by what the parts need: one joint backward of sum c_k l_k, or one gradient per row.
+The update comes from one joint backward pass of sum c_k l_k, or from one gradient per row if the parts need them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cmtl_ir.training.samples import Drawn
 
 
 class NonFinite(Exception):
-    """A loss or gradient became NaN or infinite; holds the names of the rows."""
+    """Raised if a loss or gradient is NaN or infinite. `rows` holds the names of the rows."""
 
     def __init__(self, rows: list[str]) -> None:
         super().__init__(f"rows {', '.join(rows)}")
@@ -34,7 +34,7 @@ class NonFinite(Exception):
 
 @dataclass
 class StepResult:
-    """What a step leaves for logging; tensors stay on their device until the logging interval ends."""
+    """Values of a step to be logged. Tensors stay on their device until the logging interval ends."""
 
     rows: list[str]
     losses: Tensor  # [rows] float64, without auxiliary objectives
@@ -43,12 +43,12 @@ class StepResult:
     pieces: list[tuple[int, int]] = field(default_factory=list)  # (row, samples) of each gradient below
     gramian: Tensor | None = None  # [pieces, pieces] float64, raw mean gradients
     displacement: Tensor | None = None  # [pieces] float64: <last step's weight change, gradient>
-    blocks: dict[str, Tensor] = field(default_factory=dict)  # the gramian of some parameters only, by the block's name
+    blocks: dict[str, Tensor] = field(default_factory=dict)  # gramians of some parameters only, by block name
     aux_ratio: dict[str, float] = field(default_factory=dict)  # name of the metric -> w |dA_k| / |g_k|
 
 
 class Stepper:
-    """Makes the updates of one stage."""
+    """Computes the updates of one stage."""
 
     def __init__(self, learner: Learner, rows: Sequence[Row], engine: RowGradients | None) -> None:
         self.learner, self.engine = learner, engine
@@ -62,7 +62,7 @@ class Stepper:
         self.blocks, self.shared = columns_asked_for(learner, self.tier, engine)
 
     def update(self, drawn: Drawn, context: StepContext, look: bool = False) -> StepResult:
-        """Leave the step's gradient in `.grad`; `look`: log the row gradients, in halves, on the way."""
+        """Write the gradient of the step to `.grad`. With `look`, also return measures of the rows' half gradients."""
         if not drawn.rows:
             return StepResult([], torch.empty(0), torch.empty(0))
         self.auxiliaries.prepare(drawn, context)
@@ -73,13 +73,13 @@ class Stepper:
     # ------------------------------------------------------------------------------------------- losses of samples
 
     def _losses(self, output: Output, drawn: Drawn, row: int, window: tuple[int, int]) -> PieceLosses:
-        """Return the losses of the samples `window` of those that are held of a row."""
+        """Return the losses of a window (start, stop) of the samples of a row held by this process."""
         own, batch = drawn.rows[row], part_of(drawn.batches[row], *window)
         losses = (own.loss or self.learner.sample_losses)(output, batch)
         return PieceLosses(losses, self.auxiliaries.total(losses, output, own, batch, window))
 
     def _joint_losses(self, output: Output, drawn: Drawn) -> list[PieceLosses]:
-        """Return the losses of each row; where all have the base objective, from one call over the whole batch."""
+        """Return the losses of each row. They come from one call if all rows have the base objective."""
         counts = [stop - start for start, stop in drawn.windows]
         if any(row.loss is not None for row in drawn.rows):
             starts, nothing = [sum(counts[:row]) for row in range(len(counts))], drawn.degraded.new_zeros(0)
@@ -99,9 +99,9 @@ class Stepper:
         ]
 
     def _seen(self, drawn: Drawn, pieces: Sequence[Piece], held: Sequence[PieceLosses]) -> tuple[Tensor, Tensor]:
-        """Return mean losses [pieces] over all ranks, for reports and for the weighting; observing parts see each.
+        """Return mean losses [pieces] over all ranks, for reports and for the weighting, and show them to observing parts.
 
-        They are the restoration losses; the weighting sees the sums where `weighting_sees` says so.
+        Reports have the restoration losses. The weighting sees the sums of all objectives if `weighting_sees` is `total`.
         """
         means = []
         everywhere = of_all_ranks(pieces, [one.restoration for one in held], self.ranks)
@@ -131,7 +131,7 @@ class Stepper:
         sum_gradients(self.learner.trained_parameters(), self.ranks)
         return StepResult([row.name for row in drawn.rows], seen.double(), weights)
 
-    # -------------------------------------------------------------------------------------------- one gradient a row
+    # ------------------------------------------------------------------------------------------- one gradient per row
 
     def _by_row(self, drawn: Drawn, context: StepContext, look: bool) -> StepResult:
         assert self.engine is not None
@@ -154,7 +154,7 @@ class Stepper:
         return result
 
     def _piece_gradients(self, drawn: Drawn, pieces: Sequence[Piece]) -> tuple[Tensor, list[PieceLosses]]:
-        """Return mean gradients [pieces, P] of all samples, and the losses of those held here."""
+        """Return mean gradients [pieces, P] of all samples, and the losses of the samples held by this process."""
         assert self.engine is not None
         here = [number for number, piece in enumerate(pieces) if piece.held]
         nothing = drawn.degraded.new_zeros(0)
@@ -177,10 +177,12 @@ class Stepper:
         return gradients, losses
 
     def _displacement(self, gradients: Tensor) -> Tensor | None:
-        """[pieces]: what the last step did to each piece's loss, to first order."""
+        """Return the first-order change of each piece's loss by the last step, [pieces]. `None` if it is not known."""
         if self.engine is None or self.learner.before is None:
             return None
-        if len(self.learner.before) != len(self.engine.parameters):  # a stage began that trains other parameters
+        if len(self.learner.before) != len(
+            self.engine.parameters
+        ):  # the last step was of a stage that trains other parameters
             return None
         moved = torch._foreach_sub(self.learner.copy_of_weights(), self.learner.before)
         return (gradients @ self.engine.flattened(moved)).double().cpu()
@@ -188,7 +190,7 @@ class Stepper:
     def _combine(
         self, drawn: Drawn, context: StepContext, gradients: Tensor, rows: Tensor, losses: Tensor, gramian: Tensor
     ) -> StepResult:
-        """Weigh the rows, combine them, project the update and leave it in `.grad`."""
+        """Weigh the rows, combine them, project the update and write it to `.grad`."""
         assert self.engine is not None
         stage, entering = drawn.stage_rows, drawn.entering
         own = narrowed(context, range(stage))
