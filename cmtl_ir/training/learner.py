@@ -140,7 +140,7 @@ class Learner:
         return self.average.weights if self.average is not None else self.model.state_dict()
 
     def kept_counts(self, rows: Sequence[Row], counts: Sequence[int]) -> list[int]:
-        """Return the counts, with 0 for excluded tasks. The other tasks draw the same samples as if they were present."""
+        """Return the counts, with 0 for excluded tasks. The draws of the other tasks do not depend on the exclusion."""
         return [0 if row.task in self.excluded else count for row, count in zip(rows, counts, strict=True)]
 
     def seen(self, stage: Stage) -> Stage:
@@ -200,7 +200,7 @@ class Learner:
         self.finished, self.stage = (*self.finished, self.seen(self.stage)), None
 
     def agree(self) -> None:
-        """Copy the state of rank 0. Values computed by each rank (importance, choices) may differ in their last bits."""
+        """Copy the state of rank 0. Values that ranks compute (importance, choices) may differ in their last bits."""
         if self.ranks.count > 1:
             tensors: dict[str, Tensor] = {}
             to_json(self.tree(), (), tensors)
