@@ -101,7 +101,7 @@ class Stepper:
     def _seen(self, drawn: Drawn, pieces: Sequence[Piece], held: Sequence[PieceLosses]) -> tuple[Tensor, Tensor]:
         """Return mean losses [pieces] over all ranks, for reports and for the weighting. Parts observe the losses.
 
-        Reports have the restoration losses. The weighting sees the sums of all objectives if `weighting_sees` is "total".
+        Reports have the restoration losses. The weighting sees the sums of all objectives if `weighting_sees` is total.
         """
         means = []
         everywhere = of_all_ranks(pieces, [one.restoration for one in held], self.ranks)
