@@ -47,12 +47,12 @@ def _winner(study: Study) -> str:
         only = study.ranking[0]
         return f"{only} reaches a mean PSNR of {_db(means[only])}; no second strategy has finished all its seeds."
     best, last = study.ranking[0], study.ranking[-1]
-    sentences = f"{best} has the highest mean PSNR, {_db(means[best])}"
-    sentences += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
-    sentences += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
+    text = f"{best} has the highest mean PSNR, {_db(means[best])}"
+    text += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
+    text += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
     unranked = [label for label in study.labels if label not in study.ranking]
-    sentences += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
-    return sentences + "."
+    text += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
+    return text + "."
 
 
 def _below_input(study: Study) -> str:
@@ -137,8 +137,8 @@ def _forgotten(study: Study) -> str:
     if not found:
         return "Every strategy trains in one stage: none has an earlier stage to forget."
     order = sorted(found, key=lambda label: -found[label].estimate)
-    sentences = _both_ends([f"{label} {_db(found[label])}" for label in order])
-    return f"Forgotten of the tasks learnt before the last stage, on average: {sentences}."
+    listed = _both_ends([f"{label} {_db(found[label])}" for label in order])
+    return f"Forgotten of the tasks learnt before the last stage, on average: {listed}."
 
 
 def _against_single(study: Study) -> str:
@@ -154,8 +154,8 @@ def _harm(study: Study) -> str:
     order = sorted(found, key=lambda label: -found[label].estimate)
     if found[order[0]].estimate == 0:
         return "No strategy made any test image worse than leaving it alone."
-    sentences = _both_ends([f"{label} {found[label].estimate:.0%}" for label in order])
-    return f"Test images made worse than by leaving them alone: {sentences}."
+    listed = _both_ends([f"{label} {found[label].estimate:.0%}" for label in order])
+    return f"Test images made worse than by leaving them alone: {listed}."
 
 
 def _cost(study: Study) -> str:
@@ -168,8 +168,8 @@ def _cost(study: Study) -> str:
     milliseconds, times = 1e3 * found[cheap].estimate, found[dear].estimate / found[cheap].estimate
     if times < 1.005 and len(order) > 1:
         return f"All strategies cost the same, {milliseconds:.0f} ms per step."
-    sentences = f"Cheapest: {cheap}, {milliseconds:.0f} ms per step"
-    return f"{sentences}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{sentences}."
+    text = f"Cheapest: {cheap}, {milliseconds:.0f} ms per step"
+    return f"{text}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{text}."
 
 
 def _by_other_metrics(study: Study) -> list[str]:
@@ -204,12 +204,12 @@ def _caveats(study: Study) -> list[str]:
     return sentences
 
 
-def _both_ends(sentences: list[str]) -> str:
+def _both_ends(entries: list[str]) -> str:
     """Join a sorted list. Of a long list, keep only the two ends."""
-    if len(sentences) <= MOST:
-        return ", ".join(sentences)
-    first, last = sentences[: MOST // 2], sentences[-(MOST // 2) :]
-    return f"{', '.join(first)} … {', '.join(last)} (all {len(sentences)} in the tables)"
+    if len(entries) <= MOST:
+        return ", ".join(entries)
+    first, last = entries[: MOST // 2], entries[-(MOST // 2) :]
+    return f"{', '.join(first)} … {', '.join(last)} (all {len(entries)} in the tables)"
 
 
 def _db(found: Interval) -> str:
