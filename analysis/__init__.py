@@ -1,1 +1,1 @@
-"""From tracked runs to tables and figures. Imports the engine's names, never its training."""
+"""Tables and figures of tracked runs. Imports names of the engine, but never its training."""

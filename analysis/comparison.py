@@ -1,4 +1,4 @@
-"""What a comparison leaves to look at: the table, the forgetting curves, the restored samples."""
+"""Files written at the end of a comparison: the table of runs, the forgetting curves and the restored samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .tables.runs import groups_of, mean, runs_table
 
 
 def leave_figures_and_tables(comparison: Comparison) -> list[Path]:
-    """Write table.csv, table.md, forgetting.png/.pdf and restored.png/.pdf of the finished runs; returns the files."""
+    """Write table.csv, table.md, forgetting.png/.pdf and restored.png/.pdf of the finished runs. Return the files."""
     results = comparison.results()
     if not results:
         return []

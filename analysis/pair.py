@@ -1,4 +1,4 @@
-"""Two runs side by side: every task, how sure the difference is, and what the runs were made of."""
+"""Comparison of two runs: scores of every task, significance of their differences, and differing configuration."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .data.sources import Source
 
 @dataclass(frozen=True)
 class Pair:
-    """The second run against the first."""
+    """Comparison of a second run with a first one."""
 
     names: tuple[str, str]
     reasons: list[str]
-    """Why neither may be called better; empty if they are comparable."""
+    """Why neither run may be called better. Empty if the runs are comparable."""
     made_of: list[tuple[str, str, str]]
-    """(field, value of the first run, value of the second) where they differ."""
+    """(field, value of the first run, value of the second run) of every field in which the runs differ."""
     scores: dict[Scale, list[tuple[str, float, float, float]]]
-    """Metric -> (task or mean, score of the degraded input, of the first run, of the second); PSNR first."""
+    """Metric -> rows (task or mean, score of the degraded input, of the first run, of the second run), PSNR first."""
     verdicts: dict[Scale, dict[str, Verdict]]
-    """Metric -> task or mean -> second against first; empty where they are not comparable."""
+    """Metric -> task or mean -> verdict on the second run against the first. Empty if the runs are not comparable."""
     others: list[tuple[str, float, float]]
-    """(heading, first, second) of the other measures; NaN where one does not apply."""
+    """(heading, value of the first run, value of the second run) of further measures. NaN if one does not apply."""
 
 
 def compared(one: Path, other: Path, names: tuple[str, str]) -> Pair:
-    """Compare two finished runs' folders. Raises UserError where they are one run."""
+    """Compare the folders of two finished runs. Raise UserError if both are the same run."""
     if one.resolve() == other.resolve():
-        raise UserError(f"{names[0]!r} and {names[1]!r} are one run, {one.name}: nothing to compare")
+        raise UserError(f"{names[0]!r} and {names[1]!r} are the same run, {one.name}: nothing to compare")
     frames = Frames(_source({"one": one, "other": other}))
     identities = [frames.configs[member.run]["identity"] for member in frames.members]
     steps = [frames.steps[member.run] for member in frames.members]
@@ -54,7 +54,7 @@ def _verdicts(frames: Frames, scale: Scale) -> dict[str, Verdict]:
 
 
 def _source(folders: Mapping[str, Path]) -> Source:
-    """The two as a comparison of two labels; under one seed, so that their images are paired whatever their seeds."""
+    """Return both runs as a comparison of two labels. Both get seed 0, so that images are paired for any seeds."""
     members = tuple(sources.member(label, 0, folder) for label, folder in folders.items())
     return Source("pair", "", members, {}, "", lambda: sources.journals(members))
 
@@ -75,7 +75,7 @@ def _flat(identity: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 
 
 def _scores(frames: Frames, scale: Scale) -> list[tuple[str, float, float, float]]:
-    """Rows of the tasks that both runs scored by this metric; empty if there are none."""
+    """Return one row per task that both runs scored by this metric, and their mean. Empty if there is no such task."""
     table = measures.scores(frames)
     columns = [
         table[table["label"] == label].set_index("task")[column].dropna()

@@ -1,4 +1,4 @@
-"""The report of a comparison: a page, a Markdown text, and every table and figure as files of their own."""
+"""The report of a comparison: an HTML page, a Markdown text, and separate files of every table and figure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .tables.formats import Cell, Table, number
 
 Format = Literal["md", "html", "all"]
 LONG = 60
-"""Lines of a table beyond which report.md says only where it is; report.html scrolls it."""
+"""Maximum number of lines of a table in report.md. A longer table is linked there, and scrolls in report.html."""
 EMBEDDED = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written where."""
+    """Files of a written report, with its summary and warnings."""
 
     pages: list[Path]
     folder: Path
@@ -47,10 +47,11 @@ def write(
     log_to: str | None = None,
     conflict_at: Sequence[tuple[int, int]] = (),
 ) -> Report:
-    """Write tables and figures into a folder, and report.md, report.html or both; log them to a tracking store.
+    """Write tables and figures into a folder, and report.md, report.html or both. Log them to a tracking store.
 
-    `conflict_at`: windows of steps (first, last) of the conflict heat-maps; none: training cut in three.
-    Raises UserError where no run is finished or the baseline is unknown.
+    `conflict_at`: windows of steps (first, last) of the conflict heat-maps. If empty, training is cut into three.
+    `log_to`: URI of the tracking store, or `None` to log nothing.
+    Raise UserError if no run is finished or the baseline is unknown.
     """
     study = Study.of(frames, baseline, conflict_at)
     drawn = captions.draw(study, folder / "figures")
@@ -69,7 +70,7 @@ def write(
 
 
 def windows(given: Sequence[str]) -> list[tuple[int, int]]:
-    """Windows of steps as a user writes them: `400` or `100-300`. Raises UserError."""
+    """Parse windows of steps as a user writes them: `400` or `100-300`. Raise UserError if one is malformed."""
     found = []
     for text in given:
         first, _, last = text.partition("-")
@@ -96,7 +97,7 @@ def _write_tables(made: Sequence[Table], folder: Path) -> None:
 
 
 def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
-    """The text of report.md; figures and long tables are linked, relative to its folder."""
+    """Return the text of report.md. Figures and long tables are linked relative to the folder of the report."""
     frames = study.frames
     parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in summary(study))]
     parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]
@@ -109,14 +110,14 @@ def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> st
 
 
 def _short(table: Table) -> str:
-    """A table, or where it is if nobody would read so many lines in a row."""
+    """Return a table as Markdown, or a link to its file if it has more than `LONG` lines."""
     if len(table.rows) <= LONG:
         return formats.markdown(table)
     return f"### {table.title}\n\n{len(table.rows)} lines: [tables/{table.name}.md](tables/{table.name}.md).\n"
 
 
 def _spaced(parts: Sequence[str]) -> str:
-    """Blank lines between parts, but not between the items of one list."""
+    """Join parts with blank lines, except between the items of one list."""
     text = ""
     for before, part in zip(["", *parts], parts, strict=False):
         joined = before.startswith("- ") and part.startswith("- ")
@@ -128,7 +129,7 @@ def _spaced(parts: Sequence[str]) -> str:
 
 
 def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
-    """One HTML file that needs nothing else: figures inside, no network."""
+    """Return a self-contained HTML page. Figures are embedded, and no network is needed."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
@@ -154,7 +155,7 @@ def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
 
 
 def _prepared(table: Table) -> dict[str, Any]:
-    """A table with its rows as the template reads them; rows that are no strategy's keep their place when sorted."""
+    """Return a table as the template reads it. Rows that belong to no strategy keep their place when sorted."""
     rows = [{"cells": row, "fixed": row[0].text.startswith("(")} for row in table.rows]
     places = range(len(table.headings))
     in_words = {i for i in places if i < table.words or all(row[i].value is None for row in table.rows)}
@@ -169,7 +170,7 @@ def _embedded(figure: Figure) -> dict[str, str]:
 
 
 def _facts(study: Study) -> dict[str, str]:
-    """What was compared, in a few words."""
+    """Return heading -> short description of what was compared."""
     experiment, frames = study.frames.experiment, study.frames
     seeds = sorted({one.seed for one in frames.finished})
     steps = sorted({frames.steps[one.run] for one in frames.finished if fairness.reference_task(frames, one) is None})
@@ -187,13 +188,13 @@ def _facts(study: Study) -> dict[str, str]:
 
 
 def _named(fields: dict[str, Any]) -> str:
-    """`nafnet (width 8, middle 1)`."""
+    """Return a name with its settings, such as `nafnet (width 8, middle 1)`."""
     others = ", ".join(f"{key} {value}" for key, value in fields.items() if key != "name" and value not in (None, []))
     return f"{fields['name']} ({others})" if others else str(fields["name"])
 
 
 def runs_table(study: Study) -> Table:
-    """Every run, finished or not, with its mean scores."""
+    """Return the table of all runs, finished or not, with their mean scores."""
     names = [scale.name for scale in study.scales]
     means = study.scores.groupby(["label", "seed"])[names].mean().to_dict("index")
     rows = []
@@ -208,7 +209,7 @@ def runs_table(study: Study) -> Table:
 
 
 def _environments(frames: Frames) -> list[tuple[str, str]]:
-    """(how many runs, what they ran on)."""
+    """Return (number of runs, environment they ran in) of every distinct environment."""
     shown: dict[str, int] = {}
     for config in frames.configs.values():
         text = ", ".join(f"{key} {value}" for key, value in config.get("environment", {}).items() if value is not None)

@@ -1,4 +1,4 @@
-"""Figures of a search: how it went on, the front where there are two objectives, and what mattered."""
+"""Figures of a search: history of the trials, Pareto front of two objectives, and importance of the parameters."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def leave_search_figures(
     importances: Mapping[str, Mapping[str, float]],
     folder: Path,
 ) -> list[Path]:
-    """Write history, front and importances (.png, .pdf, .svg), those that there is something to draw of.
+    """Write history, front and importances (.png, .pdf, .svg), each if there is data for it.
 
-    `trials`: rows of trials.csv; `directions`: objective -> maximize or minimize; `importances`: objective ->
+    `trials`: rows of trials.csv. `directions`: objective -> maximize or minimize. `importances`: objective ->
     parameter -> share.
     """
     complete = [row for row in trials if row["state"] == "complete"]
@@ -33,7 +33,7 @@ def leave_search_figures(
 
 
 def history(trials: Sequence[Row], directions: Mapping[str, str], path: Path) -> list[Path]:
-    """A panel an objective: every complete trial by its number, and the best value up to it."""
+    """Draw one panel per objective: the value of every complete trial over its number, and the best value so far."""
     ordered = sorted(trials, key=lambda row: row["trial"])
     numbers = [row["trial"] for row in ordered]
     with house() as plots:
@@ -47,12 +47,12 @@ def history(trials: Sequence[Row], directions: Mapping[str, str], path: Path) ->
 
 
 def best_so_far(values: Sequence[float], direction: str) -> list[float]:
-    """The best of the first 1, 2, ... values."""
+    """Return the best of the first 1, 2, ... values."""
     return list(itertools.accumulate(values, max if direction == "maximize" else min))
 
 
 def front(trials: Sequence[Row], directions: Mapping[str, str], path: Path) -> list[Path]:
-    """Every complete trial by the first two objectives; a line joins those that no other beats in both."""
+    """Draw every complete trial by the first two objectives. A line joins the trials that no other dominates."""
     names = list(directions)[:2]
     points = np.array([[float(row[name]) for name in names] for row in trials])  # [trials, 2]
     best = undominated(points, [directions[name] for name in names])
@@ -69,14 +69,17 @@ def front(trials: Sequence[Row], directions: Mapping[str, str], path: Path) -> l
 
 
 def undominated(points: np.ndarray, directions: Sequence[str]) -> np.ndarray:
-    """[trials, objectives] -> places of the points that no other is as good as in all and better than in one."""
+    """Return the indices of the Pareto-optimal points of [trials, objectives].
+
+    A point is dominated if another one is at least as good in all objectives and better in at least one.
+    """
     losses = points * np.array([-1.0 if direction == "maximize" else 1.0 for direction in directions])
     beaten = [np.any(np.all(losses <= own, axis=1) & np.any(losses < own, axis=1)) for own in losses]
     return np.flatnonzero(~np.array(beaten))
 
 
 def importance_bars(importances: Mapping[str, Mapping[str, float]], path: Path) -> list[Path]:
-    """A panel an objective, a bar a parameter: its share in what sets the better trials apart."""
+    """Draw one panel per objective with one bar per parameter: its share in what distinguishes the better trials."""
     names = sorted({name for shares in importances.values() for name in shares})
     with house() as plots:
         figure, axes = panels(plots, len(importances), height=0.9 + 0.26 * len(names), width=3.6)

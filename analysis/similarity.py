@@ -1,4 +1,4 @@
-"""How alike tasks are, seen by several measures side by side: table, heat-maps, and how far the views agree."""
+"""Similarity of tasks by several measures: tables, heat-maps, and the agreement of the measures."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def leave_similarity(
     notes: Sequence[str] = (),
     groups: Mapping[str, Sequence[Group]] | None = None,
 ) -> list[Path]:
-    """Write similarity.csv, similarity.md and similarity.png/.pdf/.svg; returns the files.
+    """Write similarity.csv, similarity.md and similarity.png/.pdf/.svg. Return the files.
 
-    `groups`: measure -> the groups that follow from it.
+    `groups`: measure -> the groups that follow from it, or `None` to show no groups.
     """
     groups = groups or {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _grouped(groups: Sequence[Group]) -> str:
 
 
 def in_words(groups: Sequence[Group]) -> str:
-    """`noise + rain | haze`; a task that only helps in a group stands in brackets."""
+    """Return groups as text, such as `noise + rain | haze`. Tasks that only help in a group are in brackets."""
     return " | ".join(
         " + ".join(task if task in group.serves else f"({task})" for task in group.tasks) for group in groups
     )
@@ -60,7 +60,7 @@ AGREEMENT = (
 
 
 def markdown(matrix: Matrix) -> str:
-    """A Markdown table, row by column."""
+    """Return a matrix as a Markdown table with one line per row."""
     lines = ["| | " + " | ".join(matrix.tasks) + " |", "|---|" + "---|" * len(matrix.tasks)]
     for task, row in zip(matrix.tasks, matrix.values, strict=True):
         lines.append(f"| **{task}** | " + " | ".join(shown(value) for value in row) + " |")
@@ -68,7 +68,7 @@ def markdown(matrix: Matrix) -> str:
 
 
 def shown(value: float) -> str:
-    """Three digits; a dash where it is not measurable."""
+    """Format a value with three digits, or as a dash if it is NaN."""
     return "-" if np.isnan(value) else f"{value:.3g}"
 
 
@@ -86,13 +86,13 @@ def _csv(matrices: Mapping[str, Matrix], path: Path) -> Path:
 
 
 def pairs(matrix: Matrix) -> Array:
-    """[K (K - 1) / 2]: similarity of every pair, high where similar."""
+    """Return the similarity of every pair of tasks, [K (K - 1) / 2]. High values mean similar."""
     both = (matrix.values + matrix.values.T) / 2
     return (1 if matrix.similar_is_high else -1) * both[np.triu_indices(len(both), 1)]
 
 
 def agreement(a: Matrix, b: Matrix) -> float:
-    """Spearman's rank correlation over the pairs that both measured; NaN for fewer than 3."""
+    """Return Spearman's rank correlation over the pairs that both measures have. NaN for fewer than 3 pairs."""
     from scipy import stats
 
     first, second = pairs(a), pairs(b)
@@ -114,9 +114,10 @@ def _agreement_table(matrices: Mapping[str, Matrix]) -> str:
 def heatmaps(
     matrices: Mapping[str, Matrix], path: Path, groups: Mapping[str, Sequence[Group]] | None = None
 ) -> list[Path]:
-    """One panel a measure, dark where tasks are alike; the same order of tasks everywhere.
+    """Draw one panel per measure, dark where tasks are alike. All panels have the same order of tasks.
 
-    Framed in the row of a task: those that the measure would train with it."""
+    In the row of a task, the tasks that the measure would train together with it are framed.
+    """
     with house() as plots:
         side = _side(max(len(one.tasks) for one in matrices.values()))
         figure, axes = plots.subplots(
@@ -130,7 +131,7 @@ def heatmaps(
 
 def _panel(figure: Any, axis: Any, matrix: Matrix) -> None:
     values = matrix.values.astype(float).copy()
-    np.fill_diagonal(values, np.nan)  # a task with itself would take up the whole scale
+    np.fill_diagonal(values, np.nan)  # the diagonal would take up the whole colour scale
     colours = "cividis_r" if matrix.similar_is_high else "cividis"
     image = axis.imshow(np.ma.masked_invalid(values), cmap=colours)
     places = range(len(matrix.tasks))
@@ -152,12 +153,12 @@ def _frame(axis: Any, tasks: Sequence[str], groups: Sequence[Group]) -> None:
         axis.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, edgecolor="white", linewidth=2.6))
         axis.add_patch(Rectangle(corner, 0.86, 0.86, fill=False, edgecolor="#D55E00", linewidth=1.3))
     if groups:
-        across = int(12 * _side(len(tasks)))  # letters of this size in the width of a panel
+        across = int(12 * _side(len(tasks)))  # letters that fit into the width of a panel
         axis.set_xlabel(textwrap.fill(f"groups: {in_words(groups)}", across), fontsize=7)
 
 
 def _side(tasks: int) -> float:
-    """Inches of a panel."""
+    """Return the side length of a panel in inches."""
     return 1.6 + 0.42 * tasks
 
 

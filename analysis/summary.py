@@ -1,4 +1,4 @@
-"""The summary of a report in words: what won and by how much, what was forgotten, what it cost, what is not sure."""
+"""The summary of a report in words: ranking, forgetting, cost and caveats."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .data.significance import MEAN, Verdict, why_untested
 from .data.study import Study
 
 MOST = 6
-"""Strategies that a sentence lists."""
+"""Maximum number of strategies that a sentence lists."""
 
 
 def summary(study: Study) -> list[str]:
-    """Sentences, most important first."""
-    told = [
+    """Return the sentences of the summary, most important first."""
+    sentences = [
         _unfinished(study),
         _winner(study),
         _below_input(study),
@@ -29,7 +29,7 @@ def summary(study: Study) -> list[str]:
         _cost(study),
         *_by_other_metrics(study),
     ]
-    return [sentence for sentence in [*told, *_caveats(study)] if sentence]
+    return [sentence for sentence in [*sentences, *_caveats(study)] if sentence]
 
 
 def _unfinished(study: Study) -> str:
@@ -47,12 +47,12 @@ def _winner(study: Study) -> str:
         only = study.ranking[0]
         return f"{only} reaches a mean PSNR of {_db(means[only])}; no second strategy has finished all its seeds."
     best, last = study.ranking[0], study.ranking[-1]
-    told = f"{best} has the highest mean PSNR, {_db(means[best])}"
-    told += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
-    told += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
+    text = f"{best} has the highest mean PSNR, {_db(means[best])}"
+    text += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
+    text += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
     unranked = [label for label in study.labels if label not in study.ranking]
-    told += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
-    return told + "."
+    text += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
+    return text + "."
 
 
 def _below_input(study: Study) -> str:
@@ -66,33 +66,35 @@ def _below_input(study: Study) -> str:
 
 
 def _significant(study: Study) -> list[str]:
-    """One sentence on the best strategy, one on all tasks."""
+    """Return sentences on the best strategy and on the significant differences of all tasks."""
     verdicts = study.verdicts()
     if not verdicts or len(study.ranking) < 2:
         return []
     best = study.ranking[0] if study.ranking[0] != study.baseline else study.ranking[1]
     mean = verdicts.get((best, MEAN))
-    told = []
+    sentences = []
     if mean is not None:
-        told.append(f"Mean over tasks, {best} against {study.baseline}: {_difference(mean)}.")
+        sentences.append(f"Mean over tasks, {best} against {study.baseline}: {_difference(mean)}.")
     for style in ("better", "worse"):
         found = {key: one for key, one in verdicts.items() if one.style == style and key[1] != MEAN}
         if found:
-            told.append(f"Significantly {style} than {study.baseline}: {_listed(found)}.")
+            sentences.append(f"Significantly {style} than {study.baseline}: {_listed(found)}.")
     tested = [one for one in verdicts.values() if not one.test.reason]
     if not tested:
-        told.append(
+        sentences.append(
             f"No difference between strategies could be tested ({why_untested(verdicts.values())}): none of them is "
             "significant."
         )
     else:
         silent = sum(not one.style for one in tested)
-        told.append(f"Of {len(tested)} tested differences to {study.baseline}, {silent or 'none'} are not significant.")
-    return told
+        sentences.append(
+            f"Of {len(tested)} tested differences to {study.baseline}, {silent or 'none'} are not significant."
+        )
+    return sentences
 
 
 def _alike(study: Study) -> list[str]:
-    """Strategies whose runs scored the same on every image: one line on every figure, and no mistake of it."""
+    """Return one sentence per group of strategies with equal scores on every image, which share a line in figures."""
     groups: dict[tuple[tuple[int, tuple[float, ...]], ...], list[str]] = {}
     images = study.frames.images
     for label in study.labels:
@@ -118,7 +120,7 @@ def _p(value: float) -> str:
 
 
 def _listed(found: dict[tuple[str, str], Verdict]) -> str:
-    """Strategy by strategy; of very many only how many they are, and the largest difference."""
+    """List differences by strategy. If there are very many, give only their number and the largest one."""
     if len(found) > 2 * MOST:
         label, task = max(found, key=lambda key: abs(found[key].difference.estimate))
         most = f"{label}, {task} {found[label, task].difference.estimate:+.2f} dB"
@@ -135,8 +137,8 @@ def _forgotten(study: Study) -> str:
     if not found:
         return "Every strategy trains in one stage: none has an earlier stage to forget."
     order = sorted(found, key=lambda label: -found[label].estimate)
-    told = _both_ends([f"{label} {_db(found[label])}" for label in order])
-    return f"Forgotten of the tasks learnt before the last stage, on average: {told}."
+    listed = _both_ends([f"{label} {_db(found[label])}" for label in order])
+    return f"Forgotten of the tasks learnt before the last stage, on average: {listed}."
 
 
 def _against_single(study: Study) -> str:
@@ -152,8 +154,8 @@ def _harm(study: Study) -> str:
     order = sorted(found, key=lambda label: -found[label].estimate)
     if found[order[0]].estimate == 0:
         return "No strategy made any test image worse than leaving it alone."
-    told = _both_ends([f"{label} {found[label].estimate:.0%}" for label in order])
-    return f"Test images made worse than by leaving them alone: {told}."
+    listed = _both_ends([f"{label} {found[label].estimate:.0%}" for label in order])
+    return f"Test images made worse than by leaving them alone: {listed}."
 
 
 def _cost(study: Study) -> str:
@@ -165,24 +167,24 @@ def _cost(study: Study) -> str:
     cheap, dear = order[0], order[-1]
     milliseconds, times = 1e3 * found[cheap].estimate, found[dear].estimate / found[cheap].estimate
     if times < 1.005 and len(order) > 1:
-        return f"All strategies cost the same, {milliseconds:.0f} ms a step."
-    told = f"Cheapest: {cheap}, {milliseconds:.0f} ms a step"
-    return f"{told}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{told}."
+        return f"All strategies cost the same, {milliseconds:.0f} ms per step."
+    text = f"Cheapest: {cheap}, {milliseconds:.0f} ms per step"
+    return f"{text}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{text}."
 
 
 def _by_other_metrics(study: Study) -> list[str]:
-    """Who is best by each metric that does not rank the strategies."""
-    told = []
+    """Return one sentence on the best and worst strategy for each metric that does not rank the strategies."""
+    sentences = []
     for scale in study.scales[1:] if len(study.ranking) > 1 else ():
         means = study.measures_of(scale).groupby("label")["average"].mean()
         known = {label: float(means[label]) for label in study.ranking if means.get(label) == means.get(label)}
         if len(known) > 1:
             first, last = (pick(known, key=lambda one: scale.sign * known[one]) for pick in (max, min))
-            told.append(
+            sentences.append(
                 f"By {scale.label}, {first} is best ({scale.best} mean, {_level(known[first], scale)}) and {last} "
                 f"worst ({_level(known[last], scale)})."
             )
-    return told
+    return sentences
 
 
 def _level(value: float, scale: Scale) -> str:
@@ -190,24 +192,24 @@ def _level(value: float, scale: Scale) -> str:
 
 
 def _caveats(study: Study) -> list[str]:
-    told = []
+    sentences = []
     if all(count == 1 for count in study.seeds.values()):
-        told.append("One seed: another seed may order the strategies otherwise.")
+        sentences.append("One seed: another seed may order the strategies otherwise.")
     training = study.frames.experiment.get("training", {})
     if "optimizer" in training and len(study.labels) > 1:
-        told.append(
+        sentences.append(
             f"All strategies share one learning rate, {training['optimizer']['lr']:g}: a convention, not fairness; "
             "each might do better with its own."
         )
-    return told
+    return sentences
 
 
-def _both_ends(told: list[str]) -> str:
-    """All of a sorted list, or, of a long one, what is read of it: its two ends."""
-    if len(told) <= MOST:
-        return ", ".join(told)
-    first, last = told[: MOST // 2], told[-(MOST // 2) :]
-    return f"{', '.join(first)} … {', '.join(last)} (all {len(told)} in the tables)"
+def _both_ends(entries: list[str]) -> str:
+    """Join a sorted list. Of a long list, keep only the two ends."""
+    if len(entries) <= MOST:
+        return ", ".join(entries)
+    first, last = entries[: MOST // 2], entries[-(MOST // 2) :]
+    return f"{', '.join(first)} … {', '.join(last)} (all {len(entries)} in the tables)"
 
 
 def _db(found: Interval) -> str:

@@ -1,4 +1,4 @@
-"""The report of a request to forget: one table, one figure, restored images side by side."""
+"""The report of an unlearning request: one table, one figure, and restored images side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Value = Callable[[Measured], float | None]
 
 
 def leave_report(report: Report) -> list[Path]:
-    """Write table.csv, .md and .tex, overview.png/.pdf/.svg and restored-TASK.png ... beside the runs."""
+    """Write table.csv, .md and .tex, verdict.md, overview.png/.pdf/.svg and restored-TASK.png ... next to the runs."""
     table, folder = forgetting_table(report), report.folder
     writers = {"csv": comma_separated, "md": markdown, "tex": latex}
     files = [folder / f"table.{kind}" for kind in writers]
@@ -36,7 +36,7 @@ def leave_report(report: Report) -> list[Path]:
 
 
 def in_words(report: Report) -> str:
-    """Every method's verdict, and what the figures mean."""
+    """Return the verdict on every method and the meaning of the figures as Markdown."""
     lines = [f"# {report.name}: forget {', '.join(report.forget)}", ""]
     for label in report.labels:
         said = verdict(report, label) or ["nothing to object"]
@@ -46,7 +46,7 @@ def in_words(report: Report) -> str:
 
 
 def forgetting_table(report: Report) -> Table:
-    """Method x everything: mean and 95 % t-interval over seeds."""
+    """Return the table of all measures, one row per method: mean and 95 % t-interval over seeds."""
     columns = _columns(report)
     headings = ["method", *columns, "membership AUC", "relearning steps", "steps", "seconds", "in words"]
     rows = [_untouched(report, len(headings))]
@@ -61,7 +61,7 @@ def forgetting_table(report: Report) -> Table:
 
 
 def _columns(report: Report) -> dict[str, tuple[Value, int]]:
-    """Heading -> (figure of a model, digits): forgotten tasks first, then retained ones."""
+    """Return heading -> (function of a model, digits), forgotten tasks first, then retained ones."""
     found: dict[str, tuple[Value, int]] = {}
     for task in (*report.forget, *report.retain):
         for scale in report.scales:
@@ -77,7 +77,10 @@ def _columns(report: Report) -> dict[str, tuple[Value, int]]:
 
 
 def _distance(one: Measured, tasks: Sequence[str]) -> float | None:
-    """Mean |output - retrained model's| over the tasks, in levels of 255."""
+    """Return the mean |output - output of the retrained model| over the tasks, in levels of 255.
+
+    `None` if there is no retrained model.
+    """
     if one.audit.distance is None:
         return None
     return 255.0 * sum(one.audit.distance[task] for task in tasks) / len(tasks)
@@ -90,7 +93,7 @@ def _cell(value: Value, models: Sequence[Measured], digits: int) -> Cell:
 
 
 def _attack(models: Sequence[Measured]) -> Cell:
-    """Mean AUC over seeds with the interval that follows from the samples attacked, seed by seed."""
+    """Return the mean AUC over seeds, with the interval that follows from the attacked samples of each seed."""
     found = [one.audit.attack for one in models]
     if any(not math.isfinite(one.estimate) for one in found):
         return Cell("too few")
@@ -117,7 +120,7 @@ def _cost(models: Sequence[Measured]) -> list[Cell]:
 
 
 def _untouched(report: Report, width: int) -> list[Cell]:
-    """The degraded images as they came."""
+    """Return the row of the degraded images."""
     first, cells = report.models[0].result, dict.fromkeys(_columns(report), Cell("–"))
     for task in (*report.forget, *report.retain):
         for scale in report.scales:

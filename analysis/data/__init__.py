@@ -1,1 +1,1 @@
-"""Frames of runs, and what is computed from them."""
+"""Data frames of runs, and the measures computed from them."""

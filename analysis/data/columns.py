@@ -26,8 +26,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "timed": "run: seconds are the whole run's | steps: seconds are those of the optimizer steps alone",
         "seconds_per_step": "seconds / steps",
         "parameters": "number of trained parameters",
-        "peak_memory_mb": "most memory that the device held during training, in MB (1e6 bytes); NaN: not recorded",
-        "device": "what it was computed on",
+        "peak_memory_mb": "peak memory of the device during training, in MB (1e6 bytes); NaN: not recorded",
+        "device": "device of the training",
     },
     "curves": {
         **RUN,
@@ -83,7 +83,7 @@ SCORED = ("curves", "matrices", "images")
 
 
 def columns_of(name: str, scales: Sequence[Scale] = DEFAULT) -> list[str]:
-    """The columns of a frame; those of metrics other than the default ones stand behind the default ones."""
+    """Return the columns of a frame. Columns of further metrics follow the columns of the default metrics."""
     columns = list(COLUMNS[name])
     if name not in SCORED:
         return columns
@@ -94,7 +94,7 @@ def columns_of(name: str, scales: Sequence[Scale] = DEFAULT) -> list[str]:
 
 
 def frame_of(name: str, rows: Iterable[dict[str, Any]], scales: Sequence[Scale] = DEFAULT) -> pd.DataFrame:
-    """A frame of rows as text or numbers; what a row lacks is empty or NaN."""
+    """Return a frame of rows with text and number columns. A missing value is an empty text or NaN."""
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=columns_of(name, scales))

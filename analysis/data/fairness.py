@@ -1,4 +1,4 @@
-"""What may be compared with what, and what is missing: said with its reason and the command that mends it."""
+"""Which runs are comparable, and which are missing, each with the reason and the command that provides them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOLERATED = {"engine", "compile", "precision"}
 
 
 def reference_task(frames: Frames, member: Member) -> str | None:
-    """The task of a single-task run: a reference, not a competitor; None for every other run."""
+    """Return the task of a single-task run, which is a reference and no competitor. `None` for every other run."""
     identity = frames.configs.get(member.run, {}).get("identity", {})
     strategy = identity.get("strategy") or frames.experiment.get("strategies", {}).get(member.label, {})
     curriculum = strategy.get("curriculum")
@@ -37,13 +37,13 @@ def reference_task(frames: Frames, member: Member) -> str | None:
 
 
 def competitors(frames: Frames) -> list[str]:
-    """The strategies that have at least one finished run and are no single-task reference."""
+    """Return the strategies with at least one finished run that is no single-task reference."""
     labels = dict.fromkeys(one.label for one in frames.finished if reference_task(frames, one) is None)
     return [label for label in frames.labels if label in labels]
 
 
 def single_runs(frames: Frames) -> dict[str, dict[int, Member]]:
-    """Task -> seed -> its finished single-task run."""
+    """Return task -> seed -> finished single-task run of the task."""
     found: dict[str, dict[int, Member]] = {task: {} for task in frames.tasks}
     for member in frames.finished:
         task = reference_task(frames, member)
@@ -56,13 +56,13 @@ def single_runs(frames: Frames) -> dict[str, dict[int, Member]]:
 
 
 def reasons_not_to_rank(frames: Frames) -> list[str]:
-    """Why the finished runs may not be ranked against each other; empty if they may."""
+    """Return why the finished runs may not be ranked against each other. Empty if they may."""
     named = {(one.label, one.seed): _meaning(frames, one) for one in frames.finished}
     return differences(named)
 
 
 def differences(named: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
-    """One sentence for each thing that must be equal and is not; `named`: (label, seed) -> what a run is made of."""
+    """Return a sentence per field that must be equal but differs. `named`: (label, seed) -> fields of `meaning_of`."""
     found: list[str] = []
     for key in SAME:
         values = {name: meaning[key] for name, meaning in named.items() if meaning.get(key) not in (None, {})}
@@ -93,7 +93,7 @@ def _differing_fields(key: str, values: Mapping[tuple[str, int], Mapping[str, An
 
 
 def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
-    """What must be equal for two runs to be comparable. The steps are those really done."""
+    """Return the fields that must be equal for two runs to be comparable. `steps` are the steps really done."""
     known = {key: identity.get(key) for key in SAME if key != "steps"}
     training = {key: value for key, value in (known["training"] or {}).items() if key != "steps"}
     backbone = known["backbone"]
@@ -111,7 +111,7 @@ def _meaning(frames: Frames, member: Member) -> dict[str, Any]:
 
 
 def _who(values: Mapping[tuple[str, int], Any]) -> str:
-    """`joint and 2 others 12, pcgrad seed 1 30`: who has which value."""
+    """Return which runs have which value, such as `joint (seed 0): 12; pcgrad (seed 1): 30`."""
     groups: dict[str, list[tuple[str, int]]] = {}
     for name, value in values.items():
         groups.setdefault(_text(value), []).append(name)
@@ -134,36 +134,36 @@ def _text(value: Any) -> str:
 
 
 def missing(frames: Frames) -> list[str]:
-    """Unfinished runs and missing references, each with the command that makes them."""
+    """Return sentences on unfinished runs and missing references, each with the command that produces them."""
     return [*_unfinished(frames), *_missing_references(frames)]
 
 
 def _unfinished(frames: Frames) -> list[str]:
     lacking = [one for one in frames.members if not one.finished]
     lost = [one for one in frames.members if one.finished and one not in frames.finished]
-    told = []
+    sentences = []
     if lacking:
         by_status: dict[str, list[tuple[str, int]]] = {}
         for one in lacking:
             by_status.setdefault(one.status, []).append((one.label, one.seed))
         listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
-        goes_on = "" if set(by_status) == {NOT_STARTED} else " and goes on where runs were stopped"
-        told.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{goes_on}.")
+        resumes = "" if set(by_status) == {NOT_STARTED} else " and resumes stopped runs"
+        sentences.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{resumes}.")
         strategies = frames.experiment.get("strategies", {})
         unknown = [one.label for one in lacking if strategies and one.label not in strategies]
         if unknown:  # a later call named only some strategies
-            told.append(
+            sentences.append(
                 f"{', '.join(dict.fromkeys(unknown))}: no longer in the {EXPERIMENT} of {frames.source.where}, so "
                 "give the first command again, with the experiment's own file."
             )
     if lost:
         names = _names([(one.label, one.seed) for one in lost], most=12)
-        told.append(f"Finished, but the scores of each image cannot be read in {frames.source.where}: {names}.")
-    return told
+        sentences.append(f"Finished, but the scores of each image cannot be read in {frames.source.where}: {names}.")
+    return sentences
 
 
 def _missing_references(frames: Frames) -> list[str]:
-    """Single-task runs that intransigence and the difference to single-task training need."""
+    """Return a sentence on missing single-task runs, which intransigence and the single-task difference need."""
     seeds = sorted({one.seed for one in frames.finished if reference_task(frames, one) is None})
     have = single_runs(frames)
     lacking = {task: [seed for seed in seeds if seed not in have[task]] for task in frames.tasks}

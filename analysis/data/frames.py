@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Frames:
-    """All frames of one comparison."""
+    """All data frames of one comparison."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.name, self.experiment = source, source.name, source.experiment
@@ -36,38 +36,38 @@ class Frames:
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> Frames:
-        """Of OUT/NAME, as `cmtl-ir run` leaves it. Raises UserError."""
+        """Read the comparison in the folder OUT/NAME that `cmtl-ir run` wrote. Raise UserError if there is none."""
         return cls(sources.of_folder(Path(folder)))
 
     @classmethod
     def of_store(cls, uri: str, comparison: str) -> Frames:
-        """Of a comparison in a tracking store. Raises UserError."""
+        """Read a comparison from a tracking store. Raise UserError if the store does not have it."""
         return cls(sources.of_store(uri, comparison))
 
     @cached_property
     def finished(self) -> tuple[Member, ...]:
-        """The runs that have scores which can be read."""
+        """The runs with readable scores."""
         return tuple(one for one in self.members if one.finished and one.file(PER_IMAGE) is not None)
 
     @cached_property
     def labels(self) -> list[str]:
-        """Every strategy's name, finished or not, in the order of the experiment."""
+        """Names of all strategies, finished or not, in the order of the experiment."""
         return list(dict.fromkeys(member.label for member in self.members))
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Task names in the order of the experiment, else of the scores."""
+        """Task names in the order of the experiment, or in the order of the scores if the experiment is not known."""
         return list(self.experiment.get("tasks", {})) or list(dict.fromkeys(self.images["task"]))
 
     @cached_property
     def results(self) -> dict[str, dict[str, Any]]:
-        """Run -> its result; empty where a store does not hold it."""
+        """Run -> its result. Empty if the store does not have the result."""
         files = {member.run: member.file(RESULT) for member in self.finished}
         return {run: json.loads(file.read_text()) if file else {} for run, file in files.items()}
 
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
-        """The metrics that any finished run was scored by, PSNR first."""
+        """The metrics that at least one finished run was scored by, PSNR first."""
         return scales_in(list(self.results.values()))
 
     @cached_property
@@ -80,7 +80,7 @@ class Frames:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row a run, unfinished ones too."""
+        """One row per run, including unfinished runs."""
         rows = []
         for member in self.members:
             strategy = self.configs.get(member.run, {}).get("identity", {}).get("strategy")
@@ -91,11 +91,11 @@ class Frames:
 
     @cached_property
     def cost(self) -> pd.DataFrame:
-        """One row a finished run."""
+        """Cost of training, one row per finished run."""
         rows = []
         for member in self.finished:
             result, steps = self.results[member.run], self.steps.get(member.run)
-            alone = result.get("step_seconds")  # of the optimizer steps, where the engine tells them apart
+            alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
             seconds = result.get("seconds") if alone is None else alone
             peak = result.get("peak_memory_bytes")
             environment = result.get("environment") or self.configs[member.run].get("environment", {})
@@ -109,12 +109,12 @@ class Frames:
 
     @cached_property
     def curves(self) -> pd.DataFrame:
-        """One row an evaluation and task, of finished runs."""
+        """One row per evaluation and task of the finished runs."""
         return frame_of("curves", self._files(CURVE), self.scales)
 
     @cached_property
     def matrices(self) -> pd.DataFrame:
-        """One row a stage and task: the evaluations at stage ends, numbered."""
+        """One row per stage and task: the evaluations at the ends of stages, with the stage's number."""
         frame = self.curves[self.curves["stage_end"] != ""].rename(columns={"stage_end": "stage_name"})
         frame["stage"] = frame.groupby("run")["step"].rank("dense").astype(int) - 1
         own = {run: self._own_stages(run) for run in frame["run"].unique()}
@@ -123,22 +123,22 @@ class Frames:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """One row a test image, variant and task, of finished runs."""
+        """One row per test image, variant and task of the finished runs."""
         return frame_of("images", self._files(PER_IMAGE), self.scales)
 
     @cached_property
     def conflict(self) -> pd.DataFrame:
-        """One row a pair of rows and logged step, of finished runs; over the whole network."""
+        """One row per pair of gradient rows and logged step of the finished runs, over the whole network."""
         return self.conflict_blocks[self.conflict_blocks["block"] == ""].reset_index(drop=True)
 
     @cached_property
     def conflict_blocks(self) -> pd.DataFrame:
-        """The same, and what was logged of single blocks of parameters."""
+        """Like `conflict`, with additional rows for single blocks of parameters."""
         return frame_of("conflict", self._files(CONFLICT))
 
     @cached_property
     def logged(self) -> pd.DataFrame:
-        """Everything that was logged, of unfinished runs too."""
+        """Everything that was logged, including by unfinished runs."""
         import pandas as pd
 
         names = pd.DataFrame([_run(member) for member in self.members], columns=list(RUN))
@@ -154,19 +154,22 @@ class Frames:
 
     @cached_property
     def steps(self) -> dict[str, int]:
-        """Finished run -> optimizer steps that it really took."""
+        """Finished run -> number of optimizer steps really done."""
         known = {run: result["steps"] for run, result in self.results.items() if "steps" in result}
         return {**{str(run): int(step) for run, step in self.curves.groupby("run")["step"].max().items()}, **known}
 
     def _own_stages(self, run: str) -> dict[str, int]:
-        """Task -> the stage that first trained it: recorded, or, in a store, the first whose losses name it."""
+        """Return task -> the stage that first trained it.
+
+        It is read from the result. If a store has none, it is the first stage whose logged losses name the task.
+        """
         if "continual" in self.results.get(run, {}):
             return dict(self.results[run]["continual"]["own_stage"])
         ends = sorted(self.curves[(self.curves["run"] == run) & (self.curves["stage_end"] != "")]["step"].unique())
         losses = self.logged[(self.logged["run"] == run) & self.logged["metric"].str.startswith("loss/")]
         own: dict[str, int] = {}
         for metric, step in losses.groupby("metric")["step"].min().items():
-            task = str(metric).removeprefix("loss/").rpartition(".")[2]  # of review.rain the task is rain
+            task = str(metric).removeprefix("loss/").rpartition(".")[2]  # the task of review.rain is rain
             stage = sum(end < step for end in ends)
             own[task] = min(stage, own.get(task, stage))
         return own
@@ -183,16 +186,17 @@ def _parts(strategy: dict[str, Any]) -> str:
 
 
 def _named(part: Any) -> str:
-    """The name of a part, given as `{name: ...}` or as a name; several are joined by `+`."""
+    """Return the name of a part, given as `{name: ...}` or as a name. The names of a list are joined by `+`."""
     if isinstance(part, list):
         return "+".join(_named(one) for one in part)
     return str(part["name"] if isinstance(part, dict) else part)
 
 
 def opened(where: str, out: str | Path = "runs", uri: str | None = None) -> Frames:
-    """The comparison of a folder, of an experiment file or of a name; `uri`: read from that tracking store instead.
+    """Open the comparison of a folder, an experiment file or a name.
 
-    Raises UserError naming the command that makes what is missing.
+    `uri`: tracking store to read from, or `None` to read the folder.
+    Raise UserError with the command that produces the comparison if there is none.
     """
 
     folder = Path(where)

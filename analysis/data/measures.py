@@ -1,4 +1,4 @@
-"""What each run scored and what it forgot, and how sure that is over seeds."""
+"""Scores and continual-learning measures of each run, and their intervals over seeds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEASURES = {
 
 
 def meaning(measure: str, scale: Scale) -> str:
-    """Say what a measure of a metric is. Whatever the direction, gains > 0 are good and forgetting > 0 is bad."""
+    """Describe a measure of a metric. For any direction of the metric, gains > 0 are good and forgetting > 0 is bad."""
     name, unit = scale.label, f", in {scale.unit}" if scale.unit else ""
     final, own, single = f"final {name}", f"{name} after the stage that first trained the task", "the single-task run"
     against_input = scale.better(final, f"{name} of the degraded input")
@@ -59,13 +59,16 @@ def meaning(measure: str, scale: Scale) -> str:
 
 
 def scores(frames: Frames) -> pd.DataFrame:
-    """run, label, seed, task, METRIC ..., METRIC_input ...: means over the test images of each task."""
+    """Return a frame of run, label, seed, task, METRIC ..., METRIC_input ...: means over the test images of a task."""
     columns = [f"{scale.name}{suffix}" for suffix in ("", "_input") for scale in frames.scales]
     return frames.images.groupby([*RUN, "task"], sort=False)[columns].mean().reset_index()
 
 
 def of_runs(frames: Frames, scale: Scale = PSNR) -> pd.DataFrame:
-    """run, label, seed and one column a measure, one row a finished run; NaN where it does not apply or is missing."""
+    """Return a frame with one row per finished run: run, label, seed and one column per measure.
+
+    A measure that does not apply or whose reference is missing is NaN.
+    """
     import pandas as pd
 
     runs = frames.matrices.groupby(["label", "seed"], sort=False)
@@ -97,7 +100,7 @@ def _of_run(frames: Frames, label: str, seed: int, matrix: pd.DataFrame, scale: 
 
 
 def _single(frames: Frames, task: str, seed: int, column: str) -> float:
-    """Final score of the task's single-task run under this seed; NaN where there is none."""
+    """Return the final score of the task's single-task run under this seed. NaN if there is no such run."""
     member = single_runs(frames)[task].get(seed)
     if member is None:
         return float("nan")
@@ -106,13 +109,13 @@ def _single(frames: Frames, task: str, seed: int, column: str) -> float:
 
 
 def over_seeds(frame: pd.DataFrame, column: str, by: str | list[str]) -> dict[Any, Interval]:
-    """Group -> mean and 95 % t-interval over seeds of a column; groups without any number are left out."""
+    """Return group -> mean and 95 % t-interval of a column over seeds. Groups without any number are left out."""
     known = frame.dropna(subset=[column])
     return {key: seed_interval(own[column]) for key, own in known.groupby(by, sort=False)}
 
 
 def reference_scores(frames: Frames, column: str = "psnr") -> dict[str, Interval]:
-    """Task -> final score of its single-task runs over their seeds; of those that have one."""
+    """Return task -> final score of its single-task runs over seeds. Tasks without such a run are left out."""
     table, found = scores(frames).set_index(["run", "task"])[column], {}
     for task, members in single_runs(frames).items():
         known = [score for member in members.values() if (score := table[member.run, task]) == score]
@@ -122,7 +125,7 @@ def reference_scores(frames: Frames, column: str = "psnr") -> dict[str, Interval
 
 
 def ranked(frames: Frames) -> list[str]:
-    """The competitors that finished all their seeds, highest mean PSNR first."""
+    """Return the competing strategies that finished all their seeds, highest mean PSNR first."""
     table = of_runs(frames)
     planned = {label: {one.seed for one in frames.members if one.label == label} for label in frames.labels}
     whole = [label for label in competitors(frames) if set(table[table["label"] == label]["seed"]) == planned[label]]

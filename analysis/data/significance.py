@@ -1,7 +1,7 @@
-"""Which differences between strategies the test images can carry: paired Wilcoxon tests with Holm's correction.
+"""Significance of differences between strategies: paired Wilcoxon tests over images with Holm's correction.
 
-The unit is the image: its score is the mean over seeds and over the variants of the degradation (noise levels), for
-these are no independent images. All comparisons of one table are corrected together.
+The unit is the image. Its score is the mean over seeds and over the variants of the degradation (noise levels),
+because these are not independent images. All comparisons of one table are corrected together.
 """
 
 from __future__ import annotations
@@ -21,46 +21,52 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MEAN = "mean"
-"""The column of the mean over tasks; tested where all tasks have the same test images."""
+"""The column of the mean over tasks. It is tested if all tasks have the same test images."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One strategy against the baseline on one task."""
+    """Comparison of one strategy with the baseline on one task."""
 
     test: Comparison
     difference: Interval
     """Mean over images of strategy - baseline, with a BCa bootstrap interval where there are 20 images or more."""
     scale: Scale = PSNR
-    """The metric: whether more of it is better."""
+    """The metric, whose direction decides which strategy is better."""
 
     @property
     def style(self) -> Style:
-        """better or worse where that is significant, else empty."""
+        """`better` or `worse` if the difference is significant, or else empty."""
         if not self.test.significant:
             return ""
         return "better" if self.scale.sign * self.difference.estimate > 0 else "worse"
 
 
 def why_untested(verdicts: Iterable[Verdict]) -> str:
-    """The reason of the comparison with most images; others, as of runs that scored the same, have less to go on."""
+    """Return the reason why the comparison with the most images was not tested.
+
+    Other comparisons, such as of runs with equal scores, have fewer images to test.
+    """
     return max((one.test for one in verdicts if one.test.reason), key=lambda test: test.n).reason
 
 
 def default_baseline(frames: Frames) -> str:
-    """`joint` where it competes, else the first strategy."""
+    """Return `joint` if it competes, or else the first strategy."""
     labels = competitors(frames)
     return "joint" if "joint" in labels else labels[0]
 
 
 def per_image(frames: Frames, scale: Scale = PSNR) -> pd.DataFrame:
-    """label, seed, task, image and the score: the mean over the degradation's variants; of what was scored."""
+    """Return a frame of label, seed, task, image and score, the mean over variants.
+
+    Images without a score are left out.
+    """
     by_image = frames.images.groupby(["label", "seed", "task", "image"], sort=False)
     return by_image[scale.name].mean().dropna().reset_index()
 
 
 def verdicts(frames: Frames, baseline: str, scale: Scale = PSNR) -> dict[tuple[str, str], Verdict]:
-    """(strategy, task) -> its comparison with the baseline, over the seeds that both finished."""
+    """Return (strategy, task) -> verdict against the baseline, over the seeds that both finished."""
     table = per_image(frames, scale)
     pairs = {
         (label, task): pair
@@ -83,7 +89,10 @@ def decided(pairs: Mapping[tuple[str, str], pd.DataFrame], scale: Scale = PSNR) 
 
 
 def paired(table: pd.DataFrame, label: str, baseline: str) -> dict[str, pd.DataFrame]:
-    """Task -> frame of columns ours, theirs by image; the mean over tasks too where the images are the same."""
+    """Return task -> frame of columns ours and theirs, one row per image.
+
+    The mean over tasks is included if all tasks have the same images.
+    """
     import pandas as pd
 
     sides = {name: table[table["label"] == which] for name, which in (("ours", label), ("theirs", baseline))}

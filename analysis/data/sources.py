@@ -1,4 +1,4 @@
-"""Where the files of a comparison's runs are: in folders, or in a tracking store (also one copied from elsewhere)."""
+"""Locations of the files of a comparison's runs: folders, or a tracking store (which may be a copy)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNFINISHED = "unfinished"
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a comparison; `file` finds what it left, or None."""
+    """One run of a comparison. `file` returns the path of a file of the run by its name, or `None` if there is none."""
 
     run: str
     label: str
@@ -40,32 +40,32 @@ class Member:
 
     @property
     def finished(self) -> bool:
-        """True once it has its scores."""
+        """Whether the run has its scores."""
         return self.status == FINISHED
 
 
 @dataclass(frozen=True)
 class Source:
-    """A comparison as it was found."""
+    """A comparison as found in a folder or a tracking store."""
 
     name: str
     where: str
-    """A folder or a URI, to show."""
+    """Folder or URI of the comparison, for display."""
     members: tuple[Member, ...]
     """In the order of the experiment's strategies and seeds."""
     experiment: dict[str, Any]
-    """The resolved YAML; empty where it was not kept."""
+    """The resolved experiment file. Empty if it was not stored."""
     command: str
-    """What runs the experiment (again): finished runs are skipped."""
+    """Command that runs the experiment again. Finished runs are skipped."""
     logged: Callable[[], pd.DataFrame]
-    """run, metric, step, value of everything that was logged."""
+    """Returns the columns run, metric, step, value of everything that was logged."""
 
 
 # ------------------------------------------------------------------------------------------------------ folders
 
 
 def of_folder(folder: Path) -> Source:
-    """The comparison in OUT/NAME, whose runs are in OUT/store. Raises UserError."""
+    """Return the comparison in OUT/NAME, whose runs are in OUT/store. Raise UserError if there is none."""
     folder = Path(folder)
     if not has_list(folder):
         raise UserError(
@@ -77,14 +77,14 @@ def of_folder(folder: Path) -> Source:
     content = dict(yaml.read(file)) if file.is_file() else {}
     command = f"cmtl-ir run {file} --out {folder.parent}"
     seeds = sorted({one.seed for one in members} | set(content.get("seeds", [])))
-    if content and seeds != sorted(content["seeds"]):  # a later call named only some of them
+    if content and seeds != sorted(content["seeds"]):  # a later call named only some of the seeds
         content["seeds"] = seeds
         command += f" --set 'seeds={seeds}'"
     return Source(folder.name, str(folder), members, content, command, lambda: journals(members))
 
 
 def member(label: str, seed: int, home: Path) -> Member:
-    """The run in a folder; its name is the folder's."""
+    """Return the run in a folder. The name of the folder is the hash of the run."""
     begun = (home / JOURNAL).is_file()
     status = FINISHED if is_finished(home) else UNFINISHED if begun else NOT_STARTED
 
@@ -95,7 +95,7 @@ def member(label: str, seed: int, home: Path) -> Member:
 
 
 def journals(members: tuple[Member, ...]) -> pd.DataFrame:
-    """run, metric, step, value of everything that these runs logged, finished or not."""
+    """Return a frame of run, metric, step, value of everything that these runs logged, finished or not."""
     import pandas as pd
 
     points = []
@@ -104,7 +104,7 @@ def journals(members: tuple[Member, ...]) -> pd.DataFrame:
         for line in journal.read_text().splitlines() if journal else ():
             try:
                 entry = json.loads(line)
-            except ValueError:  # a kill tore the last line
+            except ValueError:  # the last line is incomplete if the process was killed
                 continue
             points += [(member.run, name, entry["step"], value) for name, value in entry["metrics"].items()]
     frame = pd.DataFrame(points, columns=["run", "metric", "step", "value"])
@@ -115,7 +115,7 @@ def journals(members: tuple[Member, ...]) -> pd.DataFrame:
 
 
 def of_store(uri: str, comparison: str) -> Source:
-    """The comparison of that name in a tracking store. Raises UserError listing the names there are."""
+    """Return the comparison of that name in a tracking store. Raise UserError with the known names if there is none."""
     read = tracking.read_runs(uri, comparison)
     client = mlflow_store.connect(uri)
     artifacts = _Artifacts(client, uri)
@@ -137,7 +137,7 @@ def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
 
 
 def _ordered(members: list[Member], experiment: dict[str, Any]) -> tuple[Member, ...]:
-    """In the order of the experiment; what it planned and the store lacks is `not started`."""
+    """Sort members in the order of the experiment. Planned runs that the store lacks are added as `not started`."""
     planned = [(label, seed) for label in experiment.get("strategies", {}) for seed in experiment.get("seeds", [])]
     by_name = {(one.label, one.seed): one for one in sorted(members, key=lambda one: (one.label, one.seed))}
     missing = {name: Member("", *name, NOT_STARTED, lambda _: None) for name in planned if name not in by_name}
@@ -147,7 +147,7 @@ def _ordered(members: list[Member], experiment: dict[str, Any]) -> tuple[Member,
 
 
 class _Artifacts:
-    """The files of tracked runs: read where they lie if this machine sees them, else downloaded once."""
+    """Files of tracked runs. They are read in place if this machine can access them, or else downloaded once."""
 
     def __init__(self, client: Any, uri: str) -> None:
         self.client = client
@@ -169,12 +169,12 @@ class _Artifacts:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self.client.download_artifacts(run_id, name, str(self._home / run_id))
-            except Exception:  # MLflow raises whatever its storage raises; the file is not there
+            except Exception:  # MLflow passes on any error of its storage if the file is missing
                 return None
         return path if path.is_file() else None
 
     def parent(self, comparison: str) -> str:
-        """Id of the run that stands for the comparison; empty where there is none."""
+        """Return the id of the parent run of a comparison, or an empty text if there is none."""
         text = f"tags.`{mlflow_store.COMPARISON}` = '{comparison}'"
         found = self.client.search_runs([self.experiment.experiment_id], text, max_results=1)
         return found[0].info.run_id if found else ""
@@ -188,18 +188,21 @@ class _Artifacts:
 
 
 def _local_root(location: str, uri: str) -> Path | None:
-    """The folder that holds all artifacts; of a copied store the copy beside its database, not the original."""
+    """Return the folder of all artifacts, or `None` if it is not a local folder.
+
+    For a copied store, it is the copy next to its database, not the original.
+    """
     database = mlflow_store.sqlite_file(uri)
     parsed = urlparse(location)
     if parsed.scheme not in ("", "file"):
         return None
     root = Path(unquote(parsed.path))
-    beside = database.parent / "mlartifacts" if database else root
-    return beside if beside.is_dir() or not root.is_dir() else root
+    neighbour = database.parent / "mlartifacts" if database else root
+    return neighbour if neighbour.is_dir() or not root.is_dir() else root
 
 
 def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
-    """Add files (folder -> files) to the artifacts of a comparison's parent run; says where, or why not."""
+    """Add files (folder -> files) to the artifacts of a comparison's parent run. Return where, or why not."""
     try:
         client = mlflow_store.connect(uri)
         artifacts = _Artifacts(client, uri)
@@ -211,6 +214,6 @@ def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
         for folder, listed in files.items():
             for file in listed:
                 client.log_artifact(run_id, str(file), folder)
-    except Exception as error:  # a report is made all the same
+    except Exception as error:  # the report is written even if it cannot be logged
         return f"not logged: {mlflow_store.shown(uri)} cannot be used ({type(error).__name__})"
     return f"logged to {mlflow_store.shown(uri)}, run {run_id}"

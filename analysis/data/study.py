@@ -1,4 +1,4 @@
-"""A comparison and what follows from it once: what may be ranked, against which baseline, and every measure."""
+"""A comparison with everything derived from it: ranking, baseline, measures and verdicts, each computed once."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """What tables, words and figures are made of. `baseline`: what differences are tested against."""
+    """Data of the tables, sentences and figures. `baseline`: strategy that all others are tested against."""
 
     frames: Frames
     baseline: str
     conflict_at: tuple[tuple[int, int], ...] = ()
-    """Windows of steps (first, last) that the conflict heat-maps show; empty: training cut in three."""
+    """Windows of steps (first, last) of the conflict heat-maps. If empty, training is cut into three."""
     _measures: dict[Scale, pd.DataFrame] = field(default_factory=dict, repr=False)
     _verdicts: dict[Scale, dict[tuple[str, str], Verdict]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, frames: Frames, baseline: str | None = None, conflict_at: Sequence[tuple[int, int]] = ()) -> Study:
-        """Raises UserError where nothing is finished or no strategy has the baseline's name."""
+        """Return the study of frames. Raise UserError if no run is finished or no strategy has the baseline's name.
+
+        `baseline`: name of a strategy, or `None` for the default one.
+        """
         labels = fairness.competitors(frames)
         if not labels:
             raise UserError(" ".join([f"{frames.source.where}: no run has scores.", *fairness.missing(frames)[:1]]))
@@ -45,7 +48,7 @@ class Study:
 
     @cached_property
     def labels(self) -> list[str]:
-        """The strategies that compete, in the order of the experiment."""
+        """The competing strategies, in the order of the experiment."""
         return fairness.competitors(self.frames)
 
     @cached_property
@@ -55,38 +58,38 @@ class Study:
 
     @cached_property
     def reasons(self) -> list[str]:
-        """Why nothing may be ranked; empty if it may."""
+        """Why the runs may not be ranked. Empty if they may."""
         return fairness.reasons_not_to_rank(self.frames)
 
     @cached_property
     def missing(self) -> list[str]:
-        """What is not there, each with the command that makes it."""
+        """Sentences on missing runs, each with the command that produces them."""
         return fairness.missing(self.frames)
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """`measures.scores`."""
+        """Mean scores of each run and task, see `measures.scores`."""
         return measures.scores(self.frames)
 
     @property
     def scales(self) -> tuple[Scale, ...]:
-        """The metrics, PSNR first."""
+        """The metrics of the comparison, PSNR first."""
         return self.frames.scales
 
     @property
     def measures(self) -> pd.DataFrame:
-        """`measures_of` PSNR."""
+        """Measures of PSNR, see `measures_of`."""
         return self.measures_of(PSNR)
 
     def measures_of(self, scale: Scale) -> pd.DataFrame:
-        """`measures.of_runs`, of the strategies that compete."""
+        """Return the measures of the competing strategies' runs, see `measures.of_runs`."""
         if scale not in self._measures:
             table = measures.of_runs(self.frames, scale)
             self._measures[scale] = table[table["label"].isin(self.labels)]
         return self._measures[scale]
 
     def verdicts(self, scale: Scale = PSNR) -> dict[tuple[str, str], Verdict]:
-        """(strategy, task) -> comparison with the baseline; empty where ranking is refused."""
+        """Return (strategy, task) -> verdict against the baseline. Empty if the runs may not be ranked."""
         if scale not in self._verdicts:
             known = {} if self.reasons else significance.verdicts(self.frames, self.baseline, scale)
             self._verdicts[scale] = known
@@ -94,11 +97,11 @@ class Study:
 
     @cached_property
     def ranking(self) -> list[str]:
-        """Best mean PSNR first, of the strategies with all their seeds; empty where ranking is refused."""
+        """Strategies with all seeds finished, best mean PSNR first. Empty if the runs may not be ranked."""
         return [] if self.reasons else measures.ranked(self.frames)
 
     @cached_property
     def protocol(self) -> str:
-        """The metric protocols of the runs: one, or they are not comparable."""
+        """The metric protocols of the runs, joined by commas. Runs under several protocols are not comparable."""
         named = {config.get("identity", {}).get("protocol") for config in self.frames.configs.values()}
         return ", ".join(sorted(str(one) for one in named if one))

@@ -1,1 +1,1 @@
-"""Figures from frames."""
+"""Figures drawn from the data frames of a comparison."""

@@ -1,4 +1,4 @@
-"""What each strategy gains on each task, and what it costs."""
+"""Gain of each strategy on each task, and quality against cost."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .matrices import input_scores
 from .style import house, looks, marker, panels, save
 
 LEGEND = 13
-"""Strategies that stand below one another in a legend."""
+"""Maximum number of strategies in a column of the legend."""
 WIDE = 5
-"""Costs that differ more than so many times are drawn on a logarithmic scale."""
+"""Ratio of the highest to the lowest cost above which the scale is logarithmic."""
 
 
 def gain_bars(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
-    """One panel per task, one bar per strategy: gain over the degraded input, with its 95 % t-interval."""
+    """Draw one panel per task with one bar per strategy: gain over the degraded input, with its 95 % t-interval."""
     table = study.scores.assign(gain=scale.sign * (study.scores[scale.name] - study.scores[f"{scale.name}_input"]))
     cells = measures.over_seeds(table, "gain", ["label", "task"])
     means = measures.over_seeds(study.measures_of(scale), "gain", "label")
@@ -57,7 +57,7 @@ def _bars(axis: Any, study: Study, values: list[Interval | None]) -> None:
 
 
 def _reference(axis: Any, study: Study, task: str, scale: Scale) -> None:
-    """A dashed line where the task's single-task run ends."""
+    """Draw a dashed line at the gain of the task's single-task run."""
     found = measures.reference_scores(study.frames, scale.name)
     if task in found:
         gain = scale.sign * (found[task].estimate - input_scores(study, scale)[task])
@@ -65,7 +65,7 @@ def _reference(axis: Any, study: Study, task: str, scale: Scale) -> None:
 
 
 def pareto(study: Study, path: Path) -> list[Path]:
-    """Mean PSNR in dB against milliseconds a step; a line joins the strategies that no other beats in both."""
+    """Draw mean PSNR in dB against milliseconds per step. A line joins the strategies that no other beats in both."""
     cost = measures.over_seeds(study.frames.cost, "seconds_per_step", "label")
     quality = measures.over_seeds(study.measures, "average", "label")
     labels = [label for label in study.labels if label in cost and label in quality]
@@ -104,7 +104,7 @@ def _point(axis: Any, study: Study, label: str, quality: Interval) -> None:
 
 
 def undominated(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Names of the points (cost, quality) that no other beats in both, cheapest first."""
+    """Return the names of the points (cost, quality) that no other point beats in both, cheapest first."""
     order = sorted(points, key=lambda name: (points[name][0], -points[name][1]))
     front: list[str] = []
     for name in order:

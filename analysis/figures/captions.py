@@ -1,4 +1,4 @@
-"""The figures of a report, each with the caption without which it would be misread."""
+"""The figures of a report, each with its title and caption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Figure:
     files: list[Path]
 
     def file(self, suffix: str) -> Path:
-        """The file of one kind."""
+        """Return the file with a suffix, such as `.png`."""
         return next(file for file in self.files if file.suffix == suffix)
 
 
@@ -35,7 +35,7 @@ Drawing = Callable[[Study, Path], list[Path]]
 
 
 def of_metric(scale: Scale) -> dict[str, tuple[str, str, Drawing]]:
-    """Name -> (title, caption, function that draws it) of the figures that each metric has."""
+    """Return name -> (title, caption, function that draws it) of the figures that each metric has."""
     name, now = scale.label, f"{scale.label} now"
     best = scale.better(f"Best {name} at an earlier evaluation", now)
     gain = scale.better(f"Final {name}", "that of the degraded input")
@@ -98,7 +98,7 @@ DRAWN: dict[str, tuple[str, str, Drawing]] = {
 
 
 def draw(study: Study, folder: Path) -> list[Figure]:
-    """Draw every figure that there is data for into a folder: PSNR's and the common ones, then each other metric's."""
+    """Draw all figures with data into a folder: those of PSNR, the common ones, then those of each further metric."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {**of_metric(PSNR), **DRAWN}
     for scale in study.scales[1:]:

@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
 WINDOWS = 3
 ONE_BLOCK = 6
-"""Strategies below one another; more stand in two blocks side by side."""
+"""Maximum number of strategies below one another. More strategies are drawn in two blocks side by side."""
 CELL, LARGEST, NAMES = 0.42, 3.0, 0.7
-"""Inches: a cell of few rows, a panel of many, and names below a panel."""
+"""Sizes in inches: a cell of a small panel, the side of the largest panel, and the names below a panel."""
 FONT, READABLE = 24, 5
-"""Points of a number in a cell of an inch, and the least that is printed."""
+"""Font size in points of a number in a cell of one inch, and the smallest size that is printed."""
 SMOOTH = 5
-"""Logged steps that a running mean takes: one step's cosines are mostly noise."""
+"""Window of the running means in logged steps. The cosines of a single step are mostly noise."""
 
 
 def conflicting(study: Study) -> list[str]:
-    """The strategies that logged two rows at once."""
+    """Return the strategies that logged at least two rows at once."""
     frame = study.frames.conflict
     found = set(frame[frame["row_a"] != frame["row_b"]]["label"])
     return [label for label in study.labels if label in found]
 
 
 def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
-    """Cosines between the rows' gradients, mean over the logged steps of a window and over seeds.
+    """Draw cosines between the rows' gradients, mean over the logged steps of a window and over seeds.
 
-    A line of panels a strategy, a panel a window of steps: the study's, or training cut in three.
+    There is one line of panels per strategy and one panel per window of steps. The windows are those of the study,
+    or training cut into three.
     """
     labels, frame = conflicting(study), study.frames.conflict
     if not labels:
@@ -67,7 +68,7 @@ def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
 
 
 def _names(study: Study, frame: pd.DataFrame) -> list[str]:
-    """The rows in the order of the tasks; a memory's row behind them."""
+    """Return the rows in the order of the tasks, followed by the rows of a memory."""
     found = set(frame["row_a"]) | set(frame["row_b"])
     return [task for task in study.frames.tasks if task in found] + sorted(found - set(study.frames.tasks))
 
@@ -93,7 +94,7 @@ def _windows(steps: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _heat(axis: Any, cosines: pd.DataFrame, font: int) -> None:
-    """The lower triangle: a pair is shown once, with its number where a number can be read."""
+    """Draw the lower triangle, which shows each pair once. Numbers are printed if they are large enough to read."""
     values = cosines.to_numpy(dtype=float)[1:, :-1]
     values = np.where(np.tri(len(values), dtype=bool), values, np.nan)
     axis.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
@@ -109,7 +110,7 @@ def _heat(axis: Any, cosines: pd.DataFrame, font: int) -> None:
 
 
 def conflict_curves(study: Study, path: Path) -> list[Path]:
-    """Share of conflicting pairs, and share of rows that the last real step made worse; running means over steps."""
+    """Draw the shares of conflicting pairs and of rows that the last step harmed, as running means over steps."""
     labels = conflicting(study)
     if not labels:
         return []
@@ -133,13 +134,13 @@ def conflict_curves(study: Study, path: Path) -> list[Path]:
 
 
 def _limits(axis: Any, is_crowded: bool) -> None:
-    """The whole scale of a share; of many curves, which lie close together, no more of it than they need."""
+    """Show the whole range of a share, or only the range of the curves if there are many close to each other."""
     bottom, top = axis.get_ylim() if is_crowded else (-0.03, 1.03)
     axis.set_ylim(max(bottom, -0.03), min(top, 1.03))
 
 
 def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], with_band: bool) -> None:
-    smooth = values.dropna(how="all").rolling(SMOOTH, min_periods=1, center=True).mean()  # a column a seed
+    smooth = values.dropna(how="all").rolling(SMOOTH, min_periods=1, center=True).mean()  # one column per seed
     axis.plot(smooth.index, smooth.mean(axis=1), label=label, linewidth=1.6, **look)
     if with_band and smooth.shape[1] > 1:
         axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look["color"], alpha=0.13, lw=0)

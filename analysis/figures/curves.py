@@ -1,4 +1,4 @@
-"""Curves over training steps: scores of every task, and what of them was forgotten. One panel per task."""
+"""Curves of score and forgetting over training steps, one panel per task."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW = 3
-"""Points of a line up to which they are marked, each strategy's in its own way: such lines tell little apart."""
+"""Lines of at most this many points get a marker per strategy, because colour and dashes are hard to see."""
 LONE = "8"
-"""How a point is marked that is no line, where the others are."""
+"""Marker of a single point in a panel of lines."""
 
 
 def score_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
-    """A metric over steps: mean over seeds, band from lowest to highest seed; the degraded input for comparison."""
+    """Draw a metric over steps: mean over seeds, band from lowest to highest seed, and the degraded input."""
     floors = input_scores(study, scale)
 
     def floor(axis: Any, task: str) -> None:
@@ -35,7 +35,7 @@ def score_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
 
 
 def forgetting_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
-    """How much worse than the best earlier evaluation since the task was first trained; above 0 is bad."""
+    """Draw the drop below the best earlier evaluation since the task was first trained. Values above 0 are bad."""
 
     def zero(axis: Any, task: str) -> None:
         axis.axhline(0.0, color="0.4", linewidth=1, linestyle=":", label="as good as ever")
@@ -44,18 +44,18 @@ def forgetting_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Pat
     if values.empty:
         return []
     if values.groupby(["label", "task"]).size().max() == 1 and not staged(study):
-        return []  # one point each, and nobody has an earlier stage to forget
+        return []  # one point per line, and no strategy has an earlier stage to forget
     unit = f"forgotten ({scale.unit or scale.label})"
     return _curves(study, values, unit, zero, path)
 
 
 def table(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Index (label, task, step), a column a seed."""
+    """Return a table with index (label, task, step) and one column per seed."""
     return frame.pivot_table(index=["label", "task", "step"], columns="seed", values=column, sort=False)
 
 
 def forgetting_table(study: Study, scale: Scale = PSNR) -> pd.DataFrame:
-    """Like `table`: forgetting in the metric's unit; NaN before the second evaluation of a trained task."""
+    """Return the forgetting in the metric's unit in the form of `table`. NaN before a task's second evaluation."""
     import pandas as pd
 
     found = [_forgetting(study, own, scale) for _, own in study.frames.curves.groupby(["label", "seed"], sort=False)]
@@ -63,7 +63,7 @@ def forgetting_table(study: Study, scale: Scale = PSNR) -> pd.DataFrame:
 
 
 def _forgetting(study: Study, curve: pd.DataFrame, scale: Scale) -> pd.DataFrame:
-    """One run's curve with a column `forgetting`."""
+    """Return the curve of one run with a column `forgetting`."""
     import pandas as pd
 
     scores = curve.pivot_table(index="step", columns="task", values=scale.name, dropna=False)  # [E, T]
@@ -79,7 +79,7 @@ def _forgetting(study: Study, curve: pd.DataFrame, scale: Scale) -> pd.DataFrame
 
 
 def _first_evaluation(steps: Any, ends: list[int], own_stage: int) -> int:
-    """Number of the first evaluation after the own stage began."""
+    """Return the number of the first evaluation after a task's own stage began, or NEVER if it has none."""
     if own_stage == NEVER:
         return NEVER
     start = ends[own_stage - 1] if own_stage else 0
@@ -125,6 +125,6 @@ def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str
 
 
 def _boundaries(study: Study, label: str) -> list[int]:
-    """Steps at which a strategy changes stage (the last end is the run's own)."""
+    """Return the steps at which a strategy changes stage, without the end of the run."""
     frame = study.frames.matrices
     return sorted(frame[frame["label"] == label]["step"].unique())[:-1]

@@ -1,4 +1,4 @@
-"""R-matrix heat-maps: the score of every task after every stage, one panel a strategy."""
+"""R-matrix heat-maps: the score of every task after every stage, one panel per strategy."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDEST = 14.5
-"""Inches of panels side by side; more strategies stand below one another."""
+"""Maximum width of a line of panels in inches. Further strategies are drawn below."""
 
 
 def staged(study: Study) -> list[str]:
-    """The strategies that train in more than one stage."""
+    """Return the strategies that train in more than one stage."""
     counts = study.frames.matrices.groupby("label")["stage"].nunique()
     return [label for label in study.labels if counts.get(label, 0) > 1]
 
 
 def same_stages(frame: pd.DataFrame, label: str) -> dict[str, pd.DataFrame]:
-    """Title -> matrices of the seeds that went through the same stages: an order may be another one for every seed."""
+    """Return title -> matrices of the seeds with the same stages. The order of stages may differ between seeds."""
     own = frame[frame["label"] == label]
     seeds_of: dict[tuple[str, ...], list[Any]] = {}
     for seed, one in own.drop_duplicates(["seed", "stage"]).sort_values("stage").groupby("seed"):
@@ -37,12 +37,12 @@ def same_stages(frame: pd.DataFrame, label: str) -> dict[str, pd.DataFrame]:
 
 
 def input_scores(study: Study, scale: Scale = PSNR) -> pd.Series:
-    """Task -> score of the degraded input; NaN for a task that no run scored by this metric."""
+    """Return task -> score of the degraded input. NaN for a task that no run scored by this metric."""
     return study.scores.groupby("task", sort=False)[f"{scale.name}_input"].first()
 
 
 def matrix_heatmaps(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
-    """R (mean over seeds); colour is the gain over the degraded input, a frame marks a task's own stage."""
+    """Draw R (mean over seeds). Colour is the gain over the degraded input, and a frame marks a task's own stage."""
     found = {title: own for label in staged(study) for title, own in same_stages(study.frames.matrices, label).items()}
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""Restored samples side by side: the whole input, and a zoomed crop of what each strategy makes of it."""
+"""Restored samples side by side: the whole input, and a zoomed crop of the output of each strategy."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..data.study import Study
 from .style import house, save
 
 CROP = 64
-"""Side of the zoomed crop in pixels; half the shorter side of smaller images."""
+"""Side of the zoomed crop in pixels. For small images it is at most half of their shorter side."""
 MOST = 8
-"""Strategies that fit side by side."""
+"""Maximum number of strategies side by side."""
 SIZE = 1.65
 Pixels = NDArray[np.uint8]
 
 
 def restored_strips(study: Study, path: Path) -> list[Path]:
-    """A row a task: its first test image, then crops of input | strategies | clean, with the PSNR of the whole image.
+    """Draw one row per task: its first test image, and crops of input | strategies | clean with the whole image's PSNR.
 
-    The crop is where the strategies differ and there is something to see.
+    The crop is where the strategies differ most on a textured region, see `most_telling`.
     The seed is the first one that every shown strategy finished.
     """
     members = shown_members(study)
@@ -47,7 +47,7 @@ def restored_strips(study: Study, path: Path) -> list[Path]:
 
 
 def shown_members(study: Study) -> list[Member]:
-    """One run a strategy, all of the same seed where there is one that all have."""
+    """Return one run per strategy, all of the same seed if there is one that all strategies finished."""
     runs = {(one.label, one.seed): one for one in study.frames.finished}
     labels = shown_labels(study)
     common = [seed for seed in sorted({seed for _, seed in runs}) if all((label, seed) in runs for label in labels)]
@@ -57,9 +57,9 @@ def shown_members(study: Study) -> list[Member]:
 
 
 def shown_labels(study: Study) -> list[str]:
-    """All strategies; of more than there is room for the baseline, the best and the last, in the experiment's order.
+    """Return all strategies, or the baseline, the best and the last if there are more than `MOST`.
 
-    Where ranking is refused, the first ones.
+    They are in the order of the experiment. If the runs may not be ranked, the first strategies are returned.
     """
     if len(study.labels) <= MOST or not study.ranking:
         return study.labels[:MOST]
@@ -101,15 +101,18 @@ def _pixels(member: Member, task: str, kind: str) -> Pixels:
 
 
 def _scores(study: Study, task: str, members: list[Member]) -> list[float]:
-    """PSNR in dB of the input and of each restored image: the task's first test image, as it was scored."""
+    """Return the recorded PSNR in dB of the input and of each restored image, for the task's first test image."""
     frame = study.frames.images
     first = {member.label: frame[(frame["run"] == member.run) & (frame["task"] == task)].iloc[0] for member in members}
     return [first[members[0].label]["psnr_input"], *(first[member.label]["psnr"] for member in members)]
 
 
 def most_telling(images: list[Pixels], clean: Pixels) -> tuple[int, int, int]:
-    """(top, left, side) of the crop with the largest product of two sums: how much the images differ from their mean,
-    and how much the clean image changes from pixel to pixel (a flat sky tells little)."""
+    """Return (top, left, side) of the crop in which the images differ most on a textured region.
+
+    It maximises the product of two sums: how much the images differ from their mean, and how much the clean image
+    changes from pixel to pixel. The second factor avoids flat regions such as sky.
+    """
     height, width = clean.shape[:2]
     side = min(CROP, max(1, min(height, width) // 2))
     spread = np.stack([image.astype(np.float64) for image in images]).var(axis=0).sum(axis=-1)  # [H, W]
@@ -121,13 +124,13 @@ def most_telling(images: list[Pixels], clean: Pixels) -> tuple[int, int, int]:
 
 
 def _box_sums(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Sums over all squares of this side, by their top left corners."""
+    """Return the sums over all squares of this side, indexed by their top left corners."""
     sums = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
     return sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
 
 
 def caption(study: Study) -> str:
-    """What the strip shows, in words."""
+    """Return the caption of the strip: seeds shown, and strategies left out."""
     members = shown_members(study)
     seeds = sorted({member.seed for member in members})
     left_out = [label for label in study.labels if label not in shown_labels(study)]

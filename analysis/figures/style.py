@@ -1,4 +1,4 @@
-"""One look for all figures: colour-blind safe, readable in grey, the same colour for the same strategy everywhere."""
+"""Common style of all figures: safe for colour-blind readers, readable in grey, one colour per strategy everywhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 TASK_GREYS = ("#000000", "#777777", "#b0720b", "#5b3a8c", "#2f7f86", "#a8324a")
-"""Colours of tasks, where lines are tasks: none of them is a strategy's, but black."""
+"""Colours of tasks if lines are tasks. Except for black, no strategy has one of these colours."""
 
 RC = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
@@ -20,13 +20,13 @@ RC = {
 }  # fmt: skip
 
 BANDS = 6
-"""Strategies whose bands can be told apart in one panel; with more there are lines only."""
+"""Maximum number of strategies with bands in one panel. With more strategies, only lines are drawn."""
 
 
 def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Label -> line colour and dashes; colour and dashes repeat with different periods, so pairs stay distinct.
+    """Return label -> line colour and dashes. Both repeat with different periods, so pairs stay distinct.
 
-    Give it all the labels of a comparison, in its order: then a strategy looks the same in every figure.
+    Pass all labels of a comparison in its order, so that a strategy looks the same in every figure.
     """
     return {
         label: {"color": OKABE_ITO[i % len(OKABE_ITO)], "linestyle": DASHES[i % len(DASHES)]}
@@ -35,12 +35,12 @@ def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def marker(labels: Sequence[str], label: str) -> str:
-    """The marker of a strategy where it is a point."""
+    """Return the marker of a strategy."""
     return MARKERS[list(labels).index(label) % len(MARKERS)]
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot on a canvas that needs no screen."""
+    """Return matplotlib.pyplot with a backend that needs no screen."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -51,14 +51,17 @@ def pyplot() -> Any:
 
 @contextmanager
 def house() -> Iterator[Any]:
-    """matplotlib.pyplot under the house's settings; the caller's own come back afterwards."""
+    """Yield matplotlib.pyplot under the common settings, and restore the caller's settings afterwards."""
     plots = pyplot()
     with plots.rc_context(RC):
         yield plots
 
 
 def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, columns: int = 4) -> tuple[Any, list[Any]]:
-    """A figure of `count` axes, at most `columns` side by side (inches each); spare axes are hidden."""
+    """Return a figure and its `count` axes, at most `columns` side by side. Spare axes are hidden.
+
+    `width` and `height` are those of one panel in inches.
+    """
     down = -(-count // columns)
     across = -(-count // down)  # 5 panels are 3 and 2, not 4 and 1
     figure, axes = plots.subplots(
@@ -71,7 +74,7 @@ def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, colu
 
 
 def legend_below(figure: Any, axis: Any, last: str = "") -> None:
-    """One legend for all panels; `last`: the name that comes after all others."""
+    """Draw one legend for all panels. `last`: name that is listed after all others."""
     found = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == last)
     handles, names = [handle for handle, _ in found], [name for _, name in found]
     longest = max((len(name) for name in names), default=1)
@@ -83,7 +86,7 @@ def save(figure: Any, path: Path) -> list[Path]:
     """Write PATH.png, .pdf and .svg without a time stamp, so that equal figures are equal files."""
     files = [path.with_suffix(f".{kind}") for kind in ("png", "pdf", "svg")]
     figure.savefig(files[0], dpi=150, metadata={"Software": None})
-    figure.set_layout_engine("none")  # it is laid out now; doing it anew costs half of the time
+    figure.set_layout_engine("none")  # the layout is done; doing it again costs half of the time
     figure.savefig(files[1], metadata={"CreationDate": None})
     figure.savefig(files[2], metadata={"Date": None})
     pyplot().close(figure)

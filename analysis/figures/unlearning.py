@@ -1,4 +1,4 @@
-"""Figures of a request to forget."""
+"""Figures of the report of an unlearning request."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .strips import most_telling
 from .style import house, legend_below, looks, marker, panels, save
 
 SHEET = 6
-"""Images side by side."""
+"""Maximum number of images side by side."""
 LINE = 0.21
-"""Inches that a method's name takes."""
+"""Height of a method's name in inches."""
 
 
 def overview(report: Report, path: Path, scale: Scale = PSNR) -> list[Path]:
-    """Forget against retained scores, and harm of each retained task; relearning and cost, which PSNR's has alone.
+    """Draw scores of forgotten against retained tasks, and the harm of each retained task, as means over seeds.
 
-    Means over seeds.
+    The figure of PSNR also shows relearning and cost.
     """
     look = looks(report.labels)
     with house() as plots:
@@ -43,7 +43,7 @@ def overview(report: Report, path: Path, scale: Scale = PSNR) -> list[Path]:
 
 
 def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]], scale: Scale) -> None:
-    """A point a method, a cross for the retrained model: what counts is to be near it."""
+    """Draw one point per method, and grey lines through the retrained model. Methods near their crossing are good."""
     for label in report.labels:
         models = report.of(label)
         forget, retain = (_mean(models, tasks, scale) for tasks in (report.forget, report.retain))
@@ -87,9 +87,9 @@ def _harm(axis: Any, report: Report, scale: Scale) -> None:
 
 
 def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
-    """PSNR on fixed crops of training images while the task is trained again; the first seed's curves.
+    """Draw the PSNR on fixed crops of training images while the task is trained again, for the first seed.
 
-    A curve ends in its method's marker, where the task is back or the budget spent.
+    A curve ends in its method's marker, where the task is relearned or the budget is spent.
     """
     targets = []
     for label in report.labels:
@@ -119,7 +119,7 @@ def _cost(axis: Any, report: Report) -> None:
 
 
 def side_by_side(report: Report, task: str, path: Path) -> list[Path]:
-    """A sheet of one test image: input, original, every method, clean; the crop where they differ most."""
+    """Draw the crop of a test image where the models differ most: input, original, every method, clean."""
     models = {label: report.of(label)[0] for label in report.labels}
     images = {label: _pixels(image_file(one.folder, task, "restored")) for label, one in models.items()}
     shown = {label: image for label, image in images.items() if image is not None}

@@ -1,4 +1,4 @@
-"""How a strategy weights its tasks over training: what its weighting says, and what its surgery makes of that."""
+"""Task weights over training, of the weighting and of the surgery of a strategy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 KINDS = {"weight": "loss weight", "surgery": "row weight in the update"}
 SMOOTH = 15
-"""A running mean takes this part of a run."""
+"""The window of a running mean is 1 / SMOOTH of the run."""
 STEADY = 1e-6
-"""A weight that moves less than this, relatively, is constant and not drawn."""
+"""A weight with a smaller relative change is constant, and is not drawn."""
 
 
 def weight_trajectories(study: Study, path: Path) -> list[Path]:
-    """Task weights over steps, one panel a strategy that moves them; running means, for some jump at every step."""
+    """Draw task weights over steps, one panel per strategy that changes them.
+
+    The lines are running means, because some weights jump at every step.
+    """
     tables = trajectories(study)
     if not tables:
         return []
@@ -37,9 +40,9 @@ def weight_trajectories(study: Study, path: Path) -> list[Path]:
 
 
 def trajectories(study: Study) -> dict[tuple[str, str], pd.DataFrame]:
-    """(strategy, kind) -> index (row, step), a column a seed; those that do not stay constant."""
+    """Return (strategy, kind) -> table of index (row, step), one column per seed. Constant weights are left out."""
     frame = study.frames.logged
-    if frame.empty:  # pandas splits no empty column
+    if frame.empty:  # pandas cannot split an empty column
         return {}
     split = frame["metric"].str.partition("/")
     frame = frame.assign(kind=split[0], row=split[2])
@@ -61,7 +64,7 @@ def _line(axis: Any, table: pd.DataFrame, row: str, colour: str, dash: Any) -> N
     if row not in table.index.unique("row"):
         axis.plot([], [], label=row, color=colour, linestyle=dash)
         return
-    own = table[table.index.get_level_values("row") == row].droplevel("row")  # a column a seed
+    own = table[table.index.get_level_values("row") == row].droplevel("row")  # one column per seed
     smooth = own.rolling(max(1, len(own) // SMOOTH), min_periods=1, center=True).mean()
     axis.plot(smooth.index, smooth.mean(axis=1), label=row, color=colour, linestyle=dash, linewidth=1.5)
     if own.shape[1] > 1:

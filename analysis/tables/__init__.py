@@ -1,1 +1,1 @@
-"""Tables from frames."""
+"""Tables of a report, made from the data frames of a comparison."""

@@ -1,4 +1,4 @@
-"""How much the tasks' gradients pull against each other, corrected for the noise of mini-batches."""
+"""Tables of conflict between the tasks' gradients, corrected for the noise of mini-batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNMEASURABLE = "not measurable"
 
 
 def conflict_table(study: Study) -> Table | None:
-    """Strategy x pair of rows; None where no conflict was logged for two rows at once."""
+    """Return the table strategy x pair of rows, or `None` if no conflict was logged for two rows at once."""
     frame = study.frames.conflict
     rows = []
     for label in study.labels:
@@ -40,15 +40,15 @@ def conflict_table(study: Study) -> Table | None:
     ]
     if any(row[-1].text == UNMEASURABLE for row in rows):
         notes.append(
-            f"{UNMEASURABLE}: the gradient common to the batch's halves cannot be told from noise; larger batches or "
-            "a smaller conflict.every measure it."
+            f"{UNMEASURABLE}: the gradient common to the batch's halves cannot be distinguished from noise; "
+            "larger batches or a smaller conflict.every measure it."
         )
     headings = ["strategy", "pair", "steps logged", "cosine", "share < 0", "corrected cosine"]
     return Table("conflict", "Gradient conflict between tasks", headings, rows, notes, words=2)
 
 
 def blocks_table(study: Study) -> Table | None:
-    """Strategy x block of parameters; None where no block was logged."""
+    """Return the table strategy x block of parameters, or `None` if no block was logged."""
     found = of_blocks(study.frames.conflict_blocks)
     rows = [
         [Cell(label), Cell(block or "whole network"), *(number(value) for value in found.loc[label, block])]
@@ -64,14 +64,14 @@ def blocks_table(study: Study) -> Table | None:
 
 
 def of_blocks(frame: pd.DataFrame) -> pd.DataFrame:
-    """Index (label, block), an empty block first: mean cosine of the pairs, and the share of them below 0."""
+    """Return mean cosine and share of cosines below 0 by (label, block), first of the whole network."""
     own = frame[(frame["row_a"] != frame["row_b"]) & frame["cosine"].notna()]
     by_block = own.assign(negative=own["cosine"] < 0).groupby(["label", "block"])
     return by_block[["cosine", "negative"]].mean()
 
 
 def corrected_cell(found: Interval) -> Cell:
-    """A cosine's interval ends at -1 and 1 whatever its estimate's sampling error."""
+    """Return the cell of a cosine, with its interval clipped to [-1, 1]."""
     if not math.isfinite(found.estimate):
         return Cell(UNMEASURABLE)
     if not found.reason:
@@ -80,13 +80,13 @@ def corrected_cell(found: Interval) -> Cell:
 
 
 def pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of different rows, in alphabetical order."""
+    """Return the pairs of different rows in alphabetical order."""
     found = frame[frame["row_a"] != frame["row_b"]][["row_a", "row_b"]].drop_duplicates()
     return sorted(found.itertuples(index=False, name=None))
 
 
 def corrected(frame: pd.DataFrame, a: str, b: str) -> Interval:
-    """The noise-corrected cosine of two rows: mean over the seeds that could measure it."""
+    """Return the noise-corrected cosine of two rows, the mean over the seeds in which it is measurable."""
     per_seed = [_of_seed(own, a, b) for _, own in frame.groupby("seed")]
     values = [one.estimate for one in per_seed if one.estimate == one.estimate]
     if len(per_seed) == 1:
@@ -104,7 +104,7 @@ def _of_seed(frame: pd.DataFrame, a: str, b: str) -> Interval:
 
 
 def mean_cosines(frame: pd.DataFrame) -> pd.DataFrame:
-    """[K, K] by row names: mean cosine of each pair over the frame's steps and seeds; NaN for a row with itself."""
+    """Return [K, K] by row names: mean cosine of each pair over the frame's steps and seeds, NaN on the diagonal."""
     import pandas as pd
 
     names = sorted(set(frame["row_a"]) | set(frame["row_b"]))
@@ -116,7 +116,7 @@ def mean_cosines(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def rates_table(study: Study) -> Table | None:
-    """A strategy a line; None where no conflict was logged for two rows at once."""
+    """Return the table of conflict rates per strategy, or `None` if no conflict was logged for two rows."""
     frame = study.frames.conflict
     rates, harmed = (_over_seeds(shares) for shares in (conflict_rate(frame), harm(frame)))
     rows = [
@@ -134,7 +134,7 @@ def rates_table(study: Study) -> Table | None:
         return None
     notes = [
         "conflict rate: share of pairs of rows whose mini-batch gradients have a cosine below 0, mean over logged "
-        "steps. Pure sampling noise gives 0.50: read it beside the corrected cosines.",
+        "steps. Pure sampling noise gives 0.50: read it next to the corrected cosines.",
         "rows harmed: share of rows whose loss on the next batch the optimizer's real step raised.",
         "most opposed: the pair with the lowest mean cosine.",
     ]
@@ -143,14 +143,14 @@ def rates_table(study: Study) -> Table | None:
 
 
 def conflict_rate(frame: pd.DataFrame) -> pd.DataFrame:
-    """Index step, columns (label, seed): share of pairs with a cosine below 0; pairs with a zero row are left out."""
+    """Return the share of pairs with a cosine below 0 by step and (label, seed), without pairs with a zero row."""
     own = frame[(frame["row_a"] != frame["row_b"]) & frame["cosine"].notna()]
     shares = (own["cosine"] < 0).groupby([own["label"], own["seed"], own["step"]], sort=False).mean()
     return shares.unstack(["label", "seed"]).sort_index()
 
 
 def harm(frame: pd.DataFrame) -> pd.DataFrame:
-    """Index step, columns (label, seed): share of rows whose next batch the last weight change made worse."""
+    """Return the share of rows whose next batch the last weight change made worse, by step and (label, seed)."""
     own = frame[(frame["row_a"] == frame["row_b"]) & frame["displacement"].notna()]
     shares = (own["displacement"] > 0).groupby([own["label"], own["seed"], own["step"]], sort=False).mean()
     return shares.unstack(["label", "seed"]).sort_index()

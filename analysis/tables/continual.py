@@ -1,4 +1,4 @@
-"""Mean, worst task, forgetting and transfer."""
+"""Table of mean, worst task, forgetting and transfer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .notes import refusal
 
 
 def measure_table(study: Study, scale: Scale) -> Table:
-    """Strategy x measure: mean and 95 % t-interval over seeds; columns without any value are left out."""
+    """Return the table strategy x measure: mean and 95 % t-interval over seeds. Columns without values are left out."""
     found = {name: measures.over_seeds(study.measures_of(scale), name, "label") for name in measures.MEASURES}
     shown = [name for name in measures.MEASURES if found[name]]
     rows = [
@@ -34,5 +34,5 @@ def measure_table(study: Study, scale: Scale) -> Table:
 
 
 def _digits(measure: str, scale: Scale) -> int:
-    """Shares and percentages have two digits whatever the metric has."""
+    """Return the digits of a measure: two for shares and percentages, or else those of the metric."""
     return 2 if measure in ("harm_rate", "delta_m_gain") else scale.digits

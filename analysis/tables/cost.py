@@ -1,4 +1,4 @@
-"""What training cost."""
+"""Table of the cost of training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .formats import Cell, Table, number, seeds_cell, with_interval
 
 
 def cost_table(study: Study) -> Table:
-    """Strategy x cost."""
+    """Return the table strategy x parameters, steps, time per step and peak memory."""
     cost = study.frames.cost
     per_step = measures.over_seeds(cost, "seconds_per_step", "label")
     base = per_step.get(study.baseline)

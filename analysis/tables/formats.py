@@ -1,4 +1,4 @@
-"""A table, and how it is written: Markdown, LaTeX (booktabs), CSV with full precision."""
+"""Tables and their formats: Markdown, LaTeX (booktabs), and CSV with full precision."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Style = Literal["", "better", "worse"]
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read, what it is sorted by, and what the CSV holds."""
+    """One cell: its text, and the number that it is sorted by and that the CSV holds."""
 
     text: str
     value: float | None = None
     low: float | None = None
-    """Ends of the 95 % interval, where there is one."""
+    """Lower end of the 95 % interval, or `None` if there is no interval. `high` is its upper end."""
     high: float | None = None
     style: Style = ""
-    """better is set in bold, worse in italics; only a significant difference has a style."""
+    """`better` is set in bold, `worse` in italics. Only a significant difference has a style."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under headings, with the notes without which they would be misread."""
+    """Rows of cells under headings, with the notes that explain them."""
 
     name: str
     """File name."""
@@ -40,31 +40,31 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
     words: int = 1
-    """How many of the first columns are words: set left, the others right."""
+    """Number of leading columns of words, which are aligned left. The other columns are aligned right."""
 
 
 NOTHING = Cell("–")
 
 
 def table_name(kind: str, scale: Scale) -> str:
-    """The file name of a table or figure of a metric; PSNR's has the plain name."""
+    """Return the file name of a table or figure of a metric. That of PSNR has no suffix."""
     return kind if scale == PSNR else f"{kind}_{scale.name}"
 
 
 def number(value: float | None, digits: int = 2, style: Style = "") -> Cell:
-    """A number, or a dash where there is none."""
+    """Return the cell of a number, or a dash if it is `None` or not finite."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return Cell(f"{value:,.{digits}f}", float(value) if digits else round(value), style=style)
 
 
 def seeds_cell(count: int) -> Cell:
-    """How many seeds a line has; one alone is said in words."""
+    """Return the cell of a number of seeds. A single seed is marked in words."""
     return Cell("1 (one seed)" if count == 1 else str(count), count)
 
 
 def with_interval(found: Interval | None, digits: int = 2, style: Style = "") -> Cell:
-    """`28.31 ± 0.12`: mean and half-width of the 95 % interval; the mean alone where there is no interval."""
+    """Return the cell `28.31 ± 0.12`: mean and half-width of the 95 % interval. Without an interval, only the mean."""
     if found is None or not math.isfinite(found.estimate):
         return NOTHING
     if not math.isfinite(found.low):
@@ -75,7 +75,7 @@ def with_interval(found: Interval | None, digits: int = 2, style: Style = "") ->
 
 
 def with_ends(found: Interval, digits: int = 2, style: Style = "") -> Cell:
-    """`0.31 [0.19, 0.44]`: for intervals that need not be symmetric."""
+    """Return the cell `0.31 [0.19, 0.44]`, for intervals that need not be symmetric."""
     if not math.isfinite(found.low):
         return number(found.estimate, digits, style)
     text = f"{found.estimate:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
@@ -86,7 +86,7 @@ def with_ends(found: Interval, digits: int = 2, style: Style = "") -> Cell:
 
 
 def markdown(table: Table) -> str:
-    """A Markdown table with title and notes."""
+    """Return a Markdown table with title and notes."""
     marks = {"": "", "better": "**", "worse": "*"}
     rule = ["---"] * table.words + ["---:"] * (len(table.headings) - table.words)
     lines = [_line(table.headings), _line(rule)]
@@ -111,7 +111,7 @@ SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r
 
 
 def latex(table: Table) -> str:
-    r"""A `table` with booktabs rules; needs \usepackage{booktabs}."""
+    r"""Return a LaTeX `table` with booktabs rules, which needs \usepackage{booktabs}."""
     commands = {"better": r"\textbf{%s}", "worse": r"\emph{%s}"}
     body = [
         " & ".join(commands.get(cell.style, "%s") % _escaped(cell.text) for cell in row) + r" \\" for row in table.rows
@@ -131,7 +131,7 @@ def _escaped(text: str) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """CSV: a column of words as it is, any other as number and, where it has intervals, their ends."""
+    """Return CSV text: words as they are, other columns as numbers, followed by the ends of their intervals if any."""
     has_ends = [any(row[i].low is not None for row in table.rows) for i in range(len(table.headings))]
     headings: list[str] = []
     for place, heading in enumerate(table.headings):

@@ -1,4 +1,4 @@
-"""What grouped strategies came to: which tasks share a model, whether images find theirs, and what is stored."""
+"""Table of grouped strategies: which tasks share a model, accuracy of the router, and stored parameters."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .formats import NOTHING, Cell, Table, number
 
 
 def group_table(study: Study) -> Table | None:
-    """A line a grouped run; None where there is none."""
+    """Return a table with one line per grouped run, or `None` if there is no such run."""
     shown = [scale for scale in study.scales if scale == PSNR or scale not in DEFAULT]
     rows = [_row(label, seed, result, shown) for label, seed, result in _grouped(study)]
     if not rows:
         return None
-    means = [heading for scale in shown for heading in (f"mean {scale.heading}", _told(scale))]
+    means = [heading for scale in shown for heading in (f"mean {scale.heading}", _task_given(scale))]
     headings = [
         "strategy", "groups", "seed", "right task", "right group", "group by chance", *means,
         "models", "parameters stored", "run per image",
     ]  # fmt: skip
     notes = [
         "right task, right group: share of test images that the router takes for what they are, and that reach the "
-        "model which serves their task; – where the task must be told.",
-        "told the task: mean score where every image goes to the model that serves its task.",
+        "model which serves their task; – where the task must be given.",
+        "task given: mean score where every image goes to the model that serves its task.",
         "run per image: parameters of router and models that an image passes through. In brackets: tasks that only "
         "help in a group.",
     ]
@@ -39,8 +39,8 @@ def _grouped(study: Study) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
             yield member.label, member.seed, result
 
 
-def _told(scale: Scale) -> str:
-    return "told the task" if scale == PSNR else f"{scale.label} told the task"
+def _task_given(scale: Scale) -> str:
+    return "task given" if scale == PSNR else f"{scale.label} task given"
 
 
 def _row(label: str, seed: int, result: Mapping[str, Any], shown: Sequence[Scale]) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""The notes without which a table of scores would be misread."""
+"""Notes that explain the tables of scores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..data.study import Study
 
 
 def refusal(study: Study) -> list[str]:
-    """The note that says why nothing is ranked; none where it is."""
+    """Return the note that says why the runs are not ranked. Empty if they are ranked."""
     return [f"Not ranked, nothing tested: {'; '.join(study.reasons)}"] if study.reasons else []
 
 
 def score_notes(study: Study, scale: Scale) -> list[str]:
-    """What was scored, what ± means, and what was tested."""
+    """Return notes on the scored images, the meaning of ±, and the tests."""
     notes = [f"{_tested_on(study)}, metric protocol {study.protocol or 'not recorded'}."]
     notes += [] if scale.higher_is_better else [f"{scale.label}: lower is better."]
     if any(count > 1 for count in study.seeds.values()):
@@ -29,14 +29,14 @@ def score_notes(study: Study, scale: Scale) -> list[str]:
 
 
 def _tested_on(study: Study) -> str:
-    """Which pixels were scored: a crop or a share of the images is said."""
+    """Describe the scored images, including the crop and the limit if there is one."""
     images = study.frames.images[study.frames.images["label"].isin(study.labels)]
     counts = images.groupby("task")["image"].nunique()
     counted = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
     data = study.frames.experiment.get("data", {})
     crop, limit = data.get("test_crop"), data.get("test_limit")
     shown = f"centre crops of {crop} pixels of {counted}" if crop else counted
-    return f"{shown[0].upper()}{shown[1:]} {'' if crop else 'whole '}test images a task" + (
+    return f"{shown[0].upper()}{shown[1:]} {'' if crop else 'whole '}test images per task" + (
         f" (the first {limit} of each set at most)" if limit else ""
     )
 
@@ -57,7 +57,7 @@ def _test_notes(study: Study, verdicts: Mapping[tuple[str, str], Verdict]) -> li
 
 
 def reference_notes(study: Study, references: Mapping[str, Interval]) -> list[str]:
-    """How the single-task references were trained; none where there are none."""
+    """Return the note on the training of the single-task references. Empty if there are none."""
     if not references:
         return []
     steps = {

@@ -1,4 +1,4 @@
-"""The table of runs: one line per run, one column per task. The terminal and table.md show the same cells."""
+"""The table of runs, with one line per run and one column per task. The terminal and table.md show the same cells."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cmtl_ir.measures.scale import PSNR, SSIM, Scale
 from .formats import NOTHING, Cell, Table
 
 Result = Mapping[str, Any]
-"""A result.json, with the `label` of its strategy."""
+"""The content of a result.json, with the `label` of its strategy."""
 
 
 def groups_of(scales: Sequence[Scale], with_ssim: bool = True) -> list[tuple[Scale, ...]]:
-    """Which metrics share a table: PSNR and SSIM do, each other metric has one of its own."""
+    """Group metrics by table. PSNR and SSIM share one, and each further metric has its own."""
     first = (PSNR, SSIM) if with_ssim and SSIM in scales else (PSNR,)
     return [first, *((scale,) for scale in scales if scale not in (PSNR, SSIM))]
 
@@ -23,7 +23,7 @@ def groups_of(scales: Sequence[Scale], with_ssim: bool = True) -> list[tuple[Sca
 def runs_table(
     results: Sequence[Result], tasks: Sequence[str], together: Sequence[Scale], compact: bool = False
 ) -> Table:
-    """Strategy x task under metrics that share a cell; mean and forgetting are of the first of them.
+    """Return the table strategy x task of metrics that share a cell. Mean and forgetting are those of the first metric.
 
     The first line is the degraded input. A run that was not scored by the first metric has dashes.
     """
@@ -58,5 +58,5 @@ def _text(scale: Scale, found: Mapping[str, float] | None, task: str, compact: b
 
 
 def mean(scores: Mapping[str, float]) -> float:
-    """Mean over tasks."""
+    """Return the mean of the scores over tasks."""
     return sum(scores.values()) / len(scores)

@@ -1,4 +1,4 @@
-"""The tables of a report: scores, what was forgotten, cost, significance."""
+"""All tables of a report, and the table of scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .significance import significance_table
 
 
 def all_tables(study: Study) -> list[Table]:
-    """Every table that this study has data for, in the order of reading: PSNR first, then each other metric."""
+    """Return all tables that the study has data for: PSNR first, then the common ones, then each further metric."""
     by_metric = [table for scale in study.scales for table in _of_metric(study, scale)]
     first = [table for table in by_metric if table.name in (PSNR.name, "continual", "significance")]
     others = [table for table in by_metric if table not in first]
@@ -35,7 +35,7 @@ def _of_metric(study: Study, scale: Scale) -> list[Table]:
 
 
 def score_table(study: Study, scale: Scale) -> Table:
-    """Strategy x task: final scores, mean and 95 % t-interval over seeds."""
+    """Return the table strategy x task of final scores: mean and 95 % t-interval over seeds."""
     digits, column = scale.digits, scale.name
     tasks, table = study.frames.tasks, study.scores
     cells = measures.over_seeds(table, column, ["label", "task"])

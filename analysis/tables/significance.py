@@ -1,4 +1,4 @@
-"""Which differences between strategies the test images can carry."""
+"""Table of the significance of differences between strategies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from .formats import NOTHING, Cell, Table, number, table_name, with_ends
 
 
 def significance_table(study: Study, scale: Scale) -> Table | None:
-    """Every comparison with the baseline: difference, interval over images, corrected p; None if none was tested."""
+    """Return the table of comparisons with the baseline: difference, interval over images, corrected p.
+
+    `None` if no comparison was tested.
+    """
     verdicts = study.verdicts(scale)
     if all(one.test.reason for one in verdicts.values()):
         return None

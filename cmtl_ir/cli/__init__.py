@@ -1,4 +1,4 @@
-"""The front door: the commands, and what the terminal shows. The one room that knows all others, lazily."""
+"""The command line: the commands, and their output on the terminal. Other packages are imported lazily."""
 
 from cmtl_ir.cli.commands import main
 

@@ -51,7 +51,7 @@ def run(
     file: File,
     strategy: Annotated[list[str], typer.Option(help="Only these labels (repeat the option).")] = [],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Only these seeds (repeat the option).")] = [],  # noqa: B006
-    steps: Annotated[int | None, typer.Option(help="Another budget for every strategy.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Another number of steps for every strategy.", min=1)] = None,
     device: Device = "auto",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
@@ -78,7 +78,7 @@ def run(
         uri = None if offline else tracking_uri
         workspace = Workspace.at(out, device, uri, workers, ray, shown.of_run)
         comparison = runs.train_all(experiment, workspace, fresh)
-    if ranks.number > 0:  # under torchrun, rank 0 says it all
+    if ranks.number > 0:  # under torchrun, only rank 0 prints
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
 
@@ -150,8 +150,8 @@ def evaluate(
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
 
-    Test sets are the run's own or others, as with --set data.test=FOLDER. A --set that changes nothing that is scored
-    is refused. A checkpoint is given as --weights FILE --backbone NAME --file EXPERIMENT, its fields as --set
+    Test sets are those of the run or others, as with --set data.test=FOLDER. A --set that does not affect the scores
+    is refused. A checkpoint is given as --weights FILE --backbone NAME --file EXPERIMENT, and its fields as --set
     backbone.width=64.
     """
     from cmtl_ir.base.errors import UserError
@@ -248,10 +248,10 @@ def restore(
     used_with_weights(weights, backbone, set_)
     source, target = (Path(one).expanduser() for one in places[-2:])
     used: Any = places[0] if weights is None else checkpoint_of(weights, backbone, set_)
-    with display.counting("restoring") as told:
+    with display.counting("restoring") as advance:
         files = restoration.restore(
             used, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, on_error=on_error,
-            quality=quality, told=told, say=display.say,
+            quality=quality, told=advance, say=display.say,
         )  # fmt: skip
     display.say(f"{len(files)} image{'s' if len(files) != 1 else ''} restored into {target}")
     if kind := targets.lossy_kind(files):
@@ -261,7 +261,7 @@ def restore(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line. A UserError ends with exit code 2 and without a traceback, an interruption with 130."""
+    """Run the command line. A UserError exits with code 2 and without a traceback, an interruption with code 130."""
     from cmtl_ir.base.errors import Interrupted, UserError
 
     try:

@@ -1,4 +1,4 @@
-"""`cmtl-ir data ...`: data sets by name, their checks, their packs. Rooms are imported when a command needs them."""
+"""`cmtl-ir data ...`: data sets, their checks and packs. Other packages are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-data = typer.Typer(help="Data sets: which are known, are they complete, decode them once.", no_args_is_help=True)
+data = typer.Typer(
+    help="Data sets: list the known ones, check that they are complete, decode them once.", no_args_is_help=True
+)
 
 File = Annotated[str, typer.Argument(help="An experiment file, or the name of a shipped one.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override any key: data.root=FOLDER.")]
@@ -33,7 +35,7 @@ def list_(
 def verify(
     file: File,
     set_: Set = [],  # noqa: B006
-    limit: Annotated[int, typer.Option(help="Show so many problems of each split; 0: all.", min=0)] = 20,
+    limit: Annotated[int, typer.Option(help="Show at most this many problems of each split; 0: all.", min=0)] = 20,
 ) -> None:
     """Read every image that an experiment names: published counts, unpaired and unreadable files, by name."""
     from cmtl_ir.cli import display_data

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress, tables, descriptions. Nothing is computed here."""
+"""Terminal output: progress, tables, descriptions. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from cmtl_ir.strategy.grouping import Matrix
 
 console = Console(highlight=False)
 UNBOUNDED = 10_000
-"""Characters a line, of no screen."""
+"""Characters per line that no screen has."""
 
 
 def say(text: str) -> None:
-    """One line."""
+    """Print one line."""
     console.print(escape(text), soft_wrap=True)
 
 
 def show(table: Table) -> None:
-    """A table of numbers. One that is too wide for the screen, or for a file, runs over its edge: no number is cut."""
+    """Print a table of numbers. A table that is too wide for the screen overflows, so that no number is cut."""
     least = console.measure(table, options=console.options.update(width=UNBOUNDED)).minimum
     if least > console.width:
         table.width = least
@@ -40,16 +40,16 @@ def show(table: Table) -> None:
 
 
 class LiveRuns:
-    """One progress bar a run, with its losses and steps per second."""
+    """Progress bars, one per run, with losses and steps per second."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
     def of_run(self, run: Run) -> RunBar:
-        """The bar of a run; says at once what will happen to it."""
+        """Return the bar of a run, labelled with whether the run is skipped, resumed or new."""
         steps = run.identity["training"]["steps"]
         name = f"{run.label} (seed {run.seed})"
-        words = {"finished": "finished before: skipped", "killed": "going on from its checkpoint", "new": ""}
+        words = {"finished": "finished before: skipped", "killed": "resuming from its checkpoint", "new": ""}
         task = self.progress.add_task(escape(name), total=steps, losses=words[run.status])
         if run.status == "finished":
             self.progress.update(task, completed=steps)
@@ -57,7 +57,7 @@ class LiveRuns:
 
 
 class RunBar:
-    """The progress of one run."""
+    """The progress bar of one run."""
 
     def __init__(self, progress: Progress, task: Any) -> None:
         self.progress, self.task = progress, task
@@ -73,7 +73,7 @@ class RunBar:
 
 @contextmanager
 def live() -> Iterator[LiveRuns]:
-    """Progress bars for the runs of a comparison."""
+    """Show progress bars for the runs of a comparison."""
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=12),
@@ -87,22 +87,22 @@ def live() -> Iterator[LiveRuns]:
 
 @contextmanager
 def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
-    """A bar over files."""
+    """Show a progress bar over files, and yield a function that advances it."""
     progress = Progress(console=console)
     task = progress.add_task(verb)
 
-    def told(number: int, total: int, file: Path) -> None:
-        progress.start()  # not before the first file is done: an error comes without an empty bar
+    def advance(number: int, total: int, file: Path) -> None:
+        progress.start()  # only after the first file, so that an error does not follow an empty bar
         progress.update(task, completed=number, total=total, description=f"{verb} {escape(file.name)}")
 
     try:
-        yield told
+        yield advance
     finally:
         progress.stop()
 
 
 def dry_run(prepared: Prepared) -> None:
-    """Which runs there are, what would happen to each, and what it would take."""
+    """Print the runs, what would happen to each, and the time and space needed."""
     from cmtl_ir.runs.estimate import estimate
 
     training = prepared.experiment.training
@@ -127,7 +127,7 @@ def dry_run(prepared: Prepared) -> None:
 
 
 def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pattern: str) -> None:
-    """Names by family, with the first sentence of each; then the names of what other libraries lend."""
+    """Print names by family with the first sentence of each, and the names provided by other libraries."""
     if not found and not guests:
         say(f"nothing matches {pattern!r}")
     for family, names in found.items():
@@ -142,7 +142,7 @@ def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pa
 
 
 def description(what: Description) -> None:
-    """Paper, equation, fields, cost."""
+    """Print paper, equation, fields and cost."""
     console.print(f"[bold]{escape(what.name)}[/bold] ({what.family})")
     say(what.text)
     if what.facts:
@@ -160,13 +160,13 @@ def description(what: Description) -> None:
 
 
 def routing(found: Mapping[str, Any] | None) -> None:
-    """Where a grouped run sent the images; nothing for other runs."""
+    """Print where a grouped run sent the images. `None`, for other runs, prints nothing."""
     for line in routing_lines(found) if found is not None else ():
         say(line)
 
 
 def similarity(matrices: Mapping[str, Matrix], notes: Sequence[str], files: Sequence[Path]) -> None:
-    """One table a measure, columns by number so that eleven tasks fit a narrow terminal, and the files."""
+    """Print one table per measure, and the files. Columns are numbered, so that 11 tasks fit a narrow terminal."""
     for one in matrices.values():
         unit, scale = one.unit()
         say(f"{one.title}{scale}: {one.meaning}")
@@ -182,6 +182,6 @@ def similarity(matrices: Mapping[str, Matrix], notes: Sequence[str], files: Sequ
 
 
 def _short(value: float) -> str:
-    """-0.25 as -.25; a dash where nothing was measured."""
+    """Format -0.25 as -.25, and NaN as a dash."""
     text = "-" if value != value else f"{value:.2f}"
     return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

@@ -1,4 +1,4 @@
-"""What the terminal shows of data sets. Nothing is computed here but sums."""
+"""Terminal output on data sets. Only sums are computed here."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ console = Console(highlight=False)
 
 
 def say(text: str) -> None:
-    """One line."""
+    """Print one line."""
     console.print(escape(text), soft_wrap=True)
 
 
 def layouts(rows: Sequence[Layout]) -> None:
-    """The table; of a single row also where its images are looked for."""
+    """Print the table of data sets. For a single one, print where its images are looked for."""
     if len(rows) == 1:
         _one(rows[0])
         return
@@ -58,7 +58,7 @@ def _one(row: Layout) -> None:
 
 
 def findings(found: Iterable[Finding], limit: int) -> bool:
-    """Line by line as files are read; True if nothing is wrong."""
+    """Print findings while files are read. Return whether there is no problem."""
     total = 0
     for one in found:
         published = "" if one.published is None else f" of {one.published} published"
@@ -75,7 +75,7 @@ def findings(found: Iterable[Finding], limit: int) -> bool:
 
 
 def leaks(found: Sequence[Leak], tasks: Mapping[str, Task]) -> bool:
-    """One line a pair of images, however many tasks share it; True if there is none."""
+    """Print one line per leaking pair of images, even if several tasks share it. Return whether there is none."""
     pairs: dict[tuple[str, str], list[Leak]] = {}
     for one in found:
         pairs.setdefault((one.test_image, one.train_image), []).append(one)
@@ -94,7 +94,7 @@ def _all(names: set[str]) -> str:
 
 
 def packed(tasks: Mapping[str, Task]) -> None:
-    """Images and pixels of each split, and where they lie."""
+    """Print the images and megabytes of each split, and the folder of the packs."""
     table = Table(box=SIMPLE_HEAD)
     for column in ("task", "split", "images", "megabytes"):
         table.add_column(column, justify="left" if column in ("task", "split") else "right")

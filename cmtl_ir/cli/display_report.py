@@ -1,4 +1,4 @@
-"""What the terminal shows of reports and of two runs side by side. Nothing is computed here."""
+"""Terminal output on reports and on comparisons of two runs. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def report(made: Report) -> None:
-    """The summary, what is missing, and the paths to look at."""
+    """Print the summary, the warnings and the paths of a report."""
     for line in made.summary:
         say(line)
     for line in made.warnings:
@@ -34,7 +34,7 @@ def report(made: Report) -> None:
 
 
 def compared(pair: Pair) -> None:
-    """Tasks, measures, what differs; the difference only where the runs are comparable."""
+    """Print tasks, measures and differing fields. Differences of scores are printed only for comparable runs."""
     say(f"A: {pair.names[0]}")
     say(f"B: {pair.names[1]}")
     for reason in pair.reasons:

@@ -1,4 +1,4 @@
-"""What the terminal shows of scores: the table of a comparison, and of images that were scored again."""
+"""Terminal output on scores: the table of a comparison, and of images that were scored again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def comparison(made: Comparison, files: Sequence[Path]) -> None:
-    """One table strategy x task per metric (PSNR and SSIM share one), what failed, and the paths to look at."""
+    """Print one table strategy x task per metric (PSNR and SSIM share one), failures, and the paths of the files."""
     from cmtl_ir.analysis.tables.runs import groups_of, runs_table
 
     results, tasks = made.results(), list(made.experiment.tasks)
@@ -58,7 +58,7 @@ def _runs(made: Comparison, found: formats.Table, results: Sequence[dict[str, An
 
 
 def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, file: Path | None) -> None:
-    """Means per task, and all rows into a file if one is named."""
+    """Print means per task. Write all rows to `file` unless it is `None`."""
     table = Table(title=f"protocol {protocol}")
     columns = [(scale, suffix) for scale in scales for suffix in ("", "_input")]
     for column in ("task", "images", *(f"input {s.heading}" if suffix else s.heading for s, suffix in columns)):

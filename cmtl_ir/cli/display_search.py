@@ -1,4 +1,4 @@
-"""What the terminal shows of a search."""
+"""Terminal output on a search."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cmtl_ir.search.report import best_trials, importances
 from cmtl_ir.store.run import Run
 
 SHOWN = 10
-"""Rows of the table of trials."""
+"""Maximum number of rows in the table of trials."""
 
 
 class LiveSearch:
-    """One bar for the study, one for the run at hand."""
+    """Progress bars of the study and of the current run."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -32,14 +32,14 @@ class LiveSearch:
         self.run = progress.add_task("", total=None, losses="", visible=False)
 
     def of_run(self, run: Run) -> RunBar:
-        """A run of a trial begins here."""
+        """Return the bar of a run of a trial that starts in this process."""
         name = f"{run.label} (seed {run.seed})"
         steps = run.identity["training"]["steps"]
         self.progress.reset(self.run, description=escape(name), total=steps, losses=run.status, visible=True)
         return RunBar(self.progress, self.run)
 
     def of_study(self, study: Study, plan: Plan) -> None:
-        """Trials may have ended."""
+        """Update the bar of the study after trials may have ended."""
         trials = study.get_trials(deepcopy=False)
         ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
         best = best_trials(study)
@@ -55,7 +55,7 @@ def _values(plan: Plan, trial: FrozenTrial) -> str:
 
 @contextmanager
 def live() -> Iterator[LiveSearch]:
-    """Progress of a search."""
+    """Show the progress of a search."""
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=12),
@@ -67,7 +67,7 @@ def live() -> Iterator[LiveSearch]:
 
 
 def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:
-    """The best trials, what mattered, what failed, and the files. Returns the trials that were given up."""
+    """Print the best trials, importances, failures and files. Return trial -> reason for trials that were given up."""
     trials = study.get_trials(deepcopy=False)
     counted = [f"{sum(t.state == state for t in trials)} {state.name.lower()}" for state in TrialState]
     best, several = best_trials(study), len(plan.search.objectives) > 1
@@ -93,7 +93,7 @@ def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:
 
 
 def plan(what: Plan) -> None:
-    """What would be searched."""
+    """Print what would be searched."""
     search = what.search
     seeds = what.raw.get("seeds", [0])
     say(f"{what.name}: {what.places} trials of {len(seeds)} run(s), study in {search.storage}")

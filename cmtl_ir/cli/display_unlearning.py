@@ -1,4 +1,4 @@
-"""What the terminal shows of unlearning."""
+"""Terminal output on unlearning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, mean_of, n
 
 
 def plans(requests: Sequence[Sequence[Job]]) -> None:
-    """Which runs there would be, request by request."""
+    """Print the planned runs of each request."""
     for jobs in requests:
         console.print(_plan(jobs))
     if not requests:
@@ -40,23 +40,22 @@ def _plan(jobs: Sequence[Job]) -> Table:
 
 
 def _steps(planned: PlannedRun) -> int:
-    """Optimizer steps of a run, less those that it takes over."""
-    known = getattr(
-        planned.strategy.curriculum, "stages", None
-    )  # a method's program and an ensemble's parts know theirs
+    """Return the optimizer steps of a run, without those that it takes over."""
+    # the program of a method and the parts of an ensemble know their stages
+    known = getattr(planned.strategy.curriculum, "stages", None)
     total = sum(stage.steps for stage in known()) if callable(known) else planned.run.identity["training"]["steps"]
     return total - planned.steps_taken_over
 
 
 @contextmanager
 def measuring() -> Iterator[Callable[[str], None]]:
-    """Says which model is being measured."""
+    """Show which model is being measured."""
     with console.status("measuring") as status:
         yield lambda name: status.update(f"measuring {escape(name)}")
 
 
 def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) -> None:
-    """The table in short, the words, the paths to look at; table.md has all columns."""
+    """Print the short table, the verdicts and the paths of the files. table.md has all columns."""
     for scale in report.scales:
         if scale == PSNR or scale not in DEFAULT:  # the files have all of them
             show(_table(report, scale))
@@ -71,14 +70,14 @@ def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) 
 
 
 def reassembled(grouped: Sequence[Path]) -> None:
-    """Where the grouped runs are that no longer know it."""
+    """Print the folders and scores of the grouped runs that have forgotten the tasks."""
     for folder in grouped:
         scores = read_result(folder)["psnr"]
         say(f"grouped run {folder}: {', '.join(f'{task} {psnr:.2f} dB' for task, psnr in scores.items())}")
 
 
 def _table(report: Report, scale: Scale) -> Table:
-    """Scores, gap and harm by one metric; what does not depend on the metric stands in PSNR's table."""
+    """Return the table of scores, gap and harm by one metric. Columns independent of the metric are in that of PSNR."""
     title = f"{report.name}: forget {', '.join(report.forget)}"
     title += "" if scale == PSNR else f", {scale.label}"
     table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)

@@ -45,7 +45,7 @@ def checkpoint_of(file: Path, backbone: str, fields: list[str]) -> Published:
 
 
 def table_file(path: Path | None) -> Path | None:
-    """Return the file of --csv. Raises UserError, before any work, if it cannot be written."""
+    """Return the file of --csv, or `None` if not given. Raise UserError, before any work, if it cannot be written."""
     from cmtl_ir.base.errors import UserError
 
     if path is None:

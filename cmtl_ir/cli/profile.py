@@ -1,4 +1,4 @@
-"""`cmtl-ir profile`: the table of what backbones cost. Other packages are imported when the command needs them."""
+"""`cmtl-ir profile`: the cost of backbones. Other packages are imported when the command needs them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _cells(row: Profile) -> tuple[str, ...]:
 
 
 def _line(cells: tuple[str, ...]) -> str:
-    """One printed line. Each is printed as soon as it is measured, so that a slow network does not delay the others."""
+    """Return one printed line. Lines have fixed columns, so that each can be printed as soon as it is measured."""
     first, *others = cells
     return first.ljust(16) + "".join(cell.rjust(15) for cell in others)
 

@@ -1,4 +1,4 @@
-"""`cmtl-ir report` and `cmtl-ir compare`. Rooms are imported when a command needs them."""
+"""`cmtl-ir report` and `cmtl-ir compare`. Other packages are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cmtl_ir.cli.options import Out, experiments
 
 
 class Form(StrEnum):
-    """What is written."""
+    """Format of a report."""
 
     md = "md"
     html = "html"
@@ -33,12 +33,12 @@ def report(
         list[str], typer.Option(metavar="STEP|FIRST-LAST", help="Steps of the conflict heat-maps (repeat the option).")
     ] = [],  # noqa: B006
     tracking_uri: Annotated[
-        str | None, typer.Option(help="Read from this MLflow store, as one of another machine, not from OUT.")
+        str | None, typer.Option(help="Read from this MLflow store instead of OUT, as from one of another machine.")
     ] = None,
     out: Out = Path("runs"),
     to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to write; default: OUT/NAME/report.")] = None,
 ) -> None:
-    """Write the report of a comparison: a page, tables and figures; also into its tracking store."""
+    """Write the report of a comparison: a page, tables and figures. Log it to the tracking store as well."""
     from cmtl_ir.analysis import report as pages
     from cmtl_ir.analysis.data import frames as runs
     from cmtl_ir.cli import display_report
@@ -60,7 +60,7 @@ def compare(
     other: Run,
     out: Out = Path("runs"),
 ) -> None:
-    """Set two runs side by side: every task, how sure the difference is, and what they were made of."""
+    """Compare two runs: scores of every task, significance of the differences, and differing configuration."""
     from cmtl_ir.analysis import pair
     from cmtl_ir.cli import display_report
     from cmtl_ir.store import lookup

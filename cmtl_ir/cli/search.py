@@ -1,4 +1,4 @@
-"""`cmtl-ir search` and `cmtl-ir sync`. Rooms are imported when a command needs them."""
+"""`cmtl-ir search` and `cmtl-ir sync`. Other packages are imported when a command needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmtl_ir.cli.options import Device, DryRun, File, Offline, Out, Ray, Set, Tr
 
 def search(
     file: File,
-    trials: Annotated[int | None, typer.Option(help="How many settings are tried, over all calls.", min=1)] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of settings to try, over all calls.", min=1)] = None,
     device: Device = "auto",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
@@ -22,7 +22,7 @@ def search(
     ray: Ray = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Search for good settings with Optuna; the same command resumes a study or joins one that is running."""
+    """Search for good settings with Optuna. The same command resumes a study, or joins one that is running."""
     from cmtl_ir.analysis.search import leave_search_figures
     from cmtl_ir.base import ranks
     from cmtl_ir.cli import display_search
@@ -54,14 +54,14 @@ def search(
 def sync(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or any above it.")] = Path("runs"),
     tracking_uri: Annotated[
-        str | None, typer.Option(help="The store's URI where its password is needed; default: as recorded.")
+        str | None, typer.Option(help="URI of the store, if it needs a password; default: as recorded.")
     ] = None,
 ) -> None:
-    """Deliver to the tracking store what could not be delivered while it was away."""
+    """Deliver to the tracking store what could not be delivered while it was unreachable."""
     from cmtl_ir.cli import display
     from cmtl_ir.tracking.sync import sync as deliver_all
 
     done = deliver_all(folder, tracking_uri)
     display.say(f"{done.delivered} run{'s' if done.delivered != 1 else ''} brought up to date")
     for home in done.at_work:
-        display.say(f"{home} is being trained: it delivers by itself")
+        display.say(f"{home} is being trained: it delivers its own records")

@@ -1,4 +1,4 @@
-"""`cmtl-ir unlearn`. Rooms are imported when the command needs them."""
+"""`cmtl-ir unlearn`. Other packages are imported when the command needs them."""
 
 from __future__ import annotations
 
@@ -41,16 +41,17 @@ What = Annotated[
         "with `unlearning:`.",
     ),
 ]
-Forget = Annotated[list[str], typer.Option(help="A task that the run is to forget (repeat the option).")]
+Forget = Annotated[list[str], typer.Option(help="A task to forget (repeat the option).")]
 Method = Annotated[
     list[str],
     typer.Option(
-        help="How (repeat the option); default: instance_wise, or all of FILE's.", autocompletion=unlearning_names
+        help="Method (repeat the option); default: instance_wise, or all methods of FILE.",
+        autocompletion=unlearning_names,
     ),
 ]
-Steps = Annotated[int | None, typer.Option(help="Another budget for methods that take steps.", min=0)]
+Steps = Annotated[int | None, typer.Option(help="Another number of steps for methods that train.", min=0)]
 Retain = Annotated[bool, typer.Option(help="Whether data of the retained tasks may be read.")]
-Relearn = Annotated[int | None, typer.Option(help="Steps of relearning at most; 0: none (default 100).", min=0)]
+Relearn = Annotated[int | None, typer.Option(help="Maximum number of relearning steps; 0: none (default 100).", min=0)]
 
 
 def unlearn(
@@ -86,8 +87,8 @@ def unlearn(
     with live() as bars:
         answer = fulfil_all(folders, asked, tasks, replace(workspace, progress=bars.of_run), fresh)
     for made in answer.requests:
-        with shown.measuring() as told:
-            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, told)
+        with shown.measuring() as announce:
+            report = report_on(made, RELEARN_STEPS if relearn is None else relearn, announce)
         files = leave_report(report)
         workspace.tracking.publish(made.parent, files)
         shown.outcome(report, made.failures, files)
@@ -105,7 +106,7 @@ def _asked(
     set_: list[str],
     workspace: Workspace,
 ) -> tuple[list[Path], list[str], list[Asked]]:
-    """Runs, tasks, requests. With --forget a run is meant, without it an experiment file."""
+    """Return runs, tasks and requests. With --forget, `what` is a run, and without it an experiment file."""
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.config import reading
     from cmtl_ir.unlearning.origin import find_runs
@@ -113,11 +114,13 @@ def _asked(
 
     if forget:
         if set_:
-            raise UserError("--set changes an experiment file; a finished run is what it was trained as")
+            raise UserError("--set changes an experiment file; a finished run cannot be changed")
         folders, methods = find_runs(what, workspace.out), methods_named(method or ["instance_wise"])
     else:
         if not what.endswith((".yaml", ".yml")) and what not in reading.shipped_experiments():
-            raise UserError(f"--forget TASK: say which task the run {what!r} is to forget, or name an experiment file")
+            raise UserError(
+                f"--forget TASK: give the task that the run {what!r} is to forget, or name an experiment file"
+            )
         experiment = reading.load(what, set_)
         folders = finished_runs(experiment, what, workspace)
         assert experiment.unlearning is not None

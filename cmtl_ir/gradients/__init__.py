@@ -1,1 +1,1 @@
-"""One gradient per row of a step, at the price of about one joint pass."""
+"""Computation of one gradient per row of a step, at the cost of about one joint pass."""

@@ -1,4 +1,4 @@
-"""Networks whose samples see each other: their row gradients do not exist, and are refused by name."""
+"""Detection of modules that couple the samples of a batch. Row gradients do not exist for such networks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cmtl_ir.base.errors import UserError
 
 
 def refuse_coupling_over_ranks(model: nn.Module) -> None:
-    """Raise UserError if a sample's output depends on which samples are in the same process."""
+    """Raise UserError if the output for a sample depends on the other samples in the same process."""
     for name, module in coupling_modules(model):
         if module.training:
             raise UserError(
                 f"{name or 'the backbone'} ({type(module).__name__}) couples the samples of a batch in train mode, and "
-                "the processes of torchrun each see a part of it only: start the same command without torchrun"
+                "each process of torchrun sees only a part of it: start the same command without torchrun"
             )
 
 
 def refuse_coupling(coupling: Sequence[tuple[str, nn.Module]]) -> None:
-    """Raise ValueError if one of these modules lets samples of different rows see each other now."""
+    """Raise ValueError if one of these modules currently couples samples of different rows."""
     for name, module in coupling:
         batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
         if batch_norm and not module.training and not module.track_running_stats:
@@ -36,7 +36,7 @@ def refuse_coupling(coupling: Sequence[tuple[str, nn.Module]]) -> None:
 
 
 def coupling_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that may couple samples, by name: BatchNorm, and those that declare `couples_samples`."""
+    """Yield (name, module) for modules that may couple samples: BatchNorm, and those with `couples_samples`."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) or (
             getattr(module, "couples_samples", False) is True and not _parts_say_more(module)
@@ -45,7 +45,7 @@ def coupling_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _parts_say_more(module: nn.Module) -> bool:
-    """A model that declares coupling and holds BatchNorm couples through these modules, which may be in eval mode."""
+    """Return whether a module contains other coupling modules. It then couples only through them."""
     inner = (part for part in module.modules() if part is not module)
     return any(
         isinstance(part, nn.modules.batchnorm._BatchNorm) or getattr(part, "couples_samples", False) is True

@@ -1,6 +1,6 @@
 """Operations on data and parameters whose backward pass splits the parameters' gradients by row.
 
-Every one gives the data's gradient as autograd does and hands a tracked tensor's gradient, row by row, to the Sink.
+Each returns the data's gradient as autograd does, and passes a tracked tensor's gradient, row by row, to the Sink.
 Shapes: M rows, N samples, NB = N * B first entries of data, L positions, I and O channels in and out.
 """
 
@@ -19,16 +19,20 @@ from cmtl_ir.base.pointwise import product
 from cmtl_ir.gradients.sink import Sink
 
 aten = torch.ops.aten
-Keys = tuple[int | None, int | None]  # of weight and bias; None: not tracked
-ROW_BY_ROW = 1 << 18  # numbers a row above which a layer norm's own call a row beats one product over all (measured)
-FOLDED = 1 << 16  # numbers a row below which one call over rows-as-groups beats a call a row (measured: CPU, 2 threads)
+Keys = tuple[int | None, int | None]  # of weight and bias; `None` if not tracked
+ROW_BY_ROW = (
+    1 << 18
+)  # elements per row above which a layer norm call per row beats one product over all rows (measured)
+FOLDED = (
+    1 << 16
+)  # elements per row below which one call with rows as groups beats a call per row (measured: CPU, 2 threads)
 
 
 # ------------------------------------------------------------------------------- convolutions and linear maps
 
 
 class Pointwise(Function):
-    """x W^T + b over the last dimension; `image`: over the channels of [NB, I, H, W] in channels_last memory."""
+    """x W^T + b over the last dimension, or with `image` over the channels of [NB, I, H, W] in channels_last memory."""
 
     @staticmethod
     def forward(
@@ -59,7 +63,7 @@ class Pointwise(Function):
 
 
 class Convolution(Function):
-    """Any convolution; `geometry`: stride, padding, dilation, transposed, output padding, groups."""
+    """Convolution of any kind. `geometry`: stride, padding, dilation, transposed, output padding, groups."""
 
     @staticmethod
     def forward(
@@ -86,7 +90,7 @@ class Convolution(Function):
 
 
 def _weight_rows(grad: Tensor, x: Tensor, w: Tensor, geometry: Sequence[Any]) -> Tensor:
-    """grad [rows, n, O, ...], x [rows, n, I, ...] -> [rows, *w.shape]."""
+    """Return the weight gradients [rows, *w.shape] from grad [rows, n, O, ...] and x [rows, n, I, ...]."""
     *where, groups = geometry
     mask = (False, True, False)
     rows = len(grad)
@@ -104,16 +108,16 @@ def _weight_rows(grad: Tensor, x: Tensor, w: Tensor, geometry: Sequence[Any]) ->
 
 
 def _with_batch_stride(x: Tensor) -> Tensor:
-    """x [n, C, H, W] with the batch stride of a larger batch where n is 1.
+    """Return x [n, C, H, W] with the batch stride of a contiguous batch if n is 1.
 
-    Splitting a batch leaves such an x a stride of its own, with which torch (2.13, CPU, float64, channels_last) returns
-    a wrong weight gradient of a grouped convolution.
+    Splitting a batch gives such an x another stride, with which torch (2.13, CPU, float64, channels_last) returns a
+    wrong weight gradient of a grouped convolution.
     """
     return x.as_strided(x.shape, (x[0].numel(), *x.stride()[1:])) if len(x) == 1 else x
 
 
 def _patch_weight_rows(grad: Tensor, x: Tensor, kernel: Sequence[int]) -> Tensor:
-    """Kernel = stride: every input pixel belongs to one patch, so a patch is a position and the kernel its channels."""
+    """Return the weight gradients if kernel = stride. Each patch is a position, and its pixels are the channels."""
     cut = x.movedim(2, -1).unflatten(3, (-1, kernel[1])).unflatten(2, (-1, kernel[0]))  # [rows, n, H, kh, W, kw, I]
     patches = cut.permute(0, 1, 2, 4, 3, 5, 6).flatten(4).flatten(1, 3)  # [rows, n H W, kh kw I]
     product = torch.bmm(grad.movedim(2, -1).flatten(1, 3).transpose(1, 2), patches)
@@ -121,7 +125,7 @@ def _patch_weight_rows(grad: Tensor, x: Tensor, kernel: Sequence[int]) -> Tensor
 
 
 def _rows_as_channels(data: Tensor) -> Tensor:
-    """[rows, n, C, H, W] -> [n, rows * C, H, W], in channels_last memory."""
+    """Return data [rows, n, C, H, W] as [n, rows * C, H, W] in channels_last memory."""
     rows, n, channels, *spatial = data.shape
     last = data.movedim(2, -1).movedim(0, -2)  # [n, H, W, rows, C]
     return last.reshape(n, *spatial, rows * channels).movedim(-1, 1)
@@ -131,7 +135,7 @@ def _rows_as_channels(data: Tensor) -> Tensor:
 
 
 class LayerNorm(Function):
-    """Layer norm over the last dimensions."""
+    """Layer norm over the last `rank` dimensions."""
 
     @staticmethod
     def forward(
@@ -168,7 +172,7 @@ class LayerNorm(Function):
 
 
 class Broadcast(Function):
-    """x times, plus, minus or through PReLU p, where p has one entry for all samples."""
+    """Product, sum, difference or PReLU of x and p, where p is the same for all samples."""
 
     @staticmethod
     def forward(ctx: Any, sink: Sink, kind: str, x: Tensor, p: Tensor, key: int, shape: Sequence[int]) -> Tensor:
@@ -199,7 +203,7 @@ class Broadcast(Function):
 
 
 class Expand(Function):
-    """p repeated for every sample: [1, ...] -> [NB, ...]."""
+    """Expansion of p for all samples: [1, ...] -> [NB, ...]."""
 
     @staticmethod
     def forward(ctx: Any, sink: Sink, p: Tensor, key: int, size: Sequence[int]) -> Tensor:
@@ -218,7 +222,7 @@ class Expand(Function):
 
 
 class Slices(Function):
-    """Any operation that works sample by sample: run once forward, and once more for each row on the way back."""
+    """Any operation that works sample by sample. It runs once forward, and once again per row in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> Tensor:
@@ -242,18 +246,18 @@ class Slices(Function):
 
 @dataclass
 class Call:
-    """An operation with its tensors taken out."""
+    """An operation whose tensors are stored separately from its other arguments."""
 
     sink: Sink
     func: Callable[..., Any]
     leaves: list[Any]
     spec: Any
-    places: list[int]  # of the tensors among the leaves
-    roles: list[Any]  # of each tensor: "data", "constant", or the key of a tracked one
+    places: list[int]  # places of the tensors among the leaves
+    roles: list[Any]  # role of each tensor: "data", "constant", or the key of a tracked tensor
     autocast: tuple[str, torch.dtype, bool]
 
     def run(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The operation's value."""
+        """Return the output of the operation for these tensors."""
         leaves = list(self.leaves)
         for place, tensor in zip(self.places, tensors, strict=True):
             leaves[place] = tensor
@@ -261,7 +265,7 @@ class Call:
         return self.func(*args, **kwargs)
 
     def pull(self, tensors: Sequence[Tensor], grad: Tensor, start: int, stop: int, wanted: list[int]) -> list[Tensor]:
-        """Gradients of the wanted tensors (data: of their slice) from samples start .. stop."""
+        """Return the gradients of the wanted tensors from samples start .. stop. For data, that of their slice."""
 
         def cut(data: Tensor) -> Tensor:
             each = data.shape[0] // self.sink.samples

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 16  # columns of a Gramian's chunk: the fastest of 2^13 .. 2^16 for 5 and for 16 rows (measured: CPU)
-LARGE = 1 << 18  # columns from which blocks of float32 are worth their while
-BLOCK = 512  # columns that are summed in float32
+CHUNK = 1 << 16  # columns per chunk of a Gramian: the fastest of 2^13 .. 2^16 for 5 and for 16 rows (measured: CPU)
+LARGE = 1 << 18  # number of columns from which blocks of float32 are faster
+BLOCK = 512  # number of columns summed in float32
 SMALLEST_SQUARE = 1e-20  # squared norm of a row below which products of its float32 entries may vanish
 INDEPENDENT = 1e-3  # smallest eigenvalue of the cosines from which float32 blocks are exact enough
 
@@ -30,7 +30,7 @@ def gramian(rows: Tensor) -> Tensor:
 
 
 def in_float32_blocks(rows: Tensor) -> Tensor:
-    """Return the Gramian [M, M] of float32 rows [M, P], summed in float32 over blocks and in float64 over these."""
+    """Return the Gramian [M, M] of float32 rows [M, P], summed in float32 within blocks and in float64 over blocks."""
     whole = rows.shape[1] // BLOCK * BLOCK
     total = rows[:, whole:].double() @ rows[:, whole:].double().T
     for chunk in rows[:, :whole].split(CHUNK, dim=1):
@@ -40,7 +40,7 @@ def in_float32_blocks(rows: Tensor) -> Tensor:
 
 
 def _suffices(found: Tensor) -> bool:
-    """Return whether a Gramian of float32 blocks is as good as one of float64 for what is computed from it."""
+    """Return whether a Gramian of float32 blocks is accurate enough to replace one of float64."""
     squares = found.diagonal()
     if not bool((torch.isfinite(squares) & (squares >= SMALLEST_SQUARE)).all()):
         return False

@@ -1,6 +1,6 @@
-"""The row gradients of one model: the buffer J, its views by row and by parameter, and the update made from it.
+"""Row gradients of one model: the buffer J, its views by row and by parameter, and the update computed from it.
 
-Shapes: M rows, P parameters (those that are trained, flattened in the order of `named_parameters`), N samples.
+Shapes: M rows, P trained parameters (flattened in the order of `named_parameters`), N samples.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from cmtl_ir.gradients.gramian import gramian
 from cmtl_ir.strategy.output import Output
 
 Forward = Callable[[int, int], Output]
-"""(start, stop) -> the network's output for samples start .. stop of the step."""
+"""(start, stop) -> output of the network for samples start .. stop of the step."""
 Losses = Callable[[Output, int], Tensor]
 """(output for the samples of row k, k) -> scalar mean loss of row k."""
 
 
 class Jacobian:
-    """The gradients of all rows, one row each, in buffers that are kept from step to step.
+    """The gradients of all rows, in buffers that are kept between steps.
 
     Attributes:
-        parameters: the trained parameters; `names` are theirs.
+        parameters: the trained parameters, with their `names`.
         offsets: first column of each parameter, by name; `size` is P.
         buffer: J [M or more, P], float32, or float64 for a float64 model.
         row_views: for each row, its gradients with the parameters' shapes and strides.
@@ -54,7 +54,7 @@ class Jacobian:
         self.update_views = self._views(self.update)
 
     def allocate(self, rows: int) -> None:
-        """Make J, filled with zeros, for this number of rows."""
+        """Allocate J for this number of rows, filled with zeros."""
         dtype = torch.float64 if self.parameters[0].dtype == torch.float64 else torch.float32
         self.buffer = torch.zeros(rows, self.size, dtype=dtype, device=self.parameters[0].device)
         self.row_views = [self._views(row) for row in self.buffer]
@@ -65,7 +65,7 @@ class Jacobian:
         ]
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        """flat [P] as tensors with the parameters' shapes and strides: channels_last weights stay channels_last."""
+        """Return views of flat [P] with the parameters' shapes and strides, so that channels_last weights stay so."""
         offsets = [flat.storage_offset() + offset for offset in self.offsets.values()]
         return [
             torch.as_strided(flat, parameter.shape, parameter.stride(), offset)
@@ -73,11 +73,11 @@ class Jacobian:
         ]
 
     def constants(self) -> list[Tensor]:
-        """Return what belongs to the network and to no sample: all parameters, and the buffers as they are now."""
+        """Return the tensors that belong to the network and to no sample: all parameters and the current buffers."""
         return [*self._held, *(buffer for own in self._buffers for buffer in own.values() if buffer is not None)]
 
     def flattened(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return [P] in the layout of the rows, from one tensor per parameter."""
+        """Return one tensor per parameter flattened to [P] in the layout of the rows."""
         flat = torch.empty_like(self.update)
         torch._foreach_copy_(self._views(flat), list(tensors))
         return flat
@@ -85,17 +85,17 @@ class Jacobian:
     # ----------------------------------------------------------------------------------------- products of J
 
     def gramian(self, rows: Tensor, columns: Sequence[slice] | None = None) -> Tensor:
-        """Return rows @ rows.T [M, M] of rows [M, P], float64 on the CPU; `columns`: of these only, `None`: of all."""
+        """Return rows @ rows.T [M, M] of rows [M, P], float64 on the CPU. `columns` restricts it, `None` means all."""
         if columns is None:
             return gramian(rows)
         nothing = torch.zeros(len(rows), len(rows), dtype=torch.float64)
         return sum((gramian(rows[:, part]) for part in columns), nothing)
 
     def columns(self, patterns: Sequence[str], field: str) -> list[slice]:
-        """Return the columns of the trained parameters whose names match shell patterns; neighbours are joined.
+        """Return the columns of the trained parameters whose names match shell patterns. Neighbours are joined.
 
         Raises:
-            ConfigError: if no parameter of the model matches a pattern; it names `field`.
+            ConfigError: if no parameter of the model matches a pattern. The message names `field`.
         """
         known = self._known
         for pattern in patterns:
@@ -110,7 +110,7 @@ class Jacobian:
         return found
 
     def combined(self, weights: Tensor, rows: Tensor) -> Tensor:
-        """Return weights [M] @ rows [M, P] as [P], in the buffer that `write_update` hands out."""
+        """Return weights [M] @ rows [M, P] as [P], in the buffer that `write_update` uses."""
         return torch.mv(rows.T, weights.to(rows), out=self.update)
 
     def write_update(self, update: Tensor) -> None:

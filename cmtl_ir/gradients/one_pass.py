@@ -1,11 +1,11 @@
-"""Row gradients from ONE joint forward and backward pass: only the parameters' gradients are split by row.
+"""Row gradients from one joint forward and backward pass, in which only the parameters' gradients are split by row.
 
-A mode sees every torch operation. One that takes a tracked tensor (a parameter, or a tensor made from parameters
-alone) and data runs as an autograd Function that gives the data's gradient as usual, writes the tracked tensor's
-gradient row by row, straight into J, and gives None for it. The network needs nothing for this.
+A torch function mode sees every operation. An operation on data and a tracked tensor (a parameter, or a tensor made
+from parameters alone) runs as an autograd Function. It returns the data's gradient as usual, writes the tracked
+tensor's gradient row by row into J, and returns None for it. The network needs no changes for this.
 
-Shapes: M rows, P parameters, N samples of a step; data has N * B entries along its first dimension (B windows a
-sample, often 1), sample after sample, so that a row is a slice. That a network keeps to this is checked, see `probe`.
+Shapes: M rows, P parameters, N samples of a step. Data has N * B entries along its first dimension (B windows per
+sample, often 1), sample after sample, so that a row is a slice. Whether a network satisfies this is checked in `probe`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def fill_in_one_pass(jacobian: Jacobian, forward: Forward, sizes: Sequence[int],
 
 
 def _refuse_leaks(jacobian: Jacobian, mode: Grouping, values: Sequence[Tensor]) -> None:
-    """Run the joint backward pass; raise Unsupported if a gradient reaches a tracked tensor around the rules."""
+    """Run the joint backward pass. Raise Unsupported if a gradient reaches a tracked tensor without a rule."""
     inputs = [*jacobian.parameters, *(made.leaf for made in mode.made)]
     names = (*jacobian.names, *("a tensor made from parameters" for _ in mode.made))
     leaks = torch.autograd.grad(list(values), inputs, allow_unused=True)
@@ -55,7 +55,7 @@ def _refuse_leaks(jacobian: Jacobian, mode: Grouping, values: Sequence[Tensor]) 
 
 
 class Made(NamedTuple):
-    """A tensor made from tracked tensors alone, by operations that autograd records as usual."""
+    """A tensor made only from tracked tensors, by operations that autograd records as usual."""
 
     leaf: Tensor
     made: Tensor
@@ -63,7 +63,7 @@ class Made(NamedTuple):
 
 
 class Grouping(TorchFunctionMode):
-    """Finds the operations that take a tracked tensor, and runs them by a rule."""
+    """Torch function mode that runs each operation on a tracked tensor by a rule."""
 
     def __init__(self, sink: Sink, jacobian: Jacobian) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Grouping(TorchFunctionMode):
         return output
 
     def _made_of_places(self, func: Callable[..., Any], args: Sequence[Any]) -> bool:
-        """Return whether an operation counts places, as arange does, or computes with such counts alone."""
+        """Return whether an operation counts places, as arange does, or computes only with such counts."""
         if args and isinstance(args[0], Tensor) and id(args[0]) not in self.roles.places:
             return False
         if not self.roles.places or not any(isinstance(value, Tensor) for value in args):
@@ -94,7 +94,7 @@ class Grouping(TorchFunctionMode):
         return all(id(value) in self.roles.places for value in args if isinstance(value, Tensor))
 
     def _call(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """An operation that takes a tracked tensor: with data, by a rule; otherwise autograd's own affair for now."""
+        """Run an operation on a tracked tensor: by a rule if it also takes data, or else under autograd as usual."""
         name = getattr(func, "__name__", str(func))
         try:
             if name in RULES and (output := RULES[name](self.roles, func, args, kwargs)) is not NotImplemented:
@@ -112,7 +112,7 @@ class Grouping(TorchFunctionMode):
         return tree_map(lambda made: self._track(made, sources), func(*args, **kwargs))
 
     def _track(self, made: Any, sources: list[Tensor]) -> Any:
-        """What stands in the network for something that an operation made from tracked tensors alone: a new leaf."""
+        """Return a new tracked leaf in place of a tensor made only from tracked tensors. Other values are unchanged."""
         if not isinstance(made, Tensor) or not made.requires_grad or id(made) in self.tracked:
             return made
         leaf = made.detach().requires_grad_()
@@ -121,7 +121,7 @@ class Grouping(TorchFunctionMode):
         return leaf
 
     def settle(self) -> None:
-        """From what was made back to what it was made from, row by row, until only parameters are left."""
+        """Propagate the gradients of made tensors to their sources, row by row, until only parameters are left."""
         for leaf, made, sources in reversed(self.made):
             if id(leaf) not in self.sink.written:
                 continue
@@ -144,7 +144,7 @@ def _in_place(name: str) -> bool:
 
 
 def _new_first(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], samples: int) -> torch.Size | None:
-    """The size that a parameter is expanded to, where its first dimension is a new one that counts samples."""
+    """Return the size a parameter is expanded to if its new first dimension counts samples, or else `None`."""
     with torch.no_grad():
         size = func(args[0].detach(), *args[1:], **kwargs).shape
     old = (*(1 for _ in size[args[0].dim() :]), *args[0].shape)

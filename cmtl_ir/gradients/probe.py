@@ -1,7 +1,7 @@
-"""A check, before the first joint pass, that one pass split by row gives what one pass per row gives.
+"""A check before the first joint pass that one pass split by row gives the same gradients as one pass per row.
 
-Under weights moved a little (zeros would hide errors), with sums of the outputs in place of losses, which belong to
-others and may count their calls. Two sketches per row and parameter are compared: its norm and one projection.
+It runs under slightly changed weights, because zeros would hide errors. Sums of the outputs replace the losses, which
+may count their calls. Two sketches per row and parameter are compared: its norm and one projection.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cmtl_ir.gradients.sink import Unsupported
 from cmtl_ir.gradients.stream import fill_by_row
 from cmtl_ir.strategy.output import Output
 
-MOVED = 0.02  # of a parameter's root mean square
-ALIKE = 0.1  # of a gradient's norm: bfloat16 differs by a few percent, samples in the wrong row by about 1
-NOISE = 0.01  # of the row's root mean square: gradients below it may be rounding and nothing else
+MOVED = 0.02  # change of a parameter, relative to its root mean square
+ALIKE = 0.1  # relative to a gradient's norm: bfloat16 differs by a few percent, samples in the wrong row by about 1
+NOISE = 0.01  # relative to the row's root mean square: smaller gradients may be only rounding
 
 
 def why_not_one_pass(jacobian: Jacobian, forward: Forward, sizes: Sequence[int]) -> str | None:
-    """Return why one joint pass cannot serve this network; `None` if it gives what a pass per row gives."""
+    """Return why one joint pass does not work for this network, or `None` if it agrees with one pass per row."""
     with torch.no_grad():
         torch._foreach_copy_(jacobian.update_views, jacobian.parameters)
     try:
@@ -60,7 +60,7 @@ def _sketches(jacobian: Jacobian, rows: int) -> Tensor:
 
 
 def _difference(jacobian: Jacobian, by_row: Tensor, joint: Tensor) -> str | None:
-    """Return which parameter's sketches [parameters, 2, rows] differ; `None` if none do."""
+    """Return a message on the first parameter whose sketches [parameters, 2, rows] differ, or `None`."""
     norms = by_row[:, 0]  # [parameters, rows]
     numbers = torch.tensor([p.numel() for p in jacobian.parameters], dtype=norms.dtype, device=norms.device)
     noise = NOISE * norms.square().sum(0).sqrt() * (numbers[:, None] / jacobian.size).sqrt()

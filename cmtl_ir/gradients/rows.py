@@ -1,4 +1,4 @@
-"""The gradient of every row of a step, by one of two engines.
+"""Gradients of all rows of a step, by one of two engines.
 
 A sample belongs to one row, so the graphs of the rows are disjoint: M row gradients cost the FLOPs of one joint pass.
 Shapes: M rows, P parameters, N samples.
@@ -27,19 +27,19 @@ Engine = Literal["stream", "grouped"]
 
 
 class RowGradients(Jacobian):
-    """A Jacobian that fills itself, from one forward and backward pass (`grouped`) or row by row (`stream`)."""
+    """A Jacobian filled from one joint forward and backward pass (`grouped`) or row by row (`stream`)."""
 
     def __init__(self, model: nn.Module, rows: int, engine: Engine, micro_batch: int | None = None) -> None:
-        """`micro_batch`: largest number of samples per forward pass (`stream` only); `None`: no limit."""
+        """`micro_batch`: largest number of samples per forward pass (`stream` only). `None` means no limit."""
         super().__init__(model, rows)
         self.engine, self.micro_batch = engine, micro_batch
         self.fallback: str | None = None
-        """Why `grouped` gave way to `stream`; `None` if it did not."""
+        """Reason why `stream` replaced `grouped`, or `None` if it did not."""
         self._probed = False
         self._coupling = list(coupling_modules(model))
 
     def __call__(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> tuple[Tensor, list[Tensor]]:
-        """Return the raw gradients of the rows' mean losses and these losses, detached.
+        """Return the raw gradients of the rows' mean losses, and these losses, detached.
 
         The gradients are a view [M, P] of a buffer that the next call overwrites. `sizes`: samples of each row, [M].
 
@@ -70,17 +70,17 @@ LARGE_ROW = 1 << 16  # pixels; measured on a CPU, two threads (tests/benchmarks/
 
 
 def choose_engine(samples_per_row: float, patch: int) -> Engine:
-    """Return the faster engine by a fixed rule: timing inside a run would change its last bits between repeats.
+    """Return the faster engine by a fixed rule. Timing inside a run would change its last bits between repeats.
 
-    `grouped` saves the passes of small rows. Where one row fills the cores and exceeds the caches by itself, `stream`
-    is as fast, for 1/K of the memory of activations.
+    `grouped` saves the passes of small rows. If one row fills the cores and exceeds the caches, `stream` is as fast
+    with 1/K of the activation memory.
     """
     return "grouped" if samples_per_row * patch * patch < LARGE_ROW else "stream"
 
 
 @torch.no_grad()
 def sum_gradients(parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
-    """Sum `.grad` over the ranks in one exchange; it stays `None` if it is `None` on all ranks, as in autograd."""
+    """Sum `.grad` over the ranks in one exchange. It stays `None` if it is `None` on all ranks, as in autograd."""
     if ranks.count == 1:
         return
     reached = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)

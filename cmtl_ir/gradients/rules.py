@@ -1,6 +1,6 @@
-"""Which Function an operation becomes: its arguments by name, and whether the Function fits them.
+"""Rules that replace operations by Functions: they name the arguments and check that the Function fits them.
 
-A rule is called with the roles, the operation and its arguments; NotImplemented hands it on to `by_slices`.
+A rule is called with the roles, the operation and its arguments. NotImplemented passes it on to `by_slices`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cmtl_ir.gradients.sink import Sink, Unsupported
 
 @dataclass(frozen=True)
 class Roles:
-    """What a tensor is to the rows."""
+    """Roles of tensors in an operation: data, constant or tracked."""
 
     sink: Sink
-    tracked: dict[int, Tensor]  # by id: the parameters, and the tensors made from parameters alone
-    constants: set[int]  # addresses of what the network holds
+    tracked: dict[int, Tensor]  # by id: parameters and tensors made only from parameters
+    constants: set[int]  # addresses of the network's parameters and buffers
     places: dict[int, Tensor] = field(default_factory=dict)  # by id: counts of places, made in this pass
 
     def of(self, tensor: Tensor) -> int | str:
@@ -43,16 +43,16 @@ class Roles:
         return "constant"
 
     def fit(self, x: Tensor, *parameters: Tensor | None) -> bool:
-        """Return whether x is data, and each of the others is tracked, constant or missing."""
+        """Return whether x is data and each of the parameters is tracked, constant or `None`."""
         return self.of(x) == "data" and all(p is None or self.of(p) != "data" for p in parameters)
 
     def keys(self, *tensors: Tensor | None) -> tuple[int | None, ...]:
-        """Return the key of each tracked tensor, `None` for the others."""
+        """Return the key of each tracked tensor, and `None` for other tensors."""
         return tuple(id(tensor) if id(tensor) in self.tracked else None for tensor in tensors)
 
 
 def by_slices(roles: Roles, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Any operation, as if it worked sample by sample."""
+    """Run any operation as if it worked sample by sample. Raise Unsupported if its output contradicts this."""
     leaves, spec = tree_flatten((tuple(args), dict(kwargs)))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     tensors = [leaves[i] for i in places]
@@ -66,7 +66,7 @@ def by_slices(roles: Roles, func: Callable[..., Any], args: Sequence[Any], kwarg
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """x in the type in which autocast would multiply it."""
+    """Return x in the type in which autocast would multiply it."""
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return x.to(torch.get_autocast_dtype(x.device.type))
     return x

@@ -1,4 +1,4 @@
-"""Where the row gradients of one joint pass go: a parameter's into J, those of a tensor made from parameters aside.
+"""Storage of the row gradients of one joint pass: in J for a parameter, separately for a tensor made from parameters.
 
 Shapes: M rows, N samples, NB = N * B first entries of data, L positions, I and O channels in and out.
 """
@@ -15,12 +15,12 @@ from cmtl_ir.base.pointwise import NARROW
 
 
 class Unsupported(Exception):
-    """Why row gradients cannot be had from one joint pass."""
+    """Raised with the reason why one joint pass cannot compute the row gradients."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive rows with as many samples each."""
+    """Consecutive rows with the same number of samples."""
 
     first: int
     rows: int
@@ -29,7 +29,7 @@ class Run:
 
 
 class Sink:
-    """Where the rows' gradients go: a parameter's into J, those of a tensor made from parameters aside."""
+    """Stores the rows' gradients: in J for a parameter, in `aside` for a tensor made from parameters."""
 
     def __init__(self, sizes: Sequence[int], blocks: dict[int, Tensor]) -> None:
         self.rows, self.samples = len(sizes), sum(sizes)
@@ -46,7 +46,7 @@ class Sink:
         self.written: set[int] = set()
 
     def open(self, key: int, like: Tensor) -> tuple[Tensor, bool]:
-        """The block [M, *shape] of a tracked tensor; True: something is there, add to it."""
+        """Return the block [M, *shape] of a tracked tensor, and whether it holds values to add to."""
         block = self.blocks.get(key)
         if block is not None and len(block) > self.rows:
             block = block[: self.rows]
@@ -60,7 +60,7 @@ class Sink:
         return block, seen
 
     def split(self, data: Tensor) -> list[Tensor]:
-        """data [NB, ...] -> for every run, [rows, size * B, ...]."""
+        """Split data [NB, ...] into [rows, size * B, ...] of every run."""
         rest = data.shape[1:]
         each = data.shape[0] // self.samples
         if len(self.runs) == 1:
@@ -71,28 +71,28 @@ class Sink:
         ]
 
     def bounds_of(self, data: Tensor) -> list[tuple[int, int]]:
-        """(start, stop) of every row along the first dimension of data [NB, ...]."""
+        """Return (start, stop) of every row along the first dimension of data [NB, ...]."""
         each = data.shape[0] // self.samples
         return [(start * each, stop * each) for start, stop in self.bounds]
 
     def put(self, key: int, tracked: Tensor, pieces: Sequence[Tensor]) -> None:
-        """Gradients of every run [rows, *shape], in any shape of as many numbers."""
+        """Store the gradients of every run, [rows, *shape] or any shape with as many elements."""
         block, seen = self.open(key, tracked)
         for target, piece in zip(self._targets(block), pieces, strict=True):
             _put(target, piece.reshape(target.shape), seen)
 
     def _targets(self, block: Tensor) -> list[Tensor]:
-        """block [M, ...] -> for every run, [rows, ...]."""
+        """Return the views [rows, ...] of block [M, ...] for every run."""
         return [block] if len(self.runs) == 1 else [block.narrow(0, run.first, run.rows) for run in self.runs]
 
     def put_rows(self, key: int, tracked: Tensor, gradients: Sequence[Tensor]) -> None:
-        """One gradient a row, each of the tracked tensor's shape."""
+        """Store one gradient per row, each with the shape of the tracked tensor."""
         block, seen = self.open(key, tracked)
         for target, gradient in zip(block, gradients, strict=True):
             _put(target, gradient, seen)
 
     def put_sums(self, key: int, tracked: Tensor, data: Tensor, shape: Sequence[int]) -> None:
-        """Sums of data [NB, ...] over a row and over each dimension where `shape` (data's rank) has 1."""
+        """Store sums of data [NB, ...] over each row and each dimension in which `shape` (of data's rank) has 1."""
         if data.dim() == 4 and all(size == 1 for size in shape[2:]):  # a channels_last sum is fast in this order only
             data, shape = data.permute(0, 2, 3, 1), (1, 1, 1, shape[1])
         extra = [i + 1 for i in range(1, data.dim()) if shape[i] == 1]
@@ -101,17 +101,20 @@ class Sink:
         self.put(key, tracked, pieces)
 
     def matrices(self, data: Tensor) -> list[Tensor]:
-        """data [NB, ..., C] -> for every run, [rows, L, C]: all positions of a row below one another."""
+        """Return data [NB, ..., C] as [rows, L, C] for every run, with all positions of a row along L."""
         if len(self.runs) == 1:
             return [data.reshape(self.rows, -1, data.shape[-1])]
         return [part.flatten(1, -2) for part in self.split(data)]
 
     def put_outer(self, key: int, weight: Tensor, grads: Sequence[Tensor], data: Sequence[Tensor]) -> None:
-        """weight [O, I] or [O, I, 1, 1] gets grad^T data of every row; of every run grad [rows, L, O], data [.., I]."""
+        """Store grad^T data of every row for a weight [O, I] or [O, I, 1, 1].
+
+        `grads` and `data` have one entry per run: grad [rows, L, O] and data [rows, L, I].
+        """
         block, seen = self.open(key, weight)
         block = block if block.dim() == 3 else block.flatten(2)
         for target, g, x in zip(self._targets(block), grads, data, strict=True):
-            # Not straight into J: where rows lie P apart torch multiplies row by row, in up to three times the time.
+            # Not directly into J: if rows are P apart, torch multiplies row by row and takes up to three times as long.
             narrow = x.shape[2] < NARROW <= g.shape[2]
             product = torch.bmm(x.transpose(1, 2), g).transpose(1, 2) if narrow else torch.bmm(g.transpose(1, 2), x)
             _put(target, product, seen)

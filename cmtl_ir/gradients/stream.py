@@ -1,4 +1,4 @@
-"""Row gradients row by row: one forward and one backward pass per row, for the activation memory of one row."""
+"""Row gradients row by row: one forward and one backward pass per row, with the activation memory of one row."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def fill_by_row(
 ) -> list[Tensor]:
     """Fill J from a graph per row, and return the rows' losses, detached.
 
-    `micro_batch`: largest number of samples per forward pass; a row that has more costs a second forward pass, without
-    a graph. `None`: a row is one pass.
+    `micro_batch`: largest number of samples per forward pass. A row with more samples needs a second forward pass,
+    without a graph. `None` means one pass per row.
     """
     jacobian.reached = [False] * len(jacobian.parameters)
     values, start = [], 0
@@ -32,7 +32,11 @@ def fill_by_row(
 
 
 def _fill_in_pieces(jacobian: Jacobian, forward: Forward, starts: range, losses: Losses, row: int) -> Tensor:
-    """Cut the chain rule at the output: its gradient comes from a pass without a graph, then each piece has a graph."""
+    """Write a row's gradient piece by piece, and return its loss.
+
+    The chain rule is cut at the output. The output's gradient comes from a pass without a graph, then each piece is
+    run again with a graph.
+    """
     pieces = [(start, min(start + starts.step, starts.stop)) for start in starts]
     with torch.no_grad():
         outputs = [forward(*piece) for piece in pieces]
@@ -52,7 +56,7 @@ def _fill_in_pieces(jacobian: Jacobian, forward: Forward, starts: range, losses:
 
 
 def _write_row(jacobian: Jacobian, row: int, gradients: Sequence[Tensor | None], add: bool = False) -> None:
-    """Write or add one gradient per parameter, `None` for zero."""
+    """Write or add one gradient per parameter. `None` stands for zero."""
     views = jacobian.row_views[row]
     given = [(view, gradient) for view, gradient in zip(views, gradients, strict=True) if gradient is not None]
     write = torch._foreach_add_ if add else torch._foreach_copy_

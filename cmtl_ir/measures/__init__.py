@@ -1,1 +1,1 @@
-"""Image metrics, scores of test sets, continual-learning measures, gradient conflict, statistics."""
+"""Image metrics, scores of test sets, continual-learning measures, gradient conflict, and statistics."""

@@ -1,7 +1,8 @@
-"""How much the rows of a step pull against each other: measures of a Gramian, and their log over a run.
+"""Gradient conflict between the rows of a step: measures of a Gramian, and their log over a run.
 
-Shapes: K rows, H half-rows ("pieces": each row's micro-batch is cut in two where it has two samples), T logged steps.
-A mini-batch's cosine shrinks towards 0 by sampling noise; the two halves of a row tell how much of its norm is signal.
+Shapes: K rows, H half-rows ("pieces": a row's micro-batch is cut in two if it has two samples), T logged steps.
+Sampling noise shrinks the cosine of mini-batches towards 0. The two halves of a row show how much of its norm is
+signal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cmtl_ir.measures.statistics import Interval, pooled_ratio, ratio_of_sums
 
 Array = NDArray[np.float64]
 
-WINDOW = 20  # logged steps that the corrected cosine of a running curve pools
+WINDOW = 20  # number of logged steps pooled by the corrected cosine of a running curve
 CUT = 1e-12  # eigenvalues below CUT * largest count as 0
 
 
@@ -28,7 +29,7 @@ CUT = 1e-12  # eigenvalues below CUT * largest count as 0
 
 
 def cosines(gramian: Array) -> Array:
-    """gramian [K, K] -> cosines [K, K]; NaN where a row is zero."""
+    """Return the cosines [K, K] of a Gramian [K, K]. NaN for a zero row."""
     norms = np.sqrt(np.diag(gramian))
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = gramian / norms[:, None] / norms
@@ -36,14 +37,14 @@ def cosines(gramian: Array) -> Array:
 
 
 def magnitude_similarity(gramian: Array) -> Array:
-    """[K, K] in [0, 1]: 2 |a| |b| / (|a|^2 + |b|^2) (Yu et al. 2020, Def. 2); NaN for two zero rows."""
+    """Return 2 |a| |b| / (|a|^2 + |b|^2) in [0, 1], [K, K] (Yu et al. 2020, Def. 2). NaN for two zero rows."""
     squares = np.diag(gramian)
     with np.errstate(invalid="ignore"):
         return 2.0 * np.sqrt(squares[:, None]) * np.sqrt(squares) / (squares[:, None] + squares)
 
 
 def curvature_bound(gramian: Array) -> Array:
-    """[K, K]: (1 - cos^2) |a - b|^2 / |a + b|^2 (Yu et al. 2020, Def. 3); NaN where it is 0/0."""
+    """Return (1 - cos^2) |a - b|^2 / |a + b|^2, [K, K] (Yu et al. 2020, Def. 3). NaN for 0/0."""
     squares = np.diag(gramian)
     sums = squares[:, None] + squares
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -51,27 +52,27 @@ def curvature_bound(gramian: Array) -> Array:
 
 
 def condition_number(gramian: Array) -> float:
-    """sqrt(largest / smallest eigenvalue), the condition number of the rows; inf below the cut."""
+    """Return sqrt(largest / smallest eigenvalue), the condition number of the rows. inf below the cut."""
     values = np.linalg.eigvalsh(gramian / max(np.trace(gramian), np.finfo(float).tiny))
     return math.sqrt(values[-1] / values[0]) if values[0] > CUT * values[-1] else math.inf
 
 
 def conflict_rate(gramian: Array) -> float:
-    """Share of pairs of rows whose cosine is negative; pairs with a zero row are left out."""
+    """Return the share of pairs of rows with a negative cosine. Pairs with a zero row are left out."""
     pairs = off_diagonal(cosines(gramian))
     pairs = pairs[~np.isnan(pairs)]
     return float((pairs < 0).mean()) if len(pairs) else math.nan
 
 
 def off_diagonal(matrix: Array) -> Array:
-    """[K, K] -> [K (K - 1) / 2]: every pair once."""
+    """Return every pair of a matrix [K, K] once, [K (K - 1) / 2]."""
     return matrix[np.triu_indices(len(matrix), 1)]
 
 
 def harm(displacement: Array) -> float:
-    """Share of rows that the last real step made worse: <theta_{t+1} - theta_t, g_k of batch t+1> > 0. [K] -> scalar.
+    """Return the share of rows that the last step made worse: <theta_{t+1} - theta_t, g_k of batch t+1> > 0. Takes [K].
 
-    The gradients are the NEXT batch's: on the step's own batch the measure is biased towards 0.
+    The gradients are those of the next batch. On the batch of the step itself, the measure is biased towards 0.
     """
     return float((displacement > 0).mean())
 
@@ -80,7 +81,7 @@ def harm(displacement: Array) -> float:
 
 
 def gathering(rows: int, pieces: Sequence[tuple[int, int]]) -> Array:
-    """[rows, H]: a row's mean gradient from its pieces' mean gradients; `pieces`: (row, samples) of each."""
+    """Return the matrix [rows, H] from the pieces' to the rows' mean gradients. `pieces`: (row, samples) of each."""
     matrix = np.zeros((rows, len(pieces)))
     for piece, (row, samples) in enumerate(pieces):
         matrix[row, piece] = samples
@@ -88,10 +89,10 @@ def gathering(rows: int, pieces: Sequence[tuple[int, int]]) -> Array:
 
 
 def crossed_products(gramian: Array, rows: int, pieces: Sequence[tuple[int, int]]) -> Array:
-    """[K, K]: (<a1, b2> + <a2, b1>) / 2 of the halves 1, 2 of rows a, b; on the diagonal <a1, a2>, a row's signal.
+    """Return (<a1, b2> + <a2, b1>) / 2 of the halves 1, 2 of rows a, b, [K, K]. The diagonal <a1, a2> is the signal.
 
-    Free of the noise that two rows on the same clean images share, if first and second halves show different
-    images. NaN for a row of one piece.
+    The products are free of the noise that two rows on the same clean images share, if first and second halves show
+    different images. NaN for a row of one piece.
     """
     halves = np.zeros((2, rows, len(pieces)))
     for row in range(rows):
@@ -109,10 +110,10 @@ def crossed_products(gramian: Array, rows: int, pieces: Sequence[tuple[int, int]
 
 
 def corrected_cosine(products: Array, signals_a: Array, signals_b: Array) -> Interval:
-    """sum <a, b> / sqrt(sum <a1, a2> sum <b1, b2>) over steps, each [T]: unbiased where per-step ratios are not.
+    """Return sum <a, b> / sqrt(sum <a1, a2> sum <b1, b2>) over steps, each [T], which per-step ratios would bias.
 
-    `products` are <g_a, g_b>, or the crossed ones where the rows share clean images. The interval is that of
-    `ratio_of_sums`; its `reason` says why there is none: too few steps, or a signal that cannot be told from 0.
+    `products` are <g_a, g_b>, or the crossed products if the rows share clean images. The interval is that of
+    `ratio_of_sums`. Its `reason` says why there is none: too few steps, or a signal not distinguishable from 0.
     """
     return ratio_of_sums(products, signals_a, signals_b)
 
@@ -122,23 +123,23 @@ def corrected_cosine(products: Array, signals_a: Array, signals_b: Array) -> Int
 
 @dataclass(frozen=True)
 class PairRecord:
-    """One pair of rows at one step; a row with itself (`row_a == row_b`) has its squared norm and its signal."""
+    """One pair of rows at one step. For a row with itself (`row_a == row_b`), its squared norm and its signal."""
 
     step: int
     row_a: str
     row_b: str  # row_a <= row_b
     product: float  # <g_a, g_b>
-    crossed: float | None  # see `crossed_products`; None: a row had one sample
+    crossed: float | None  # see `crossed_products`; `None` if a row had one sample
     cosine: float | None
     magnitude_similarity: float | None
     curvature_bound: float | None
     displacement: float | None  # of a row with itself: <last step's weight change, g_a>; > 0 is harm
-    block: str = ""  # of parameters; empty: the whole network
+    block: str = ""  # block of parameters; empty for the whole network
 
 
 @dataclass
 class ConflictLog:
-    """Every logged step of a run, pair by pair."""
+    """All logged steps of a run, with one record per pair of rows."""
 
     rows: list[PairRecord] = field(default_factory=list)
     _by_pair: dict[tuple[str, ...], list[PairRecord]] = field(default_factory=dict, repr=False)
@@ -147,7 +148,10 @@ class ConflictLog:
         self, step: int, names: Sequence[str], pieces: Sequence[tuple[int, int]], gramian: Any,
         displacement: Any = None, block: str = "",
     ) -> dict[str, float]:  # fmt: skip
-        """Take in a step: `gramian` [H, H] of the pieces' mean gradients, `displacement` [H] -> metrics by name."""
+        """Add a step and return its metrics by name.
+
+        `gramian` [H, H] is that of the pieces' mean gradients. `displacement` is [H], or `None` if it is not known.
+        """
         halves = np.asarray(gramian, dtype=np.float64)
         gather = gathering(len(names), pieces)
         rows = gather @ halves @ gather.T  # [K, K]
@@ -160,7 +164,7 @@ class ConflictLog:
     def pair(
         self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = ""
     ) -> tuple[Array, Array, Array]:
-        """(products, signals of a, signals of b), each [T]: steps where both rows were there in two halves."""
+        """Return (products, signals of a, signals of b), each [T], over the steps in which both rows had two halves."""
         keys = [(block, *sorted((a, b))), (block, a, a), (block, b, b)]
         series = [self._by_pair.get(key, [])[-(last or 0) :] for key in keys]
         known = [{r.step: r for r in records if r.crossed is not None} for records in series]
@@ -170,7 +174,7 @@ class ConflictLog:
         return np.array(tops, np.float64), np.array(first, np.float64), np.array(second, np.float64)
 
     def corrected(self, a: str, b: str, crossed: bool = True, last: int | None = None, block: str = "") -> Interval:
-        """The noise-corrected cosine of two rows over the whole log, or its last steps."""
+        """Return the noise-corrected cosine of two rows over the last steps. `last=None` means the whole log."""
         return corrected_cosine(*self.pair(a, b, crossed, last, block))
 
     def _metrics(self, rows: Array, new: Sequence[PairRecord], moved: Array | None, block: str) -> dict[str, float]:
@@ -187,11 +191,11 @@ class ConflictLog:
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: plain lists."""
+        """Return the log as plain lists for a checkpoint."""
         return {"rows": [list(astuple(record)) for record in self.rows]}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up a saved log."""
+        """Load a saved log."""
         self.rows, self._by_pair = [], {}
         self._take([PairRecord(*values) for values in state["rows"]])
 
@@ -201,14 +205,14 @@ class ConflictLog:
             self._by_pair.setdefault((record.block, record.row_a, record.row_b), []).append(record)
 
     def write(self, path: Path) -> Path:
-        """A tidy table: one line a pair and step."""
+        """Write a tidy table with one line per pair and step."""
         return write_table(path, [column.name for column in fields(PairRecord)], map(asdict, self.rows))
 
 
 def _records(
     step: int, names: Sequence[str], tables: Sequence[Array], moved: Array | None, block: str
 ) -> list[PairRecord]:
-    """One record a pair; `tables`: products, crossed, cosine, similarity, curvature, each [K, K]."""
+    """Return one record per pair. `tables`: products, crossed, cosine, similarity, curvature, each [K, K]."""
     order = sorted(range(len(names)), key=lambda i: names[i])
     records = []
     for place, i in enumerate(order):

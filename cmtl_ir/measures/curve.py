@@ -1,7 +1,7 @@
 """The evaluations of a run as plain data: one point per evaluation, each metric a mapping from task to mean score.
 
-A point is {"step", "stage_end", METRIC: {task: score}, ..., "val": {METRIC: {task: score}}}; `stage_end` is the name of
-the stage that ended there or None, and "val" is absent without validation images.
+A point is {"step", "stage_end", METRIC: {task: score}, ..., "val": {METRIC: {task: score}}}. `stage_end` is the name
+of the stage that ended there, or `None`. "val" is absent if there are no validation images.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:  # imports torch
     from cmtl_ir.strategy.data import Stage
 
 Rows = Sequence[Mapping[str, Any]]
-"""One row per image, as `Evaluator.scores` gives them."""
+"""One row per image, as `Evaluator.scores` returns them."""
 
 
 def task_means(rows: Rows, column: str = PSNR.name) -> dict[str, float]:
-    """Task -> mean over its images of a column of `Evaluator.scores`."""
+    """Return task -> mean over its images of a column of `Evaluator.scores`."""
     values: dict[str, list[float]] = {}
     for row in rows:
         values.setdefault(row["task"], []).append(row[column])
@@ -28,17 +28,17 @@ def task_means(rows: Rows, column: str = PSNR.name) -> dict[str, float]:
 
 
 def point(step: int, stage_end: str | None, rows: Rows, val: Rows, scales: Sequence[Scale]) -> dict[str, Any]:
-    """One evaluation; `val` are the rows of the validation images, empty if there are none."""
+    """Return the point of one evaluation. `val` are the rows of the validation images, empty if there are none."""
     found: dict[str, Any] = {"step": step, "stage_end": stage_end}
     found |= {scale.name: task_means(rows, scale.name) for scale in scales}
     return found | ({"val": {scale.name: task_means(val, scale.name) for scale in scales}} if val else {})
 
 
 def logged(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: Sequence[Scale]) -> dict[str, float]:
-    """What is logged of the newest point: METRIC/task, METRIC_val/task, and forgetting/task in dB of PSNR and
-    forgetting_METRIC/task of the others.
+    """Return the logged values of the latest point: METRIC/task, METRIC_val/task, and forgetting.
 
-    `stages`: the finished stages and the one at hand.
+    The forgetting of PSNR is forgetting/task in dB, and that of further metrics is forgetting_METRIC/task.
+    `stages`: the finished stages and the current one.
     """
     values: dict[str, float] = {}
     for scale in scales:
@@ -50,9 +50,9 @@ def logged(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: 
 
 
 def tidy(curve: Sequence[Mapping[str, Any]], scales: Sequence[Scale]) -> list[dict[str, Any]]:
-    """The rows of curve.csv: step, stage_end, task and the metrics, one row per evaluation and task.
+    """Return the rows of curve.csv: step, stage_end, task and the metrics, one row per evaluation and task.
 
-    A metric that was added while the run was interrupted has no score at earlier points: None.
+    A metric that was added while the run was interrupted is `None` at earlier points.
     """
     return [
         {"step": one["step"], "stage_end": one["stage_end"] or "", "task": task}
@@ -63,14 +63,16 @@ def tidy(curve: Sequence[Mapping[str, Any]], scales: Sequence[Scale]) -> list[di
 
 
 def results(rows: Rows, scales: Sequence[Scale]) -> dict[str, dict[str, float]]:
-    """The final scores in result.json: METRIC and METRIC_input, each task -> mean."""
+    """Return the final scores in result.json: METRIC and METRIC_input, each task -> mean."""
     found = {scale.name: task_means(rows, scale.name) for scale in scales}
     return found | {f"{scale.name}_input": task_means(rows, f"{scale.name}_input") for scale in scales}
 
 
 def continual(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: Sequence[Scale]) -> dict[str, Any]:
-    """R and what follows from it, in result.json: `continual` of PSNR, and for other metrics than the default ones
-    `continual_by_metric` and `metrics`, what their numbers mean."""
+    """Return R and its measures as in result.json, under `continual` for PSNR.
+
+    Metrics other than the default ones are under `continual_by_metric`, and their scales under `metrics`.
+    """
     found: dict[str, Any] = {"continual": summary(curve, stages)}
     if tuple(scales) == DEFAULT:
         return found
@@ -79,18 +81,18 @@ def continual(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scale
 
 
 def scales_of(result: Mapping[str, Any]) -> tuple[Scale, ...]:
-    """The metrics that a result.json holds, with their meaning; older results hold the default ones."""
+    """Return the scales of the metrics in a result.json. Older results have the default ones."""
     return tuple(Scale(**plain) for plain in result["metrics"]) if "metrics" in result else DEFAULT
 
 
 def scales_in(found: Sequence[Mapping[str, Any]]) -> tuple[Scale, ...]:
-    """The metrics of several result.json in the order of their first appearance, PSNR first."""
+    """Return the metrics of several result.json in the order of their first appearance, PSNR first."""
     named = {scale.name: scale for result in found for scale in (PSNR, *scales_of(result))}
     return tuple(named.values()) if found else DEFAULT
 
 
 def continual_of(result: Mapping[str, Any], scale: Scale) -> Mapping[str, Any]:
-    """What a result.json says of forgetting in a metric; null where it says nothing."""
+    """Return the entry of a result.json on forgetting in a metric. Its value is `None` if there is no entry."""
     if scale == PSNR:
         found: Mapping[str, Any] = result["continual"]
         return found

@@ -16,13 +16,13 @@ from cmtl_ir.measures.tiling import Restore, restore_tiled
 from cmtl_ir.tasks.task import Task, TestSample
 
 KEPT_PIXELS = 30_000_000
-"""Test images are kept in memory up to this many pixels, so that a curve does not degrade them again at each point."""
+"""Maximum number of pixels of test images kept in memory, so that they are not degraded again at each evaluation."""
 
 
 def evaluate_pair(
     restored: Tensor, clean: Tensor, protocol: Protocol | str, metrics: Sequence[Metric] = ()
 ) -> dict[str, Tensor]:
-    """Return the scores [B] per metric's name of two batches [B, 3, H, W] in [0, 1]; no `metrics` are PSNR and SSIM."""
+    """Return metric name -> scores [B] of two batches [B, 3, H, W] in [0, 1]. Empty `metrics` mean PSNR and SSIM."""
     scored = metrics or metrics_from(DEFAULT_NAMES)
     return {metric.scale.name: metric(restored, clean, protocol) for metric in scored}
 
@@ -31,7 +31,7 @@ class Evaluator:
     """Scores a backbone on the test (or validation) images of every task under one protocol.
 
     `metrics` are names as `evaluation.metrics` lists them. `known` are the tasks that the backbone numbers, in its
-    order; `None` means `tasks`. Raises UserError if a metric cannot be had.
+    order. `None` means `tasks`. Raise UserError if a metric cannot be loaded.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Evaluator:
         self._pixels = 0
 
     def validation(self) -> Evaluator | None:
-        """Return what scores the validation images in the same way; `None` if a task has none."""
+        """Return an evaluator of the validation images, or `None` if a task has none."""
         if any(task.splits.val is None for task in self.tasks.values()):
             return None
         return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val", self.names, self.known)
@@ -76,13 +76,13 @@ class Evaluator:
         return rows
 
     def restored(self, model: nn.Module, task: str, sample: TestSample, network: Restore | None = None) -> Tensor:
-        """Return the model's answer to a test sample, [1, 3, H, W] in [0, 1]."""
+        """Return the model's output for a test sample, [1, 3, H, W] in [0, 1]."""
         numbers = torch.full((1,), self.known.index(task), device=self.device)
         degraded = sample.degraded.to(self.device, memory_format=torch.channels_last)
         return restore_tiled(network or model, degraded, numbers, self.tile)
 
     def measure(self, restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-        """Return the score per metric's name of a restored image [1, 3, H, W] against the clean one."""
+        """Return metric name -> score of a restored image [1, 3, H, W] against the clean one."""
         return evaluate_pair(restored, clean.to(restored.device), self.protocol, self.metrics)
 
     def samples(self) -> Iterator[tuple[str, TestSample, dict[str, float]]]:

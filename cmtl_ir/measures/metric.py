@@ -1,4 +1,4 @@
-"""The contract of a metric: a number per image pair. A metric of your own is one class in one file.
+"""The interface of a metric, which returns one number per image pair. A custom metric is one class in one file.
 
     @register
     class Mae(Metric):
@@ -9,7 +9,7 @@
         def score(self, restored: Tensor, clean: Tensor, protocol: Protocol) -> Tensor:
             return (restored - clean).abs().flatten(1).mean(1)
 
-`evaluation.metrics: [psnr, ssim, my_metric.py:Mae]` measures it. Metrics are no part of a run's identity.
+`evaluation.metrics: [psnr, ssim, my_metric.py:Mae]` uses it. Metrics are not part of a run's identity.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Metric(Part):
     """Name, unit, direction and digits."""
 
     def prepare(self, device: torch.device) -> None:
-        """Load what the metric needs, before training starts. Raise UserError if it cannot be had."""
+        """Load what the metric needs before training starts. Raise UserError if it cannot be loaded."""
 
     def smallest(self, protocol: Protocol) -> int:
-        """Shortest side in pixels that can be scored after the protocol's crops."""
+        """Return the shortest side in pixels that can be scored after the protocol's crops."""
         return 1
 
     def score(self, restored: Tensor, clean: Tensor, protocol: Protocol) -> Tensor:
@@ -56,20 +56,20 @@ class Metric(Part):
 
     @torch.no_grad()
     def __call__(self, restored: Tensor, clean: Tensor, protocol: Protocol | str) -> Tensor:
-        """Score images [B, 3, H, W] in [0, 1] under a protocol: [B]. Raise ValueError for images that do not match."""
+        """Return the scores [B] of images [B, 3, H, W] in [0, 1]. Raise ValueError for images that do not match."""
         protocol = find_protocol(protocol)
         return self.score(*comparable(restored, clean, protocol, self.smallest(protocol)), protocol)
 
 
 def smallest_side(protocol: Protocol | str, names: Iterable[str]) -> int:
-    """Return the shortest side in pixels of an image that a protocol and every one of some metrics can score."""
+    """Return the shortest side in pixels of an image that all these metrics can score under a protocol."""
     protocol = find_protocol(protocol)
     left = max(metric.smallest(protocol) for metric in metrics_from(names))  # after the protocol's crops
     return -(-(left + 2 * protocol.border) // protocol.multiple) * protocol.multiple
 
 
 def metrics_from(names: Iterable[str]) -> tuple[Metric, ...]:
-    """Make the metrics of these names (`psnr`, `file.py:Class`). Raise UserError listing every mistake.
+    """Return the metrics of these names (`psnr`, `file.py:Class`). Raise UserError that lists every mistake.
 
     PSNR must be among them, because it ranks strategies and heads every table. Two metrics must not share a name.
     """

@@ -1,7 +1,7 @@
-"""Protocols: everything that must match before two numbers of a metric may be compared.
+"""Protocols: all settings that must match before two numbers of a metric may be compared.
 
 They differ by more than most papers gain: Y instead of RGB is 2.4 to 5.2 dB, the SSIM window .03 at heavy noise.
-Legend of shapes: B images, C channels (3, or 1 for luma), H rows, W columns.
+Shapes: B images, C channels (3, or 1 for luma), H rows, W columns.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cmtl_ir.base.errors import UnknownName, suggestion
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that must match before two tables may be compared."""
+    """Settings that must match before two tables may be compared."""
 
     name: str
     quantise: Literal["none", "round", "trunc"] = "round"
-    """What happens to the restored image before it is compared: clamped float, or 8 bits by rounding or truncation."""
+    """Quantisation of the restored image before comparison: clamped float, or 8 bits by rounding or truncation."""
     border: int = 0
     """Pixels cut from every side."""
     colour: Literal["rgb", "y_float", "y_rounded"] = "rgb"
@@ -29,10 +29,10 @@ class Protocol:
     ssim: Literal["uniform7", "gaussian11", "gaussian11_3d"] = "gaussian11"
     """7x7 uniform, sample covariance (scikit-image); 11x11 Gaussian, sigma 1.5 (BasicSR); 11x11x11, padded (NAFNet)."""
     multiple: int = 1
-    """Sides are centre-cropped to a multiple of this, as AirNet's `crop_img`; the authors do it before restoring."""
+    """Sides are centre-cropped to a multiple of this, as AirNet's `crop_img`. The authors do it before restoring."""
 
     def crop(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> its centre, sides a multiple of `multiple`; call it before restoring, as the authors do."""
+        """Return the centre of images [B, 3, H, W], with sides a multiple of `multiple`. Call it before restoring."""
         height, width = images.shape[-2:]
         top, left = height % self.multiple // 2, width % self.multiple // 2
         high, wide = height - height % self.multiple, width - width % self.multiple
@@ -51,7 +51,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in _PRESETS}
 
 
 def find_protocol(protocol: Protocol | str) -> Protocol:
-    """A preset by its name; a `Protocol` is returned as it is."""
+    """Return a preset by its name. A `Protocol` is returned unchanged. Raise UnknownName for an unknown name."""
     if isinstance(protocol, Protocol):
         return protocol
     if protocol not in PROTOCOLS:
@@ -60,25 +60,25 @@ def find_protocol(protocol: Protocol | str) -> Protocol:
 
 
 def comparable(restored: Tensor, clean: Tensor, protocol: Protocol, smallest: int) -> tuple[Tensor, Tensor]:
-    """Both images [B, C, H', W'] on the scale 0 .. 255, quantised, cropped and in the protocol's colours."""
+    """Return both images [B, C, H', W'] on the scale 0 .. 255, quantised, cropped and in the protocol's colours."""
     if restored.shape != clean.shape or restored.dim() != 4 or restored.shape[1] != 3:
         raise ValueError(f"expected two [B, 3, H, W], got {list(restored.shape)} and {list(clean.shape)}")
-    # A clean image has 8 bits to begin with: rounding recovers them from any way of scaling, truncation does not.
+    # A clean image has 8 bits. Rounding recovers them from any way of scaling, but truncation does not.
     clean_quantise = "none" if protocol.quantise == "none" else "round"
     pair = _levels(restored, protocol.quantise), _levels(clean, clean_quantise)
     x, y = (_colours(_inside(levels, protocol), protocol.colour) for levels in pair)
     if min(x.shape[-2:]) < smallest:
         cut = f"; protocol {protocol.name!r} leaves {list(x.shape[-2:])}" if x.shape[-2:] != clean.shape[-2:] else ""
         raise ValueError(
-            f"images of {list(clean.shape[-2:])} pixels are too small{cut}; need {smallest} or more a side"
+            f"images of {list(clean.shape[-2:])} pixels are too small{cut}; need {smallest} or more per side"
         )
     return x, y
 
 
 def _levels(image: Tensor, quantise: str) -> Tensor:
     wide = torch.float32 if image.device.type == "mps" else torch.float64
-    # Multiply in the image's own precision, as the authors do: in float64 a pixel close to a half rounds the other way,
-    # and one such pixel shows in the fourth decimal.
+    # Multiply in the image's own precision, as the authors do. In float64 a pixel close to a half rounds the other
+    # way, and one such pixel changes the fourth decimal.
     image = image if image.dtype == torch.float64 else image.float()
     if quantise == "none":
         return image.to(wide).clamp(0.0, 1.0) * 255.0

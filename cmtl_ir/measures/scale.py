@@ -1,4 +1,4 @@
-"""What the numbers of a metric mean: name, unit, direction and digits. Imports nothing heavy: tables need only this."""
+"""Meaning of a metric's numbers: name, unit, direction and digits. Imports nothing heavy, so that tables load fast."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ RESERVED = {
 
 @dataclass(frozen=True)
 class Scale:
-    """Name, unit, direction and digits of a metric's numbers, so that no reader of a table or curve has to guess."""
+    """Name, unit, direction and digits of a metric's numbers."""
 
     name: str
-    """Column, key and MLflow name: lower case, digits and underscores."""
+    """Name of the column, key and MLflow metric: lower case, digits and underscores."""
     unit: str = ""
-    """As in `dB`; empty for a number without unit."""
+    """Unit, such as `dB`. Empty for a number without unit."""
     higher_is_better: bool = True
     label: str = ""
-    """What people read; the name in capitals by default."""
+    """Displayed name. By default the name in capitals."""
     digits: int = 4
     """Digits after the decimal point in tables."""
 
@@ -41,7 +41,7 @@ class Scale:
 
     @property
     def sign(self) -> float:
-        """+1 or -1: `sign * score` always grows with quality."""
+        """+1 or -1, so that `sign * score` always grows with quality."""
         return 1.0 if self.higher_is_better else -1.0
 
     @property
@@ -70,19 +70,19 @@ class Scale:
         return "lowest" if self.higher_is_better else "highest"
 
     def text(self, value: float) -> str:
-        """A score as tables show it, without its unit."""
+        """Return a score as tables show it, without its unit."""
         return f"{value:.{self.digits}f}"
 
     def better(self, one: str, other: str) -> str:
-        """The difference that is > 0 if `one` is the better of the two: `one minus other`, or the reverse."""
+        """Return the difference that is > 0 if `one` is better, as text: `one minus other`, or the reverse."""
         return f"{one} minus {other}" if self.higher_is_better else f"{other} minus {one}"
 
     def plain(self) -> dict[str, Any]:
-        """The fields as plain data; `Scale(**plain)` reads them back."""
+        """Return the fields as plain data. `Scale(**plain)` reads them back."""
         return asdict(self)
 
 
 PSNR = Scale("psnr", "dB", digits=2)
 SSIM = Scale("ssim")
 DEFAULT = (PSNR, SSIM)
-"""What is measured if an experiment does not say otherwise. PSNR ranks strategies and heads every table."""
+"""Metrics of an experiment by default. PSNR ranks strategies and comes first in every table."""

@@ -1,10 +1,11 @@
-"""How sure a number is, and when there is too little to say so.
+"""Intervals and tests of scores, and the reasons why a sample is too small for them.
 
-Over seeds: a t-interval (3 to 5 seeds; a percentile bootstrap would cover .75 to .85 of what it claims). Over images:
-BCa bootstrap, and a paired Wilcoxon test with Holm's correction. Over steps of a run, which are not independent: a
-block bootstrap. Each answers with a `reason` instead of an interval or a verdict where the sample cannot carry one,
-so that a table prints "too few" and never a bold number that means nothing. scipy is imported where it is used.
-Legend of shapes: n seeds, images or steps; R resamples; D series.
+Over seeds: a t-interval (for 3 to 5 seeds, a percentile bootstrap would have a coverage of only .75 to .85).
+Over images: BCa bootstrap, and a paired Wilcoxon test with Holm's correction.
+Over steps of a run, which are not independent: a block bootstrap.
+If a sample is too small, each returns a `reason` instead of an interval or a verdict. A table then prints "too few"
+instead of a bold number without meaning. scipy is imported where it is used.
+Shapes: n seeds, images or steps; R resamples; D series.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ Array = NDArray[np.float64]
 LEVEL = 0.95
 RESAMPLES = 9999
 MIN_IMAGES = 20
-"""Below, the bootstrap's view of the tails is too coarse for BCa's correction."""
+"""With fewer images, the bootstrap resolves the tails too coarsely for BCa's correction."""
 MIN_STEPS = 12
-"""Below, too few blocks. Coverage measured: .95 for independent steps; .86 (12 steps) to .91 (100) if neighbours
-correlate .5, .61 to .86 if .8: log more rarely before believing a narrow interval."""
+"""With fewer steps there are too few blocks. The measured coverage is .95 for independent steps. It is .86 (12 steps)
+to .91 (100 steps) if neighbours correlate by .5, and .61 to .86 if they correlate by .8, so log more rarely before
+trusting a narrow interval."""
 
 
 @dataclass(frozen=True)
@@ -35,30 +37,30 @@ class Interval:
     low: float
     high: float
     n: int
-    reason: str = ""  # not empty: low and high are NaN, and this says why
+    reason: str = ""  # why low and high are NaN; empty if there is an interval
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against the baseline on the same images."""
+    """Comparison of one method with the baseline on the same images."""
 
     n: int
-    """Images that differ: Wilcoxon's test drops ties."""
+    """Number of images that differ, because Wilcoxon's test drops ties."""
     median_difference: float
     """Median over all images of method - baseline, in the metric's unit."""
     p: float
     p_holm: float
-    """Corrected for all comparisons of the table; NaN, as `p`, where `reason` says why nothing was tested."""
+    """`p` corrected for all comparisons of the table. Both are NaN if `reason` says why nothing was tested."""
     reason: str = ""
 
     @property
     def significant(self) -> bool:
-        """No bold type without it."""
+        """Whether the corrected p-value is significant. Only then is a score set in bold."""
         return self.p_holm <= 1 - LEVEL
 
 
 def seed_interval(values: ArrayLike) -> Interval:
-    """Mean over seeds [n] +- t_{.975, n-1} s / sqrt(n) (Student, Biometrika 1908)."""
+    """Return the mean over seeds [n] +- t_{.975, n-1} s / sqrt(n) (Student, Biometrika 1908)."""
     sample = np.asarray(values, dtype=np.float64)
     n, mean, reason = len(sample), _mean(sample), _trouble(sample, "seeds", needed=2)
     if reason:
@@ -70,7 +72,7 @@ def seed_interval(values: ArrayLike) -> Interval:
 
 
 def image_interval(values: ArrayLike, seed: int = 0) -> Interval:
-    """Mean over images [n] with a BCa bootstrap interval (Efron, JASA 1987; `scipy.stats.bootstrap`).
+    """Return the mean over images [n] with a BCa bootstrap interval (Efron, JASA 1987; `scipy.stats.bootstrap`).
 
     Coverage measured at n = 50, 600 samples each: .94 normal, .95 gamma of skewness 1, .92 lognormal of skewness 1.75.
     """
@@ -90,16 +92,17 @@ def image_interval(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def smallest_sample(comparisons: int) -> int:
-    """Images below which even a method that wins on all of them is not significant: 2^(1-n) > .05 / comparisons."""
+    """Return the least n with 2^(1-n) <= .05 / comparisons. With fewer images, a win on all is not significant."""
     return 1 + math.ceil(math.log2(comparisons / (1 - LEVEL)) - 1e-9)
 
 
 def compare_images(
     baseline: ArrayLike, methods: Mapping[str, ArrayLike], comparisons: int | None = None
 ) -> dict[str, Comparison]:
-    """Each method [n] against the baseline [n] on the same images: two-sided Wilcoxon signed ranks, Holm-corrected.
+    """Compare methods [n] with the baseline [n] on the same images: two-sided Wilcoxon signed ranks, Holm-corrected.
 
-    `comparisons`: how many the whole table makes; one that cannot be tested counts, for it would have been read.
+    `comparisons`: number of comparisons of the whole table, or `None` for that of these methods. One that cannot be
+    tested counts as well, because it would have been reported.
     """
     total = len(methods) if comparisons is None else comparisons
     tested = {name: _wilcoxon(scores, baseline, total) for name, scores in methods.items()}
@@ -124,9 +127,9 @@ def _wilcoxon(scores: ArrayLike, baseline: ArrayLike, comparisons: int) -> Compa
 
 
 def holm(p_values: ArrayLike, comparisons: int | None = None) -> Array:
-    """[m] -> [m] corrected p-values: max over smaller ones of (m - rank) p, at most 1 (Holm, Scand. J. Stat. 1979).
+    """Return corrected p-values [m]: max over smaller ones of (m - rank) p, at most 1 (Holm, Scand. J. Stat. 1979).
 
-    NaN (not tested) stays NaN and counts as the largest; so do the `comparisons` - m made elsewhere.
+    NaN (not tested) stays NaN and counts as the largest, as do the `comparisons` - m made elsewhere.
     """
     p = np.asarray(p_values, dtype=np.float64)
     total = len(p) if comparisons is None else comparisons
@@ -138,18 +141,19 @@ def holm(p_values: ArrayLike, comparisons: int | None = None) -> Array:
 
 
 def pooled_ratio(numerator: ArrayLike, *denominators: ArrayLike) -> float:
-    """sum(numerator) / geometric mean of the sums of the denominators; NaN unless all of these are > 0."""
+    """Return sum(numerator) / geometric mean of the sums of the denominators. NaN unless all these sums are > 0."""
     sums = np.array([np.sum(np.asarray(one, dtype=np.float64)) for one in (numerator, *denominators)])
     return float(_ratio(sums)) if bool((sums[1:] > 0).all()) else math.nan
 
 
 def ratio_of_sums(numerator: ArrayLike, *denominators: ArrayLike, block: int | None = None, seed: int = 0) -> Interval:
-    """`pooled_ratio` of series [n] over logged steps of one run, with its interval.
+    """Return the `pooled_ratio` of series [n] over logged steps of one run, with its interval.
 
-    With one denominator the plain pooled ratio; with <h_i1, h_i2> and <h_j1, h_j2> the noise-corrected cosine. The
-    interval is a circular block bootstrap (Politis and Romano 1992) over whole steps, all series together, with
-    percentiles widened for few blocks (Hesterberg, Am. Stat. 2015). "Not measurable" where a denominator's own
-    interval reaches 0: then the ratio can be anything. `block` None: chosen from n and the autocorrelation.
+    With one denominator it is the plain pooled ratio, and with <h_i1, h_i2> and <h_j1, h_j2> the noise-corrected
+    cosine. The interval is a circular block bootstrap (Politis and Romano 1992) over whole steps, all series together,
+    with percentiles widened for few blocks (Hesterberg, Am. Stat. 2015). The ratio is "not measurable" if the interval
+    of a denominator reaches 0, because it can then have any value.
+    `block`: length of a block, or `None` to choose it from n and the autocorrelation.
     """
     series = np.stack([np.asarray(one, dtype=np.float64) for one in (numerator, *denominators)], axis=1)  # [n, 1 + D]
     n, estimate = len(series), pooled_ratio(numerator, *denominators)
@@ -158,18 +162,18 @@ def ratio_of_sums(numerator: ArrayLike, *denominators: ArrayLike, block: int | N
     length = min(block or _block_length(series), n // 3)
     resampled, tail = _resampled_sums(series, length, seed), _widened_tail(n / length)  # [R, 1 + D]
     if not math.isfinite(estimate) or any(_percentiles(column, tail)[0] <= 0 for column in resampled.T[1:]):
-        return Interval(math.nan, math.nan, math.nan, n, "not measurable: a denominator cannot be told from 0")
+        return Interval(math.nan, math.nan, math.nan, n, "not measurable: a denominator cannot be distinguished from 0")
     return Interval(estimate, *_percentiles(_ratio(resampled), tail), n)
 
 
 def _ratio(sums: Array) -> Array:
-    scale = np.maximum(sums[..., 1:], 0.0)  # a resample at or below 0 counts as the limit from above: an infinite ratio
+    scale = np.maximum(sums[..., 1:], 0.0)  # a resample at or below 0 counts as the limit from above, an infinite ratio
     with np.errstate(divide="ignore", invalid="ignore"):
         return sums[..., 0] / np.prod(scale ** (1.0 / scale.shape[-1]), axis=-1)
 
 
 def _block_length(series: Array) -> int:
-    """Carlstein's rule for an AR(1) series (Ann. Stat. 1986) on the ratio's first-order errors; at least n^(1/3)."""
+    """Return Carlstein's block length for an AR(1) series (Ann. Stat. 1986) of first-order errors, at least n^(1/3)."""
     sums = series.sum(axis=0)
     shares = series[:, 1:] / np.where(sums[1:] == 0, 1.0, sums[1:])
     errors = series[:, 0] - sums[0] * shares.mean(axis=1)

@@ -1,4 +1,4 @@
-"""Large images in overlapping tiles: what a network makes of a tile's padded border is cut, the rest is blended."""
+"""Restoration of large images in overlapping tiles. The borders affected by padding are cut, the rest is blended."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from cmtl_ir.base.errors import UserError
 from cmtl_ir.strategy.output import final_output
 
 OVERLAP = 64
-"""Pixels that neighbouring tiles share at least."""
+"""Minimum overlap of neighbouring tiles in pixels."""
 MARGIN = 24
-"""Pixels next to an inner edge of a tile that are cut: the network saw its own padding there instead of the image."""
+"""Pixels cut at an inner edge of a tile, where the network saw its own padding instead of the image."""
 SMALLEST_TILE = 2 * OVERLAP
-"""Pixels. With smaller tiles the number of passes grows without bound as the tile approaches the overlap."""
+"""Smallest side of a tile in pixels. The number of passes grows without bound as a tile approaches the overlap."""
 ALIGNMENT = 32
 """Tiles start at multiples of this, so that a network that downsamples groups the same pixels as in the whole image."""
 
 Restore = Callable[[Tensor, Tensor], Any]
-"""(degraded [B, 3, H, W], task numbers [B]) -> what a backbone returns."""
+"""(degraded [B, 3, H, W], task numbers [B]) -> output of a backbone."""
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def restore_tiled(network: Restore, degraded: Tensor, task_numbers: Tensor, tile
 
     At every inner edge of a tile, `MARGIN` pixels are cut and the rest of the overlap is blended linearly. A network
     whose output depends on no more than `MARGIN` pixels around each pixel gives the same image as in one piece.
-    Raises UserError if `tile` is smaller than twice the overlap.
+    Raise UserError if `tile` is smaller than twice the overlap.
     """
     check_tile(tile, "tile")
     height, width = degraded.shape[-2:]
@@ -47,7 +47,7 @@ def restore_tiled(network: Restore, degraded: Tensor, task_numbers: Tensor, tile
 
 
 def check_tile(tile: int, key: str) -> None:
-    """Raise UserError if a tile is smaller than twice the overlap; `key` is the option that asked for it."""
+    """Raise UserError if a tile is smaller than twice the overlap. `key` is the option that set it."""
     if tile < SMALLEST_TILE:
         raise UserError(
             f"{key} {tile}: tiles overlap by {OVERLAP} pixels, so their side must be at least {SMALLEST_TILE}; "
@@ -56,7 +56,7 @@ def check_tile(tile: int, key: str) -> None:
 
 
 def _spans(length: int, tile: int) -> list[slice]:
-    """The tiles along one side. The last one may be up to `ALIGNMENT` - 1 pixels shorter than the others."""
+    """Return the tiles along one side. The last one may be up to `ALIGNMENT` - 1 pixels shorter than the others."""
     if length <= tile:
         return [slice(0, length)]
     step = (tile - OVERLAP) // ALIGNMENT * ALIGNMENT
@@ -65,7 +65,7 @@ def _spans(length: int, tile: int) -> list[slice]:
 
 
 def _share(span: slice, length: int, like: Tensor) -> Tensor:
-    """Weight of each pixel of a tile: 0 in the margins of inner edges, a ramp next to them, 1 elsewhere."""
+    """Return the weight of each pixel of a tile: 0 in the margins of inner edges, a ramp next to them, 1 elsewhere."""
     ramp = OVERLAP - 2 * MARGIN + 1
     position = torch.arange(span.start, span.stop, device=like.device, dtype=like.dtype)
     share = torch.ones_like(position)

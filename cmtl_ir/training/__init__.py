@@ -1,1 +1,1 @@
-"""The training loop: samples, shares of the batch, one step, the optimizer, the state of a run."""
+"""The training loop: samples, shares of the batch, single steps, the optimizer, and the state of a run."""

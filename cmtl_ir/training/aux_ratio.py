@@ -1,6 +1,6 @@
-"""How strongly an auxiliary objective pulls next to the base objective: w |dA_k| / |g_k| per row k.
+"""Ratio of the gradients of an auxiliary objective and of the base objective: w |dA_k| / |g_k| per row k.
 
-Measured in the steps whose row gradients are logged: one more backward pass per row and auxiliary objective.
+It is measured in steps whose row gradients are logged, and takes one more backward pass per row and objective.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from cmtl_ir.gradients.rows import RowGradients
 from cmtl_ir.training.auxiliaries import Auxiliaries
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.pieces import part_of
-from cmtl_ir.training.samples import Drawn
+from cmtl_ir.training.samples import Samples
 
 LARGE = 3.0
-"""A ratio above it is warned of: the auxiliary objective decides the direction of the update."""
+"""A larger ratio causes a warning, because the auxiliary objective then decides the direction of the update."""
 log = logging.getLogger("cmtl_ir")
 
 
 class AuxRatio:
-    """Measures the ratios of a stage's steps, and warns once per objective."""
+    """Measures the ratios in the steps of a stage, and warns once per objective."""
 
     def __init__(self, learner: Learner, auxiliaries: Auxiliaries) -> None:
         self.learner, self.auxiliaries = learner, auxiliaries
         self._warned: set[str] = set()
 
-    def __call__(self, drawn: Drawn, gradients: Tensor, rows: Tensor, engine: RowGradients) -> dict[str, float]:
-        """Return name of the metric -> ratio.
+    def __call__(self, drawn: Samples, gradients: Tensor, rows: Tensor, engine: RowGradients) -> dict[str, float]:
+        """Return metric name -> ratio for the rows of a step.
 
-        `gradients` [pieces, P] are those of the sums, `rows` [rows, pieces] gathers them.
+        `gradients` [pieces, P] are those of the sums of all objectives. `rows` [rows, pieces] averages them by row.
         """
         found: dict[str, float] = {}
         for number, row in enumerate(drawn.rows):
@@ -47,7 +47,7 @@ class AuxRatio:
                 self._warn(label, row.name, ratio)
         return found
 
-    def _gradient(self, drawn: Drawn, number: int, label: str, engine: RowGradients) -> Tensor:
+    def _gradient(self, drawn: Samples, number: int, label: str, engine: RowGradients) -> Tensor:
         """Return w dA_k [P], the gradient of the mean over the row's samples on all ranks."""
         row, total = drawn.rows[number], torch.zeros_like(engine.update)
         start = sum(stop - first for first, stop in drawn.windows[:number])

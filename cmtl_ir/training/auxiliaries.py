@@ -1,4 +1,4 @@
-"""The auxiliary objectives of a stage: which act in a step, what they prepared, and their terms in the rows' losses."""
+"""The auxiliary objectives of a stage: which of them are active in a step, and their terms in the rows' losses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cmtl_ir.strategy.data import Batch, Row, StepContext
 from cmtl_ir.strategy.objective import Constants, Objective, active
 from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.learner import Learner
-from cmtl_ir.training.samples import Drawn
+from cmtl_ir.training.samples import Samples
 
 
 class Auxiliaries:
     """The auxiliary objectives of one run during the steps of a stage."""
 
     def __init__(self, learner: Learner) -> None:
-        """Raise ConfigError where the tasks cannot give what an objective needs."""
+        """Raise ConfigError if the tasks cannot provide what an objective needs."""
         self.learner = learner
         self.objectives = {one.label: one for one in learner.strategy.auxiliary}
         self.weights: Mapping[str, float] = {}
@@ -29,11 +29,11 @@ class Auxiliaries:
 
     @property
     def weighed(self) -> bool:
-        """Whether weighting and surgery see the sums instead of the restoration losses."""
+        """Whether weighting and surgery see the sums of all objectives instead of the restoration losses."""
         return bool(self.weights) and self.learner.strategy.weighting_sees == "total"
 
-    def prepare(self, drawn: Drawn, context: StepContext) -> None:
-        """Find which objectives act in this step, and let them prepare their constants."""
+    def prepare(self, drawn: Samples, context: StepContext) -> None:
+        """Determine which objectives are active in this step, and let them prepare their constants."""
         if not self.objectives:
             return
         assert self.learner.stage is not None
@@ -47,33 +47,33 @@ class Auxiliaries:
                 self._constants[label] = objective.prepare(batches, self.learner, context)
 
     def of_row(self, row: Row) -> list[str]:
-        """Return the labels of the objectives that act on a row in this step."""
+        """Return the labels of the objectives that are active on a row in this step."""
         return [label for label in self.weights if carries(row, self.objectives[label])]
 
     def term(self, label: str, output: Output, row: Row, batch: Batch, window: tuple[int, int]) -> Tensor:
-        """Return w A(i) [n] of one objective for the samples `window` of those held of a row."""
+        """Return w A(i) [n] of one objective for a window (start, stop) of a row's samples held by this process."""
         constants = self._constants[label].get(row.name, Constants(row.name)).part(*window)
         return self.weights[label] * self.objectives[label].losses(output, batch, constants)
 
     def total(self, losses: Tensor, output: Output, row: Row, batch: Batch, window: tuple[int, int]) -> Tensor:
-        """Return l_i + sum_a w_a A_a(i) [n]; the losses themselves where no objective acts on the row."""
+        """Return l_i + sum_a w_a A_a(i) [n], or the losses themselves if no objective is active on the row."""
         for label in self.of_row(row) if len(batch.ids) else ():
             losses = losses + self.term(label, output, row, batch, window)
         return losses
 
     def after_step(self) -> None:
-        """Tell the objectives that acted that the optimizer made its step."""
+        """Notify the active objectives that the optimizer has made its step."""
         for label in self.weights:
             self.objectives[label].after_step(self.learner)
 
 
 def carries(row: Row, objective: Objective) -> bool:
-    """Return whether a row carries an objective: stage rows, or under `rows: all` every row that allows it."""
+    """Return whether a row carries an objective: stage rows do, and with `rows: all` every row that allows it."""
     return row.auxiliary and ((row.coefficient is None and not row.projected) or objective.rows == "all")
 
 
 def _refuse_what_is_missing(objective: Objective, learner: Learner) -> None:
-    """Raise ConfigError where the tasks of the run cannot give what the objective needs."""
+    """Raise ConfigError if the tasks of the run cannot provide what the objective needs."""
     if "teacher:single" in objective.needs:
         for task in learner.tasks:
             learner.teacher(task)

@@ -1,4 +1,4 @@
-"""How the parts of a strategy compose in one step. Shapes: K stage rows, M rows that enter the loss."""
+"""Composition of the parts of a strategy in one step. Shapes: K stage rows, M rows that enter the loss."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cmtl_ir.base.errors import UserError
 from cmtl_ir.gradients.rows import RowGradients
 from cmtl_ir.strategy.data import Row, StepContext
 from cmtl_ir.training.learner import Learner
-from cmtl_ir.training.samples import Drawn
+from cmtl_ir.training.samples import Samples
 
 TIERS = ("losses", "gramian", "rows")
 
 
-def coefficients(drawn: Drawn, weights: Tensor) -> Tensor:
-    """Return c [M]: (N_stage / N) w_k / K for stage rows, lambda n_r / N for protecting rows; weights [K].
+def coefficients(drawn: Samples, weights: Tensor) -> Tensor:
+    """Return c [M]: (N_stage / N) w_k / K for stage rows, and lambda n_r / N for protecting rows. `weights` is [K].
 
-    N of a pooled row is the samples of its kind.
+    For a pooled row, N is the number of samples of its kind.
     """
     stage, entering = drawn.stage_rows, drawn.entering
     total, own = sum(drawn.counts[:entering]), sum(drawn.counts[:stage])
@@ -35,7 +35,7 @@ def coefficients(drawn: Drawn, weights: Tensor) -> Tensor:
 
 
 def tier_of(learner: Learner, rows: Sequence[Row]) -> str:
-    """Return the least tier that serves the parts in a stage of these rows."""
+    """Return the cheapest tier that provides what the parts need in a stage with these rows."""
     strategy = learner.strategy
     needs = [strategy.weighting.needs, "gramian" if any(row.projected for row in rows) else "losses"]
     if strategy.surgery is not None:
@@ -46,13 +46,14 @@ def tier_of(learner: Learner, rows: Sequence[Row]) -> str:
 def columns_asked_for(
     learner: Learner, tier: str, engine: RowGradients | None
 ) -> tuple[dict[str, list[slice]], list[slice] | None]:
-    """Return the columns of the blocks whose conflict is logged, and of the parameters that rows are compared on.
+    """Return the columns of the blocks whose conflict is logged, and of the parameters on which rows are compared.
 
-    `None` for the latter: of all parameters. Raise UserError where a surgery takes the rows whole.
+    The latter are `None` if rows are compared on all parameters. Raise UserError if `training.shared` is set but the
+    surgery works on whole rows.
     """
     patterns = learner.training.shared
     if patterns is not None and tier == "rows":
-        raise UserError("training.shared: a surgery that works on the rows themselves takes them whole")
+        raise UserError("training.shared: a surgery that works on the rows themselves needs whole rows")
     if engine is None:
         return {}, None
     blocks = {name: engine.columns(own, f"conflict.blocks.{name}") for name, own in learner.blocks.items()}
@@ -60,5 +61,5 @@ def columns_asked_for(
 
 
 def narrowed(context: StepContext, kept: Sequence[int]) -> StepContext:
-    """Return the context of some of the rows only."""
+    """Return the context restricted to some of the rows."""
     return replace(context, rows=tuple(context.rows[i] for i in kept), counts=tuple(context.counts[i] for i in kept))

@@ -1,4 +1,4 @@
-"""The state of a run: weights, optimizer, data counters and parts; what a part may see, what a checkpoint holds."""
+"""The state of a run: weights, optimizer, data counters and parts, the interface for parts, and checkpoints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Learner:
         device: torch.device,
         ranks: Ranks = ALONE,
     ) -> None:
-        """`ranks`: the processes that share each step's samples."""
+        """`ranks`: the processes that share the samples of each step."""
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
         self.patch = experiment.data.patch
         self.blocks = experiment.conflict.blocks or {}
@@ -66,12 +66,12 @@ class Learner:
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()
-        self.before: list[Tensor] | None = None  # the weights one step ago, kept only when the next step is logged
+        self.before: list[Tensor] | None = None  # weights before the last step, kept only if the next step is logged
         self.step = 0
         self.stage: Stage | None = None
         self.stage_step = 0
         self.finished: tuple[Stage, ...] = ()
-        self.recent: list[dict[str, Tensor]] = []  # the weights at the stage's last evaluations, for `Stage.average`
+        self.recent: list[dict[str, Tensor]] = []  # weights at the last evaluations of the stage, for `Stage.average`
         self.evaluated_every = experiment.evaluation.every
         self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
         self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
@@ -81,7 +81,7 @@ class Learner:
     # ------------------------------------------------------------------------------ what a part may see
 
     def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
-        """The samples (task, ids), on the clean crops of (images, ids) if given."""
+        """Return the samples (task, ids), or those on the clean crops of (images, ids) if `images` names a task."""
         if images is None:
             return self.task_of[task].batch(ids)
         return self.task_of[task].batch_on(self.task_of[images], ids, ids)
@@ -91,7 +91,7 @@ class Learner:
     ) -> Output:
         """Return the output for images [N, 3, H, W] of tasks [N] under the run's precision.
 
-        `pair` is handed to the network: the clean images and keys of `Drawn.pair`, for an objective that needs them.
+        `pair` is handed to the network: the clean images and keys of `Samples.pair`, for an objective that needs them.
         """
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
@@ -99,7 +99,7 @@ class Learner:
         return output_of(network or self.model, returned)
 
     def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
-        """Return the output for a batch of `network`; `None`: of the one in training."""
+        """Return the output of `network` for a batch. `None` means the network in training."""
         return self.forward(batch.degraded, self.task_numbers(batch.task, len(batch.ids)), network)
 
     def sample_losses(self, output: Output, batch: Batch) -> Tensor:
@@ -107,11 +107,11 @@ class Learner:
         return sample_losses(self.objective, output, batch)
 
     def second_view(self, batch: Batch) -> Batch:
-        """Return other crops of the same images, degraded with the same parameters and noise of their own."""
+        """Return other crops of the same images, degraded with the same parameters but independent noise."""
         return self.task_of[batch.task].second_view(batch.ids)
 
     def teacher(self, task: str) -> nn.Module:
-        """Return the network of the single-task run of a task, frozen. Raise UserError where there is none."""
+        """Return the frozen network of the single-task run of a task. Raise UserError if there is none."""
         if self.teachers is None:
             raise UserError(f"the teacher of {task} is a finished single-task run, but this run is in no store")
         return self.teachers(task)
@@ -119,19 +119,19 @@ class Learner:
     # ------------------------------------------------------------------------------------------- helpers
 
     def task_numbers(self, task: str, count: int) -> Tensor:
-        """[count] int64: the task's place in the experiment file, for backbones with explicit prompts."""
+        """Return the task's place in the experiment file, [count] int64, for backbones with explicit prompts."""
         return torch.full((count,), self.tasks.index(task), device=self.device)
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Parameters that the optimizer moves."""
+        """Return the parameters that the optimizer updates."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def copy_of_weights(self) -> list[Tensor]:
-        """The trained weights as they are now."""
+        """Return a copy of the trained weights."""
         return [parameter.detach().clone() for parameter in self.trained_parameters()]
 
     def parts(self) -> dict[str, Part]:
-        """Family -> part, those that this strategy has."""
+        """Return family -> part of this strategy. Parts of a family that allows several have keys `family.label`."""
         named: dict[str, Part] = {}
         for key, family in KEYS.items():
             for part in self.strategy.parts_of(key):
@@ -139,20 +139,20 @@ class Learner:
         return named
 
     def history(self) -> History:
-        """What the curriculum decides the next stage from."""
+        """Return the history from which the curriculum decides the next stage."""
         sizes = {name: task.size for name, task in self.task_of.items()}
         return History(self.tasks, self.training.steps, self.finished, sizes, self)
 
     def evaluated_weights(self) -> dict[str, Tensor]:
-        """The weights that are scored and shipped: averaged ones where the run averages."""
+        """Return the weights that are scored and stored, which are the averaged ones if the run averages."""
         return self.average.weights if self.average is not None else self.model.state_dict()
 
     def kept_counts(self, rows: Sequence[Row], counts: Sequence[int]) -> list[int]:
-        """The counts with excluded tasks at 0: the other tasks' draws stay what they are with those tasks present."""
+        """Return the counts, with 0 for excluded tasks. The draws of the other tasks do not depend on the exclusion."""
         return [0 if row.task in self.excluded else count for row, count in zip(rows, counts, strict=True)]
 
     def seen(self, stage: Stage) -> Stage:
-        """The stage as history and parts see it: without excluded tasks, and without a step if they were all of it."""
+        """Return the stage as history and parts see it: without excluded tasks, and with 0 steps if no task is left."""
         if not self.excluded:
             return stage
         mixture = {row: share for row, share in stage.mixture.items() if row.rpartition(":")[2] not in self.excluded}
@@ -160,16 +160,16 @@ class Learner:
 
     @property
     def steps_left(self) -> int:
-        """Of the stage at hand."""
+        """Number of remaining steps of the current stage."""
         return 0 if self.stage is None else self.stage.steps - self.stage_step
 
     def end_stage_now(self) -> None:
-        """Make the step at hand the last one of its stage."""
+        """Make the current step the last one of its stage."""
         assert self.stage is not None
         self.stage = replace(self.stage, steps=self.stage_step + 1)
 
     def start_stage(self, stage: Stage) -> None:
-        """Optimizer and averages as the stage wants them; the weights stay as they are."""
+        """Set up optimizer and averages for a stage. The weights are not changed."""
         self.stage, self.stage_step = stage, 0
         if stage.fresh_optimizer:
             self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
@@ -183,7 +183,7 @@ class Learner:
             self.average = AveragedWeights(self.model, self.training.ema)
 
     def remember_weights(self) -> None:
-        """Keep the weights after a step at which the run is evaluated, as many as the stage averages."""
+        """Store the weights after a step with an evaluation, at most as many as the stage averages."""
         if self.stage is None or self.stage.average == 0:
             return
         due = self.evaluated_every > 0 and self.step % self.evaluated_every == 0
@@ -192,23 +192,23 @@ class Learner:
             self.recent = [*self.recent, now][-self.stage.average :]
 
     def hand_over(self) -> None:
-        """Replace the weights at a stage's end by what the stage hands over."""
+        """Replace the weights at the end of a stage by the weights that it hands over."""
         assert self.stage is not None
         if self.stage.weights == "ema" and self.average is not None:
             self.model.load_state_dict(self.average.weights)
         if self.recent:
             self.model.load_state_dict(mean_of(self.recent))
             self.recent = []
-            if self.training.ema is not None:  # what is evaluated is what is handed over
+            if self.training.ema is not None:  # the weights handed over are also those evaluated
                 self.average = AveragedWeights(self.model, self.training.ema)
 
     def finish_stage(self) -> None:
-        """Close the stage: it joins the history."""
+        """Close the current stage and append it to the history."""
         assert self.stage is not None
         self.finished, self.stage = (*self.finished, self.seen(self.stage)), None
 
     def agree(self) -> None:
-        """Take over rank 0's state: what a rank worked out for itself (importance, choices) may differ in last bits."""
+        """Copy the state of rank 0. Values that ranks compute (importance, choices) may differ in their last bits."""
         if self.ranks.count > 1:
             tensors: dict[str, Tensor] = {}
             to_json(self.tree(), (), tensors)
@@ -217,7 +217,7 @@ class Learner:
     # ---------------------------------------------------------------------------------------- checkpoints
 
     def tree(self) -> dict[str, Any]:
-        """Everything that resumption needs, as a tree of tensors and plain values."""
+        """Return everything needed to resume, as a tree of tensors and plain values."""
         return {
             "model": dict(self.model.state_dict()),
             "optimizer": optimizer_tree(self.optimizer),
@@ -233,10 +233,10 @@ class Learner:
         }
 
     def load_tree(self, tree: Mapping[str, Any]) -> None:
-        """Take up where `tree` was taken."""
+        """Restore the state that `tree` returned."""
         self.model.load_state_dict(tree["model"])
         stages = [*tree["finished"], *([tree["stage"]] if tree["stage"] is not None else [])]
-        rates = stages[-1].get("rates", {}) if stages else {}  # of the stage that last grouped the optimizer
+        rates = stages[-1].get("rates", {}) if stages else {}  # rates of the stage that last grouped the optimizer
         group_by_rate(self.optimizer, dict(self.model.named_parameters()), rates)
         load_optimizer(self.optimizer, tree["optimizer"])
         self.recent = to_device(tree.get("recent", []), self.device)

@@ -1,7 +1,7 @@
-"""THE LOOP: stage -> step -> losses or gradients -> weights -> update. It names no strategy.
+"""The training loop: stage -> step -> losses or gradients -> weights -> update. It knows no strategy by name.
 
-One step, in this order: draw rows -> losses, with auxiliary objectives -> weighting -> surgery -> projection
--> penalty's gradient -> clipping -> optimizer -> after_step of the parts -> averaged weights.
+Order of one step: draw rows -> losses, with auxiliary objectives -> weighting -> surgery -> projection -> gradient of the
+penalty -> clipping -> optimizer -> after_step of the parts -> averaged weights.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from cmtl_ir.training.composition import narrowed, tier_of
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.optimization import learning_rate
 from cmtl_ir.training.pieces import share_of_mean
-from cmtl_ir.training.samples import Drawn, Prefetcher, choose, draw, has_room
+from cmtl_ir.training.samples import Samples, Prefetcher, choose, draw, has_room
 from cmtl_ir.training.shares import DataState, apportion, stage_rows
 from cmtl_ir.training.step import Stepper, StepResult
 
 
 class Watcher(Protocol):
-    """Who looks on: logging, evaluation, checkpoints, progress. It may raise to stop the run."""
+    """Observer of a run for logging, evaluation, checkpoints and progress. It may raise to stop the run."""
 
     def wants_gradients(self, step: int) -> bool:
-        """Whether the row gradients of this step are wanted."""
+        """Return whether the row gradients of this step are to be logged."""
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
-        """After every step; `learner.step` counts it already."""
+        """Called after every step. `learner.step` already includes it."""
 
     def stage_started(self, learner: Learner, stage: Stage) -> None:
-        """After the parts prepared a stage, before its first step."""
+        """Called after the parts have prepared a stage, before its first step."""
 
     def stage_ended(self, learner: Learner, stage: Stage) -> None:
-        """After a stage's last step, when the stage has joined the history."""
+        """Called after the last step of a stage, when the stage is in the history."""
 
 
 def train(learner: Learner, watcher: Watcher) -> None:
-    """Train to the end of the curriculum, from wherever the learner stands."""
+    """Train from the current state of the learner to the end of the curriculum."""
     if learner.device.type == "cpu":
         keep_freed_memory()
     curriculum, retention = learner.strategy.curriculum, learner.strategy.retention
@@ -53,7 +53,7 @@ def train(learner: Learner, watcher: Watcher) -> None:
         if stage is None:
             return
         seen = learner.seen(stage)
-        if seen.steps < stage.steps:  # every task of it is excluded: a run without them has no such stage
+        if seen.steps < stage.steps:  # all its tasks are excluded: a run without them has no such stage
             learner.finished = (*learner.finished, seen)
             watcher.stage_ended(learner, seen)
             continue
@@ -70,7 +70,7 @@ def train(learner: Learner, watcher: Watcher) -> None:
 
 
 def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
-    """All steps of a stage that are still to be made."""
+    """Run the remaining steps of a stage."""
     rows = entered(learner, stage)
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     learner.agree()
@@ -94,7 +94,7 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
 
 
 def entered(learner: Learner, stage: Stage) -> list[Row]:
-    """Let every part enter the stage; return its rows, those that the weighting weighs first."""
+    """Let every part enter the stage, and return its rows. Rows that the weighting weighs come first."""
     seen, retention = learner.seen(stage), learner.strategy.retention
     for part in learner.parts().values():
         part.enter_stage(seen, learner)
@@ -104,8 +104,8 @@ def entered(learner: Learner, stage: Stage) -> list[Row]:
     return sorted(dressed, key=lambda row: row.coefficient is not None)
 
 
-def next_samples(learner: Learner, rows: list[Row], prefetcher: Prefetcher) -> Drawn:
-    """The samples of the step at hand; those of the one after it begin to be drawn where there is room for it."""
+def next_samples(learner: Learner, rows: list[Row], prefetcher: Prefetcher) -> Samples:
+    """Return the samples of the current step. If a core is free, start to draw those of the next step."""
     counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
     prefetcher.wait()
     drawn = draw(learner, rows, learner.kept_counts(rows, counts), prefetcher)
@@ -118,14 +118,14 @@ def next_samples(learner: Learner, rows: list[Row], prefetcher: Prefetcher) -> D
 
 
 def rate_of(learner: Learner, stage: Stage) -> float:
-    """The learning rate of the step at hand."""
+    """Return the learning rate of the current step."""
     schedule = learner.training.schedule.of_stage(stage.cycles)
     offset, length = stage.span or (0, stage.steps)
     return stage.rate * learning_rate(learner.training.optimizer.lr, schedule, offset + learner.stage_step, length)
 
 
 def apply_update(learner: Learner, rate: float) -> None:
-    """From the gradients in `.grad` to new weights: penalty, clipping, optimizer, retention, average."""
+    """Update the weights from the gradients in `.grad`: penalty, clipping, optimizer, retention, average."""
     retention = learner.strategy.retention
     update = None
     if retention is not None and retention.needs_update:
@@ -150,8 +150,8 @@ def _gradient(parameter: torch.nn.Parameter) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.detach().clone()
 
 
-def context_of(learner: Learner, stage: Stage, drawn: Drawn, auxiliaries: Auxiliaries) -> StepContext:
-    """What the parts may know of this step."""
+def context_of(learner: Learner, stage: Stage, drawn: Samples, auxiliaries: Auxiliaries) -> StepContext:
+    """Return the context of this step for the parts."""
 
     def untouched(row: Row, batch: Batch) -> Tensor:
         return learner.sample_losses(Output.of(batch.degraded), batch)
@@ -169,7 +169,7 @@ def context_of(learner: Learner, stage: Stage, drawn: Drawn, auxiliaries: Auxili
 
 
 @torch.no_grad()
-def _means(learner: Learner, drawn: Drawn, losses: Callable[[Row, Batch], Tensor]) -> Tensor:
+def _means(learner: Learner, drawn: Samples, losses: Callable[[Row, Batch], Tensor]) -> Tensor:
     """Return the mean of `losses` over the samples of each stage row on all ranks, [K] float64."""
     means = []
     for row, batch, count in zip(drawn.rows[: drawn.stage_rows], drawn.batches, drawn.counts, strict=False):
@@ -178,10 +178,10 @@ def _means(learner: Learner, drawn: Drawn, losses: Callable[[Row, Batch], Tensor
     return learner.ranks.sum(torch.stack(means))
 
 
-def second_look(learner: Learner, drawn: Drawn, auxiliaries: Auxiliaries) -> Callable[[], Tensor]:
-    """Return what computes the losses [K] of the same stage rows under the weights at that time.
+def second_look(learner: Learner, drawn: Samples, auxiliaries: Auxiliaries) -> Callable[[], Tensor]:
+    """Return a function that computes the losses [K] of the same stage rows under the weights at the time of the call.
 
-    With auxiliary objectives where the weighting sees the sums.
+    The losses include auxiliary objectives if the weighting sees the sums.
     """
 
     def again(row: Row, batch: Batch) -> Tensor:
@@ -195,7 +195,7 @@ def second_look(learner: Learner, drawn: Drawn, auxiliaries: Auxiliaries) -> Cal
 
 
 def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradients | None:
-    """The row-gradient engine of a stage, when a part or the watcher needs one."""
+    """Return the row-gradient engine of a stage, or `None` if neither a part nor the watcher needs one."""
     wanted = any(watcher.wants_gradients(step) for step in _steps(learner))
     micro_batch = learner.training.micro_batch
     if not rows or (tier_of(learner, rows) == "losses" and not wanted and micro_batch is None):

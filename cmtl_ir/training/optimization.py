@@ -1,4 +1,4 @@
-"""Per-sample losses, optimizer, learning-rate schedule and averaged weights: the same for every strategy."""
+"""Optimizer, learning-rate schedule and averaged weights, which are the same for every strategy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cmtl_ir.strategy.data import Schedule
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of an experiment, fused where torch offers it."""
+    """Return the fused optimizer of an experiment."""
     parameters = list(parameters)
     if config.name == "sgd":
         return torch.optim.SGD(
@@ -28,7 +28,7 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
 
 
 def learning_rate(base: float, schedule: Schedule, step: int, steps: int) -> float:
-    """The rate of step `step` (from 0) of a stage of `steps`: linear warm-up, then `cycles` cosines to the floor."""
+    """Return the rate of step `step` (from 0) of `steps`: linear warm-up, then `cycles` cosines to the floor."""
     if step < schedule.warmup:
         return base * (step + 1) / schedule.warmup
     if schedule.kind == "constant":
@@ -71,7 +71,7 @@ def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 class AveragedWeights:
-    """Exponential moving average of the weights; begins anew at each stage."""
+    """Exponential moving average of the weights, which starts again at each stage."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -79,7 +79,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move towards the model's present weights by 1 - decay."""
+        """Move towards the current weights of the model by 1 - decay."""
         for name, value in model.state_dict().items():
             if value.is_floating_point():
                 self.weights[name].lerp_(value, 1.0 - self.decay)
@@ -88,10 +88,10 @@ class AveragedWeights:
 
 
 def optimizer_tree(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state as a tree to save."""
+    """Return the state of the optimizer as a tree to save."""
     return optimizer.state_dict()
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
-    """Take up a saved state; the tree stays untouched by later steps."""
+    """Load a saved state. Later steps do not change the tree."""
     optimizer.load_state_dict(copy.deepcopy(dict(tree)))

@@ -1,4 +1,4 @@
-"""The samples of a step as pieces of its rows, and their losses. Under several ranks each holds a part of a piece."""
+"""The samples of a step as pieces of its rows, and their losses. Each of several ranks holds a part of a piece."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from cmtl_ir.base.ranks import Ranks
 from cmtl_ir.strategy.data import Batch
-from cmtl_ir.training.samples import Drawn
+from cmtl_ir.training.samples import Samples
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Samples start .. stop of a row; this process holds first .. last of them."""
+    """Samples start .. stop of a row. This process holds samples first .. last."""
 
     row: int
     start: int
@@ -30,26 +30,26 @@ class Piece:
 
     @property
     def held(self) -> int:
-        """Number of samples held here."""
+        """Number of samples held by this process."""
         return self.last - self.first
 
 
 @dataclass(frozen=True)
 class PieceLosses:
-    """Losses of the samples of a piece that are held here, [n] each."""
+    """Losses of the samples of a piece that this process holds, [n] each."""
 
     restoration: Tensor
     """l_i: the row's own loss or the base objective."""
     total: Tensor
-    """l_i + sum_a w_a A_a(i): what is differentiated; the same tensor where the row carries no auxiliary."""
+    """l_i + sum_a w_a A_a(i), which is differentiated. The same tensor if the row carries no auxiliary objective."""
 
     def detached(self) -> PieceLosses:
         """Return the losses without their graph."""
         return PieceLosses(self.restoration.detach(), self.total.detach())
 
 
-def cut(drawn: Drawn, halves: bool) -> list[Piece]:
-    """Return whole rows, or two halves of each row that has two samples."""
+def cut(drawn: Samples, halves: bool) -> list[Piece]:
+    """Return whole rows, or the two halves of each row with at least two samples."""
     pieces = []
     for row, (count, (first, last)) in enumerate(zip(drawn.counts, drawn.windows, strict=True)):
         middle = count // 2 if halves else 0
@@ -69,7 +69,7 @@ def gathering(pieces: Sequence[Piece], counts: Sequence[int]) -> Tensor:
 
 
 def of_all_ranks(pieces: Sequence[Piece], held: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:
-    """Return a value of every sample of each piece, from the values of those held here."""
+    """Return a value of every sample of each piece, from the values of the samples held by each rank."""
     if ranks.count == 1:
         return list(held)
     whole = [values.new_zeros(piece.size) for piece, values in zip(pieces, held, strict=True)]
@@ -79,7 +79,7 @@ def of_all_ranks(pieces: Sequence[Piece], held: Sequence[Tensor], ranks: Ranks) 
 
 
 def share_of_mean(losses: Tensor, count: int) -> Tensor:
-    """Return what these losses add to the mean of `count`: their mean, when they are all of them."""
+    """Return the share of these losses in the mean over `count` samples: their mean if they are all of them."""
     return losses.mean() if len(losses) == count else losses.sum() / count
 
 

@@ -1,4 +1,4 @@
-"""Which samples a step takes of each row, and the step's samples themselves. Legend: N samples of H x W pixels."""
+"""Choice and drawing of the samples of a step. Shapes: N samples of H x W pixels."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from cmtl_ir.training.shares import DataState
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Which samples a step takes, row after row."""
+class Selection:
+    """The ids of the samples that a step takes, row after row."""
 
     rows: list[Row]  # present ones: loss rows first (stage, then protecting), projected rows last
     counts: list[int]  # on all ranks together
     ids: list[Tensor]  # [counts] of each row, on all ranks together
-    windows: list[tuple[int, int]]  # (start, stop) of each row that is held here
+    windows: list[tuple[int, int]]  # (start, stop) of each row held by this process
 
     def held(self) -> list[tuple[Row, Tensor]]:
-        """Each row with the ids that this process holds of it."""
+        """Return each row with the ids that this process holds of it."""
         return [(row, ids[slice(*own)]) for row, ids, own in zip(self.rows, self.ids, self.windows, strict=True)]
 
     @property
     def entering(self) -> int:
-        """M: how many rows enter the loss."""
+        """M, the number of rows that enter the loss."""
         return sum(not row.projected for row in self.rows)
 
     @property
     def stage_rows(self) -> int:
-        """K: how many of them the weighting weighs."""
+        """K, the number of rows that the weighting weighs."""
         return sum(row.coefficient is None for row in self.rows)
 
 
 @dataclass(frozen=True)
-class Drawn(Chosen):
-    """The samples of one step, too."""
+class Samples(Selection):
+    """The chosen ids of one step with their samples."""
 
-    batches: list[Batch]  # of each row what this process holds: all of it, or under torchrun its window
-    degraded: Tensor  # [N, 3, H, W], as held here
+    batches: list[Batch]  # of each row what this process holds: the whole row, or its window under torchrun
+    degraded: Tensor  # [N, 3, H, W], held by this process
     task_numbers: Tensor  # [N]
 
     def whole(self) -> Batch:
-        """Return all samples held here as one batch, row after row, without a task."""
+        """Return all samples held by this process as one batch without a task, row after row."""
         ids, clean = (torch.cat([getattr(batch, name) for batch in self.batches]) for name in ("ids", "clean"))
         return Batch("", ids, self.degraded, clean)
 
@@ -68,7 +68,7 @@ class Drawn(Chosen):
         return {"target": clean[start:stop], "keys": torch.cat(keys)[start:stop].to(clean.device)}
 
     def of_all_ranks(self, row: str, values: Tensor, ranks: Ranks) -> Tensor:
-        """Return a value [n, ...] of each sample of a row, from the values of those held here, in drawing order."""
+        """Return a value [n, ...] of each sample of a row in drawing order, from the values held by each rank."""
         if ranks.count == 1:
             return values
         place = [one.name for one in self.rows].index(row)
@@ -77,29 +77,32 @@ class Drawn(Chosen):
         return ranks.sum(whole)
 
 
-def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Chosen:
-    """The next `counts` samples of `rows` by the counters of `data`; rows without samples are left out."""
+def choose(learner: Learner, data: DataState, rows: Sequence[Row], counts: Sequence[int]) -> Selection:
+    """Choose the next `counts` samples of `rows` by the counters of `data`. Rows without samples are left out."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].projected)
     kept = [rows[i] for i in order if counts[i] > 0]
     numbers = [counts[i] for i in order if counts[i] > 0]
     windows = _windows(numbers, *learner.ranks.window(sum(numbers)))
     ids = [data.draw(row, count, learner.seed) for row, count in zip(kept, numbers, strict=True)]
-    return Chosen(kept, numbers, ids, windows)
+    return Selection(kept, numbers, ids, windows)
 
 
-def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], prefetcher: Prefetcher | None = None) -> Drawn:
-    """Draw `counts` samples of `rows`; rows without samples are left out. `prefetcher`: may have drawn them already."""
+def draw(learner: Learner, rows: Sequence[Row], counts: Sequence[int], prefetcher: Prefetcher | None = None) -> Samples:
+    """Draw `counts` samples of `rows`. Rows without samples are left out.
+
+    `prefetcher`: may have drawn the samples already. `None` draws them now.
+    """
     chosen = choose(learner, learner.data, rows, counts)
     if not chosen.rows:
-        return Drawn(**vars(chosen), batches=[], degraded=torch.empty(0), task_numbers=torch.empty(0))
+        return Samples(**vars(chosen), batches=[], degraded=torch.empty(0), task_numbers=torch.empty(0))
     batches = [_batch_of(learner, row, ids, (prefetcher or learner).batch) for row, ids in chosen.held()]
     degraded = torch.cat([batch.degraded for batch in batches])
     tasks = [learner.task_numbers(row.task, len(b.ids)) for row, b in zip(chosen.rows, batches, strict=True)]
-    return Drawn(**vars(chosen), batches=batches, degraded=degraded, task_numbers=torch.cat(tasks))
+    return Samples(**vars(chosen), batches=batches, degraded=degraded, task_numbers=torch.cat(tasks))
 
 
 def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, int]]:
-    """Of each row, (start, stop) of what lies in start .. stop of all samples, row after row."""
+    """Return per row the (start, stop) of its samples within start .. stop of all samples, row after row."""
     found, place = [], 0
     for count in counts:
         found.append((min(max(start - place, 0), count), min(max(stop - place, 0), count)))
@@ -116,22 +119,22 @@ def _batch_of(learner: Learner, row: Row, ids: Tensor, samples: Callable[[str, T
 
 
 Wanted = tuple[str, Tensor, str | None]
-"""A task, ids [B], and the task whose clean images are taken, if another's."""
+"""Task, ids [B], and the task whose clean images are taken. `None` means the task's own images."""
 
 
 _Key = tuple[str, tuple[int, ...], str | None]
 
 
 def has_room(device: torch.device) -> bool:
-    """Whether a core is free to draw on: where training takes them all, drawing beside it costs more than it saves."""
+    """Return whether a core is free to draw samples. If training uses all, drawing ahead costs more than it saves."""
     return device.type != "cpu" or torch.get_num_threads() < cores()
 
 
 class Prefetcher:
-    """Draws batches before they are asked for. A context: on leaving it the thread ends."""
+    """Context manager that draws batches in a thread before they are needed. The thread ends on exit."""
 
     def __init__(self, draw: Callable[[str, Tensor, str | None], Batch]) -> None:
-        """`draw`: must be safe to call from a thread beside the training one."""
+        """`draw` must be safe to call from a second thread during training."""
         self._draw = draw
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="samples ahead")
         self._coming: Future[Mapping[_Key, Batch]] | None = None
@@ -144,16 +147,16 @@ class Prefetcher:
         self._thread.shutdown(cancel_futures=True)
 
     def prefetch(self, wanted: Sequence[Wanted]) -> None:
-        """Begin to draw what the next step will probably ask for."""
+        """Start to draw the batches that the next step will probably need."""
         self._coming = self._thread.submit(self._draw_all, list(wanted)) if wanted else None
 
     def wait(self) -> None:
-        """Wait for what was expected, at the beginning of its step; raises what drawing it raised."""
+        """Wait for the prefetched batches at the beginning of their step. Raise any error that drawing them raised."""
         coming, self._coming = self._coming, None
         self._here = coming.result() if coming is not None else {}
 
     def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
-        """The samples, drawn already if they were expected."""
+        """Return the samples, which are drawn now if they were not prefetched."""
         drawn = self._here.get(_key(task, ids, images))
         return self._draw(task, ids, images) if drawn is None else drawn
 

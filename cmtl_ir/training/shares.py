@@ -1,4 +1,4 @@
-"""Which samples a step draws: one apportionment over all rows, one counter a task, one counter a memory."""
+"""Shares of the batch: one apportionment over all rows, one counter per task, and one counter per memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cmtl_ir.strategy.data import Row, Stage
 
 
 def stage_rows(stage: Stage, protecting: Sequence[Row]) -> list[Row]:
-    """All rows of a stage, stage rows first: protecting rows take their shares, stage rows share the rest.
+    """Return all rows of a stage, stage rows first. Protecting rows take their shares, and stage rows share the rest.
 
-    Rows of share or coefficient 0, or with an empty memory, are dropped: they must not change a bit of the others.
+    Rows with share or coefficient 0 or an empty memory are dropped, so that they do not change a bit of the others.
     """
     kept = [row for row in protecting if row.share > 0 and row.coefficient != 0 and _drawable(row.memory)]
     mixture = {n: share for n, share in stage.mixture.items() if share > 0 and _drawable(stage.memory.get(n))}
-    if not mixture:  # a stage of an unlearning program: its rows come from the method alone
+    if not mixture:  # a stage of an unlearning program, whose rows all come from the method
         total = sum(row.share for row in kept)
         return [replace(row, share=row.share / total) for row in kept]
     scale = (1.0 - sum(row.share for row in kept)) / sum(mixture.values())
@@ -39,10 +39,10 @@ def _drawable(memory: Sequence[int] | None) -> bool:
 
 
 def apportion(rows: Sequence[Row], batch: int, carry: Mapping[str, float]) -> tuple[list[int], dict[str, float]]:
-    """How many samples each row gets, and what is carried to the next step.
+    """Return the number of samples of each row, and the remainders carried to the next step.
 
-    q = batch * share + carry; count = max(0, floor q); what is missing goes to the largest q - count, a surplus comes
-    from the smallest; ties by task name, then row name. Counts sum to `batch`.
+    With q = batch * share + carry, count = max(0, floor q). Missing samples go to the largest q - count, and surplus
+    samples are taken from the smallest. Ties are broken by task name, then row name. Counts sum to `batch`.
     """
     if not rows:
         return [], {}
@@ -58,18 +58,18 @@ def apportion(rows: Sequence[Row], batch: int, carry: Mapping[str, float]) -> tu
 
 @dataclass
 class DataState:
-    """A run's data state: everything that resumption needs to draw the same samples."""
+    """Data state of a run: everything needed to draw the same samples after resumption."""
 
     counters: dict[str, int] = field(default_factory=dict)
-    """Task -> how many of its stream were drawn; memory row -> how many of its draws were made."""
+    """Task -> number of samples drawn from its stream. Memory row -> number of its draws."""
     carry: dict[str, float] = field(default_factory=dict)
 
     def tree(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Return the state as plain values for a checkpoint."""
         return {"counters": dict(self.counters), "carry": dict(self.carry)}
 
     def draw(self, row: Row, count: int, seed: int) -> Tensor:
-        """The next `count` ids [count] of a row; moves the task's counter, or the memory row's."""
+        """Return the next `count` ids [count] of a row, and advance the counter of the task or of the memory row."""
         own = row.memory is not None or row.images is not None
         counter = f"memory of {row.name}" if own else row.task
         start = self.counters.get(counter, 0)

@@ -1,7 +1,7 @@
-"""One step of training: losses, weights, one update. Knows no strategy by name.
+"""One step of training: losses, weights, one update. It knows no strategy by name.
 
 Shapes: K stage rows, M rows that enter the loss (stage rows first, then protecting rows), P parameters, N samples.
-Two ways to the same update, chosen by what the parts need: one joint backward of sum c_k l_k, or one gradient per row.
+The update comes from one joint backward pass of sum c_k l_k, or from one gradient per row if the parts need them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from cmtl_ir.training.auxiliaries import Auxiliaries
 from cmtl_ir.training.composition import coefficients, columns_asked_for, narrowed, tier_of
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.pieces import Piece, PieceLosses, cut, gathering, of_all_ranks, part_of, share_of_mean
-from cmtl_ir.training.samples import Drawn
+from cmtl_ir.training.samples import Samples
 
 
 class NonFinite(Exception):
-    """A loss or gradient became NaN or infinite; holds the names of the rows."""
+    """Raised if a loss or gradient is NaN or infinite. `rows` holds the names of the rows."""
 
     def __init__(self, rows: list[str]) -> None:
         super().__init__(f"rows {', '.join(rows)}")
@@ -34,7 +34,7 @@ class NonFinite(Exception):
 
 @dataclass
 class StepResult:
-    """What a step leaves for logging; tensors stay on their device until the logging interval ends."""
+    """Values of a step to be logged. Tensors stay on their device until the logging interval ends."""
 
     rows: list[str]
     losses: Tensor  # [rows] float64, without auxiliary objectives
@@ -43,12 +43,12 @@ class StepResult:
     pieces: list[tuple[int, int]] = field(default_factory=list)  # (row, samples) of each gradient below
     gramian: Tensor | None = None  # [pieces, pieces] float64, raw mean gradients
     displacement: Tensor | None = None  # [pieces] float64: <last step's weight change, gradient>
-    blocks: dict[str, Tensor] = field(default_factory=dict)  # the gramian of some parameters only, by the block's name
+    blocks: dict[str, Tensor] = field(default_factory=dict)  # gramians of some parameters only, by block name
     aux_ratio: dict[str, float] = field(default_factory=dict)  # name of the metric -> w |dA_k| / |g_k|
 
 
 class Stepper:
-    """Makes the updates of one stage."""
+    """Computes the updates of one stage."""
 
     def __init__(self, learner: Learner, rows: Sequence[Row], engine: RowGradients | None) -> None:
         self.learner, self.engine = learner, engine
@@ -61,8 +61,8 @@ class Stepper:
             refuse_coupling_over_ranks(learner.model)
         self.blocks, self.shared = columns_asked_for(learner, self.tier, engine)
 
-    def update(self, drawn: Drawn, context: StepContext, look: bool = False) -> StepResult:
-        """Leave the step's gradient in `.grad`; `look`: log the row gradients, in halves, on the way."""
+    def update(self, drawn: Samples, context: StepContext, look: bool = False) -> StepResult:
+        """Write the gradient of the step to `.grad`. With `look`, also return measures of the rows' half gradients."""
         if not drawn.rows:
             return StepResult([], torch.empty(0), torch.empty(0))
         self.auxiliaries.prepare(drawn, context)
@@ -72,14 +72,14 @@ class Stepper:
 
     # ------------------------------------------------------------------------------------------- losses of samples
 
-    def _losses(self, output: Output, drawn: Drawn, row: int, window: tuple[int, int]) -> PieceLosses:
-        """Return the losses of the samples `window` of those that are held of a row."""
+    def _losses(self, output: Output, drawn: Samples, row: int, window: tuple[int, int]) -> PieceLosses:
+        """Return the losses of a window (start, stop) of the samples of a row held by this process."""
         own, batch = drawn.rows[row], part_of(drawn.batches[row], *window)
         losses = (own.loss or self.learner.sample_losses)(output, batch)
         return PieceLosses(losses, self.auxiliaries.total(losses, output, own, batch, window))
 
-    def _joint_losses(self, output: Output, drawn: Drawn) -> list[PieceLosses]:
-        """Return the losses of each row; where all have the base objective, from one call over the whole batch."""
+    def _joint_losses(self, output: Output, drawn: Samples) -> list[PieceLosses]:
+        """Return the losses of each row. They come from one call if all rows have the base objective."""
         counts = [stop - start for start, stop in drawn.windows]
         if any(row.loss is not None for row in drawn.rows):
             starts, nothing = [sum(counts[:row]) for row in range(len(counts))], drawn.degraded.new_zeros(0)
@@ -98,10 +98,10 @@ class Stepper:
             for own, part, row, batch, count in rows
         ]
 
-    def _seen(self, drawn: Drawn, pieces: Sequence[Piece], held: Sequence[PieceLosses]) -> tuple[Tensor, Tensor]:
-        """Return mean losses [pieces] over all ranks, for reports and for the weighting; observing parts see each.
+    def _seen(self, drawn: Samples, pieces: Sequence[Piece], held: Sequence[PieceLosses]) -> tuple[Tensor, Tensor]:
+        """Return mean losses [pieces] over all ranks, for reports and for the weighting. Parts observe the losses.
 
-        They are the restoration losses; the weighting sees the sums where `weighting_sees` says so.
+        Reports have the restoration losses. The weighting sees the sums of all objectives if `weighting_sees` is total.
         """
         means = []
         everywhere = of_all_ranks(pieces, [one.restoration for one in held], self.ranks)
@@ -119,7 +119,7 @@ class Stepper:
         totals = of_all_ranks(pieces, [one.total for one in held], self.ranks)
         return seen, torch.stack([losses.mean() for losses in totals])
 
-    def _output(self, drawn: Drawn, start: int, stop: int) -> Output:
+    def _output(self, drawn: Samples, start: int, stop: int) -> Output:
         """Return the output for samples start .. stop of those held here."""
         inputs = drawn.degraded[start:stop], drawn.task_numbers[start:stop]
         if "pair" not in self.learner.objective.needs:
@@ -128,7 +128,7 @@ class Stepper:
 
     # --------------------------------------------------------------------------------------- one joint backward pass
 
-    def _joint(self, drawn: Drawn, context: StepContext) -> StepResult:
+    def _joint(self, drawn: Samples, context: StepContext) -> StepResult:
         held = self._joint_losses(self._output(drawn, 0, len(drawn.degraded)), drawn)
         losses = torch.stack([share_of_mean(one.total, n) for one, n in zip(held, drawn.counts, strict=True)])  # [M]
         seen, weighed = self._seen(drawn, cut(drawn, halves=False), [one.detached() for one in held])
@@ -138,9 +138,9 @@ class Stepper:
         sum_gradients(self.learner.trained_parameters(), self.ranks)
         return StepResult([row.name for row in drawn.rows], seen.double(), weights)
 
-    # -------------------------------------------------------------------------------------------- one gradient a row
+    # ------------------------------------------------------------------------------------------- one gradient per row
 
-    def _by_row(self, drawn: Drawn, context: StepContext, look: bool) -> StepResult:
+    def _by_row(self, drawn: Samples, context: StepContext, look: bool) -> StepResult:
         assert self.engine is not None
         pieces = cut(drawn, halves=look)
         gradients, held = self._piece_gradients(drawn, pieces)
@@ -160,8 +160,8 @@ class Stepper:
             result.blocks = {name: self.engine.gramian(gradients, own) for name, own in self.blocks.items()}
         return result
 
-    def _piece_gradients(self, drawn: Drawn, pieces: Sequence[Piece]) -> tuple[Tensor, list[PieceLosses]]:
-        """Return mean gradients [pieces, P] of all samples, and the losses of those held here."""
+    def _piece_gradients(self, drawn: Samples, pieces: Sequence[Piece]) -> tuple[Tensor, list[PieceLosses]]:
+        """Return mean gradients [pieces, P] of all samples, and the losses of the samples held by this process."""
         assert self.engine is not None
         here = [number for number, piece in enumerate(pieces) if piece.held]
         nothing = drawn.degraded.new_zeros(0)
@@ -184,18 +184,20 @@ class Stepper:
         return gradients, losses
 
     def _displacement(self, gradients: Tensor) -> Tensor | None:
-        """[pieces]: what the last step did to each piece's loss, to first order."""
+        """Return the first-order change of each piece's loss by the last step, [pieces]. `None` if it is not known."""
         if self.engine is None or self.learner.before is None:
             return None
-        if len(self.learner.before) != len(self.engine.parameters):  # a stage began that trains other parameters
+        if len(self.learner.before) != len(
+            self.engine.parameters
+        ):  # the last step was of a stage that trains other parameters
             return None
         moved = torch._foreach_sub(self.learner.copy_of_weights(), self.learner.before)
         return (gradients @ self.engine.flattened(moved)).double().cpu()
 
     def _combine(
-        self, drawn: Drawn, context: StepContext, gradients: Tensor, rows: Tensor, losses: Tensor, gramian: Tensor
+        self, drawn: Samples, context: StepContext, gradients: Tensor, rows: Tensor, losses: Tensor, gramian: Tensor
     ) -> StepResult:
-        """Weigh the rows, combine them, project the update and leave it in `.grad`."""
+        """Weigh the rows, combine them, project the update and write it to `.grad`."""
         assert self.engine is not None
         stage, entering = drawn.stage_rows, drawn.entering
         own = narrowed(context, range(stage))
@@ -221,7 +223,7 @@ class Stepper:
         return StepResult([row.name for row in drawn.rows], losses, weights, v * len(live))
 
 
-def refuse_non_finite(drawn: Drawn, losses: Tensor, weighed: Tensor, gramian: Tensor) -> None:
+def refuse_non_finite(drawn: Samples, losses: Tensor, weighed: Tensor, gramian: Tensor) -> None:
     """Raise NonFinite naming the rows whose loss or gradient is NaN or infinite."""
     fine = torch.isfinite(losses) & torch.isfinite(weighed) & torch.isfinite(gramian.diagonal())
     if not bool(fine.all()):

@@ -149,4 +149,4 @@ def test_compare_refuses_a_verdict_on_runs_that_differ_in_more(
         (home / "weights.safetensors").touch()
     text = said(capsys, "compare", *homes, "--out", tmp_path)
     assert "not comparable: backbone.width differs" in text and "B - A" not in text and "significant" not in text
-    assert "are one run" in refused(capsys, "compare", homes[0], homes[0], "--out", tmp_path)
+    assert "are the same run" in refused(capsys, "compare", homes[0], homes[0], "--out", tmp_path)

@@ -62,7 +62,7 @@ def test_a_further_metric_has_its_means_and_a_run_without_it_dashes(tmp_path: Pa
     )
     table = grouping.group_table(Study.of(Frames.of_folder(folder)))
     assert table is not None
-    at = [table.headings.index(heading) for heading in ("mean MAE levels", "MAE told the task")]
+    at = [table.headings.index(heading) for heading in ("mean MAE levels", "MAE task given")]
     assert [[row[place].text for place in at] for row in table.rows] == [["24.500", "23.750"], ["–", "–"]]
 
 

@@ -13,7 +13,7 @@ from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.data import Row, Stage, StepContext
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import context_of
-from cmtl_ir.training.samples import Drawn, draw
+from cmtl_ir.training.samples import Samples, draw
 from cmtl_ir.training.step import Stepper
 from tests import tiny
 
@@ -43,7 +43,7 @@ def small(auxiliary: Any = None, **overrides: Any) -> Learner:
 
 def stepper(
     learner: Learner, engine: str = "stream", counts: tuple[int, ...] = (2, 2, 2)
-) -> tuple[Stepper, Drawn, StepContext]:
+) -> tuple[Stepper, Samples, StepContext]:
     """A stepper in the first step of a stage of all tasks, and that step's samples."""
     rows = [Row(task, task, 1 / 3) for task in TASKS]
     if learner.stage is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from cmtl_ir.strategy.objective import Constants
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
-from cmtl_ir.training.samples import Drawn
+from cmtl_ir.training.samples import Samples
 from cmtl_ir.training.step import Stepper
 from tests import tiny
 from tests.objective.cases import CASES, small, stepper, with_a_full_bank
@@ -20,7 +20,7 @@ from tests.objective.cases import CASES, small, stepper, with_a_full_bank
 every_objective = pytest.mark.parametrize("case", CASES)
 
 
-def references(learner: Learner, one: Stepper, drawn: Drawn) -> tuple[Tensor, Tensor]:
+def references(learner: Learner, one: Stepper, drawn: Samples) -> tuple[Tensor, Tensor]:
     """g_k and w dA_k, [K, P] each, by autograd alone, after the stepper has prepared."""
     parameters = list(learner.model.parameters())
     base, added = [], []

@@ -1,7 +1,7 @@
-"""LPIPS, NIQE and BRISQUE as pyiqa computes them: an optional extra.
+"""LPIPS, NIQE and BRISQUE as computed by pyiqa, an optional dependency.
 
 They see the 8-bit image that `restore` would write, without the protocol's border. Their learnt weights are not part
-of any package: pyiqa takes them from its folder below torch.hub.get_dir(), or fetches them there on their first use.
+of any package. pyiqa reads them from its folder below torch.hub.get_dir(), or downloads them there on first use.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from cmtl_ir.measures.protocol import Protocol
 
 
 class Pyiqa(Metric):
-    """A metric of pyiqa, by the name of its scale."""
+    """A metric of pyiqa, found by the name of its scale."""
 
     full_reference: ClassVar[bool] = False
-    """Whether it compares with the clean image, or looks at the restored image alone."""
+    """Whether the metric compares with the clean image, or sees only the restored image."""
 
     _network: Any = PrivateAttr(default=None)
 
     def prepare(self, device: torch.device) -> None:
-        """Load pyiqa's network. Raise UserError if pyiqa or its weights are missing, saying how to get them."""
+        """Load pyiqa's network. Raise UserError with the remedy if pyiqa or its weights are missing."""
         self._network = _created(self.scale.name, device)
 
     @torch.no_grad()
     def __call__(self, restored: Tensor, clean: Tensor, protocol: Protocol | str) -> Tensor:
-        """Score images [B, 3, H, W] in [0, 1]: [B]."""
+        """Return the scores [B] of images [B, 3, H, W] in [0, 1]."""
         images = [_as_written(one) for one in (restored, clean)]
         return self._network(*(images if self.full_reference else images[:1])).flatten()
 
@@ -47,7 +47,7 @@ def _created(name: str, device: torch.device) -> Any:
         import pyiqa
     except ImportError as error:
         raise UserError(f"{name} needs pyiqa ({error}): pip install 'cmtl-ir[metrics]'") from error
-    # pyiqa would unpickle whatever lies in its weights' files.
+    # By default pyiqa would unpickle its files of weights.
     with patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1"):
         try:
             return pyiqa.create_metric(name, device=device)

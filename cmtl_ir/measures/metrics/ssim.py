@@ -1,7 +1,7 @@
 """Structural similarity, with the window of the protocol.
 
 Everything runs on the device of the tensors, in float64 (float32 on MPS, which has no float64).
-Legend of shapes: B images, C channels (3, or 1 for luma), H rows, W columns.
+Shapes: B images, C channels (3, or 1 for luma), H rows, W columns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Ssim(Metric):
     scale = SSIM
 
     def smallest(self, protocol: Protocol) -> int:
-        """The side of the window."""
+        """Return the side of the window."""
         return _WINDOWS[protocol.ssim][0]
 
     def score(self, restored: Tensor, clean: Tensor, protocol: Protocol) -> Tensor:
@@ -54,7 +54,7 @@ _GAUSSIAN = torch.softmax(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 
 
 
 def _slide(moments: Tensor, weights: list[float]) -> Tensor:
-    """Shifted sums, rows then columns: conv2d in float64 is 10 times slower on a CPU at 720 x 1280."""
+    """Compute shifted sums, rows then columns. conv2d in float64 is 10 times slower on a CPU at 720 x 1280."""
     for axis in (-2, -1):
         length = moments.shape[axis] - len(weights) + 1
         smoothed = moments.narrow(axis, 0, length) * weights[0]
@@ -65,7 +65,7 @@ def _slide(moments: Tensor, weights: list[float]) -> Tensor:
 
 
 def _gaussian11_3d(moments: Tensor) -> Tensor:
-    """NAFNet's window reaches over the channels too; edges are replicated, so nothing is cut."""
+    """Apply NAFNet's window, which also covers the channels. Edges are replicated, so nothing is cut."""
     channels = moments.shape[2]
     reached = (torch.arange(channels)[:, None] + torch.arange(-5, 6)).clamp(0, channels - 1)  # [C, 11]
     weights = torch.tensor(_GAUSSIAN, dtype=moments.dtype).expand(channels, 11)
