@@ -1,7 +1,7 @@
 """The training loop: stage -> step -> losses or gradients -> weights -> update. It knows no strategy by name.
 
-Order of one step: draw rows -> losses, with auxiliary objectives -> weighting -> surgery -> projection -> gradient of the
-penalty -> clipping -> optimizer -> after_step of the parts -> averaged weights.
+Order of one step: draw rows -> losses, with auxiliary objectives -> weighting -> surgery -> projection -> gradient of
+the penalty -> clipping -> optimizer -> after_step of the parts -> averaged weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cmtl_ir.training.composition import narrowed, tier_of
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.optimization import learning_rate
 from cmtl_ir.training.pieces import share_of_mean
-from cmtl_ir.training.samples import Samples, Prefetcher, choose, draw, has_room
+from cmtl_ir.training.samples import Prefetcher, Samples, choose, draw, has_room
 from cmtl_ir.training.shares import DataState, apportion, stage_rows
 from cmtl_ir.training.step import Stepper, StepResult
 
