@@ -239,3 +239,14 @@ def test_the_citation_file_agrees_with_the_package() -> None:
     assert cited["version"] == __version__ and cited["license"] == project["license"]
     assert set(cited["keywords"]) <= set(project["keywords"])
     assert {"cff-version", "message", "title", "authors"} <= set(cited)
+
+
+def test_the_page_of_checks_lists_every_method_with_at_least_one_test() -> None:
+    from tests.reproduced import names
+
+    text = (ROOT / "docs" / "reproduced.md").read_text()
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        family, _, table = section.partition("\n")
+        rows = dict(re.findall(r"^\| (\w+) \| (\d+) \|", table, re.MULTILINE))
+        assert sorted(rows) == sorted(names()[family]), f"python -m tests.reproduced > docs/reproduced.md ({family})"
+        assert all(int(number) > 0 for number in rows.values()), family
