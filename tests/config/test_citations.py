@@ -17,6 +17,7 @@ ORIGINAL = {
     "retention": {"degradation_replay", "freeze"},
     "objective": {"diffusion", "expert_balance", "gradient", "l1", "own_classes", "side_images"},
     "grouping": {"conflict", "manual", "random"},
+    "backbone": {"independent_networks", "own_encoders"},
 }
 """Parts without a paper of their own."""
 

@@ -253,7 +253,7 @@ def test_groups_come_in_the_order_of_the_experiment_file() -> None:
     ids=["missing", "twice", "served by a group without it", "unknown"],
 )
 def test_a_plan_that_does_not_serve_each_task_once_is_refused(groups: list[Group]) -> None:
-    with pytest.raises(UserError, match="each task is served by one group that holds it"):
+    with pytest.raises(UserError, match="each task must be served by exactly one group that holds it"):
         ordered(groups, "ab")
 
 

@@ -107,7 +107,7 @@ def test_a_bad_image_stops_a_folder_and_the_same_command_continues(used: Publish
 def test_the_way_out_for_a_dark_16_bit_image_is_one_that_restore_has(used: Published, tmp_path: Path) -> None:
     values = np.arange(400, dtype=np.uint16).reshape(20, 20) * 10
     Image.fromarray(values).save(tmp_path / "raw.png")
-    with pytest.raises(UserError, match=r"raw\.png: .*; convert it to 8 bits$"):
+    with pytest.raises(UserError, match=r"raw\.png: .*; convert it to 8 bits, or remove it$"):
         restore(used, tmp_path / "raw.png", tmp_path / "b.png")
 
 

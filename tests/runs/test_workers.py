@@ -22,7 +22,7 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import display
 from cmtl_ir.config.reading import merged
-from cmtl_ir.processes import job
+from cmtl_ir.processes import pool
 from cmtl_ir.processes.job import Job, LocalProcess, environment_of
 from cmtl_ir.runs import comparison, parallel
 from cmtl_ir.runs.plan import Comparison
@@ -78,7 +78,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[subpro
             super().__init__(one, environment)
             started.setdefault(one.name, []).append(self.process)
 
-    monkeypatch.setattr(job, "LocalProcess", Known)
+    monkeypatch.setattr(pool, "LocalProcess", Known)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield started
     assert all(process.poll() is not None for listed in started.values() for process in listed)
@@ -133,7 +133,7 @@ def test_a_worker_whose_launcher_is_gone_saves_and_leaves(
 ) -> None:
     prepared = comparison.prepare(tiny.experiment(training={"steps": 5000}, evaluation={"every": 0}), tmp_path, "cpu")
     one = parallel.job_of(prepared.planned[0], Workspace.at(tmp_path, "cpu"), "")
-    attempt = job.LocalProcess(one, environment_of(0, 1, []))
+    attempt = LocalProcess(one, environment_of(0, 1, []))
     home = prepared.runs[0].folder
     until(lambda: (home / "metrics.jsonl").is_file() and (home / "metrics.jsonl").stat().st_size > 0)
     attempt.process.stdin.close()  # what the system does when the launcher dies
