@@ -237,7 +237,7 @@ def test_the_command_leaves_a_table_a_figure_words_and_images(out: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["tiny/joint"], "--forget TASK: say which task"),
+        (["tiny/joint"], "--forget TASK: give the task"),
         (["tiny/joint", "--forget", "snow"], "never had 'snow'"),
         (["tiny/joint", "--forget", "haze", "--set", "seeds=[1]"], "--set changes an experiment file"),
         (["tiny/joint", "--forget", "haze", "--method", "ssd", "--no-retain"], "ssd needs data of the retained tasks"),
