@@ -166,6 +166,7 @@ def test_exactly_the_unused_parameters_get_no_gradient(case: Case) -> None:
     assert without == declared
 
 
+@pytest.mark.slow
 @uncoupled
 def test_row_gradients_come_from_one_joint_pass(case: Case) -> None:
     model = case.build().train().to(memory_format=torch.channels_last)  # as the engine trains it

@@ -88,6 +88,7 @@ COUNTED_IN_PARTS = {"biden", "ir_sde", "promptgip", "prores", "utilityir", "uwad
 """Networks whose published figure is not that of one plain pass: tests/backbones/test_keys_tasks_and_diffusion.py."""
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(("name", "fields", "parameters", "billions"), PUBLISHED)
 def test_counts_are_those_of_the_authors_classes(
     name: str, fields: dict[str, Any], parameters: int, billions: float
