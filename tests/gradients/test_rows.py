@@ -20,8 +20,15 @@ from .cases import ENGINES, Step, assert_same_rows, both_engines, built, every_n
 from .networks import NETWORKS, UNSUITED
 
 SIZES = ([2, 2], [1, 3, 1], [4, 1])
+DEAR = ("adair", "dynet", "gridformer", "hair", "mambair_unet", "measnet_frozen", "promptir")
+"""Networks whose row gradients take seconds: compared before a release."""
 every_case = pytest.mark.parametrize(
-    "case", [case for name, case in CASES.items() if name not in COUPLED], ids=[n for n in CASES if n not in COUPLED]
+    "case",
+    [
+        pytest.param(case, id=name, marks=pytest.mark.release if name in DEAR else ())
+        for name, case in CASES.items()
+        if name not in COUPLED
+    ],
 )
 
 
