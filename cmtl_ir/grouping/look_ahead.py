@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +20,6 @@ from cmtl_ir.strategy.grouping import Array
 from cmtl_ir.strategy.output import output_of
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import StepResult
-
-LookAhead = Literal["adam", "sgd"]
 
 
 class LookAheadWatcher(RunWatcher):
