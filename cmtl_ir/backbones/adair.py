@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._layers import pad_to
+from cmtl_ir.backbones._transposed_attention import attend_channels
 from cmtl_ir.backbones.restormer import NormKind, Restormer
 
 CELL = 128  # pixels of a map per row or column that the low frequencies can gain
@@ -28,14 +29,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         key, value = self.kv_dwconv(self.kv(context)).chunk(2, dim=1)
-        query, key = F.normalize(self._heads(self.q_dwconv(self.q(x))), dim=-1), F.normalize(self._heads(key), dim=-1)
-        attention = (query @ key.mT * self.temperature).softmax(-1)  # [B, n, c, c]
-        return self.project_out((attention @ self._heads(value)).reshape(x.shape))
-
-    def _heads(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, n, c, HW]
-        batch, channels, height, width = x.shape
-        heads = self.temperature.shape[0]
-        return x.reshape(batch, heads, channels // heads, height * width)
+        return self.project_out(attend_channels(self.q_dwconv(self.q(x)), key, value, self.temperature))
 
 
 class SpatialGate(nn.Module):

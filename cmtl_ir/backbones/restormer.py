@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._layers import ChannelNorm, pad_to
+from cmtl_ir.backbones._transposed_attention import attend_channels
 
 NormKind = Literal["WithBias", "BiasFree"]
 
@@ -51,14 +52,7 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W]
         query, key, value = self.qkv_dwconv(self.qkv(x)).chunk(3, dim=1)
-        query, key = F.normalize(self._heads(query), dim=-1), F.normalize(self._heads(key), dim=-1)
-        attention = (query @ key.mT * self.temperature).softmax(-1)  # [B, n, c, c]
-        return self.project_out((attention @ self._heads(value)).reshape(x.shape))
-
-    def _heads(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> [B, n, c, HW]
-        batch, channels, height, width = x.shape
-        heads = self.temperature.shape[0]
-        return x.reshape(batch, heads, channels // heads, height * width)
+        return self.project_out(attend_channels(query, key, value, self.temperature))
 
 
 class GatedFeedForward(nn.Module):
