@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cmtl_ir.runs.watching import RunWatcher
+from cmtl_ir.runs.watching.watcher import RunWatcher
 from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
 from cmtl_ir.strategy.data import Batch

@@ -14,7 +14,7 @@ from cmtl_ir.base.errors import TrainingError, UserError
 from cmtl_ir.base.files import sweep
 from cmtl_ir.base.ranks import SKIP, current
 from cmtl_ir.runs.plan import PlannedRun
-from cmtl_ir.runs.watching import Judge
+from cmtl_ir.runs.watching.watcher import Judge
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.store.folder import lock_of, write_config
 from cmtl_ir.store.run import Run

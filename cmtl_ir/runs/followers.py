@@ -5,11 +5,11 @@ from __future__ import annotations
 from cmtl_ir.base.errors import ConfigError, TrainingError, UserError
 from cmtl_ir.base.ranks import SKIP, Ranks
 from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.runs.logs import LossLog, NullSink
 from cmtl_ir.runs.plan import Comparison, PlannedRun, prepare
-from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.runs.saving import Saving
-from cmtl_ir.runs.watching import Cadence
+from cmtl_ir.runs.watching.logs import LossLog, NullSink
+from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.saving import Saving
+from cmtl_ir.runs.watching.watcher import Cadence
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import NonFinite

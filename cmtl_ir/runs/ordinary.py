@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from cmtl_ir.base.ranks import current
 from cmtl_ir.runs.execution import ActiveRun
-from cmtl_ir.runs.logs import ConflictWatcher, LossLog
-from cmtl_ir.runs.recorder import Recorder
 from cmtl_ir.runs.results import write_results
-from cmtl_ir.runs.saving import Checkpoints
-from cmtl_ir.runs.scoring import Judging, Scoring
-from cmtl_ir.runs.watching import Cadence
+from cmtl_ir.runs.watching.logs import ConflictWatcher, LossLog
+from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.saving import Checkpoints
+from cmtl_ir.runs.watching.scoring import Judging, Scoring
+from cmtl_ir.runs.watching.watcher import Cadence
 from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import NonFinite
 

@@ -17,7 +17,7 @@ from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.teachers import SingleTaskTeachers
-from cmtl_ir.runs.watching import Curve
+from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks

@@ -14,8 +14,8 @@ from cmtl_ir.measures.curve import continual, results, tidy
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
-from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.runs.scoring import Scoring
+from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.scoring import Scoring
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import write_result
 from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file

@@ -14,7 +14,7 @@ from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.plan import PlannedRun
-from cmtl_ir.runs.watching import Curve
+from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import latest_checkpoint
 from cmtl_ir.store.layout import WEIGHTS, stage_folders

@@ -12,7 +12,7 @@ from cmtl_ir.config.experiment import Experiment, Strategy, TrainingConfig
 from cmtl_ir.config.reading import merged, neutral
 from cmtl_ir.runs.identity import SEMANTICS_VERSION
 from cmtl_ir.runs.plan import PlannedRun, Start
-from cmtl_ir.runs.watching import Curve
+from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import is_finished
 from cmtl_ir.store.layout import WEIGHTS

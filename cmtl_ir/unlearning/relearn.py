@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cmtl_ir.config.experiment import Experiment, TrainingConfig
 from cmtl_ir.config.reading import merged, neutral
-from cmtl_ir.runs.watching import RunWatcher
+from cmtl_ir.runs.watching.watcher import RunWatcher
 from cmtl_ir.strategy.data import Row, Stage
 from cmtl_ir.strategy.unlearning import Descent, Program, Request
 from cmtl_ir.tasks.task import Task

@@ -29,9 +29,9 @@ import torch
 
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.runs import comparison, plan
-from cmtl_ir.runs.logs import ConflictWatcher
-from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.runs.saving import Checkpoints
+from cmtl_ir.runs.watching.logs import ConflictWatcher
+from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.saving import Checkpoints
 from cmtl_ir.store import checkpoint
 from cmtl_ir.tracking.store import Tracking
 from cmtl_ir.tracking.tracker import RunTracker

@@ -35,7 +35,7 @@ import torch
 
 from cmtl_ir.config.unlearning import methods_from
 from cmtl_ir.runs import comparison as runs
-from cmtl_ir.runs.recorder import Recorder
+from cmtl_ir.runs.watching.recorder import Recorder
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.search.config import Plan, SearchConfig
 from cmtl_ir.search.trials import search

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from cmtl_ir.runs import meter
+from cmtl_ir.runs.watching import meter
 
 
 def test_only_what_lies_between_resume_and_pause_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.errors import Interrupted
-from cmtl_ir.runs.recorder import Recorder
-from cmtl_ir.runs.watching import Cadence, RunWatcher, at_stage_end
+from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.watcher import Cadence, RunWatcher, at_stage_end
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.layout import CHECKPOINTS, stage_folder
 from cmtl_ir.strategy.data import Stage

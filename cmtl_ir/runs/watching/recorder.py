@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cmtl_ir.runs.meter import Meter
-from cmtl_ir.runs.watching import RunWatcher
+from cmtl_ir.runs.watching.meter import Meter
+from cmtl_ir.runs.watching.watcher import RunWatcher
 from cmtl_ir.store.folder import latest_checkpoint
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.training.learner import Learner

@@ -8,8 +8,8 @@ from typing import Any
 from cmtl_ir.base.errors import Pruned
 from cmtl_ir.measures import curve as curves
 from cmtl_ir.measures.evaluation import Evaluator
-from cmtl_ir.runs.logs import Sink
-from cmtl_ir.runs.watching import Cadence, Curve, Judge, RunWatcher
+from cmtl_ir.runs.watching.logs import Sink
+from cmtl_ir.runs.watching.watcher import Cadence, Curve, Judge, RunWatcher
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import StepResult

@@ -11,7 +11,7 @@ import torch
 
 from cmtl_ir.base.errors import Diverged, TrainingError
 from cmtl_ir.measures.conflict import ConflictLog
-from cmtl_ir.runs.watching import Cadence, RunWatcher, at_stage_end
+from cmtl_ir.runs.watching.watcher import Cadence, RunWatcher, at_stage_end
 from cmtl_ir.runs.workspace import Progress
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.layout import CHECKPOINTS
