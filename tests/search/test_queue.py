@@ -156,6 +156,7 @@ def test_a_setting_that_cannot_be_trained_is_not_tried_again(tmp_path: Path) -> 
     assert len(queue.study.trials) == PLACES and places(queue.study, TrialState.FAIL) == [2]
 
 
+@pytest.mark.error("search: a full disk")
 def test_a_full_disk_stops_the_process_and_leaves_the_place_open(tmp_path: Path) -> None:
     def objective(trial: optuna.Trial) -> list[float]:
         trial.set_user_attr(FREE, "interrupted")
@@ -169,6 +170,7 @@ def test_a_full_disk_stops_the_process_and_leaves_the_place_open(tmp_path: Path)
     assert places(queue.study, TrialState.COMPLETE) == list(range(PLACES))
 
 
+@pytest.mark.error("search: several failed trials in a row")
 def test_many_failures_in_a_row_stop_the_process(tmp_path: Path) -> None:
     def objective(trial: optuna.Trial) -> list[float]:
         trial.set_user_attr(REASON, "broken")
