@@ -108,18 +108,23 @@ def text_of(error: Exception) -> str:
     if not hasattr(error, "errors"):
         return str(error)
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg'].removeprefix('Value error, ')}"
+    place, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def readable(text: str) -> str:
     """Return a message in one line, without what differs between machines: folders, versions, hashes, free space."""
     for pattern, instead in {
-        r"(?:/[\w.-]+)*/pytest-of-\w+/pytest-\d+(?:/popen-gw\d+)?/[\w\[\].-]+/?": "",
+        r"(?:/[\w.-]+)*/pytest-of-\w+/pytest-\d+(?:/popen-gw\d+)?/[\w\[\].-]+/": "",
+        r"(?:/[\w.-]+)*/pytest-of-\w+/pytest-\d+(?:/popen-gw\d+)?/[\w\[\].-]+": "FOLDER",
         rf"{re.escape(str(ROOT))}/?": "",
         r"\(looked from [^)]*\)": f"(looked from {GAP})",
         r"PyTorch \d[\w.+]*": "PyTorch",
         r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,64}\b": GAP,
-        r"0x[0-9a-f]+": GAP,
+        rf"{re.escape(str(Path.home()))}/": "~/",
+        r"known: \.[^;]*": f"known: {GAP}",  # the folder that the tests are run in
+        r"(\w)\1{20,}": rf"\1\1\1{GAP}",
+        r"\b0x[0-9a-f]+": GAP,
         r"\n\s*": " ",
     }.items():
         text = re.sub(pattern, instead, text)
@@ -142,7 +147,10 @@ def rows(cause: str, messages: Iterable[str]) -> list[str]:
     return [f"| {cause} | {_cell(parts[0])} | {_cell(parts[1]) if len(parts) > 1 else '-'} |" for parts in split]
 
 
-NAMED = re.compile(r"\w[/.]\w|--\w|`\w|\w: |'[\w{]|\bstep|\d")
+NAMED = re.compile(
+    r"\w[/._]\w|--\w|`\w|[\w…]: |'[\w{]|\bstep|\d|FOLDER|^\w+ \||"
+    r"\b(?:auxiliary|avalanche|backbone|folders|like|swinir|task|teacher|widths)\b"
+)
 """What names a file, a key, an option, a step, or the value at fault."""
 HEAD = """# Errors
 

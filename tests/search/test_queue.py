@@ -156,7 +156,6 @@ def test_a_setting_that_cannot_be_trained_is_not_tried_again(tmp_path: Path) -> 
     assert len(queue.study.trials) == PLACES and places(queue.study, TrialState.FAIL) == [2]
 
 
-@pytest.mark.error("search: a full disk")
 def test_a_full_disk_stops_the_process_and_leaves_the_place_open(tmp_path: Path) -> None:
     def objective(trial: optuna.Trial) -> list[float]:
         trial.set_user_attr(FREE, "interrupted")
