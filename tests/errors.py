@@ -128,6 +128,7 @@ def readable(text: str) -> str:
         r"\n\s*": " ",
     }.items():
         text = re.sub(pattern, instead, text)
+    text = escaping.one_line(text)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} {GAP}"
 
 
