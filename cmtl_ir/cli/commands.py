@@ -68,11 +68,14 @@ def run(
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs import plan
+    from cmtl_ir.runs.probes import probe
     from cmtl_ir.runs.workspace import Workspace
 
     experiment = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps)
     if dry_run:
-        display.dry_run(plan.prepare(experiment, out, device))
+        prepared = plan.prepare(experiment, out, device)
+        probe(prepared)
+        display.dry_run(prepared)
         return
     with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
