@@ -128,6 +128,14 @@ class Prepared:
         """The planned runs, without the objects needed to train them."""
         return [one.run for one in self.planned]
 
+    def is_stale(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a listed run belongs to another definition of a strategy of this plan.
+
+        Rows of strategies that this plan lacks are not judged.
+        """
+        own = next((run for run in self.runs if run.label == row["label"]), None)
+        return own is not None and hash_of({**own.identity, "seed": row["seed"]}) != row["hash"]
+
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
     """Find the data and plan the runs. Every mistake that can be found without training is raised here."""
@@ -174,6 +182,8 @@ def narrowed_to(experiment: Experiment, chosen: Sequence[str], seeds: Sequence[i
     for label in chosen:
         if label not in experiment.strategies:
             raise UserError(f"--strategy {label!r}: {suggestion(label, list(experiment.strategies))}")
+    if len(set(seeds)) < len(seeds) or any(abs(seed) >= 2**63 for seed in seeds):
+        raise UserError(f"--seed {list(seeds)}: expected each seed once, between -2^63 and 2^63 - 1")
     update: dict[str, Any] = {}
     if chosen:
         update["strategies"] = {label: experiment.strategies[label] for label in chosen}
