@@ -266,6 +266,7 @@ def restore(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line. A UserError exits with code 2 and without a traceback, an interruption with code 130."""
     from cmtl_ir.base.errors import Interrupted, UserError
+    from cmtl_ir.base.escaping import printable
 
     try:
         return app(args=arguments)
@@ -273,7 +274,7 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
