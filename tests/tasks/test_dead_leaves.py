@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,12 @@ def test_an_image_depends_on_seed_and_number_alone(images: list[np.ndarray]) -> 
     assert np.array_equal(again[0], again[1])
     assert not np.array_equal(again[0], again[2]) and not np.array_equal(again[0], again[3])
     assert images[0].shape == (256, 256, 3) and images[0].dtype == np.uint8
+
+
+def test_pixels_are_those_of_the_version(images: list[np.ndarray]) -> None:
+    """Stored images are found by the version alone: other pixels need another one."""
+    digest = hashlib.blake2b(images[0].tobytes(), digest_size=8).hexdigest()
+    assert (dead_leaves.VERSION, digest) == (1, "43947b1fefb748a2")
 
 
 def test_radii_follow_the_power_law() -> None:
