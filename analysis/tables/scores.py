@@ -57,7 +57,7 @@ def score_table(study: Study, scale: Scale) -> Table:
 
 def _input_row(study: Study, column: str, digits: int) -> list[Cell]:
     competing = study.scores[study.scores["label"].isin(study.labels)]
-    means = competing.drop_duplicates("task").set_index("task")[f"{column}_input"]
+    means = competing.drop_duplicates(["task", "seed"]).groupby("task")[f"{column}_input"].mean()
     shown = [number(means.get(task), digits) for task in study.frames.tasks]
     return [Cell("(degraded input)"), NOTHING, *shown, number(float(means.mean()), digits)]
 

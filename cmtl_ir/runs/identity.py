@@ -21,6 +21,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {
         **({"validation": validated} if validated else {}),
+        **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
         "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},

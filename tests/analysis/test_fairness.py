@@ -11,6 +11,7 @@ from cmtl_ir.analysis import summary
 from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
 from cmtl_ir.analysis.tables import scores
+from cmtl_ir.analysis.tables.runs import runs_table
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.reading import with_overrides
@@ -45,6 +46,33 @@ def test_runs_that_differ_in_more_than_the_strategy_are_not_ranked(what: str, tm
     assert summary.summary(study)[0].startswith("Not ranked")
     table = scores.score_table(study, PSNR)
     assert all(cell.style == "" for row in table.rows for cell in row) and "Not ranked" in table.notes[0]
+
+
+def test_images_that_rotate_with_the_seed_are_compared_within_a_seed(tmp_path: Path) -> None:
+    rotated = {
+        key: {"holdout": "rotate", "tasks": {"noise": f"train {key[1]}"}, "tests": {"noise": f"test {key[1]}"}}
+        for key in FINAL
+    }
+    study = study_of(forged.comparison(tmp_path / "rotated", FINAL, identities=rotated))
+    assert study.reasons == [] and len(study.ranking) == 2
+    other = {**rotated, PCGRAD: {**rotated[PCGRAD], "tests": {"noise": "test 0"}}}
+    (reason,) = study_of(forged.comparison(tmp_path / "other", FINAL, identities=other)).reasons
+    assert reason == "test data of noise differ (digests): joint (seed 1): test 1; pcgrad (seed 1): test 0"
+
+
+def test_inputs_that_rotate_with_the_seed_are_shown_for_each_seed() -> None:
+    results = [
+        {"label": label, "seed": seed, "psnr": {"rain": 25.0}, "psnr_input": {"rain": 18.0 + seed}}
+        for label in ("joint", "pcgrad")
+        for seed in (0, 1)
+    ]
+    for one in results:
+        one["continual"] = {"mean_forgetting_db": None}
+    shown = [[cell.text for cell in row[:3]] for row in runs_table(results, ["rain"], (PSNR,)).rows]
+    assert shown[:2] == [["(degraded input)", "0", "18.00"], ["(degraded input)", "1", "19.00"]]
+    assert [row[0] for row in shown[2:]] == ["joint", "joint", "pcgrad", "pcgrad"]
+    one_seed = runs_table(results[::2], ["rain"], (PSNR,)).rows
+    assert [cell.text for cell in one_seed[0][:3]] == ["(degraded input)", "", "18.00"] and len(one_seed) == 3
 
 
 def test_unequal_steps_are_those_really_done(tmp_path: Path) -> None:
