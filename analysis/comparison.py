@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.base.files import write_table, write_whole
 from cmtl_ir.measures.curve import continual_of, scales_in
 from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 from cmtl_ir.runs.plan import Comparison
@@ -47,17 +47,12 @@ def _row(result: dict[str, Any], scales: Sequence[Scale]) -> dict[str, Any]:
 
 def _csv(path: Path, results: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
     rows = [_row(result, scales) for result in results]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return write_table(path, list(rows[0]), rows)
 
 
 def _markdown(path: Path, results: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
     tasks = list(results[0][PSNR.name])
-    path.write_text("\n".join(_text(runs_table(results, tasks, together)) for together in groups_of(scales)))
-    return path
+    return write_whole(path, "\n".join(_text(runs_table(results, tasks, together)) for together in groups_of(scales)))
 
 
 def _text(table: Table) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.strategy.grouping import Group, Matrix
 
 from .figures.style import house, save
@@ -38,7 +39,7 @@ def leave_similarity(
     if len(matrices) > 1:
         sections.append(f"## Agreement\n\n{AGREEMENT}\n\n{_agreement_table(matrices)}")
     sections += ["\n".join(f"- {note}" for note in notes)] if notes else []
-    text.write_text("\n\n".join(sections) + "\n")
+    write_whole(text, "\n\n".join(sections) + "\n")
     return [_csv(matrices, folder / "similarity.csv"), text, *heatmaps(matrices, folder / "similarity", groups)]
 
 

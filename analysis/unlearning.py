@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.measures.scale import DEFAULT, PSNR
 from cmtl_ir.measures.statistics import Interval, seed_interval
 from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, notes, verdict
@@ -23,9 +24,9 @@ def leave_report(report: Report) -> list[Path]:
     writers = {"csv": comma_separated, "md": markdown, "tex": latex}
     files = [folder / f"table.{kind}" for kind in writers]
     for file, write in zip(files, writers.values(), strict=True):
-        file.write_text(write(table))
+        write_whole(file, write(table))
     words = folder / "verdict.md"
-    words.write_text(in_words(report))
+    write_whole(words, in_words(report))
     files.append(words)
     for scale in report.scales:
         if scale == PSNR or scale not in DEFAULT:

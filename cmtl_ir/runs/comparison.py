@@ -48,7 +48,7 @@ def train_all(experiment: Experiment, workspace: Workspace, fresh: bool = False)
     prepared = prepare(experiment, workspace.out, workspace.device)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
     parent = workspace.tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
-    list_runs(folder, [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs])
+    list_runs(folder, [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs], fresh)
     for one in prepared.runs if fresh else ():
         for earlier in one.folders:
             set_aside(earlier)
