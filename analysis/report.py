@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cmtl_ir.base import escaping, yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.base.version import __version__
 
 from .data import fairness, sources
@@ -81,8 +82,7 @@ def windows(given: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
+    return write_whole(path, text)
 
 
 def _write_tables(made: Sequence[Table], folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cmtl_ir.store.layout import EXPERIMENT
 
 from .frames import Frames
-from .sources import NOT_STARTED, Member
+from .sources import DIVERGED_AT, NOT_STARTED, Member
 
 SAME = ("tasks", "tests", "holdout", "protocol", "steps", "training", "backbone", "patch", "flips", "meaning")
 DATA = ("tasks", "tests")
@@ -174,6 +174,11 @@ def _unfinished(frames: Frames) -> list[str]:
         listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
         resumes = "" if set(by_status) == {NOT_STARTED} else " and resumes stopped runs"
         sentences.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{resumes}.")
+        if diverged := [one for one in lacking if one.status.startswith(DIVERGED_AT)]:
+            sentences.append(
+                f"{_names([(one.label, one.seed) for one in diverged])} would diverge again: a smaller "
+                "training.optimizer.lr or training.clip=1.0 usually helps."
+            )
         strategies = frames.experiment.get("strategies", {})
         unknown = [one.label for one in lacking if strategies and one.label not in strategies]
         if unknown:  # a later call named only some strategies

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -261,25 +260,3 @@ def restore(
         display.say(
             f"{kind} of quality {quality} loses detail: a .png target keeps every level, --quality sets another"
         )
-
-
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line. A UserError exits with code 2 and without a traceback, an interruption with code 130."""
-    from cmtl_ir.base.errors import Interrupted, UserError
-    from cmtl_ir.base.escaping import printable
-
-    try:
-        return app(args=arguments)
-    except Interrupted as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
-        sys.exit(130)
-    except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

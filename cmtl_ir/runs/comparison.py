@@ -58,9 +58,8 @@ def train_all(experiment: Experiment, workspace: Workspace, fresh: bool = False)
     probe(prepared)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
     parent = workspace.tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
-    list_runs(
-        folder, [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs], prepared.is_stale
-    )
+    rows = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
+    list_runs(folder, rows, prepared.is_stale, fresh=fresh)
     for row in stale_runs(folder):
         log.warning("%s, seed %s: %s", row["label"], row["seed"], STALE_RUN)
     for one in prepared.runs if fresh else ():

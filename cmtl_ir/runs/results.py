@@ -18,7 +18,7 @@ from cmtl_ir.runs.watching.recorder import Recorder
 from cmtl_ir.runs.watching.scoring import Scoring
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import write_result
-from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file
+from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, RESULT, WEIGHTS, image_file
 from cmtl_ir.tasks.images.encode import write_image
 from cmtl_ir.training.learner import Learner
 
@@ -53,8 +53,9 @@ def write_scored(active: ActiveRun, learner: Learner, scoring: Scoring, cost: Ma
         files.append(folder / CONFLICT)
     for file in files:
         tracker.artifact(file, file.parent.relative_to(folder).as_posix())
+    tracker.concluding(folder / RESULT)
     result = {"hash": active.run.hash, "seed": active.run.seed, **_scores(learner, scoring)}
-    tracker.artifact(write_result(folder, result | dict(cost)))
+    write_result(folder, result | dict(cost))
 
 
 def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
