@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cmtl_ir.analysis.tables import formats
 
 
-def comparison(made: Comparison, files: Sequence[Path]) -> None:
-    """Print one table strategy x task per metric (PSNR and SSIM share one), failures, and the paths of the files."""
+def comparison(made: Comparison) -> None:
+    """Print one table strategy x task per metric (PSNR and SSIM share one), and failures."""
     from cmtl_ir.analysis.tables.runs import groups_of, runs_table
 
     results, tasks = made.results(), list(made.experiment.tasks)
@@ -36,8 +36,12 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
         say(line)
     for name, reason in made.failures.items():
         say(f"failed: {name}: {reason}")
+
+
+def files(made: Comparison, written: Sequence[Path]) -> None:
+    """Print the paths of the files of a comparison."""
     say("look at:")
-    for file in files:
+    for file in written:
         say(f"  {file}")
     say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
 
