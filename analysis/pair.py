@@ -93,6 +93,12 @@ def _others(frames: Frames) -> list[tuple[str, float, float]]:
     wanted = ("worst_task", "harm_rate", "forgetting", "backward_transfer", "forward_transfer")
     found = [(measures.MEASURES[name], float(table[name]["one"]), float(table[name]["other"])) for name in wanted]
     cost = frames.cost.set_index("label")
-    for heading, column, factor in (("parameters", "parameters", 1), ("ms per step", "seconds_per_step", 1e3)):
+    shown = (
+        ("parameters", "parameters", 1.0), ("CPU ms per step", "cpu_seconds_per_step", 1e3),
+        ("GPU ms per step", "cuda_seconds_per_step", 1e3), ("wall ms per step", "seconds_per_step", 1e3),
+        ("forward passes", "forward_passes", 1.0), ("backward passes", "backward_passes", 1.0),
+        ("peak memory MB", "peak_memory_mb", 1.0),
+    )  # fmt: skip
+    for heading, column, factor in shown:
         found.append((heading, factor * float(cost[column]["one"]), factor * float(cost[column]["other"])))
     return [row for row in found if row[1] == row[1] or row[2] == row[2]]

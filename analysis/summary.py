@@ -9,6 +9,7 @@ from cmtl_ir.measures.statistics import Interval
 
 from . import verdicts
 from .data import measures
+from .data.cost import clock_of
 from .data.study import Study
 from .verdicts import MOST
 
@@ -114,7 +115,8 @@ def _harm(study: Study) -> str:
 
 
 def _cost(study: Study) -> str:
-    found = measures.over_seeds(study.frames.cost, "seconds_per_step", "label")
+    clock = clock_of(study)
+    found = measures.over_seeds(study.frames.cost, clock.column, "label")
     found = {label: found[label] for label in study.labels if label in found}
     if not found:
         return "What training cost is not recorded in this store."
@@ -122,8 +124,8 @@ def _cost(study: Study) -> str:
     cheap, dear = order[0], order[-1]
     milliseconds, times = 1e3 * found[cheap].estimate, found[dear].estimate / found[cheap].estimate
     if times < 1.005 and len(order) > 1:
-        return f"All strategies cost the same, {milliseconds:.0f} ms per step."
-    text = f"Cheapest: {cheap}, {milliseconds:.0f} ms per step"
+        return f"All strategies cost the same, {milliseconds:.0f} {clock.unit} per step."
+    text = f"Cheapest: {cheap}, {milliseconds:.0f} {clock.unit} per step"
     return f"{text}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{text}."
 
 

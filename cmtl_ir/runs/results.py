@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.saving import Saving
 from cmtl_ir.runs.watching.scoring import Scoring
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import write_result
@@ -24,11 +26,11 @@ from cmtl_ir.training.learner import Learner
 
 
 def write_results(
-    active: ActiveRun, recorder: Recorder, scoring: Scoring, conflict: ConflictLog, seconds: float
+    active: ActiveRun, recorder: Recorder, scoring: Scoring, conflict: ConflictLog, saving: Saving
 ) -> None:
     """Write all files of a finished run, its result last, and add them to the tracking store.
 
-    `seconds` is the duration of the run over all resumptions, including evaluations.
+    `saving` knows the duration of the run over all resumptions, including evaluations.
     """
     folder, tracker = active.run.folder, active.tracker
     files = [
@@ -43,7 +45,7 @@ def write_results(
     for file in files:
         tracker.artifact(file, file.parent.relative_to(folder).as_posix())
     result = {"hash": active.run.hash, "seed": active.run.seed, **_scores(recorder.learner, scoring)}
-    tracker.artifact(write_result(folder, result | _cost(recorder, seconds)))
+    tracker.artifact(write_result(folder, result | _cost(recorder, saving)))
 
 
 def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
@@ -56,13 +58,13 @@ def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
     }
 
 
-def _cost(recorder: Recorder, seconds: float) -> dict[str, Any]:
-    learner, meter = recorder.learner, recorder.meter
+def _cost(recorder: Recorder, saving: Saving) -> dict[str, Any]:
+    learner = recorder.learner
     return {
         "steps": learner.step,
-        "seconds": seconds,
-        "step_seconds": meter.seconds,
-        "peak_memory_bytes": meter.peak,
+        "seconds": saving.seconds,
+        "cpu_seconds": saving.cpu_seconds if math.isfinite(saving.cpu_seconds) else None,
+        **recorder.meter.costs(),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         "environment": environment(learner.device),
     }
