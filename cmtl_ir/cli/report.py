@@ -55,7 +55,7 @@ def report(
 Side = Annotated[
     str,
     typer.Argument(
-        help="A strategy with all its seeds (COMPARISON/LABEL) or one finished run (COMPARISON/LABEL/SEED, hash, folder)."
+        help="A strategy with all its seeds (COMPARISON/LABEL) or one run (COMPARISON/LABEL/SEED, hash, folder)."
     ),
 ]
 
