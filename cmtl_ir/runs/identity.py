@@ -35,3 +35,12 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
         "strategy": strategy.resolved(),
         "seed": seed,
     }
+
+
+def apart_from_seed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an identity that all seeds of a strategy share.
+
+    Under `data.holdout: rotate` the images differ between seeds too.
+    """
+    images = ("tasks", "tests", "validation") if identity.get("holdout") == "rotate" else ()
+    return {key: value for key, value in identity.items() if key not in ("seed", *images)}
