@@ -66,7 +66,7 @@ def write(
     if log_to is not None:
         files = [one.file(suffix) for one in drawn for suffix in (".png", ".pdf")]
         logged = sources.log_files(log_to, frames.name, {"report": pages, "report/figures": files})
-    return Report(pages, folder, drawn, summary(study), [*study.reasons, *study.missing], logged)
+    return Report(pages, folder, drawn, summary(study), [*study.reasons, *study.cautions, *study.missing], logged)
 
 
 def windows(given: Sequence[str]) -> list[tuple[int, int]]:
@@ -101,7 +101,7 @@ def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> st
     frames = study.frames
     parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in summary(study))]
     parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]
-    parts += [f"> {sentence}" for sentence in study.missing]
+    parts += [f"> {sentence}" for sentence in [*study.cautions, *study.missing]]
     parts += [_short(table) for table in made]
     parts += [f"### {one.title}\n\n![{one.title}](figures/{one.name}.png)\n\n{one.caption}" for one in drawn]
     parts += [formats.markdown(runs_table(study))]
@@ -144,7 +144,7 @@ def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
         facts=_facts(study),
         summary=summary(study),
         reasons=study.reasons,
-        missing=study.missing,
+        missing=[*study.cautions, *study.missing],
         tables={table.name: _prepared(table) for table in made},
         figures={one.name: _embedded(one) for one in drawn},
         others=[(scale.name, scale.label) for scale in study.scales[1:]],

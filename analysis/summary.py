@@ -7,7 +7,7 @@ import math
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.measures.statistics import Interval
 
-from .data import measures
+from .data import measures, own_training
 from .data.significance import MEAN, Verdict, why_untested
 from .data.study import Study
 
@@ -196,10 +196,11 @@ def _caveats(study: Study) -> list[str]:
     if all(count == 1 for count in study.seeds.values()):
         sentences.append("One seed: another seed may order the strategies otherwise.")
     training = study.frames.experiment.get("training", {})
-    if "optimizer" in training and len(study.labels) > 1:
+    own = {label for label in study.labels if "optimizer.lr" in own_training.declared(study.frames, label)}
+    if "optimizer" in training and len(study.labels) > 1 and not own:
         sentences.append(
             f"All strategies share one learning rate, {training['optimizer']['lr']:g}: a convention, not fairness; "
-            "each might do better with its own."
+            "each might do better with its own (`cmtl-ir tune`)."
         )
     return sentences
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cmtl_ir.base.errors import UserError, suggestion
 from cmtl_ir.measures.scale import PSNR, Scale
 
-from . import fairness, measures, significance
+from . import fairness, measures, own_training, significance
 from .frames import Frames
 from .significance import Verdict
 
@@ -65,6 +65,11 @@ class Study:
     def missing(self) -> list[str]:
         """Sentences on missing runs, each with the command that produces them."""
         return fairness.missing(self.frames)
+
+    @cached_property
+    def cautions(self) -> list[str]:
+        """Sentences on training settings that only some strategies were given."""
+        return own_training.cautions(self.frames, self.labels)
 
     @cached_property
     def scores(self) -> pd.DataFrame:

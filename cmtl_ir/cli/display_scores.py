@@ -13,6 +13,7 @@ from rich.table import Table
 
 from cmtl_ir.cli import display
 from cmtl_ir.cli.display import say, show
+from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import report_lines
 from cmtl_ir.measures.curve import scales_in, task_means
 from cmtl_ir.measures.scale import Scale
@@ -32,6 +33,9 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
         _runs(made, runs_table(results, tasks, together, compact=True), results, together[0])
     say("forgets: best score after an earlier stage minus the last (PSNR in dB), mean over the tasks learnt before the")
     say("last stage, none where there is one stage; s: seconds")
+    for label, strategy in made.experiment.strategies.items():
+        if strategy.training:
+            say(f"{label}: own training: {in_words(strategy.training)}")
     for line in (line for result in results for line in report_lines(result)):
         say(line)
     for name, reason in made.failures.items():

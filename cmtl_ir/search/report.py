@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from cmtl_ir.base import yaml
 from cmtl_ir.base.files import write_table, write_whole
 from cmtl_ir.search.config import Plan
-from cmtl_ir.search.queue import FREE, REASON
+from cmtl_ir.search.queue import CPU, FREE, REASON
 
 
 def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
@@ -94,6 +94,7 @@ def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> 
         **{name: trial.params.get(name, "") for name in (names if names is not None else trial.params)},
         "runs": " ".join(trial.user_attrs.get("runs", {}).values()),
         "seconds": seconds,
+        "cpu_seconds": trial.user_attrs.get(CPU, ""),
         "reason": trial.user_attrs.get(REASON, trial.user_attrs.get(FREE, "")),
     }
 

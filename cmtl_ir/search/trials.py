@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.optuna_study import open_study, storage_file
-from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
+from cmtl_ir.search.queue import CPU, FREE, REASON, Queue, TrialFailed
 from cmtl_ir.search.report import leave_tables
 from cmtl_ir.search.scores import Report, scores_of
 from cmtl_ir.store import listing
@@ -104,7 +105,7 @@ def work(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> None:
     file = storage_file(plan, folder)
     queue = Queue(
         open_study(plan, folder), plan.places, folder if file is None else file.parent, plan.search.heartbeat,
-        plan.search.retries, shared=file is not None,
+        plan.search.retries, shared=file is not None, points=plan.points,
     )  # fmt: skip
     try:
         queue.work_off(Trials(plan, workspace, queue.study, shown))
@@ -149,6 +150,7 @@ class Trials:
         """Return the values of the trial in the order of the objectives, as means over its seeds."""
         if self.shown is not None:
             self.shown.of_study(self.study, self.plan)
+        started = time.process_time()
         try:
             return self._train(trial)
         except Pruned as stopped:
@@ -166,6 +168,8 @@ class Trials:
         except KeyboardInterrupt:
             trial.set_user_attr(FREE, "interrupted")
             raise
+        finally:
+            trial.set_user_attr(CPU, time.process_time() - started)
 
     def _train(self, trial: Trial) -> list[float]:
         label = f"trial-{trial.number:04d}"
