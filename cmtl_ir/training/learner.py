@@ -14,6 +14,7 @@ from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import trained_under
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
@@ -49,6 +50,7 @@ class Learner:
         ranks: Ranks = ALONE,
     ) -> None:
         """`ranks`: the processes that share the samples of each step."""
+        experiment, strategy = trained_under(experiment, strategy)
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
         self.patch = experiment.data.patch
         self.blocks = experiment.conflict.blocks or {}
