@@ -16,7 +16,7 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.runs.identity import identity_of
-from cmtl_ir.runs.teachers import SingleTaskTeachers
+from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
@@ -69,6 +69,7 @@ class PlannedRun:
         learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
         store = self.run.folder.parent
         learner.teachers = SingleTaskTeachers(self.experiment, self.run.seed, self.tasks, store, self.device)
+        learner.finished_runs = FinishedRuns(store.parent, self.device)
         return learner
 
     def started(self, learner: Learner) -> Curve:
