@@ -99,7 +99,7 @@ def test_a_features_file_that_is_missing_or_is_not_vgg_is_one_clear_error(tmp_pa
         made("cr", features="vgg19", file=str(tmp_path / "nothing.pth")).space  # noqa: B018
 
 
-# --------------------------------------------------------------------------------------------------- contrasts of images
+# -------------------------------------------------------------------------------------------------- contrasts of images
 
 
 @pytest.mark.parametrize(
