@@ -23,6 +23,7 @@ from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking.store import Tracking
+from cmtl_ir.training.auxiliaries import refuse_what_is_missing
 from cmtl_ir.training.learner import Learner
 
 TRAINING = "cmtl_ir.runs.ordinary:train_run"
@@ -142,6 +143,8 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
+        for objective in strategy.auxiliary if strategy.grouping is None else ():
+            refuse_what_is_missing(objective, tasks[experiment.seeds[0]], experiment.backbone)
         work = TRAINING if strategy.grouping is None else strategy.grouping.work
         for seed in experiment.seeds:
             identity = identity_of(experiment, strategy, seed, tasks[seed])

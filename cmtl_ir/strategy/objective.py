@@ -116,6 +116,9 @@ class Objective(Part):
 
     # ------------------------------------------------------------------------------------- what a method overrides
 
+    def check(self) -> None:
+        """Raise UserError if the objective cannot be used here, such as for a missing file; called before any run."""
+
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
         """Return name and fields of the network to be trained: the run's backbone, or one made of it.
 

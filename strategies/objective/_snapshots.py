@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PositiveInt, PrivateAttr
 from torch import Tensor, nn
 
 from cmtl_ir.strategy.data import Batch, Learner
@@ -18,7 +18,7 @@ from ._contrast import Negatives
 class SnapshotNegatives(Negatives):
     """A contrast with the outputs of earlier copies of the network."""
 
-    renew: list[int] = Field([100, 200, 500, 1000], min_length=1)
+    renew: tuple[PositiveInt, ...] = Field((100, 200, 500, 1000), min_length=1)
     """Steps between the renewals of each copy: there is one copy per number."""
     keep: float = Field(0.1, ge=0, lt=1)
     """Share of its weights that a copy keeps at a renewal; the rest comes from the network."""
