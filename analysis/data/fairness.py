@@ -133,7 +133,16 @@ def _text(value: Any) -> str:
 
 def missing(frames: Frames) -> list[str]:
     """Return sentences on unfinished runs and missing references, each with the command that produces them."""
-    return [*_unfinished(frames), *_missing_references(frames)]
+    return [*_stale(frames), *_unfinished(frames), *_missing_references(frames)]
+
+
+def _stale(frames: Frames) -> list[str]:
+    if not frames.stale:
+        return []
+    return [
+        f"Of an earlier version of this experiment, and counted nowhere: {_names(list(frames.stale), most=12)}. "
+        f"`{frames.source.command}` trains these runs again."
+    ]
 
 
 def _unfinished(frames: Frames) -> list[str]:

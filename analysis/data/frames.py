@@ -32,7 +32,8 @@ class Frames:
 
     def __init__(self, source: Source) -> None:
         self.source, self.name, self.experiment = source, source.name, source.experiment
-        self.members = source.members
+        self.stale = (*source.stale, *((one.label, one.seed) for one in source.members if one in self._outdated))
+        self.members = tuple(one for one in source.members if one not in self._outdated)
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> Frames:
@@ -43,6 +44,21 @@ class Frames:
     def of_store(cls, uri: str, comparison: str) -> Frames:
         """Read a comparison from a tracking store. Raise UserError if the store does not have it."""
         return cls(sources.of_store(uri, comparison))
+
+    @cached_property
+    def _outdated(self) -> tuple[Member, ...]:
+        """The finished runs of another definition of their strategy than that of the experiment.
+
+        Only where finished runs of one label differ and one of them has the definition of the experiment.
+        """
+        found: list[Member] = []
+        for label, wanted in self.experiment.get("strategies", {}).items():
+            own = [one for one in self.source.members if one.label == label and one.finished]
+            if len(own) > 1:
+                files = {one: one.file(CONFIG) for one in own}
+                known = {one: dict(yaml.read(file))["identity"].get("strategy") for one, file in files.items() if file}
+                found += [one for one, strategy in known.items() if strategy != wanted and wanted in known.values()]
+        return tuple(found)
 
     @cached_property
     def finished(self) -> tuple[Member, ...]:

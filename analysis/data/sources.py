@@ -16,7 +16,7 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.store.folder import is_finished
 from cmtl_ir.store.layout import EXPERIMENT, JOURNAL, RUNS, run_folder
-from cmtl_ir.store.listing import has_list, listed_runs
+from cmtl_ir.store.listing import has_list, listed_runs, stale_runs
 from cmtl_ir.tracking import mlflow_store
 from cmtl_ir.tracking import store as tracking
 
@@ -59,6 +59,8 @@ class Source:
     """Command that runs the experiment again. Finished runs are skipped."""
     logged: Callable[[], pd.DataFrame]
     """Returns the columns run, metric, step, value of everything that was logged."""
+    stale: tuple[tuple[str, int], ...] = ()
+    """(label, seed) of runs that were trained under another definition of their strategy. They are no members."""
 
 
 # ------------------------------------------------------------------------------------------------------ folders
@@ -76,11 +78,12 @@ def of_folder(folder: Path) -> Source:
     file = folder / EXPERIMENT
     content = dict(yaml.read(file)) if file.is_file() else {}
     command = f"cmtl-ir run {file} --out {folder.parent}"
-    seeds = sorted({one.seed for one in members} | set(content.get("seeds", [])))
+    stale = tuple((row["label"], int(row["seed"])) for row in stale_runs(folder))
+    seeds = sorted({one.seed for one in members} | {seed for _, seed in stale} | set(content.get("seeds", [])))
     if content and seeds != sorted(content["seeds"]):  # a later call named only some of the seeds
         content["seeds"] = seeds
         command += f" --set 'seeds={seeds}'"
-    return Source(folder.name, str(folder), members, content, command, lambda: journals(members))
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale)
 
 
 def member(label: str, seed: int, home: Path) -> Member:
@@ -137,12 +140,15 @@ def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
 
 
 def _ordered(members: list[Member], experiment: dict[str, Any]) -> tuple[Member, ...]:
-    """Sort members in the order of the experiment. Planned runs that the store lacks are added as `not started`."""
+    """Sort members, given newest first, in the order of the experiment. Of one label and seed, the newest counts.
+
+    Planned runs that the store lacks are added as `not started`.
+    """
     planned = [(label, seed) for label in experiment.get("strategies", {}) for seed in experiment.get("seeds", [])]
-    by_name = {(one.label, one.seed): one for one in sorted(members, key=lambda one: (one.label, one.seed))}
+    by_name = {(one.label, one.seed): one for one in reversed(members)}
     missing = {name: Member("", *name, NOT_STARTED, lambda _: None) for name in planned if name not in by_name}
     order = {name: place for place, name in enumerate(planned)}
-    names = sorted({**by_name, **missing}, key=lambda name: order.get(name, len(order)))
+    names = sorted({**by_name, **missing}, key=lambda name: (order.get(name, len(order)), name))
     return tuple((by_name | missing)[name] for name in names)
 
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.base.escaping import one_line
+
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -16,7 +18,7 @@ TASK_GREYS = ("#000000", "#777777", "#b0720b", "#5b3a8c", "#2f7f86", "#a8324a")
 RC = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9,
-    "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "font.family": "DejaVu Sans",
+    "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "text.parse_math": False, "font.family": "DejaVu Sans",
 }  # fmt: skip
 
 BANDS = 6
@@ -71,6 +73,12 @@ def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, colu
     for spare in flat[count:]:
         spare.set_visible(False)
     return figure, flat[:count]
+
+
+def legend_name(label: str) -> str:
+    """Return the name of a label in a legend. Matplotlib leaves out names that begin with an underscore."""
+    name = one_line(label)
+    return f" {name}" if name.startswith("_") else name
 
 
 def legend_below(figure: Any, axis: Any, last: str = "") -> None:

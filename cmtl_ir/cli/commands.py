@@ -68,11 +68,14 @@ def run(
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs import plan
+    from cmtl_ir.runs.probes import probe
     from cmtl_ir.runs.workspace import Workspace
 
     experiment = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps)
     if dry_run:
-        display.dry_run(plan.prepare(experiment, out, device))
+        prepared = plan.prepare(experiment, out, device)
+        probe(prepared)
+        display.dry_run(prepared)
         return
     with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
@@ -263,6 +266,7 @@ def restore(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line. A UserError exits with code 2 and without a traceback, an interruption with code 130."""
     from cmtl_ir.base.errors import Interrupted, UserError
+    from cmtl_ir.base.escaping import printable
 
     try:
         return app(args=arguments)
@@ -270,7 +274,7 @@ def main(arguments: list[str] | None = None) -> Any:
         print(f"\n{stopped}", file=sys.stderr)
         sys.exit(130)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say
@@ -42,7 +41,7 @@ def compared(pair: Pair) -> None:
     for scale, rows in pair.scores.items():
         _scores(scale, rows, pair)
     _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
-    _rows("made of", [(escape(name), escape(one), escape(other)) for name, one, other in pair.made_of])
+    _rows("made of", pair.made_of)
 
 
 def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pair) -> None:
@@ -55,7 +54,7 @@ def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pai
         table.add_column("over images", overflow="fold")
     for task, floor, one, other in rows:
         cells = [scale.text(value) for value in (floor, one, other)]
-        verdict = escape(_verdict(pair.verdicts[scale].get(task)))
+        verdict = _verdict(pair.verdicts[scale].get(task))
         table.add_row(task, *cells, *([] if pair.reasons else [f"{other - one:+.{scale.digits}f}", verdict]))
     console.print(table)
 

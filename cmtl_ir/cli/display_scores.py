@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
+from cmtl_ir.base.escaping import csv_text
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.cli import display
 from cmtl_ir.cli.display import say, show
 from cmtl_ir.grouping.words import report_lines
@@ -53,7 +53,7 @@ def _runs(made: Comparison, found: formats.Table, results: Sequence[dict[str, An
     seconds = ["", *(f"{result['seconds']:.0f}" for result in results)]
     for place, (row, taken) in enumerate(zip(found.rows, seconds, strict=True)):
         cells = [row[0], *row[first:]]
-        table.add_row(*(escape(cell.text) for cell in cells), taken, style="dim" if place == 0 else None)
+        table.add_row(*(cell.text for cell in cells), taken, style="dim" if place == 0 else None)
     show(table)
 
 
@@ -69,8 +69,6 @@ def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, f
         table.add_row(task, count, *(scale.text(found[task]) for scale, found in means))
     show(table)
     if file is not None:
-        with file.open("w", newline="") as opened:
-            writer = csv.DictWriter(opened, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        columns = list(rows[0])
+        write_whole(file, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
         say(f"scores of {len(rows)} images in {file}")

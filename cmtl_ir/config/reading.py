@@ -123,7 +123,7 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
         strategies = _with_published(strategies, published_auxiliary(content["backbone"]["name"]))
     content["strategies"] = _strategies(strategies, shared or [], problems)
     content["unlearning"] = unlearning_from(
-        content.get("unlearning"), list(content.get("tasks", ())), list(content["strategies"]), problems
+        content.get("unlearning"), _names_of(content.get("tasks")), list(content["strategies"]), problems
     )
     experiment = None
     try:
@@ -134,6 +134,10 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
         listed = "\n".join(f"  {problem}" for problem in dict.fromkeys(str(one) for one in problems))
         raise ConfigError(f"{source}:\n{listed}")
     return experiment
+
+
+def _names_of(tasks: Any) -> list[str]:
+    return [str(name) for name in tasks] if isinstance(tasks, Mapping) else []
 
 
 def _with_published(strategies: Any, published: list[Any]) -> Any:

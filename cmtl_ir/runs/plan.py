@@ -19,11 +19,11 @@ from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store.layout import run_folder
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking.store import Tracking
-from cmtl_ir.training.auxiliaries import refuse_what_is_missing
 from cmtl_ir.training.learner import Learner
 
 TRAINING = "cmtl_ir.runs.ordinary:train_run"
@@ -130,6 +130,14 @@ class Prepared:
         """The planned runs, without the objects needed to train them."""
         return [one.run for one in self.planned]
 
+    def is_stale(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a listed run belongs to another definition of a strategy of this plan.
+
+        Rows of strategies that this plan lacks are not judged.
+        """
+        own = next((run for run in self.runs if run.label == row["label"]), None)
+        return own is not None and hash_of({**own.identity, "seed": row["seed"]}) != row["hash"]
+
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
     """Find the data and plan the runs. Every mistake that can be found without training is raised here."""
@@ -143,8 +151,8 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
-        for objective in strategy.auxiliary if strategy.grouping is None else ():
-            refuse_what_is_missing(objective, tasks[experiment.seeds[0]], experiment.backbone)
+        for name in [name for objective in strategy.auxiliary for name in objective.named_runs()]:
+            find_run(name, out)
         work = TRAINING if strategy.grouping is None else strategy.grouping.work
         for seed in experiment.seeds:
             identity = identity_of(experiment, strategy, seed, tasks[seed])
@@ -178,6 +186,8 @@ def narrowed_to(experiment: Experiment, chosen: Sequence[str], seeds: Sequence[i
     for label in chosen:
         if label not in experiment.strategies:
             raise UserError(f"--strategy {label!r}: {suggestion(label, list(experiment.strategies))}")
+    if len(set(seeds)) < len(seeds) or any(abs(seed) >= 2**63 for seed in seeds):
+        raise UserError(f"--seed {list(seeds)}: expected each seed once, between -2^63 and 2^63 - 1")
     update: dict[str, Any] = {}
     if chosen:
         update["strategies"] = {label: experiment.strategies[label] for label in chosen}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.store.layout import EXPERIMENT, RUNS, RUNS_LOCK
+
+STALE = "stale"
+"""Key of a row whose run no longer counts."""
 
 
 def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) -> Path:
@@ -53,7 +56,19 @@ def has_list(folder: Path) -> bool:
 
 
 def listed_runs(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a comparison's list of runs: label, seed, hash and further entries. Empty without a list."""
+    """Return the rows of a comparison's list of runs: label, seed, hash and further entries. Empty without a list.
+
+    Stale runs are left out.
+    """
+    return [row for row in _rows(folder) if not row.get(STALE)]
+
+
+def stale_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of runs that were trained under another definition of their strategy. They count nowhere."""
+    return [row for row in _rows(folder) if row.get(STALE)]
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / RUNS).read_text()) if has_list(folder) else []
 
 
@@ -63,14 +78,24 @@ def comparisons(out: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
         yield file.parent, listed_runs(file.parent)
 
 
-def list_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def list_runs(
+    folder: Path, rows: Sequence[Mapping[str, Any]], stale: Callable[[Mapping[str, Any]], bool] | None = None
+) -> None:
     """Add rows to a comparison's list of runs, replacing rows of the same label and seed.
 
-    Several processes may add rows at the same time.
+    `stale` says of the other rows whether they belong to another definition of their strategy; such runs no longer
+    count. `None` leaves these rows as they are. Several processes may add rows at the same time.
     """
     with FileLock(folder / RUNS_LOCK, timeout=60):
-        by_name = {(row["label"], row["seed"]): row for row in [*listed_runs(folder), *rows]}
+        known = _rows(folder)
+        if stale is not None:
+            known = [{**_without_mark(row), **({STALE: True} if stale(row) else {})} for row in known]
+        by_name = {(row["label"], row["seed"]): row for row in [*known, *rows]}
         write_whole(folder / RUNS, json.dumps(list(by_name.values()), indent=1))
+
+
+def _without_mark(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != STALE}
 
 
 def set_aside(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cmtl_ir.base import keyed
+from cmtl_ir.base import keyed, names
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, warn_if_incomplete
 from cmtl_ir.tasks.embedded import embedded_files
@@ -24,8 +23,6 @@ from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.task import Splits, Store, Task
 
-TASK_NAME = r"[a-z][a-z0-9_]{0,99}"
-"""Names of tasks become names of files and metrics, which have a greatest length."""
 HELD_OUT = 0.1
 """Share of the images that are held out for test if no test images are given."""
 log = logging.getLogger("cmtl_ir")
@@ -47,9 +44,8 @@ def build_tasks(
     smaller than a crop, test and validation images that cannot be scored, pairs that do not match, and files of a
     degradation that cannot be read.
     """
-    wrong = [name for name in tasks if not re.fullmatch(TASK_NAME, name)]
-    if wrong:
-        raise ValueError(f"task names match {TASK_NAME}; rename {', '.join(map(repr, wrong))}")
+    for name in tasks:
+        names.task(name)
     check_test_crop(data, smallest)
     for task in tasks.values():
         if task.degradation is not None:

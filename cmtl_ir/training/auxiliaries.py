@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategy.data import Batch, Row, StepContext
 from cmtl_ir.strategy.objective import Constants, Objective, active
 from cmtl_ir.strategy.output import Output
-from cmtl_ir.tasks.task import Task
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.samples import Samples
 
@@ -28,10 +26,7 @@ class Auxiliaries:
         self.weights: Mapping[str, float] = {}
         self._constants: dict[str, Mapping[str, Constants]] = {}
         for objective in self.objectives.values():
-            refuse_what_is_missing(objective, learner.task_of, learner.backbone)
-            if "teacher:single" in objective.needs:
-                for task in learner.tasks:
-                    learner.teacher(task)
+            _refuse_what_is_missing(objective, learner)
 
     @property
     def weighed(self) -> bool:
@@ -78,21 +73,22 @@ def carries(row: Row, objective: Objective) -> bool:
     return row.auxiliary and ((row.coefficient is None and not row.projected) or objective.rows == "all")
 
 
-def refuse_what_is_missing(objective: Objective, tasks: Mapping[str, Task], backbone: Mapping[str, Any]) -> None:
-    """Raise UserError if tasks or backbone cannot provide what the objective needs, or it cannot be used here."""
-    objective.check()
+def _refuse_what_is_missing(objective: Objective, learner: Learner) -> None:
+    """Raise ConfigError if the tasks or the backbone of the run cannot provide what the objective needs."""
+    if "teacher:single" in objective.needs:
+        for task in learner.tasks:
+            learner.teacher(task)
     if not objective.needs & {"others", "prompt"}:
         return
-    if len(tasks) < 2:
-        raise ConfigError(f"auxiliary {objective.label} needs other tasks, but the run has {next(iter(tasks))} alone")
-    if "prompt" in objective.needs and not reads_task_number(backbone):
+    if len(learner.tasks) < 2:
+        raise ConfigError(f"auxiliary {objective.label} needs other tasks, but the run has {learner.tasks[0]} alone")
+    if "prompt" in objective.needs and not reads_task_number(learner.backbone):
         raise ConfigError(
             f"auxiliary {objective.label} restores an image under another task's number, but the backbone does not "
             "read it; use one that does, such as srresnet with prompt: explicit"
         )
-    for task in tasks.values() if "others" in objective.needs else ():
-        if task.degradation is None:
-            raise ConfigError(
-                f"auxiliary {objective.label} needs every task's degradation: task {task.name}: its degraded images "
-                "are given, so it cannot degrade further images; name a task with a degradation"
-            )
+    for task in learner.tasks if "others" in objective.needs else ():
+        try:
+            learner.batch(task, torch.zeros(1, dtype=torch.int64), images=task)
+        except ValueError as error:
+            raise ConfigError(f"auxiliary {objective.label} needs every task's degradation: {error}") from error

@@ -65,6 +65,10 @@ class Learner:
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
+        if not self.trained_parameters():
+            raise ConfigError(
+                f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
+            )
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()

@@ -64,10 +64,6 @@ class ImageContrast(Objective):
             self._fixed = fixed_space(self.features, self.file, self.normalise == "imagenet", self.vgg16)
         return self._fixed
 
-    def check(self) -> None:
-        if self.features.startswith("vgg"):
-            fixed_space(self.features, self.file, self.normalise == "imagenet", self.vgg16)  # type: ignore[arg-type]
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._learned = None

@@ -53,6 +53,9 @@ class CurricularCR(SnapshotNegatives):
     def source(self) -> str:
         return "runs" if self.negatives_of else super().source
 
+    def named_runs(self) -> Sequence[str]:
+        return self.negatives_of
+
     def networks(self, learner: Learner) -> Sequence[nn.Module]:
         if not self.negatives_of:
             return super().networks(learner)

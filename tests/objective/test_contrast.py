@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.runs.plan import prepare
+from cmtl_ir.runs.probes import probe
 from cmtl_ir.strategy.data import Batch, Stage
 from cmtl_ir.strategy.objective import Constants
 from cmtl_ir.training.loop import train
@@ -217,11 +218,12 @@ def test_features_of_airnet_s_encoder_and_of_a_network_without_one() -> None:
         ("composite_cr", {"tasks": {"rain": None, "haze": None}}, "composite_cr needs other tasks, but the run"),
         ("prompt_contrast", {}, "prompt_contrast restores an image under another task's number, but the backbone does"),
         ({"name": "cr", "features": "vgg19", "file": "nothing.pth"}, {}, "nothing.pth: no such file"),
+        ({"name": "curricular_cr", "negatives_of": ["other"]}, {}, "no finished run 'other'"),
     ],
 )  # fmt: skip
 def test_what_cannot_run_is_refused_before_any_run(tmp_path: Path, auxiliary: Any, over: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        prepare(tiny.experiment({"one": {"auxiliary": auxiliary}}, **over), tmp_path, "cpu")
+        probe(prepare(tiny.experiment({"one": {"auxiliary": auxiliary}}, **over), tmp_path, "cpu"))
 
 
 @pytest.mark.parametrize(

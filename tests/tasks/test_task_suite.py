@@ -165,9 +165,9 @@ def test_an_empty_list_is_an_error() -> None:
 
 
 @pytest.mark.error("tasks: a name that is not allowed")
-@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x", "r" * 101])
+@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x", "r" * 65, "mean", "step", "memory"])
 def test_task_names_are_checked(name: str) -> None:
-    with pytest.raises(ValueError, match=r"task names match .*; rename"):
+    with pytest.raises(ValueError, match=r"task names match .*; rename|has a meaning of its own"):
         build_tasks({name: TaskConfig.model_validate(HAZE)}, DataConfig(), 0, torch.device("cpu"))
 
 
