@@ -12,11 +12,8 @@ from pydantic import (
     model_validator,
 )
 
-<<<<<<< HEAD
 from cmtl_ir.backbones.fields import published_auxiliary
-=======
 from cmtl_ir.base import names
->>>>>>> main
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
@@ -330,13 +327,6 @@ class Experiment(Record):
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
-<<<<<<< HEAD
         silent = {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}  # else read as not mentioned
         strategies = {label: {**silent, **one.resolved()} for label, one in self.strategies.items()}
         return {**plain, "strategies": strategies, **asked}
-
-
-# ---------------------------------------------------------------------------------------------- from YAML text
-=======
-        return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}, **asked}
->>>>>>> main
