@@ -16,6 +16,7 @@ from rich.text import Text
 from cmtl_ir.backbones.sources import PROTOTYPES
 from cmtl_ir.cli.terminal import Terminal, Words
 from cmtl_ir.config.catalogue import Description
+from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import announcement, routing_lines
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
@@ -103,23 +104,30 @@ def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
 def dry_run(prepared: Prepared) -> None:
     """Print the runs, what would happen to each, and the time and space needed."""
     from cmtl_ir.runs.estimate import estimate
+    from cmtl_ir.runs.rescoring import trained_alike
 
     training = prepared.experiment.training
     table = Table(title=f"{prepared.experiment.name}: {len(prepared.runs)} runs of {training.steps} steps")
     for column in ("strategy", "seed", "state", "samples", "about", "run"):
         table.add_column(column)
     guess = estimate(prepared)
+    again = {run.name for run in prepared.runs if run.status == "new" and trained_alike(run) is not None}
     for run in prepared.runs:
-        seconds = f"{guess.seconds(run):.0f} s" if run.status != "finished" else "-"
-        samples = f"{training.steps * training.batch:,}"
-        table.add_row(run.label, str(run.seed), run.status, samples, seconds, str(run.folder))
+        waiting = run.status != "finished" and run.name not in again
+        seconds = f"{guess.seconds(run):.0f} s" if waiting else "-"
+        state = "trained, to be scored" if run.name in again else run.status
+        own = run.identity["training"]
+        samples = f"{own['steps'] * own['batch']:,}"
+        table.add_row(run.label, str(run.seed), state, samples, seconds, str(run.folder))
     console.print(table)
     for name, task in next(iter(prepared.tasks.values())).items():
         say(f"{name}: {task.size} training images")
     for label, strategy in prepared.experiment.strategies.items():
+        if strategy.training:
+            say(f"{label}: own training: {in_words(strategy.training)}")
         if strategy.grouping is not None:
             say(announcement(label, strategy, prepared.experiment))
-    total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished")
+    total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished" and run.name not in again)
     free = shutil.disk_usage(prepared.out if prepared.out.exists() else Path()).free
     say(f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps timed), ")
     say(f"about {guess.bytes_on_disk / 1e6:.0f} MB on disk ({free / 1e9:.0f} GB free). Nothing was trained.")
