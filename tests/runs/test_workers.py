@@ -233,7 +233,6 @@ def _kill_a_worker_of(folder: str) -> str:
     raise AssertionError("no worker is at work")
 
 
-@pytest.mark.error("run: no Ray cluster")
 def test_a_cluster_that_is_not_there_is_an_answer(tmp_path: Path, ray: Any) -> None:
     with pytest.raises(UserError, match=r"no Ray cluster answers at 'localhost:1'.*--ray local"):
         comparison.run(tiny.experiment(), tmp_path, "cpu", workers=2, ray="localhost:1")
