@@ -108,20 +108,7 @@ class Frames:
     @cached_property
     def cost(self) -> pd.DataFrame:
         """Cost of training, one row per finished run."""
-        rows = []
-        for member in self.finished:
-            result, steps = self.results[member.run], self.steps.get(member.run)
-            alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
-            seconds = result.get("seconds") if alone is None else alone
-            peak = result.get("peak_memory_bytes")
-            environment = result.get("environment") or self.configs[member.run].get("environment", {})
-            rows.append({
-                **_run(member), "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
-                "seconds_per_step": seconds / steps if seconds and steps else None,
-                "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
-                "device": environment.get("device", ""),
-            })  # fmt: skip
-        return frame_of("cost", rows)
+        return frame_of("cost", [_run(member) | self._cost_of(member.run) for member in self.finished])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -174,6 +161,23 @@ class Frames:
         known = {run: result["steps"] for run, result in self.results.items() if "steps" in result}
         return {**{str(run): int(step) for run, step in self.curves.groupby("run")["step"].max().items()}, **known}
 
+    def _cost_of(self, run: str) -> dict[str, Any]:
+        result, config, steps = self.results[run], self.configs[run], self.steps.get(run)
+        alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
+        seconds = result.get("seconds") if alone is None else alone
+        peak, batch = result.get("peak_memory_bytes"), config.get("identity", {}).get("training", {}).get("batch")
+        environment = result.get("environment") or config.get("environment", {})
+        return {
+            "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
+            "seconds_per_step": _ratio(seconds, steps),
+            "cpu_seconds_per_step": _ratio(result.get("step_cpu_seconds"), steps),
+            "cuda_seconds_per_step": _ratio(result.get("step_cuda_seconds"), steps),
+            "forward_passes": _ratio(_ratio(result.get("samples_forward"), steps), batch),
+            "backward_passes": _ratio(_ratio(result.get("samples_backward"), steps), batch),
+            "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
+            "device": environment.get("device", ""),
+        }  # fmt: skip
+
     def _own_stages(self, run: str) -> dict[str, int]:
         """Return task -> the stage that first trained it.
 
@@ -189,6 +193,10 @@ class Frames:
             stage = sum(end < step for end in ends)
             own[task] = min(stage, own.get(task, stage))
         return own
+
+
+def _ratio(total: float | None, count: float | None) -> float | None:
+    return total / count if total is not None and count else None
 
 
 def _run(member: Member) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlparse
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.store.folder import is_finished
-from cmtl_ir.store.layout import EXPERIMENT, JOURNAL, RUNS, run_folder
+from cmtl_ir.store.folder import diverged_step, has_result
+from cmtl_ir.store.layout import DIVERGED, EXPERIMENT, JOURNAL, RUNS, run_folder
 from cmtl_ir.store.listing import has_list, listed_runs, stale_runs
 from cmtl_ir.tracking import mlflow_store
 from cmtl_ir.tracking import store as tracking
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FINISHED = "finished"
 NOT_STARTED = "not started"
 UNFINISHED = "unfinished"
+DIVERGED_AT = "diverged at step "
+"""Beginning of the status of a run whose loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,11 @@ def of_folder(folder: Path) -> Source:
 
 def member(label: str, seed: int, home: Path) -> Member:
     """Return the run in a folder. The name of the folder is the hash of the run."""
-    begun = (home / JOURNAL).is_file()
-    status = FINISHED if is_finished(home) else UNFINISHED if begun else NOT_STARTED
+    status = UNFINISHED if (home / JOURNAL).is_file() else NOT_STARTED
+    if has_result(home):
+        status = FINISHED
+    elif (step := diverged_step(home)) is not None:
+        status = f"{DIVERGED_AT}{step}"
 
     def file(name: str) -> Path | None:
         return home / name if (home / name).is_file() else None
@@ -133,8 +138,9 @@ def of_store(uri: str, comparison: str) -> Source:
 
 
 def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
-    status = FINISHED if row["status"] == "FINISHED" else UNFINISHED
-    run_id = row["run_id"]
+    run_id, status = row["run_id"], FINISHED if row["status"] == "FINISHED" else UNFINISHED
+    if row["status"] == "FAILED" and (file := artifacts.file(run_id, DIVERGED)) is not None:
+        status = f"{DIVERGED_AT}{diverged_step(file.parent)}"
     seed = int(row.get("params.seed", 0))
     return Member(row["run"], row["label"], seed, status, lambda name: artifacts.file(run_id, name))
 

@@ -72,9 +72,9 @@ def parse(text: str) -> Any:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{line}{error.problem}") from None
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        number = text.count("\n", 0, error.position) + 1
         raise ConfigError(
-            f"line {line}: the character {error.character:#04x} is not allowed in YAML; remove it"
+            f"line {number}: the character {error.character:#04x} is not allowed in YAML; remove it"
         ) from None
     except RecursionError:
         raise _too_deep() from None

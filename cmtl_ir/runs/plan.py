@@ -15,9 +15,10 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
-from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.runs.identity import apart_from_seed, identity_of
 from cmtl_ir.runs.teachers import SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
+from cmtl_ir.store.folder import has_config, read_identity
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
@@ -134,7 +135,10 @@ class Prepared:
         Rows of strategies that this plan lacks are not judged.
         """
         own = next((run for run in self.runs if run.label == row["label"]), None)
-        return own is not None and hash_of({**own.identity, "seed": row["seed"]}) != row["hash"]
+        if own is None or hash_of({**own.identity, "seed": row["seed"]}) == row["hash"]:
+            return False
+        folder = run_folder(own.folder.parent, row["hash"])
+        return not has_config(folder) or apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
 
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
