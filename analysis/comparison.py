@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.base import escaping
+from cmtl_ir.base.escaping import csv_text, markdown_paragraph
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.measures.curve import continual_of, scales_in
 from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 from cmtl_ir.runs.plan import Comparison
@@ -63,20 +65,15 @@ def _row(result: dict[str, Any], scales: Sequence[Scale]) -> dict[str, Any]:
 
 def _csv(path: Path, results: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
     rows = [_row(result, scales) for result in results]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
+    return write_whole(path, csv_text([list(rows[0]), *(list(row.values()) for row in rows)]))
 
 
 def _markdown(path: Path, results: list[dict[str, Any]], scales: Sequence[Scale]) -> Path:
     tasks = list(results[0][PSNR.name])
-    path.write_text("\n".join(_text(runs_table(results, tasks, together)) for together in groups_of(scales)))
-    return path
+    return write_whole(path, "\n".join(_text(runs_table(results, tasks, together)) for together in groups_of(scales)))
 
 
 def _text(table: Table) -> str:
-    lines = [f"| {' | '.join(table.headings)} |", "|" + "---|" * len(table.headings)]
-    lines += [f"| {' | '.join(cell.text for cell in row)} |" for row in table.rows]
-    return f"{table.title}\n\n" + "\n".join(lines) + "\n"
+    lines = [f"| {' | '.join(map(escaping.markdown, table.headings))} |", "|" + "---|" * len(table.headings)]
+    lines += [f"| {' | '.join(escaping.markdown(cell.text) for cell in row)} |" for row in table.rows]
+    return f"{markdown_paragraph(table.title)}\n\n" + "\n".join(lines) + "\n"

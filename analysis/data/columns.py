@@ -14,9 +14,9 @@ RUN = {"run": "hash of the run", "label": "strategy's name in the experiment", "
 COLUMNS: dict[str, dict[str, str]] = {
     "runs": {
         **RUN,
-        "status": "finished | unfinished | not started",
+        "status": "finished | diverged at step N | unfinished | not started",
         "curriculum": "name of the curriculum part",
-        "parts": "the parts that are not neutral, as in `surgery=pcgrad`",
+        "parts": "the parts that are not neutral, as in `surgery=pcgrad`, and training settings of its own",
         "steps": "optimizer steps done; NaN until finished",
     },
     "cost": {

@@ -14,7 +14,7 @@ from ..data import measures
 from ..data.cost import Clock, clock_of
 from ..data.study import Study
 from .matrices import input_scores
-from .style import house, looks, marker, panels, save
+from .style import house, legend_name, looks, marker, panels, save
 
 LEGEND = 13
 """Maximum number of strategies in a column of the legend."""
@@ -104,7 +104,7 @@ def _point(axis: Any, study: Study, label: str, quality: Interval, clock: Clock)
     axis.errorbar(
         [mean], [quality.estimate], yerr=[half], xerr=[[mean - times.min()], [times.max() - mean]],
         color=looks(study.frames.labels)[label]["color"], elinewidth=0.8, marker=marker(study.frames.labels, label),
-        markersize=7, linestyle="none", label=label, zorder=2,
+        markersize=7, linestyle="none", label=legend_name(label), zorder=2,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +33,7 @@ from cmtl_ir.cli.options import (
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data, name="data")
-for command in (profile, search, sync, unlearn, report, compare):
+for command in (profile, search, tune, sync, unlearn, report, compare):
     app.command()(command)
 
 
@@ -268,24 +268,3 @@ def restore(
         display.say(
             f"{kind} of quality {quality} loses detail: a .png target keeps every level, --quality sets another"
         )
-
-
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line. A UserError exits with code 2 and without a traceback, an interruption with code 130."""
-    from cmtl_ir.base.errors import Interrupted, UserError
-
-    try:
-        return app(args=arguments)
-    except Interrupted as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
-        sys.exit(130)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say
@@ -47,7 +46,7 @@ def compared(pair: Pair) -> None:
     if len(pair.seeds[0]) == 1 and not pair.reasons:
         say(ONE_SEED)
     _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
-    _rows("made of", [(escape(name), escape(one), escape(other)) for name, one, other in pair.made_of])
+    _rows("made of", pair.made_of)
 
 
 def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pair) -> None:
@@ -65,7 +64,7 @@ def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pai
             cells.append(f"{other - one:+.{scale.digits}f}")
             cells += [_over_seeds(seeds[task], scale)] if seeds else []
             cells.append(_verdict(pair.verdicts[scale].get(task)))
-        table.add_row(task, *map(escape, cells))
+        table.add_row(task, *cells)
     console.print(table)
 
 

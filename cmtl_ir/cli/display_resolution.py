@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli import display
@@ -15,6 +14,7 @@ from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.seeds import default_baseline, over_seeds
 from cmtl_ir.runs import two_stage
 from cmtl_ir.runs.plan import Comparison, prepare
+from cmtl_ir.runs.probes import probe
 from cmtl_ir.runs.two_stage import Aim, SeedPlan
 
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ LEFT_OUT = {"p"}
 def dry_run(experiment: Experiment, aim: Aim | None, out: Path, device: str) -> None:
     """Print the runs that would be trained, and the two-stage plan as far as it is known."""
     if aim is None:
-        display.dry_run(prepare(experiment, out, device))
+        prepared = prepare(experiment, out, device)
+        probe(prepared)
+        display.dry_run(prepared)
         return
     prepared, plan = two_stage.prepare_both(experiment, aim, out, device)
+    probe(prepared)
     display.dry_run(prepared)
     for line in two_stage.words(experiment, plan):
         say(line)
@@ -61,5 +64,5 @@ def _show(found: formats.Table) -> None:
     for place in kept:
         table.add_column(found.headings[place], justify="left" if place == 0 else "right")
     for row in found.rows:
-        table.add_row(*(escape(row[place].text) for place in kept))
+        table.add_row(*(row[place].text for place in kept))
     show(table)

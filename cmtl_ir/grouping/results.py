@@ -16,7 +16,7 @@ from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.results import write_curve, write_per_image
 from cmtl_ir.store.folder import write_result
-from cmtl_ir.store.layout import CONFIG, GROUPS, RESTORED, image_file
+from cmtl_ir.store.layout import CONFIG, GROUPS, RESTORED, RESULT, image_file
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
 
@@ -48,7 +48,8 @@ def write_results(active: ActiveRun, model: GroupedModel, members: Sequence[Run]
     }
     result = _like_any_run(run, model, point, results, rows, scales) | {"grouping": grouping}
     result |= {"parameters": grouping["cost"]["stored"], "environment": environment(active.planned.device)}
-    tracker.artifact(write_result(run.folder, result))
+    tracker.concluding(run.folder / RESULT)
+    write_result(run.folder, result)
 
 
 def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]], scales: Sequence[Scale]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from cmtl_ir.analysis.data.frames import Frames, opened
 from cmtl_ir.analysis.pair import compared
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import main
-from cmtl_ir.measures.scale import PSNR
+from cmtl_ir.measures.scale import DEFAULT, PSNR
 from cmtl_ir.store.lookup import find_seeds
 from cmtl_ir.tracking import mlflow_store, store
 from tests.analysis import forged
@@ -175,3 +175,14 @@ def test_compare_refuses_a_verdict_on_runs_that_differ_in_more(
     text = said(capsys, "compare", *homes, "--out", tmp_path)
     assert "not comparable: backbone.width differs" in text and "B - A" not in text and "significant" not in text
     assert "are the same run" in refused(capsys, "compare", homes[0], homes[0], "--out", tmp_path)
+
+
+def test_the_tables_that_run_leaves_show_hostile_labels_as_text(tmp_path: Path) -> None:
+    from cmtl_ir.analysis import comparison
+
+    scores = {f"{metric}{suffix}": {"noise": 0.5} for metric in ("psnr", "ssim") for suffix in ("", "_input")}
+    result = {"label": "=a|b\nc", "seed": 0, "hash": "h", **scores, "steps": 1, "parameters": 1}
+    result["continual"] = {"mean_forgetting_db": None}
+    text = comparison._markdown(tmp_path / "table.md", [result], DEFAULT).read_text()
+    assert text.splitlines()[-1].startswith(r"| =a\|b c | 0 | 0.50 / 0.5000 | ")
+    assert pd.read_csv(comparison._csv(tmp_path / "table.csv", [result], DEFAULT))["strategy"].tolist() == ["'=a|b c"]

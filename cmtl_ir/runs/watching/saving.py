@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.errors import Interrupted
+from cmtl_ir.base.signals import answered
 from cmtl_ir.runs.watching.recorder import Recorder
 from cmtl_ir.runs.watching.watcher import Cadence, RunWatcher, at_stage_end
 from cmtl_ir.store import checkpoint
@@ -73,25 +74,20 @@ class Saving(RunWatcher):
 
     @contextmanager
     def stopping_cleanly(self) -> Iterator[None]:
-        """Stop after the current step, with a checkpoint, on Ctrl-C or SIGTERM. A second Ctrl-C stops at once.
+        """Stop after the current step, with a checkpoint, on Ctrl-C, SIGTERM or SIGHUP. A second Ctrl-C stops at once.
 
         A second SIGTERM does not, because a cluster and the launcher may each send one to every process.
         """
 
-        def ask(number: int, _frame: Any) -> None:
+        def ask(number: int, frame: Any) -> None:
             if self._stop and number == signal.SIGINT:
+                if callable(outer := before.get(number)):
+                    outer(number, frame)
                 raise KeyboardInterrupt
-            self._stop = f"stopped by {signal.Signals(number).name}"
+            self._stop = self._stop or f"stopped by {signal.Signals(number).name}"
 
-        try:
-            previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: the caller's handlers stay
-            previous = {}
-        try:
+        with answered(ask) as before:
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 class Checkpoints(Saving):
