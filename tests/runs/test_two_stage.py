@@ -14,6 +14,7 @@ from cmtl_ir.runs.plan import PlannedRun
 from cmtl_ir.runs.two_stage import Aim
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.folder import write_result
+from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.store.listing import listed_runs
 from tests import tiny
 
@@ -37,6 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
             return
         done.append((run.label, run.seed))
         run.folder.mkdir(parents=True)
+        (run.folder / WEIGHTS).touch()
         score = 20.0 + run.seed + DIFFERENCES[run.label][run.seed - 5]
         write_result(run.folder, {"psnr": {"noise": score - 1.0, "rain": score + 1.0}})
 
