@@ -12,6 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from cmtl_ir.backbones.fields import published_auxiliary
+from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
@@ -23,22 +25,24 @@ from cmtl_ir.strategy.objective import Objective
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+LARGEST_BATCH = 1_000_000
+
 if TYPE_CHECKING:
     from cmtl_ir.strategy.grouping import Grouping
     from cmtl_ir.strategy.parts import Curriculum, Retention, Surgery, Weighting
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
 
 class OptimizerConfig(Record):
-    """The optimizer, the same for every strategy."""
+    """The optimizer, the same for every strategy unless it has its own settings."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     """Name of the optimizer."""
     lr: float = Field(1e-3, gt=0)
     """Base learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the moments (adam, adamw)."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay rates of the moments (adam, adamw), each at least 0 and below 1."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay: decoupled for adamw, otherwise added to the gradient."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -64,11 +68,11 @@ class ScheduleConfig(Record):
 
 
 class TrainingConfig(Record):
-    """Training settings, the same for every strategy."""
+    """Training settings, the same for every strategy unless it has its own (`strategies.LABEL.training`)."""
 
-    steps: int = Field(900, gt=0)
+    steps: int = Field(900, gt=0, le=10**12)
     """Optimizer steps of a whole run."""
-    batch: int = Field(12, gt=0)
+    batch: int = Field(12, gt=0, le=LARGEST_BATCH)
     """Samples per step, over all tasks."""
     loss: str | dict[str, Any] = "l1"
     """Base objective, the loss of one sample: a name, `file.py:Class`, or {name: ..., field: value}."""
@@ -152,6 +156,15 @@ class ConflictConfig(Record):
     """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the statistics are also
     logged for these parameters alone. Not part of a run's identity: finished runs are not trained again."""
 
+    @field_validator("blocks")
+    @classmethod
+    def _block_names(cls, blocks: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        for name, patterns in (blocks or {}).items():
+            names.block(name)
+            if not patterns:
+                raise ValueError(f"{name}: the list is empty; name one pattern or more, as in ['encoders*']")
+        return blocks
+
 
 class CheckpointConfig(Record):
     """When the state is saved, from which a killed run resumes to the same weights."""
@@ -197,6 +210,9 @@ class Strategy(_Keys):
 
     weighting_sees: Literal["restoration", "total"] = "restoration"
     """restoration: weighting and surgery see the base objective; total: its sum with the auxiliary objectives."""
+    training: dict[str, Any] | None = None
+    """Training settings of this strategy alone, merged over those of the experiment; null: none of its own. The
+    identity of a run holds the merged settings, so a strategy may also be given them by its own experiment."""
 
     def resolved(self) -> dict[str, Any]:
         """Return every part with all its fields as plain data. It is part of the identity of a run."""
@@ -248,45 +264,48 @@ class Strategy(_Keys):
         for key, family in KEYS.items():
             parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
             made[key] = parts if family.many else next(iter(parts), None)
-        return Strategy(**made, weighting_sees=self.weighting_sees)
+        return Strategy(**made, weighting_sees=self.weighting_sees, training=self.training)
 
 
 class Experiment(Record):
     """An experiment file: one backbone, some tasks, several strategies with the same budget."""
 
-    name: str = Field(pattern=NAME)
+    name: str
     """Name of the comparison, of its folder and of its parent run."""
     tasks: dict[str, TaskConfig]
-    """Task name -> degradation or folders; names match [a-z][a-z0-9_]*."""
+    """Task name -> degradation or folders. A name begins with a lowercase letter, followed by at most 99 lowercase
+    letters, digits and underscores."""
     data: DataConfig = DataConfig()
     """Images that the tasks share."""
     backbone: dict[str, Any] = Field({"name": "nafnet"})
     """Name and constructor fields of the shared backbone."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    """Budget and optimizer, the same for all strategies."""
+    """Budget and optimizer, the same for all strategies unless one has its own settings."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Scoring of test images."""
     conflict: ConflictConfig = ConflictConfig()
     """Gradient-conflict statistics."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints. Not part of a run's identity."""
-    seeds: list[int] = Field([0], min_length=1)
+    seeds: list[Seed] = Field([0], min_length=1)
     """Seeds. Each strategy is trained once per seed."""
     strategies: dict[str, Strategy] = Field(min_length=1)
     """Label -> composition of parts."""
     unlearning: UnlearningConfig | None = None
     """Request that `cmtl-ir unlearn FILE` carries out on a finished run of this experiment."""
 
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        return names.experiment(name)
+
     @field_validator("tasks")
     @classmethod
     def _task_names(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
-        import re
-
-        wrong = [name for name in tasks if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]
-        if wrong or not tasks:
-            raise ValueError(
-                f"task names match [a-z][a-z0-9_]*; these do not: {wrong}" if wrong else "no task is given"
-            )
+        for name in tasks:
+            names.task(name)
+        if not tasks:
+            raise ValueError("no task is given")
         return tasks
 
     @field_validator("seeds")
@@ -311,7 +330,14 @@ class Experiment(Record):
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
-        return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}, **asked}
+        silent: dict[str, Any] = (
+            {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}
+        )  # else read as not mentioned
+        strategies = {label: {**silent, **_declared(one)} for label, one in self.strategies.items()}
+        return {**plain, "strategies": strategies, **asked}
 
 
-# ---------------------------------------------------------------------------------------------- from YAML text
+def _declared(strategy: Strategy) -> dict[str, Any]:
+    """Return a strategy as its experiment file declares it: its parts, and the training settings of its own."""
+    own = {} if strategy.training is None else {"training": strategy.training}
+    return {**strategy.resolved(), **own}

@@ -12,9 +12,10 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from cmtl_ir.base import yaml
-from cmtl_ir.base.files import write_table, write_whole
+from cmtl_ir.base.escaping import csv_text
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.search.config import Plan
-from cmtl_ir.search.queue import FREE, REASON
+from cmtl_ir.search.queue import CPU, FREE, REASON
 
 
 def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
@@ -94,13 +95,14 @@ def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> 
         **{name: trial.params.get(name, "") for name in (names if names is not None else trial.params)},
         "runs": " ".join(trial.user_attrs.get("runs", {}).values()),
         "seconds": seconds,
+        "cpu_seconds": trial.user_attrs.get(CPU, ""),
         "reason": trial.user_attrs.get(REASON, trial.user_attrs.get(FREE, "")),
     }
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> Path:
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["trial"]
-    return write_table(file, columns, rows)
+    return write_whole(file, csv_text([columns, *([row.get(name) for name in columns] for row in rows)]))
 
 
 def _experiment_file(plan: Plan, trial: FrozenTrial, file: Path) -> Path:
