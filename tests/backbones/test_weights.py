@@ -99,8 +99,8 @@ def test_weights_load_from_safetensors(weights: Weights, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", CASES)
 def test_every_network_loads_its_own_weights(name: str, tmp_path: Path) -> None:
     taught, model = CASES[name].build(torch.float32), backbones.build(CASES[name].name, **CASES[name].fields)
-    torch.save({"params": taught.state_dict()}, tmp_path / "weights.pth")
-    backbones.load_weights(model, tmp_path / "weights.pth")
+    save_file({key: value.clone() for key, value in taught.state_dict().items()}, tmp_path / "weights.safetensors")
+    backbones.load_weights(model, tmp_path / "weights.safetensors")
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in taught.state_dict().items())
 
 
