@@ -11,6 +11,7 @@ import pytest
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.store import folder, listing, lookup
 from cmtl_ir.store.layout import RUNS, WEIGHTS, run_folder
+from tests import tiny
 
 ROWS = [{"label": "joint", "seed": 0, "hash": "abc"}]
 DAMAGES = {
@@ -63,6 +64,19 @@ def test_fresh_sets_a_damaged_list_aside(out: Path) -> None:
     listing.list_runs(out / "quick", ROWS, fresh=True)
     assert listing.listed_runs(out / "quick") == ROWS
     assert [one.read_text() for one in file.parent.glob(f"{RUNS}.before-*")] == [""]
+
+
+@pytest.mark.error("experiment.yaml: damaged")
+@pytest.mark.parametrize("content", ["", "tasks: [", "name: quick\ntasks: {}\n", "\0\0\0"])
+def test_a_damaged_experiment_is_named_and_fresh_replaces_it(content: str, tmp_path: Path) -> None:
+    resolved = tiny.experiment().resolved()
+    file = listing.claim_folder(resolved, tmp_path) / "experiment.yaml"
+    whole = file.read_text()
+    damage(file, content)
+    with pytest.raises(UserError, match=r"tiny/experiment\.yaml is damaged .*move it away .*the same command"):
+        listing.claim_folder(resolved, tmp_path)
+    listing.claim_folder(resolved, tmp_path, fresh=True)
+    assert file.read_text() == whole
 
 
 @pytest.mark.error("result.json: damaged")
