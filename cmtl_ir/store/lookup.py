@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.store.layout import EXPERIMENT, GROUPS, RESULT, STORE, WEIGHTS
+from cmtl_ir.store.folder import read_identity
+from cmtl_ir.store.layout import EXPERIMENT, GROUPS, RESULT, STORE, WEIGHTS, run_folder
 from cmtl_ir.store.listing import comparisons
 
 NETWORK = (WEIGHTS, GROUPS)
@@ -42,6 +43,20 @@ def _with_network(run: Path) -> Path:
             "experiment again, which makes it again"
         )
     return run
+
+
+def find_seeds(name: str | Path, out: str | Path = "runs") -> dict[int, Path]:
+    """Return seed -> folder of the finished runs of COMPARISON/LABEL, or of the one run that `find_run` finds.
+
+    Raises UserError as `find_run` does.
+    """
+    at, _, label = str(name).rpartition("/")
+    rows = [
+        row for folder, rows in comparisons(Path(out)) if folder.name == at for row in rows if row["label"] == label
+    ]
+    named = [run_folder(Path(out), row["hash"]) for row in rows]
+    finished = [folder for folder in named if any((folder / mark).is_file() for mark in MARKS)]
+    return {int(read_identity(folder).get("seed", 0)): folder for folder in finished or [find_run(name, out)]}
 
 
 def _labels(out: Path) -> dict[str, str]:

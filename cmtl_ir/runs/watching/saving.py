@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ class Saving(RunWatcher):
         """The state of `recorder` is saved. `run` is the folder of the run."""
         self.recorder, self.run, self.cadence = recorder, run, cadence
         self.seconds, self._since = 0.0, time.monotonic()
+        self.cpu_seconds, self._cpu_since = 0.0, time.process_time()
         self._stop: str | None = None
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
@@ -56,16 +58,19 @@ class Saving(RunWatcher):
     def before_save(self) -> None:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
+        cpu = time.process_time()
+        self.cpu_seconds, self._cpu_since = self.cpu_seconds + cpu - self._cpu_since, cpu
 
     def _late(self) -> bool:
         minutes = self.cadence.minutes
         return minutes is not None and time.monotonic() - self._since > 60.0 * minutes
 
     def state(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.seconds = state["seconds"]
+        self.cpu_seconds = state.get("cpu_seconds", math.nan)  # an older version did not measure it
 
     @contextmanager
     def stopping_cleanly(self) -> Iterator[None]:
