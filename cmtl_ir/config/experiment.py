@@ -327,6 +327,8 @@ class Experiment(Record):
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
-        silent = {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}  # else read as not mentioned
+        silent: dict[str, Any] = (
+            {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}
+        )  # else read as not mentioned
         strategies = {label: {**silent, **one.resolved()} for label, one in self.strategies.items()}
         return {**plain, "strategies": strategies, **asked}

@@ -28,7 +28,7 @@ class SnapshotNegatives(Negatives):
     _networks: list[nn.Module] = PrivateAttr(default_factory=list)
 
     @property
-    def needs(self) -> Any:
+    def needs(self) -> Any:  # type: ignore[override]
         """Where the negatives come from, and what the features need."""
         return super().needs | {self.source}
 
