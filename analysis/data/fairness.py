@@ -8,13 +8,17 @@ from typing import Any
 
 from cmtl_ir.store.layout import EXPERIMENT
 
+from . import own_training
 from .frames import Frames
-from .sources import NOT_STARTED, Member
+from .sources import DIVERGED_AT, NOT_STARTED, Member
 
-SAME = ("tasks", "tests", "protocol", "steps", "training", "backbone", "patch", "flips", "meaning")
+SAME = ("tasks", "tests", "holdout", "protocol", "steps", "training", "backbone", "patch", "flips", "meaning")
+DATA = ("tasks", "tests")
+"""Those that are digests of images by task."""
 WORDS = {
     "tasks": "training data",
     "tests": "test data",
+    "holdout": "choice of the test images",
     "protocol": "metric protocol",
     "training": "training",
     "backbone": "backbone",
@@ -62,13 +66,26 @@ def reasons_not_to_rank(frames: Frames) -> list[str]:
 
 
 def differences(named: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
-    """Return a sentence per field that must be equal but differs. `named`: (label, seed) -> fields of `meaning_of`."""
+    """Return a sentence per field that must be equal but differs. `named`: (label, seed) -> fields of `meaning_of`.
+
+    Where the test images rotate with the seed, the data of each seed are compared separately.
+    """
     found: list[str] = []
-    for key in SAME:
+    if all(meaning.get("holdout") == "rotate" for meaning in named.values()):
+        for seed in dict.fromkeys(seed for _, seed in named):
+            of_seed = {name: meaning for name, meaning in named.items() if name[1] == seed}
+            found += _differences(of_seed, [key for key in SAME if key in DATA])
+        return found + _differences(named, [key for key in SAME if key not in DATA])
+    return _differences(named, SAME)
+
+
+def _differences(named: Mapping[tuple[str, int], Mapping[str, Any]], keys: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for key in keys:
         values = {name: meaning[key] for name, meaning in named.items() if meaning.get(key) not in (None, {})}
         if len({_text(value) for value in values.values()}) <= 1:
             continue
-        if key in ("tasks", "tests"):
+        if key in DATA:
             found += _differing_data(key, values)
         elif isinstance(next(iter(values.values())), Mapping):
             found += _differing_fields(key, values)
@@ -105,7 +122,9 @@ def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]
 def _meaning(frames: Frames, member: Member) -> dict[str, Any]:
     steps = frames.steps.get(member.run)
     is_reference = reference_task(frames, member) is not None  # its budget is a convention that the tables state
-    return meaning_of(frames.configs[member.run].get("identity", {}), None if is_reference else steps)
+    meaning = meaning_of(frames.configs[member.run].get("identity", {}), None if is_reference else steps)
+    training = own_training.without_declared(frames, member.label, meaning["training"])
+    return {**meaning, "training": training}
 
 
 def _who(values: Mapping[tuple[str, int], Any]) -> str:
@@ -156,6 +175,11 @@ def _unfinished(frames: Frames) -> list[str]:
         listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
         resumes = "" if set(by_status) == {NOT_STARTED} else " and resumes stopped runs"
         sentences.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{resumes}.")
+        if diverged := [one for one in lacking if one.status.startswith(DIVERGED_AT)]:
+            sentences.append(
+                f"{_names([(one.label, one.seed) for one in diverged])} would diverge again: a smaller "
+                "training.optimizer.lr or training.clip=1.0 usually helps."
+            )
         strategies = frames.experiment.get("strategies", {})
         unknown = [one.label for one in lacking if strategies and one.label not in strategies]
         if unknown:  # a later call named only some strategies

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config import reading
+from cmtl_ir.config.own_training import flat
 from cmtl_ir.measures.continual import NEVER
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import Scale
@@ -75,6 +76,10 @@ class Frames:
         """Task names in the order of the experiment, or in the order of the scores if the experiment is not known."""
         return list(self.experiment.get("tasks", {})) or list(dict.fromkeys(self.images["task"]))
 
+    def own_training(self, label: str) -> dict[str, Any]:
+        """Return the training settings that a strategy alone was given. Empty if it has none."""
+        return (self.experiment.get("strategies", {}).get(label) or {}).get("training") or {}
+
     @cached_property
     def results(self) -> dict[str, dict[str, Any]]:
         """Run -> its result. Empty if the store does not have the result."""
@@ -101,27 +106,15 @@ class Frames:
         for member in self.members:
             strategy = self.configs.get(member.run, {}).get("identity", {}).get("strategy")
             strategy = strategy or self.experiment.get("strategies", {}).get(member.label, {})
-            known = {"curriculum": (strategy.get("curriculum") or {}).get("name", ""), "parts": _parts(strategy)}
+            words = ", ".join(filter(None, [_parts(strategy), *_own(self.own_training(member.label))]))
+            known = {"curriculum": (strategy.get("curriculum") or {}).get("name", ""), "parts": words}
             rows.append({**_run(member), "status": member.status, **known, "steps": self.steps.get(member.run)})
         return frame_of("runs", rows)
 
     @cached_property
     def cost(self) -> pd.DataFrame:
         """Cost of training, one row per finished run."""
-        rows = []
-        for member in self.finished:
-            result, steps = self.results[member.run], self.steps.get(member.run)
-            alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
-            seconds = result.get("seconds") if alone is None else alone
-            peak = result.get("peak_memory_bytes")
-            environment = result.get("environment") or self.configs[member.run].get("environment", {})
-            rows.append({
-                **_run(member), "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
-                "seconds_per_step": seconds / steps if seconds and steps else None,
-                "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
-                "device": environment.get("device", ""),
-            })  # fmt: skip
-        return frame_of("cost", rows)
+        return frame_of("cost", [_run(member) | self._cost_of(member.run) for member in self.finished])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -174,6 +167,23 @@ class Frames:
         known = {run: result["steps"] for run, result in self.results.items() if "steps" in result}
         return {**{str(run): int(step) for run, step in self.curves.groupby("run")["step"].max().items()}, **known}
 
+    def _cost_of(self, run: str) -> dict[str, Any]:
+        result, config, steps = self.results[run], self.configs[run], self.steps.get(run)
+        alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
+        seconds = result.get("seconds") if alone is None else alone
+        peak, batch = result.get("peak_memory_bytes"), config.get("identity", {}).get("training", {}).get("batch")
+        environment = result.get("environment") or config.get("environment", {})
+        return {
+            "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
+            "seconds_per_step": _ratio(seconds, steps),
+            "cpu_seconds_per_step": _ratio(result.get("step_cpu_seconds"), steps),
+            "cuda_seconds_per_step": _ratio(result.get("step_cuda_seconds"), steps),
+            "forward_passes": _ratio(_ratio(result.get("samples_forward"), steps), batch),
+            "backward_passes": _ratio(_ratio(result.get("samples_backward"), steps), batch),
+            "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
+            "device": environment.get("device", ""),
+        }  # fmt: skip
+
     def _own_stages(self, run: str) -> dict[str, int]:
         """Return task -> the stage that first trained it.
 
@@ -191,14 +201,22 @@ class Frames:
         return own
 
 
+def _ratio(total: float | None, count: float | None) -> float | None:
+    return total / count if total is not None and count else None
+
+
 def _run(member: Member) -> dict[str, Any]:
     return {"run": member.run, "label": member.label, "seed": member.seed}
 
 
 def _parts(strategy: dict[str, Any]) -> str:
     neutral = {key: family.neutral for key, family in KEYS.items()}
-    named = {key: _named(part) for key, part in strategy.items() if part}
+    named = {key: _named(part) for key, part in strategy.items() if part and key in KEYS}
     return ", ".join(f"{key}={name}" for key, name in named.items() if neutral.get(key) != name)
+
+
+def _own(training: dict[str, Any]) -> list[str]:
+    return [f"training.{path}={value}" for path, value in flat(training).items()]
 
 
 def _named(part: Any) -> str:

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlparse
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.store.folder import is_finished
-from cmtl_ir.store.layout import EXPERIMENT, JOURNAL, RUNS, run_folder
+from cmtl_ir.store.folder import diverged_step, has_result
+from cmtl_ir.store.layout import DIVERGED, EXPERIMENT, JOURNAL, RUNS, run_folder
 from cmtl_ir.store.listing import has_list, listed_runs, stale_runs
 from cmtl_ir.tracking import mlflow_store
 from cmtl_ir.tracking import store as tracking
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FINISHED = "finished"
 NOT_STARTED = "not started"
 UNFINISHED = "unfinished"
+DIVERGED_AT = "diverged at step "
+"""Beginning of the status of a run whose loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Source:
     """Returns the columns run, metric, step, value of everything that was logged."""
     stale: tuple[tuple[str, int], ...] = ()
     """(label, seed) of runs that were trained under another definition of their strategy. They are no members."""
+    file: Callable[[str], Path | None] = lambda _: None
+    """Returns the path of a file of the comparison itself by its name, or `None` if there is none."""
 
 
 # ------------------------------------------------------------------------------------------------------ folders
@@ -83,13 +87,20 @@ def of_folder(folder: Path) -> Source:
     if content and seeds != sorted(content["seeds"]):  # a later call named only some of the seeds
         content["seeds"] = seeds
         command += f" --set 'seeds={seeds}'"
-    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale)
+
+    def own(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() else None
+
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale, own)
 
 
 def member(label: str, seed: int, home: Path) -> Member:
     """Return the run in a folder. The name of the folder is the hash of the run."""
-    begun = (home / JOURNAL).is_file()
-    status = FINISHED if is_finished(home) else UNFINISHED if begun else NOT_STARTED
+    status = UNFINISHED if (home / JOURNAL).is_file() else NOT_STARTED
+    if has_result(home):
+        status = FINISHED
+    elif (step := diverged_step(home)) is not None:
+        status = f"{DIVERGED_AT}{step}"
 
     def file(name: str) -> Path | None:
         return home / name if (home / name).is_file() else None
@@ -125,16 +136,21 @@ def of_store(uri: str, comparison: str) -> Source:
     if read["runs"].empty:
         known = ", ".join(artifacts.comparisons()) or "none"
         raise UserError(f"the store {mlflow_store.shown(uri)} has no comparison {comparison!r}; it has: {known}")
-    text = artifacts.file(artifacts.parent(comparison), EXPERIMENT)
+    parent = artifacts.parent(comparison)
+    text = artifacts.file(parent, EXPERIMENT)
     content = dict(yaml.read(text)) if text else {}
     members = _ordered([_tracked(row, artifacts) for row in read["runs"].to_dict("records")], content)
     command = f"cmtl-ir run EXPERIMENT.yaml --tracking-uri {mlflow_store.shown(uri)}"
-    return Source(comparison, mlflow_store.shown(uri), members, content, command, lambda: read["curves"])
+    where = mlflow_store.shown(uri)
+    return Source(
+        comparison, where, members, content, command, lambda: read["curves"], lambda name: artifacts.file(parent, name)
+    )
 
 
 def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
-    status = FINISHED if row["status"] == "FINISHED" else UNFINISHED
-    run_id = row["run_id"]
+    run_id, status = row["run_id"], FINISHED if row["status"] == "FINISHED" else UNFINISHED
+    if row["status"] == "FAILED" and (file := artifacts.file(run_id, DIVERGED)) is not None:
+        status = f"{DIVERGED_AT}{diverged_step(file.parent)}"
     seed = int(row.get("params.seed", 0))
     return Member(row["run"], row["label"], seed, status, lambda name: artifacts.file(run_id, name))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.escaping import one_line
+from cmtl_ir.base.files import write_whole
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -92,10 +94,12 @@ def legend_below(figure: Any, axis: Any, last: str = "") -> None:
 
 def save(figure: Any, path: Path) -> list[Path]:
     """Write PATH.png, .pdf and .svg without a time stamp, so that equal figures are equal files."""
-    files = [path.with_suffix(f".{kind}") for kind in ("png", "pdf", "svg")]
-    figure.savefig(files[0], dpi=150, metadata={"Software": None})
-    figure.set_layout_engine("none")  # the layout is done; doing it again costs half of the time
-    figure.savefig(files[1], metadata={"CreationDate": None})
-    figure.savefig(files[2], metadata={"Date": None})
+    stamps = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+    files = []
+    for kind, stamp in stamps.items():
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, metadata={stamp: None}, **({"dpi": 150} if kind == "png" else {}))
+        figure.set_layout_engine("none")  # the layout is done; doing it again costs half of the time
+        files.append(write_whole(path.with_suffix(f".{kind}"), content.getvalue()))
     pyplot().close(figure)
     return files

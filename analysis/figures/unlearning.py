@@ -107,11 +107,11 @@ def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> N
 
 def _cost(axis: Any, report: Report) -> None:
     labels = [label for label in report.labels if not report.of(label)[0].is_original]
-    seconds = [float(np.mean([one.seconds for one in report.of(label)])) for label in labels]
-    axis.barh(range(len(labels)), seconds, color="0.5")
+    times = [float(np.mean([report.time_of(one) for one in report.of(label)])) for label in labels]
+    axis.barh(range(len(labels)), times, color="0.5")
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
-    axis.set(xlabel="seconds")
+    axis.set(xlabel=report.time_unit)
     axis.set_title("from the original to the result")
 
 

@@ -80,6 +80,13 @@ def with_ends(found: Interval, digits: int = 2, style: Style = "") -> Cell:
     return Cell(text, found.estimate, found.low, found.high, style)
 
 
+def p_cell(value: float) -> Cell:
+    """Return the cell of a p-value, or a dash if nothing was tested."""
+    if math.isnan(value):
+        return NOTHING
+    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value)
+
+
 # ------------------------------------------------------------------------------------------------------ writing
 
 

@@ -83,7 +83,7 @@ def _table(report: Report, scale: Scale) -> Table:
     title += "" if scale == PSNR else f", {scale.label}"
     table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    unit, ends = scale.unit or scale.label, ("AUC", "relearn", "steps", "s") if scale == PSNR else ()
+    unit, ends = scale.unit or scale.label, ("AUC", "relearn", "steps", report.time_unit) if scale == PSNR else ()
     for column in (f"forget {unit}", f"gap {unit}", *(f"harm {task}" for task in report.retain), *ends):
         table.add_column(column, justify="right")
     for label in report.labels:
@@ -110,5 +110,5 @@ def _audit(report: Report, models: Sequence[Measured]) -> list[str]:
         f"{mean_of([one.audit.attack.estimate for one in models]):.2f}",
         f"{mean_of(relearnt):.0f}" if backs and len(relearnt) == len(backs) else f"> {report.budget}" if backs else "-",
         f"{mean_of([one.steps for one in models]):.0f}",
-        f"{mean_of([one.seconds for one in models]):.0f}",
+        f"{mean_of([report.time_of(one) for one in models]):.0f}",
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import trained_under
 from cmtl_ir.tasks.task import Task
 
 SEMANTICS_VERSION = 4
@@ -18,9 +19,11 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     Labels, paths, device and the cadence of evaluations and checkpoints are not part of it. `conflict.every` is: a
     logged step updates the weights from the row gradients that it logs, which changes the last bits.
     """
+    experiment, strategy = trained_under(experiment, strategy)
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {
         **({"validation": validated} if validated else {}),
+        **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
         "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},
@@ -34,3 +37,12 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
         "strategy": strategy.resolved(),
         "seed": seed,
     }
+
+
+def apart_from_seed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an identity that all seeds of a strategy share.
+
+    Under `data.holdout: rotate` the images differ between seeds too.
+    """
+    images = ("tasks", "tests", "validation") if identity.get("holdout") == "rotate" else ()
+    return {key: value for key, value in identity.items() if key not in ("seed", *images)}

@@ -41,7 +41,7 @@ def train_run(active: ActiveRun) -> None:
             train(learner, recorder)
     except NonFinite as error:
         raise losses.stopped_at(error, learner.step) from None
-    write_results(active, recorder, scoring, conflict.log, saving.seconds)
+    write_results(active, recorder, scoring, conflict.log, saving)
 
 
 def _trained_before(active: ActiveRun) -> Path | None:

@@ -15,6 +15,7 @@ from cmtl_ir.base.keyed import name_key
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import trained_under
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
@@ -30,6 +31,7 @@ from cmtl_ir.training.optimization import (
     mean_of,
     optimizer_tree,
 )
+from cmtl_ir.training.passes import Passes
 from cmtl_ir.training.shares import DataState
 
 ON_CPU = ("weighting", "surgery")
@@ -49,6 +51,7 @@ class Learner:
         ranks: Ranks = ALONE,
     ) -> None:
         """`ranks`: the processes that share the samples of each step."""
+        experiment, strategy = trained_under(experiment, strategy)
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
         self.patch = experiment.data.patch
         self.blocks = experiment.conflict.blocks or {}
@@ -72,6 +75,7 @@ class Learner:
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()
+        self.passes = Passes()
         self.before: list[Tensor] | None = None  # weights before the last step, kept only if the next step is logged
         self.step = 0
         self.stage: Stage | None = None
@@ -103,7 +107,7 @@ class Learner:
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             returned = (network or self.network)(degraded, task_numbers, **pair)
-        return output_of(network or self.model, returned)
+        return self.passes.counted(output_of(network or self.model, returned), len(degraded))
 
     def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
         """Return the output of `network` for a batch. `None` means the network in training."""
