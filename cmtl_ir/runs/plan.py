@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from cmtl_ir.backbones.building import pick_device
+from cmtl_ir.backbones.fields import name_as_trained
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
@@ -92,10 +93,11 @@ class PlannedRun:
         """Return the parameters of the run for the tracking store."""
         parts = self.strategy.names()
         training = self.experiment.training
+        auxiliary = {objective.called for objective in self.strategy.auxiliary}
         return {
             **parts,
             "seed": self.run.seed,
-            "backbone": self.experiment.backbone["name"],
+            "backbone": name_as_trained(self.experiment.backbone["name"], auxiliary),
             "steps": training.steps,
             "batch": training.batch,
             "lr": training.optimizer.lr,
