@@ -326,6 +326,19 @@ class Experiment(Record):
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         return self
 
+    @model_validator(mode="after")
+    def _stages_have_a_loss(self) -> Experiment:
+        for label, strategy in self.strategies.items():
+            curriculum = strategy.curriculum
+            for stage, objectives in curriculum.stands_on.items():
+                own = [one for one in strategy.auxiliary if one.called in objectives]
+                if not any(one.acts_throughout(stage) for one in own):
+                    raise ValueError(
+                        f"strategies.{label}.curriculum: the stage {stage!r} of {curriculum.called} trains on "
+                        f"{' or '.join(objectives)} alone: list it under auxiliary, to act throughout that stage"
+                    )
+        return self
+
     def resolved(self) -> dict[str, Any]:
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})

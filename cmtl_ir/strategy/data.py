@@ -95,6 +95,10 @@ class Stage:
     """Shell pattern of parameter names -> factor of the learning rate for these; the first that matches counts."""
     weights: Literal["raw", "ema"] = "raw"
     """Weights that the stage hands over: its last ones, or their moving average (`training.ema`)."""
+    frozen: Sequence[str] = ()
+    """Shell patterns of parameter names: these get no gradient in this stage, and stay bit-equal."""
+    weighed: bool = True
+    """False if every task weight is 1 and the weighting is not asked: for a stage without a restoration loss."""
     average: int = 0
     """Hand over the mean of the weights at the last n evaluations instead. 0 for none. See `Curriculum.averages`."""
 

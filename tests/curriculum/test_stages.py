@@ -16,6 +16,7 @@ from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
 from cmtl_ir.strategies.curriculum.review import Review
 from cmtl_ir.strategies.curriculum.sequential import Sequential
 from cmtl_ir.strategies.curriculum.single import Single
+from cmtl_ir.strategies.curriculum.two_stage import TwoStage
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.parts import Curriculum
 from cmtl_ir.training.loop import train
@@ -33,6 +34,7 @@ CURRICULA: dict[str, Callable[..., Curriculum]] = {
     "cumulative": Cumulative,
     "mixed_matched": MixedMatched,
     "review": Review,
+    "two_stage": lambda: TwoStage(first="teachers", then="sequential"),
     "review-phase": lambda: Review(rehearse="phase"),
 }
 

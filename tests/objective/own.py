@@ -34,7 +34,8 @@ class Small(nn.Module):
         h = torch.tanh(self.first(x))
         shares = h.mean((2, 3)).softmax(1)[:, None]  # [B, 1, 4]
         side = F.avg_pool2d(x + self.last(h), 2)
-        return x + self.last(h), {"importance": shares, "load": shares.square(), "classes": shares, "side1": side}
+        own = {"importance": shares, "load": shares.square(), "classes": shares, "side1": side}
+        return x + self.last(h), {**own, "indicators": h.abs().mean((1, 2, 3))}
 
 
 class Prompted(Small):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmtl_ir import backbones
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.strategy.data import Batch
 from cmtl_ir.strategy.objective import Constants, Objective
@@ -51,10 +52,20 @@ def test_side_images_are_compared_with_the_clean_image_resized() -> None:
         value(made("side_images"), {"side1": torch.zeros(1, 3, 8, 8)}, clean)
 
 
+def test_the_size_of_indicators_is_their_sum_over_the_convolutions_of_the_weather() -> None:
+    """All indicators begin at 0.15; one per convolution and weather."""
+    network: Any = backbones.build("wgws", **CASES["wgws"].fields)
+    convolutions = sum(name.endswith("B2_indicator") for name, _ in network.named_parameters())
+    _, features = network.forward_features(torch.rand(2, 3, 8, 8), torch.tensor([1, 3]))
+    assert value(made("indicator_size"), features).tolist() == pytest.approx([0.15 * convolutions] * 2, rel=1e-6)
+    assert made("indicator_size").weight == 0.008 / 1000
+
+
 FITTING: list[tuple[str, dict[str, Any], Any]] = [
     ("moce_ir", {}, "expert_balance"),
     ("measnet", {"frozen_statistics": True}, {"name": "expert_balance", "form": "measnet", "weight": 0.001}),
     ("idr", {}, ["own_classes", "side_images"]),
+    ("wgws", {}, {"name": "indicator_size", "weight": 0.1}),
 ]
 
 
@@ -67,7 +78,12 @@ def test_the_networks_train_with_their_own_losses(name: str, fields: dict[str, A
     train(learner, watcher)
     assert all(bool(result.losses.isfinite().all()) for result in watcher.results)
     assert before.keys() == tiny.weights(learner_of(backbone, {})).keys()
-    router = {"moce_ir": "routing.gate.2.weight", "measnet": "stpg_g_mese2", "idr": "principle.pred"}[name]
+    router = {
+        "moce_ir": "routing.gate.2.weight",
+        "measnet": "stpg_g_mese2",
+        "idr": "principle.pred",
+        "wgws": "_indicator",
+    }[name]
     assert any(not torch.equal(before[key], now) for key, now in tiny.weights(learner).items() if router in key)
 
 
