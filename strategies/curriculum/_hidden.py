@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -23,6 +24,15 @@ def mask_of(batch: Batch, ratio: float, seed: int) -> Tensor:
 def hidden(batch: Batch, ratio: float, seed: int) -> Batch:
     """Return the batch with the hidden pixels of its degraded images set to 0."""
     return replace(batch, degraded=batch.degraded * (1.0 - mask_of(batch, ratio, seed)))
+
+
+def hiding(ratio: float, seed: int) -> Callable[[Batch], Batch]:
+    """Return the view of a row that hides pixels."""
+
+    def view(batch: Batch) -> Batch:
+        return hidden(batch, ratio, seed)
+
+    return view
 
 
 def loss_on_hidden(learner: Learner, ratio: float) -> RowLoss:

@@ -18,7 +18,7 @@ from cmtl_ir.strategy.parts import Curriculum
 from cmtl_ir.strategy.registry import register
 
 from ..shared.teacher import distillation
-from ._hidden import hidden, loss_on_hidden
+from ._hidden import hiding, loss_on_hidden
 from ._stages import uniform
 
 FIRST = "first"
@@ -167,7 +167,7 @@ class TwoStage(Curriculum):
         if self.first == "teachers":
             return replace(row, loss=distillation(learner, learner.teacher(row.task)))
         if self.first == "mask" and self.ratio > 0:
-            view = _hiding(self.ratio, learner.seed)
+            view = hiding(self.ratio, learner.seed)
             return replace(row, view=view, loss=loss_on_hidden(learner, self.ratio))
         if row.kind == CLEAN:
             return replace(row, view=_clean, auxiliary=False)
@@ -204,13 +204,6 @@ def _phases(learner: Learner) -> Mapping[int, tuple[str, ...]]:
         )
     found: Mapping[int, tuple[str, ...]] = network.frozen_in
     return found
-
-
-def _hiding(ratio: float, seed: int) -> Any:
-    def view(batch: Batch) -> Batch:
-        return hidden(batch, ratio, seed)
-
-    return view
 
 
 def _clean(batch: Batch) -> Batch:

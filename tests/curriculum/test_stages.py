@@ -12,6 +12,7 @@ from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 from cmtl_ir.strategies.curriculum.interleaved import Interleaved
 from cmtl_ir.strategies.curriculum.joint import Joint
+from cmtl_ir.strategies.curriculum.mean_teacher import MeanTeacher
 from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
 from cmtl_ir.strategies.curriculum.rebalance import Rebalance
 from cmtl_ir.strategies.curriculum.review import Review
@@ -38,6 +39,7 @@ CURRICULA: dict[str, Callable[..., Curriculum]] = {
     "mixed_matched": MixedMatched,
     "review": Review,
     "two_stage": lambda: TwoStage(first="teachers", then="sequential"),
+    "mean_teacher": lambda: MeanTeacher(share=0),
     "rebalance": lambda: Rebalance(windows=4),
     "worst": Worst,
     "severity_ramp": lambda: SeverityRamp(ids=10, stages=3),
