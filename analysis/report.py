@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cmtl_ir.base import yaml
+from cmtl_ir.base import escaping, yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.base.version import __version__
 
 from .data import fairness, sources
@@ -81,8 +82,7 @@ def windows(given: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
+    return write_whole(path, text)
 
 
 def _write_tables(made: Sequence[Table], folder: Path) -> None:
@@ -99,13 +99,15 @@ def _write_tables(made: Sequence[Table], folder: Path) -> None:
 def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
     """Return the text of report.md. Figures and long tables are linked relative to the folder of the report."""
     frames = study.frames
-    parts = [f"# {frames.name}", *(f"- {sentence}" for sentence in summary(study))]
-    parts += [f"> **Not ranked.** {reason}" for reason in study.reasons]
-    parts += [f"> {sentence}" for sentence in [*study.cautions, *study.missing]]
+    parts = [f"# {escaping.markdown(frames.name)}"]
+    parts += [f"- {escaping.markdown_paragraph(sentence)}" for sentence in summary(study)]
+    parts += [f"> **Not ranked.** {escaping.markdown(reason)}" for reason in study.reasons]
+    parts += [f"> {escaping.markdown_paragraph(sentence, code=True)}" for sentence in [*study.cautions, *study.missing]]
     parts += [_short(table) for table in made]
-    parts += [f"### {one.title}\n\n![{one.title}](figures/{one.name}.png)\n\n{one.caption}" for one in drawn]
+    parts += [_shown(one) for one in drawn]
     parts += [formats.markdown(runs_table(study))]
-    parts += [f"### Experiment\n\n```yaml\n{yaml.dump(frames.experiment)}```"] if frames.experiment else []
+    experiment = escaping.markdown_code(yaml.dump(frames.experiment), "yaml")
+    parts += [f"### Experiment\n\n{experiment}"] if frames.experiment else []
     return _spaced(parts)
 
 
@@ -113,7 +115,14 @@ def _short(table: Table) -> str:
     """Return a table as Markdown, or a link to its file if it has more than `LONG` lines."""
     if len(table.rows) <= LONG:
         return formats.markdown(table)
-    return f"### {table.title}\n\n{len(table.rows)} lines: [tables/{table.name}.md](tables/{table.name}.md).\n"
+    file = f"tables/{table.name}.md"
+    return f"### {escaping.markdown_paragraph(table.title)}\n\n{len(table.rows)} lines: [{file}]({file}).\n"
+
+
+def _shown(figure: Figure) -> str:
+    """Return a figure as Markdown: title, image and caption."""
+    title, caption = escaping.markdown(figure.title), escaping.markdown_paragraph(figure.caption)
+    return f"### {title}\n\n![{title}](figures/{figure.name}.png)\n\n{caption}"
 
 
 def _spaced(parts: Sequence[str]) -> str:

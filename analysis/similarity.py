@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmtl_ir.base import escaping
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.strategy.grouping import Group, Matrix
 
 from .figures.style import house, save
@@ -31,19 +32,21 @@ def leave_similarity(
     groups = groups or {}
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "similarity.md"
-    sections = [
-        f"## {one.title}\n\n{one.meaning}\n\n{markdown(one)}{_grouped(groups.get(name, ()))}"
-        for name, one in matrices.items()
-    ]
+    sections = [_section(one, groups.get(name, ())) for name, one in matrices.items()]
     if len(matrices) > 1:
         sections.append(f"## Agreement\n\n{AGREEMENT}\n\n{_agreement_table(matrices)}")
-    sections += ["\n".join(f"- {note}" for note in notes)] if notes else []
-    text.write_text("\n\n".join(sections) + "\n")
+    sections += ["\n".join(f"- {escaping.markdown_paragraph(note, code=True)}" for note in notes)] if notes else []
+    write_whole(text, "\n\n".join(sections) + "\n")
     return [_csv(matrices, folder / "similarity.csv"), text, *heatmaps(matrices, folder / "similarity", groups)]
 
 
+def _section(matrix: Matrix, groups: Sequence[Group]) -> str:
+    head = f"## {escaping.markdown(matrix.title)}\n\n{escaping.markdown_paragraph(matrix.meaning)}"
+    return f"{head}\n\n{markdown(matrix)}{_grouped(groups)}"
+
+
 def _grouped(groups: Sequence[Group]) -> str:
-    return f"\n\nGroups: {in_words(groups)}" if groups else ""
+    return f"\n\nGroups: {escaping.markdown_paragraph(in_words(groups))}" if groups else ""
 
 
 def in_words(groups: Sequence[Group]) -> str:
@@ -61,9 +64,9 @@ AGREEMENT = (
 
 def markdown(matrix: Matrix) -> str:
     """Return a matrix as a Markdown table with one line per row."""
-    lines = ["| | " + " | ".join(matrix.tasks) + " |", "|---|" + "---|" * len(matrix.tasks)]
+    lines = ["| | " + " | ".join(map(escaping.markdown, matrix.tasks)) + " |", "|---|" + "---|" * len(matrix.tasks)]
     for task, row in zip(matrix.tasks, matrix.values, strict=True):
-        lines.append(f"| **{task}** | " + " | ".join(shown(value) for value in row) + " |")
+        lines.append(f"| **{escaping.markdown(task)}** | " + " | ".join(shown(value) for value in row) + " |")
     return "\n".join(lines)
 
 
@@ -73,13 +76,10 @@ def shown(value: float) -> str:
 
 
 def _csv(matrices: Mapping[str, Matrix], path: Path) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["measure", "row", "column", "value"])
-        for name, one in matrices.items():
-            cells = np.ndenumerate(one.values)
-            writer.writerows([name, one.tasks[i], one.tasks[j], value] for (i, j), value in cells)
-    return path
+    rows: list[Sequence[object]] = [["measure", "row", "column", "value"]]
+    for name, one in matrices.items():
+        rows += [[name, one.tasks[i], one.tasks[j], value] for (i, j), value in np.ndenumerate(one.values)]
+    return write_whole(path, escaping.csv_text(rows))
 
 
 # -------------------------------------------------------------------------------------------------- agreement

@@ -7,21 +7,21 @@ import math
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.measures.statistics import Interval
 
+from . import verdicts
 from .data import measures, own_training
-from .data.significance import MEAN, Verdict, why_untested
+from .data.cost import clock_of
 from .data.study import Study
-
-MOST = 6
-"""Maximum number of strategies that a sentence lists."""
+from .verdicts import MOST
 
 
 def summary(study: Study) -> list[str]:
     """Return the sentences of the summary, most important first."""
     sentences = [
         _unfinished(study),
+        *verdicts.over_seeds(study),
         _winner(study),
         _below_input(study),
-        *_significant(study),
+        *verdicts.over_images(study),
         *_alike(study),
         _forgotten(study),
         _against_single(study),
@@ -40,15 +40,23 @@ def _unfinished(study: Study) -> str:
 def _winner(study: Study) -> str:
     if study.reasons:
         return "Not ranked: these runs are not comparable (the reasons are listed above); each number stands by itself."
-    means = measures.over_seeds(study.measures, "average", "label")
+    table = study.measures
+    shared = measures.shared_seeds(table, study.ranking)
+    means = measures.over_seeds(table[table["seed"].isin(shared)], "average", "label")
     if not study.ranking:
         return "Not ranked: no strategy has finished all its seeds; each number stands by itself."
     if len(study.ranking) < 2:
         only = study.ranking[0]
         return f"{only} reaches a mean PSNR of {_db(means[only])}; no second strategy has finished all its seeds."
     best, last = study.ranking[0], study.ranking[-1]
-    text = f"{best} has the highest mean PSNR, {_db(means[best])}"
-    text += f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}" if best != study.baseline else ""
+    unequal = len({study.seeds[label] for label in study.ranking}) > 1
+    which = f" over the {len(shared)} seeds that all have" if unequal else ""
+    text = f"{best} has the highest mean PSNR{which}, {_db(means[best])}"
+    text += (
+        f"; {study.baseline} (the baseline) has {_db(means[study.baseline])}"
+        if study.baseline != best and study.baseline in means
+        else ""
+    )
     text += f"; {last} has the lowest, {_db(means[last])}" if last not in (best, study.baseline) else ""
     unranked = [label for label in study.labels if label not in study.ranking]
     text += f". Not all seeds are finished, so not ranked: {', '.join(unranked)}" if unranked else ""
@@ -65,34 +73,6 @@ def _below_input(study: Study) -> str:
     return f"{who} {end} below the degraded input on average: leaving the images alone scores higher."
 
 
-def _significant(study: Study) -> list[str]:
-    """Return sentences on the best strategy and on the significant differences of all tasks."""
-    verdicts = study.verdicts()
-    if not verdicts or len(study.ranking) < 2:
-        return []
-    best = study.ranking[0] if study.ranking[0] != study.baseline else study.ranking[1]
-    mean = verdicts.get((best, MEAN))
-    sentences = []
-    if mean is not None:
-        sentences.append(f"Mean over tasks, {best} against {study.baseline}: {_difference(mean)}.")
-    for style in ("better", "worse"):
-        found = {key: one for key, one in verdicts.items() if one.style == style and key[1] != MEAN}
-        if found:
-            sentences.append(f"Significantly {style} than {study.baseline}: {_listed(found)}.")
-    tested = [one for one in verdicts.values() if not one.test.reason]
-    if not tested:
-        sentences.append(
-            f"No difference between strategies could be tested ({why_untested(verdicts.values())}): none of them is "
-            "significant."
-        )
-    else:
-        silent = sum(not one.style for one in tested)
-        sentences.append(
-            f"Of {len(tested)} tested differences to {study.baseline}, {silent or 'none'} are not significant."
-        )
-    return sentences
-
-
 def _alike(study: Study) -> list[str]:
     """Return one sentence per group of strategies with equal scores on every image, which share a line in figures."""
     groups: dict[tuple[tuple[int, tuple[float, ...]], ...], list[str]] = {}
@@ -106,30 +86,6 @@ def _alike(study: Study) -> list[str]:
         for group in groups.values()
         if len(group) > 1
     ]
-
-
-def _difference(verdict: Verdict) -> str:
-    found, test = verdict.difference, verdict.test
-    ends = f" [{found.low:+.2f}, {found.high:+.2f}]" if math.isfinite(found.low) else ""
-    word = f"significantly {verdict.style}" if verdict.style else f"not significant ({test.reason or _p(test.p_holm)})"
-    return f"{found.estimate:+.2f} dB{ends}, {word}{', ' + _p(test.p_holm) if verdict.style else ''}"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _listed(found: dict[tuple[str, str], Verdict]) -> str:
-    """List differences by strategy. If there are very many, give only their number and the largest one."""
-    if len(found) > 2 * MOST:
-        label, task = max(found, key=lambda key: abs(found[key].difference.estimate))
-        most = f"{label}, {task} {found[label, task].difference.estimate:+.2f} dB"
-        strategies = len({label for label, _ in found})
-        return f"{len(found)} differences on tasks, of {strategies} strategies; the largest: {most} (all in the table)"
-    by_label: dict[str, list[str]] = {}
-    for (label, task), one in found.items():
-        by_label.setdefault(label, []).append(f"{task} {one.difference.estimate:+.2f} dB")
-    return "; ".join(f"{label} ({', '.join(tasks)})" for label, tasks in by_label.items())
 
 
 def _forgotten(study: Study) -> str:
@@ -159,7 +115,8 @@ def _harm(study: Study) -> str:
 
 
 def _cost(study: Study) -> str:
-    found = measures.over_seeds(study.frames.cost, "seconds_per_step", "label")
+    clock = clock_of(study)
+    found = measures.over_seeds(study.frames.cost, clock.column, "label")
     found = {label: found[label] for label in study.labels if label in found}
     if not found:
         return "What training cost is not recorded in this store."
@@ -167,8 +124,8 @@ def _cost(study: Study) -> str:
     cheap, dear = order[0], order[-1]
     milliseconds, times = 1e3 * found[cheap].estimate, found[dear].estimate / found[cheap].estimate
     if times < 1.005 and len(order) > 1:
-        return f"All strategies cost the same, {milliseconds:.0f} ms per step."
-    text = f"Cheapest: {cheap}, {milliseconds:.0f} ms per step"
+        return f"All strategies cost the same, {milliseconds:.0f} {clock.unit} per step."
+    text = f"Cheapest: {cheap}, {milliseconds:.0f} {clock.unit} per step"
     return f"{text}; dearest: {dear}, {times:.2f} times that." if cheap != dear else f"{text}."
 
 
@@ -193,8 +150,6 @@ def _level(value: float, scale: Scale) -> str:
 
 def _caveats(study: Study) -> list[str]:
     sentences = []
-    if all(count == 1 for count in study.seeds.values()):
-        sentences.append("One seed: another seed may order the strategies otherwise.")
     training = study.frames.experiment.get("training", {})
     own = {label for label in study.labels if "optimizer.lr" in own_training.declared(study.frames, label)}
     if "optimizer" in training and len(study.labels) > 1 and not own:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from cmtl_ir.base import escaping
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.measures.scale import DEFAULT, PSNR
 from cmtl_ir.measures.statistics import Interval, seed_interval
 from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, notes, verdict
@@ -23,9 +25,9 @@ def leave_report(report: Report) -> list[Path]:
     writers = {"csv": comma_separated, "md": markdown, "tex": latex}
     files = [folder / f"table.{kind}" for kind in writers]
     for file, write in zip(files, writers.values(), strict=True):
-        file.write_text(write(table))
+        write_whole(file, write(table))
     words = folder / "verdict.md"
-    words.write_text(in_words(report))
+    write_whole(words, in_words(report))
     files.append(words)
     for scale in report.scales:
         if scale == PSNR or scale not in DEFAULT:
@@ -37,23 +39,25 @@ def leave_report(report: Report) -> list[Path]:
 
 def in_words(report: Report) -> str:
     """Return the verdict on every method and the meaning of the figures as Markdown."""
-    lines = [f"# {report.name}: forget {', '.join(report.forget)}", ""]
+    lines = [f"# {escaping.markdown(report.name)}: forget {escaping.markdown(', '.join(report.forget))}", ""]
     for label in report.labels:
         said = verdict(report, label) or ["nothing to object"]
         if not report.of(label)[0].is_original:
-            lines.append(f"- **{label}**: {'; '.join(said)}")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(report))]) + "\n"
+            lines.append(f"- **{escaping.markdown(label)}**: {escaping.markdown('; '.join(said))}")
+    return (
+        "\n".join([*lines, "", *(f"- {escaping.markdown_paragraph(note, code=True)}" for note in notes(report))]) + "\n"
+    )
 
 
 def forgetting_table(report: Report) -> Table:
     """Return the table of all measures, one row per method: mean and 95 % t-interval over seeds."""
     columns = _columns(report)
-    headings = ["method", *columns, "membership AUC", "relearning steps", "steps", "seconds", "in words"]
+    headings = ["method", *columns, "membership AUC", "relearning steps", "steps", report.time_unit, "in words"]
     rows = [_untouched(report, len(headings))]
     for label in report.labels:
         models = report.of(label)
         cells = [_cell(value, models, digits) for value, digits in columns.values()]
-        cells += [_attack(models), _relearning(report, models), *_cost(models)]
+        cells += [_attack(models), _relearning(report, models), *_cost(report, models)]
         rows.append([Cell(label), *cells, Cell("; ".join(verdict(report, label)))])
     named = ", ".join(scale.title for scale in report.scales if scale.unit)
     title = f"Without {', '.join(report.forget)}: {named}, output distance in levels of 255"
@@ -114,16 +118,19 @@ def _relearning(report: Report, models: Sequence[Measured]) -> Cell:
     return with_interval(seed_interval(known), 0)
 
 
-def _cost(models: Sequence[Measured]) -> list[Cell]:
-    steps, seconds = ([getattr(one, field) for one in models] for field in ("steps", "seconds"))
-    return [number(sum(steps) / len(steps), 0), number(sum(seconds) / len(seconds), 0)]
+def _cost(report: Report, models: Sequence[Measured]) -> list[Cell]:
+    steps, times = [one.steps for one in models], [report.time_of(one) for one in models]
+    return [number(sum(steps) / len(steps), 0), number(sum(times) / len(times), 0)]
 
 
 def _untouched(report: Report, width: int) -> list[Cell]:
     """Return the row of the degraded images."""
-    first, cells = report.models[0].result, dict.fromkeys(_columns(report), Cell("–"))
+    cells = dict.fromkeys(_columns(report), Cell("–"))
     for task in (*report.forget, *report.retain):
         for scale in report.scales:
-            cells[f"{scale.label} {task}"] = number(first.get(f"{scale.name}_input", {}).get(task), scale.digits)
+            found = [one.result.get(f"{scale.name}_input", {}).get(task) for one in report.models]
+            known = [value for value in found if value is not None]  # one value per seed if the test images rotate
+            mean = sum(known) / len(known) if known else None
+            cells[f"{scale.label} {task}"] = number(mean, scale.digits)
     row = [Cell("(degraded input)"), *cells.values()]
     return row + [Cell("–")] * (width - len(row))

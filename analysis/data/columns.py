@@ -14,7 +14,7 @@ RUN = {"run": "hash of the run", "label": "strategy's name in the experiment", "
 COLUMNS: dict[str, dict[str, str]] = {
     "runs": {
         **RUN,
-        "status": "finished | unfinished | not started",
+        "status": "finished | diverged at step N | unfinished | not started",
         "curriculum": "name of the curriculum part",
         "parts": "the parts that are not neutral, as in `surgery=pcgrad`, and training settings of its own",
         "steps": "optimizer steps done; NaN until finished",
@@ -25,8 +25,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "seconds": "wall time of training in s; evaluations and checkpoints included unless `timed` says steps",
         "timed": "run: seconds are the whole run's | steps: seconds are those of the optimizer steps alone",
         "seconds_per_step": "seconds / steps",
+        "cpu_seconds_per_step": "CPU time of the process, over all its threads, per optimizer step; NaN: not recorded",
+        "cuda_seconds_per_step": "time between CUDA events around an optimizer step; NaN: not on CUDA, or not recorded",
+        "forward_passes": "samples given to the network per step, by the batch; NaN: not recorded",
+        "backward_passes": "samples that gradients passed back through per step, by the batch; NaN: not recorded",
         "parameters": "number of trained parameters",
-        "peak_memory_mb": "peak memory of the device during training, in MB (1e6 bytes); NaN: not recorded",
+        "peak_memory_mb": "peak memory of the steps in MB (1e6 bytes), of tensors on CUDA, or resident; NaN: unknown",
         "device": "device of the training",
     },
     "curves": {

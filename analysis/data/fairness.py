@@ -10,12 +10,15 @@ from cmtl_ir.store.layout import EXPERIMENT
 
 from . import own_training
 from .frames import Frames
-from .sources import NOT_STARTED, Member
+from .sources import DIVERGED_AT, NOT_STARTED, Member
 
-SAME = ("tasks", "tests", "protocol", "steps", "training", "backbone", "patch", "flips", "meaning")
+SAME = ("tasks", "tests", "holdout", "protocol", "steps", "training", "backbone", "patch", "flips", "meaning")
+DATA = ("tasks", "tests")
+"""Those that are digests of images by task."""
 WORDS = {
     "tasks": "training data",
     "tests": "test data",
+    "holdout": "choice of the test images",
     "protocol": "metric protocol",
     "training": "training",
     "backbone": "backbone",
@@ -63,13 +66,26 @@ def reasons_not_to_rank(frames: Frames) -> list[str]:
 
 
 def differences(named: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
-    """Return a sentence per field that must be equal but differs. `named`: (label, seed) -> fields of `meaning_of`."""
+    """Return a sentence per field that must be equal but differs. `named`: (label, seed) -> fields of `meaning_of`.
+
+    Where the test images rotate with the seed, the data of each seed are compared separately.
+    """
     found: list[str] = []
-    for key in SAME:
+    if all(meaning.get("holdout") == "rotate" for meaning in named.values()):
+        for seed in dict.fromkeys(seed for _, seed in named):
+            of_seed = {name: meaning for name, meaning in named.items() if name[1] == seed}
+            found += _differences(of_seed, [key for key in SAME if key in DATA])
+        return found + _differences(named, [key for key in SAME if key not in DATA])
+    return _differences(named, SAME)
+
+
+def _differences(named: Mapping[tuple[str, int], Mapping[str, Any]], keys: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for key in keys:
         values = {name: meaning[key] for name, meaning in named.items() if meaning.get(key) not in (None, {})}
         if len({_text(value) for value in values.values()}) <= 1:
             continue
-        if key in ("tasks", "tests"):
+        if key in DATA:
             found += _differing_data(key, values)
         elif isinstance(next(iter(values.values())), Mapping):
             found += _differing_fields(key, values)
@@ -138,7 +154,16 @@ def _text(value: Any) -> str:
 
 def missing(frames: Frames) -> list[str]:
     """Return sentences on unfinished runs and missing references, each with the command that produces them."""
-    return [*_unfinished(frames), *_missing_references(frames)]
+    return [*_stale(frames), *_unfinished(frames), *_missing_references(frames)]
+
+
+def _stale(frames: Frames) -> list[str]:
+    if not frames.stale:
+        return []
+    return [
+        f"Of an earlier version of this experiment, and counted nowhere: {_names(list(frames.stale), most=12)}. "
+        f"`{frames.source.command}` trains these runs again."
+    ]
 
 
 def _unfinished(frames: Frames) -> list[str]:
@@ -152,6 +177,11 @@ def _unfinished(frames: Frames) -> list[str]:
         listed = "; ".join(f"{status}: {_names(names, most=12)}" for status, names in by_status.items())
         resumes = "" if set(by_status) == {NOT_STARTED} else " and resumes stopped runs"
         sentences.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{resumes}.")
+        if diverged := [one for one in lacking if one.status.startswith(DIVERGED_AT)]:
+            sentences.append(
+                f"{_names([(one.label, one.seed) for one in diverged])} would diverge again: a smaller "
+                "training.optimizer.lr or training.clip=1.0 usually helps."
+            )
         strategies = frames.experiment.get("strategies", {})
         unknown = [one.label for one in lacking if strategies and one.label not in strategies]
         if unknown:  # a later call named only some strategies

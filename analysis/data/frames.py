@@ -33,7 +33,8 @@ class Frames:
 
     def __init__(self, source: Source) -> None:
         self.source, self.name, self.experiment = source, source.name, source.experiment
-        self.members = source.members
+        self.stale = (*source.stale, *((one.label, one.seed) for one in source.members if one in self._outdated))
+        self.members = tuple(one for one in source.members if one not in self._outdated)
 
     @classmethod
     def of_folder(cls, folder: str | Path) -> Frames:
@@ -44,6 +45,21 @@ class Frames:
     def of_store(cls, uri: str, comparison: str) -> Frames:
         """Read a comparison from a tracking store. Raise UserError if the store does not have it."""
         return cls(sources.of_store(uri, comparison))
+
+    @cached_property
+    def _outdated(self) -> tuple[Member, ...]:
+        """The finished runs of another definition of their strategy than that of the experiment.
+
+        Only where finished runs of one label differ and one of them has the definition of the experiment.
+        """
+        found: list[Member] = []
+        for label, wanted in self.experiment.get("strategies", {}).items():
+            own = [one for one in self.source.members if one.label == label and one.finished]
+            if len(own) > 1:
+                files = {one: one.file(CONFIG) for one in own}
+                known = {one: dict(yaml.read(file))["identity"].get("strategy") for one, file in files.items() if file}
+                found += [one for one, strategy in known.items() if strategy != wanted and wanted in known.values()]
+        return tuple(found)
 
     @cached_property
     def finished(self) -> tuple[Member, ...]:
@@ -98,20 +114,7 @@ class Frames:
     @cached_property
     def cost(self) -> pd.DataFrame:
         """Cost of training, one row per finished run."""
-        rows = []
-        for member in self.finished:
-            result, steps = self.results[member.run], self.steps.get(member.run)
-            alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
-            seconds = result.get("seconds") if alone is None else alone
-            peak = result.get("peak_memory_bytes")
-            environment = result.get("environment") or self.configs[member.run].get("environment", {})
-            rows.append({
-                **_run(member), "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
-                "seconds_per_step": seconds / steps if seconds and steps else None,
-                "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
-                "device": environment.get("device", ""),
-            })  # fmt: skip
-        return frame_of("cost", rows)
+        return frame_of("cost", [_run(member) | self._cost_of(member.run) for member in self.finished])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -164,6 +167,23 @@ class Frames:
         known = {run: result["steps"] for run, result in self.results.items() if "steps" in result}
         return {**{str(run): int(step) for run, step in self.curves.groupby("run")["step"].max().items()}, **known}
 
+    def _cost_of(self, run: str) -> dict[str, Any]:
+        result, config, steps = self.results[run], self.configs[run], self.steps.get(run)
+        alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
+        seconds = result.get("seconds") if alone is None else alone
+        peak, batch = result.get("peak_memory_bytes"), config.get("identity", {}).get("training", {}).get("batch")
+        environment = result.get("environment") or config.get("environment", {})
+        return {
+            "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",
+            "seconds_per_step": _ratio(seconds, steps),
+            "cpu_seconds_per_step": _ratio(result.get("step_cpu_seconds"), steps),
+            "cuda_seconds_per_step": _ratio(result.get("step_cuda_seconds"), steps),
+            "forward_passes": _ratio(_ratio(result.get("samples_forward"), steps), batch),
+            "backward_passes": _ratio(_ratio(result.get("samples_backward"), steps), batch),
+            "parameters": result.get("parameters"), "peak_memory_mb": peak and peak / 1e6,
+            "device": environment.get("device", ""),
+        }  # fmt: skip
+
     def _own_stages(self, run: str) -> dict[str, int]:
         """Return task -> the stage that first trained it.
 
@@ -179,6 +199,10 @@ class Frames:
             stage = sum(end < step for end in ends)
             own[task] = min(stage, own.get(task, stage))
         return own
+
+
+def _ratio(total: float | None, count: float | None) -> float | None:
+    return total / count if total is not None and count else None
 
 
 def _run(member: Member) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +126,19 @@ def reference_scores(frames: Frames, column: str = "psnr") -> dict[str, Interval
 
 
 def ranked(frames: Frames) -> list[str]:
-    """Return the competing strategies that finished all their seeds, highest mean PSNR first."""
+    """Return the competing strategies that finished all their seeds, highest mean PSNR first.
+
+    If they have different seeds, the mean is over the seeds that all of them have.
+    """
     table = of_runs(frames)
     planned = {label: {one.seed for one in frames.members if one.label == label} for label in frames.labels}
     whole = [label for label in competitors(frames) if set(table[table["label"] == label]["seed"]) == planned[label]]
-    means = table.groupby("label")["average"].mean()
+    means = table[table["seed"].isin(shared_seeds(table, whole))].groupby("label")["average"].mean()
     return sorted(whole, key=partial(lambda values, label: -values[label], means))
+
+
+def shared_seeds(table: pd.DataFrame, labels: Sequence[str]) -> list[int]:
+    """Return the seeds that all these strategies have in a frame of runs, or all its seeds if they share none."""
+    own = [set(table[table["label"] == label]["seed"]) for label in labels]
+    shared = set.intersection(*own) if own else set()
+    return sorted(int(seed) for seed in shared or set(table["seed"]))

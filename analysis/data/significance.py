@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cmtl_ir.measures import seeds
 from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Comparison, Interval, compare_images, holm, image_interval
 
@@ -52,8 +53,7 @@ def why_untested(verdicts: Iterable[Verdict]) -> str:
 
 def default_baseline(frames: Frames) -> str:
     """Return `joint` if it competes, or else the first strategy."""
-    labels = competitors(frames)
-    return "joint" if "joint" in labels else labels[0]
+    return seeds.default_baseline(competitors(frames))
 
 
 def per_image(frames: Frames, scale: Scale = PSNR) -> pd.DataFrame:

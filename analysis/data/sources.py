@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlparse
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.store.folder import is_finished
-from cmtl_ir.store.layout import EXPERIMENT, JOURNAL, RUNS, run_folder
-from cmtl_ir.store.listing import has_list, listed_runs
+from cmtl_ir.store.folder import diverged_step, has_result
+from cmtl_ir.store.layout import DIVERGED, EXPERIMENT, JOURNAL, RUNS, run_folder
+from cmtl_ir.store.listing import has_list, listed_runs, stale_runs
 from cmtl_ir.tracking import mlflow_store
 from cmtl_ir.tracking import store as tracking
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FINISHED = "finished"
 NOT_STARTED = "not started"
 UNFINISHED = "unfinished"
+DIVERGED_AT = "diverged at step "
+"""Beginning of the status of a run whose loss became NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Source:
     """Command that runs the experiment again. Finished runs are skipped."""
     logged: Callable[[], pd.DataFrame]
     """Returns the columns run, metric, step, value of everything that was logged."""
+    stale: tuple[tuple[str, int], ...] = ()
+    """(label, seed) of runs that were trained under another definition of their strategy. They are no members."""
     file: Callable[[str], Path | None] = lambda _: None
     """Returns the path of a file of the comparison itself by its name, or `None` if there is none."""
 
@@ -78,7 +82,8 @@ def of_folder(folder: Path) -> Source:
     file = folder / EXPERIMENT
     content = dict(yaml.read(file)) if file.is_file() else {}
     command = f"cmtl-ir run {file} --out {folder.parent}"
-    seeds = sorted({one.seed for one in members} | set(content.get("seeds", [])))
+    stale = tuple((row["label"], int(row["seed"])) for row in stale_runs(folder))
+    seeds = sorted({one.seed for one in members} | {seed for _, seed in stale} | set(content.get("seeds", [])))
     if content and seeds != sorted(content["seeds"]):  # a later call named only some of the seeds
         content["seeds"] = seeds
         command += f" --set 'seeds={seeds}'"
@@ -86,13 +91,16 @@ def of_folder(folder: Path) -> Source:
     def own(name: str) -> Path | None:
         return folder / name if (folder / name).is_file() else None
 
-    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), own)
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale, own)
 
 
 def member(label: str, seed: int, home: Path) -> Member:
     """Return the run in a folder. The name of the folder is the hash of the run."""
-    begun = (home / JOURNAL).is_file()
-    status = FINISHED if is_finished(home) else UNFINISHED if begun else NOT_STARTED
+    status = UNFINISHED if (home / JOURNAL).is_file() else NOT_STARTED
+    if has_result(home):
+        status = FINISHED
+    elif (step := diverged_step(home)) is not None:
+        status = f"{DIVERGED_AT}{step}"
 
     def file(name: str) -> Path | None:
         return home / name if (home / name).is_file() else None
@@ -134,25 +142,31 @@ def of_store(uri: str, comparison: str) -> Source:
     members = _ordered([_tracked(row, artifacts) for row in read["runs"].to_dict("records")], content)
     command = f"cmtl-ir run EXPERIMENT.yaml --tracking-uri {mlflow_store.shown(uri)}"
     where = mlflow_store.shown(uri)
-    return Source(
-        comparison, where, members, content, command, lambda: read["curves"], lambda name: artifacts.file(parent, name)
-    )
+
+    def own(name: str) -> Path | None:
+        return artifacts.file(parent, name)
+
+    return Source(comparison, where, members, content, command, lambda: read["curves"], (), own)
 
 
 def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:
-    status = FINISHED if row["status"] == "FINISHED" else UNFINISHED
-    run_id = row["run_id"]
+    run_id, status = row["run_id"], FINISHED if row["status"] == "FINISHED" else UNFINISHED
+    if row["status"] == "FAILED" and (file := artifacts.file(run_id, DIVERGED)) is not None:
+        status = f"{DIVERGED_AT}{diverged_step(file.parent)}"
     seed = int(row.get("params.seed", 0))
     return Member(row["run"], row["label"], seed, status, lambda name: artifacts.file(run_id, name))
 
 
 def _ordered(members: list[Member], experiment: dict[str, Any]) -> tuple[Member, ...]:
-    """Sort members in the order of the experiment. Planned runs that the store lacks are added as `not started`."""
+    """Sort members, given newest first, in the order of the experiment. Of one label and seed, the newest counts.
+
+    Planned runs that the store lacks are added as `not started`.
+    """
     planned = [(label, seed) for label in experiment.get("strategies", {}) for seed in experiment.get("seeds", [])]
-    by_name = {(one.label, one.seed): one for one in sorted(members, key=lambda one: (one.label, one.seed))}
+    by_name = {(one.label, one.seed): one for one in reversed(members)}
     missing = {name: Member("", *name, NOT_STARTED, lambda _: None) for name in planned if name not in by_name}
     order = {name: place for place, name in enumerate(planned)}
-    names = sorted({**by_name, **missing}, key=lambda name: order.get(name, len(order)))
+    names = sorted({**by_name, **missing}, key=lambda name: (order.get(name, len(order)), name))
     return tuple((by_name | missing)[name] for name in names)
 
 

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cmtl_ir.base.errors import UserError, suggestion
+from cmtl_ir.measures import seeds as statistics
 from cmtl_ir.measures.scale import PSNR, Scale
+from cmtl_ir.measures.seeds import SeedDifference
 
 from . import fairness, measures, own_training, significance
 from .frames import Frames
@@ -99,6 +101,17 @@ class Study:
             known = {} if self.reasons else significance.verdicts(self.frames, self.baseline, scale)
             self._verdicts[scale] = known
         return self._verdicts[scale]
+
+    def over_seeds(self, scale: Scale = PSNR) -> dict[str, SeedDifference]:
+        """Return strategy -> difference to the baseline over seeds, mean over tasks. Empty if not comparable."""
+        if self.reasons:
+            return {}
+        means = self.measures_of(scale).dropna(subset=["average"])
+        scores = {
+            label: {int(seed): float(score) for seed, score in zip(own["seed"], own["average"], strict=True)}
+            for label, own in means.groupby("label", sort=False)
+        }
+        return statistics.over_seeds({label: scores.get(label, {}) for label in self.labels}, self.baseline)
 
     @cached_property
     def ranking(self) -> list[str]:

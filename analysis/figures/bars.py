@@ -11,9 +11,10 @@ from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Interval
 
 from ..data import measures
+from ..data.cost import Clock, clock_of
 from ..data.study import Study
 from .matrices import input_scores
-from .style import house, looks, marker, panels, save
+from .style import house, legend_name, looks, marker, panels, save
 
 LEGEND = 13
 """Maximum number of strategies in a column of the legend."""
@@ -65,8 +66,12 @@ def _reference(axis: Any, study: Study, task: str, scale: Scale) -> None:
 
 
 def pareto(study: Study, path: Path) -> list[Path]:
-    """Draw mean PSNR in dB against milliseconds per step. A line joins the strategies that no other beats in both."""
-    cost = measures.over_seeds(study.frames.cost, "seconds_per_step", "label")
+    """Draw mean PSNR in dB against time per step. A line joins the strategies that no other beats in both.
+
+    The time is that of `cost.clock_of`.
+    """
+    clock = clock_of(study)
+    cost = measures.over_seeds(study.frames.cost, clock.column, "label")
     quality = measures.over_seeds(study.measures, "average", "label")
     labels = [label for label in study.labels if label in cost and label in quality]
     if len(labels) < 2:
@@ -78,10 +83,10 @@ def pareto(study: Study, path: Path) -> list[Path]:
         front = undominated(points)
         axis.plot(*zip(*(points[label] for label in front), strict=True), color="0.6", linewidth=1, zorder=1)
         for label in labels:
-            _point(axis, study, label, quality[label])
-        axis.set(xlabel="cost (ms per step)", ylabel="mean PSNR (dB)")
+            _point(axis, study, label, quality[label], clock)
+        axis.set(xlabel=f"cost ({clock.unit} per step)", ylabel="mean PSNR (dB)")
         if points[front[0]][0] * WIDE < max(cost for cost, _ in points.values()):
-            axis.set(xscale="log", xlabel="cost (ms per step, logarithmic)")
+            axis.set(xscale="log", xlabel=f"cost ({clock.unit} per step, logarithmic)")
             axis.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
             axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_formatter("")
@@ -91,15 +96,15 @@ def pareto(study: Study, path: Path) -> list[Path]:
         return save(figure, path)
 
 
-def _point(axis: Any, study: Study, label: str, quality: Interval) -> None:
+def _point(axis: Any, study: Study, label: str, quality: Interval, clock: Clock) -> None:
     cost = study.frames.cost
-    times = 1e3 * cost[cost["label"] == label]["seconds_per_step"].dropna()
+    times = 1e3 * cost[cost["label"] == label][clock.column].dropna()
     half = (quality.high - quality.low) / 2 if np.isfinite(quality.low) else 0.0
     mean = float(times.mean())
     axis.errorbar(
         [mean], [quality.estimate], yerr=[half], xerr=[[mean - times.min()], [times.max() - mean]],
         color=looks(study.frames.labels)[label]["color"], elinewidth=0.8, marker=marker(study.frames.labels, label),
-        markersize=7, linestyle="none", label=label, zorder=2,
+        markersize=7, linestyle="none", label=legend_name(label), zorder=2,
     )  # fmt: skip
 
 

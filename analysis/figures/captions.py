@@ -90,7 +90,7 @@ DRAWN: dict[str, tuple[str, str, Drawing]] = {
     "pareto": (
         "Quality against cost",
         "Upper left is better; the grey line joins the strategies that no other beats in both. Vertical: 95 % "
-        "t-interval over seeds; horizontal: fastest to slowest seed, which says how busy the machine was.",
+        "t-interval over seeds; horizontal: cheapest to dearest seed.",
         bars.pareto,
     ),
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data.study import Study
 from ..tables.conflict import conflict_rate, harm, mean_cosines
-from .style import BANDS, house, legend_below, looks, panels, save
+from .style import BANDS, house, legend_below, legend_name, looks, panels, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +141,6 @@ def _limits(axis: Any, is_crowded: bool) -> None:
 
 def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], with_band: bool) -> None:
     smooth = values.dropna(how="all").rolling(SMOOTH, min_periods=1, center=True).mean()  # one column per seed
-    axis.plot(smooth.index, smooth.mean(axis=1), label=label, linewidth=1.6, **look)
+    axis.plot(smooth.index, smooth.mean(axis=1), label=legend_name(label), linewidth=1.6, **look)
     if with_band and smooth.shape[1] > 1:
         axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look["color"], alpha=0.13, lw=0)

@@ -13,7 +13,7 @@ from cmtl_ir.measures.scale import PSNR, Scale
 
 from ..data.study import Study
 from .matrices import input_scores, staged
-from .style import BANDS, house, legend_below, looks, marker, panels, save
+from .style import BANDS, house, legend_below, legend_name, looks, marker, panels, save
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,7 @@ def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str
     own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
     if look["marker"] == LONE and len(own) > 1:
         look = {**look, "marker": ""}
-    axis.plot(own.index, own.mean(axis=1), label=label, linewidth=1.8, markersize=5, clip_on=False, **look)
+    axis.plot(own.index, own.mean(axis=1), label=legend_name(label), linewidth=1.8, markersize=5, clip_on=False, **look)
     if with_band and own.notna().any(axis=0).sum() > 1:
         axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)
 

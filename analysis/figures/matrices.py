@@ -37,8 +37,9 @@ def same_stages(frame: pd.DataFrame, label: str) -> dict[str, pd.DataFrame]:
 
 
 def input_scores(study: Study, scale: Scale = PSNR) -> pd.Series:
-    """Return task -> score of the degraded input. NaN for a task that no run scored by this metric."""
-    return study.scores.groupby("task", sort=False)[f"{scale.name}_input"].first()
+    """Return task -> score of the degraded input, mean over seeds. NaN for a task that no run scored by this metric."""
+    by_seed = study.scores.groupby(["task", "seed"], sort=False)[f"{scale.name}_input"].first()
+    return by_seed.groupby("task", sort=False).mean()
 
 
 def matrix_heatmaps(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:

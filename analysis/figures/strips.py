@@ -47,12 +47,19 @@ def restored_strips(study: Study, path: Path) -> list[Path]:
 
 
 def shown_members(study: Study) -> list[Member]:
-    """Return one run per strategy, all of the same seed if there is one that all strategies finished."""
+    """Return one run per strategy, all of the same seed if there is one that all strategies finished.
+
+    If there is none and the test images rotate with the seed, only strategies that finished one seed are returned.
+    """
     runs = {(one.label, one.seed): one for one in study.frames.finished}
     labels = shown_labels(study)
     common = [seed for seed in sorted({seed for _, seed in runs}) if all((label, seed) in runs for label in labels)]
     if common:
         return [runs[label, common[0]] for label in labels]
+    if study.frames.experiment.get("data", {}).get("holdout") == "rotate":
+        seeds = [seed for label, seed in runs if label in labels]
+        shown = max(seeds, key=seeds.count)
+        return [runs[label, shown] for label in labels if (label, shown) in runs]
     return [next(one for one in study.frames.finished if one.label == label) for label in labels]
 
 

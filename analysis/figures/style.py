@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from cmtl_ir.base.escaping import one_line
+from cmtl_ir.base.files import write_whole
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -16,7 +20,7 @@ TASK_GREYS = ("#000000", "#777777", "#b0720b", "#5b3a8c", "#2f7f86", "#a8324a")
 RC = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9,
-    "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "font.family": "DejaVu Sans",
+    "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "text.parse_math": False, "font.family": "DejaVu Sans",
 }  # fmt: skip
 
 BANDS = 6
@@ -73,6 +77,12 @@ def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, colu
     return figure, flat[:count]
 
 
+def legend_name(label: str) -> str:
+    """Return the name of a label in a legend. Matplotlib leaves out names that begin with an underscore."""
+    name = one_line(label)
+    return f" {name}" if name.startswith("_") else name
+
+
 def legend_below(figure: Any, axis: Any, last: str = "") -> None:
     """Draw one legend for all panels. `last`: name that is listed after all others."""
     found = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == last)
@@ -84,10 +94,12 @@ def legend_below(figure: Any, axis: Any, last: str = "") -> None:
 
 def save(figure: Any, path: Path) -> list[Path]:
     """Write PATH.png, .pdf and .svg without a time stamp, so that equal figures are equal files."""
-    files = [path.with_suffix(f".{kind}") for kind in ("png", "pdf", "svg")]
-    figure.savefig(files[0], dpi=150, metadata={"Software": None})
-    figure.set_layout_engine("none")  # the layout is done; doing it again costs half of the time
-    figure.savefig(files[1], metadata={"CreationDate": None})
-    figure.savefig(files[2], metadata={"Date": None})
+    stamps = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+    files = []
+    for kind, stamp in stamps.items():
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, metadata={stamp: None}, **({"dpi": 150} if kind == "png" else {}))
+        figure.set_layout_engine("none")  # the layout is done; doing it again costs half of the time
+        files.append(write_whole(path.with_suffix(f".{kind}"), content.getvalue()))
     pyplot().close(figure)
     return files

@@ -16,7 +16,7 @@ from cmtl_ir.store.layout import image_file
 from cmtl_ir.unlearning.report import COLLATERAL_DB, Measured, Report
 
 from .strips import most_telling
-from .style import house, legend_below, looks, marker, panels, save
+from .style import house, legend_below, legend_name, looks, marker, panels, save
 
 SHEET = 6
 """Maximum number of images side by side."""
@@ -49,7 +49,7 @@ def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]], scale: Sc
         forget, retain = (_mean(models, tasks, scale) for tasks in (report.forget, report.retain))
         axis.plot(
             forget, retain, linestyle="none", marker=marker(report.labels, label), color=look[label]["color"],
-            markersize=6, label=label,
+            markersize=6, label=legend_name(label),
         )  # fmt: skip
     references = [one for seed in report.references if (one := report.retrained(seed)) is not None]
     if references:
@@ -107,11 +107,11 @@ def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> N
 
 def _cost(axis: Any, report: Report) -> None:
     labels = [label for label in report.labels if not report.of(label)[0].is_original]
-    seconds = [float(np.mean([one.seconds for one in report.of(label)])) for label in labels]
-    axis.barh(range(len(labels)), seconds, color="0.5")
+    times = [float(np.mean([report.time_of(one) for one in report.of(label)])) for label in labels]
+    axis.barh(range(len(labels)), times, color="0.5")
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
-    axis.set(xlabel="seconds")
+    axis.set(xlabel=report.time_unit)
     axis.set_title("from the original to the result")
 
 

@@ -5,24 +5,39 @@ from __future__ import annotations
 from cmtl_ir.measures.statistics import Interval
 
 from ..data import measures
+from ..data.cost import WALL, clock_of
 from ..data.study import Study
 from .formats import Cell, Table, number, seeds_cell, with_interval
 
+PEAK = (
+    "Peak memory during the steps: of tensors on a GPU; elsewhere the resident memory of the process, with data, "
+    "libraries and row gradients."
+)
+
 
 def cost_table(study: Study) -> Table:
-    """Return the table strategy x parameters, steps, time per step and peak memory."""
-    cost = study.frames.cost
-    per_step = measures.over_seeds(cost, "seconds_per_step", "label")
+    """Return the table strategy x parameters, steps, time and passes per step, and peak memory."""
+    cost, clock = study.frames.cost, clock_of(study)
+    per_step = measures.over_seeds(cost, clock.column, "label")
     base = per_step.get(study.baseline)
     rows = []
     for label in study.labels:
         own = cost[cost["label"] == label]
-        milliseconds = _scaled(per_step.get(label), 1e3)
         relative = per_step[label].estimate / base.estimate if base and label in per_step else None
-        cells = [number(own["parameters"].max(), 0), number(own["steps"].max(), 0), with_interval(milliseconds, 1)]
+        cells = [
+            number(own["parameters"].max(), 0), number(own["steps"].max(), 0),
+            with_interval(_scaled(per_step.get(label), 1e3), 1), number(relative),
+            *(number(own[column].mean()) for column in ("forward_passes", "backward_passes")),
+        ]  # fmt: skip
+        if clock != WALL:
+            wall = measures.over_seeds(own, WALL.column, "label").get(label)
+            cells.append(with_interval(_scaled(wall, 1e3), 1))
         memory = measures.over_seeds(own, "peak_memory_mb", "label").get(label)
-        rows.append([Cell(label), seeds_cell(study.seeds[label]), *cells, number(relative), with_interval(memory, 0)])
-    headings = ["strategy", "seeds", "parameters", "steps", "ms per step", f"ms / {study.baseline}", "peak memory MB"]
+        rows.append([Cell(label), seeds_cell(study.seeds[label]), *cells, with_interval(memory, 0)])
+    headings = [
+        "strategy", "seeds", "parameters", "steps", f"{clock.unit} per step", f"{clock.unit} / {study.baseline}",
+        "forward passes", "backward passes", *(["wall ms per step"] if clock != WALL else []), "peak memory MB",
+    ]  # fmt: skip
     return Table("cost", "Cost of training", headings, rows, _cost_notes(study))
 
 
@@ -33,18 +48,21 @@ def _scaled(found: Interval | None, factor: float) -> Interval | None:
 
 
 def _cost_notes(study: Study) -> list[str]:
-    cost = study.frames.cost
+    cost, clock = study.frames.cost, clock_of(study)
     cost = cost[cost["label"].isin(study.labels)]
     devices = sorted(set(cost["device"]) - {""})
     notes = [f"Computed on {', '.join(devices)}."] if devices else []
     if len(devices) > 1:
         notes.append("Several devices: the times are not comparable.")
+    notes.append(f"{clock.unit} per step: {clock.meaning}.")
     if (cost["timed"] == "run").any():
-        notes.append("ms per step is the wall time of a whole run, evaluations and checkpoints included, by its steps.")
-    else:
+        notes.append("The wall time is that of a whole run, evaluations and checkpoints included, by its steps.")
+    if cost["forward_passes"].notna().any():
         notes.append(
-            "ms per step is the wall time of the optimizer steps alone; what else the machine did shows in it."
+            "forward and backward passes: samples that passed through a network in a step, by the samples of the batch."
         )
     if cost["peak_memory_mb"].isna().all():
-        notes.append("Peak memory was not recorded (it is on CUDA devices only).")
+        notes.append("Peak memory was not recorded.")
+    else:
+        notes.append(PEAK)
     return notes

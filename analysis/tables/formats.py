@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cmtl_ir.base import escaping
 from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import Interval
 
@@ -82,6 +80,13 @@ def with_ends(found: Interval, digits: int = 2, style: Style = "") -> Cell:
     return Cell(text, found.estimate, found.low, found.high, style)
 
 
+def p_cell(value: float) -> Cell:
+    """Return the cell of a p-value, or a dash if nothing was tested."""
+    if math.isnan(value):
+        return NOTHING
+    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value)
+
+
 # ------------------------------------------------------------------------------------------------------ writing
 
 
@@ -89,45 +94,31 @@ def markdown(table: Table) -> str:
     """Return a Markdown table with title and notes."""
     marks = {"": "", "better": "**", "worse": "*"}
     rule = ["---"] * table.words + ["---:"] * (len(table.headings) - table.words)
-    lines = [_line(table.headings), _line(rule)]
-    lines += [
-        _line([f"{marks[cell.style]}{_bars(cell.text)}{marks[cell.style]}" for cell in row]) for row in table.rows
-    ]
-    notes = [f"- {note}" for note in table.notes]
-    return "\n".join([f"### {table.title}", "", *lines, "", *notes]).rstrip() + "\n"
+    lines = [_line(map(escaping.markdown, table.headings)), _line(rule)]
+    for row in table.rows:
+        lines.append(_line(marks[cell.style] + escaping.markdown(cell.text) + marks[cell.style] for cell in row))
+    notes = [f"- {escaping.markdown_paragraph(note, code=True)}" for note in table.notes]
+    return "\n".join([f"### {escaping.markdown_paragraph(table.title)}", "", *lines, "", *notes]).rstrip() + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _bars(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-SPECIAL = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-           "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--",
-           "Δ": r"$\Delta$", "≤": r"$\le$", "<": "$<$", ">": "$>$", "σ": r"$\sigma$", "×": r"$\times$"}  # fmt: skip
 
 
 def latex(table: Table) -> str:
     r"""Return a LaTeX `table` with booktabs rules, which needs \usepackage{booktabs}."""
     commands = {"better": r"\textbf{%s}", "worse": r"\emph{%s}"}
     body = [
-        " & ".join(commands.get(cell.style, "%s") % _escaped(cell.text) for cell in row) + r" \\" for row in table.rows
+        " & ".join(commands.get(cell.style, "%s") % escaping.latex(cell.text) for cell in row) + r" \\"
+        for row in table.rows
     ]
     columns = "l" * table.words + "r" * (len(table.headings) - table.words)
-    caption = _escaped(" ".join([f"{table.title}.", *(note.rstrip(".") + "." for note in table.notes)]))
+    caption = escaping.latex(" ".join([f"{table.title}.", *(note.rstrip(".") + "." for note in table.notes)]))
     return "\n".join([
         r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(map(_escaped, table.headings)) + r" \\",
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(map(escaping.latex, table.headings)) + r" \\",
         r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])  # fmt: skip
-
-
-def _escaped(text: str) -> str:
-    escaped = "".join(SPECIAL.get(letter, letter) for letter in text)
-    return re.sub(r"(?<![\w-])-(?=[\d.])", "$-$", escaped)  # a minus, not a hyphen
 
 
 def comma_separated(table: Table) -> str:
@@ -136,14 +127,12 @@ def comma_separated(table: Table) -> str:
     headings: list[str] = []
     for place, heading in enumerate(table.headings):
         headings += [heading, f"{heading} low", f"{heading} high"] if has_ends[place] else [heading]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
+    rows: list[Sequence[object]] = [headings]
     for row in table.rows:
         cells: list[object] = []
         for place, cell in enumerate(row):
             plain = cell.text if place < table.words else cell.value
             plain = cell.text if plain is None and cell is not NOTHING else plain
             cells += [plain, cell.low, cell.high] if has_ends[place] else [plain]
-        writer.writerow(["" if one is None else one for one in cells])
-    return text.getvalue()
+        rows.append(cells)
+    return escaping.csv_text(rows)

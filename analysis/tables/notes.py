@@ -25,6 +25,8 @@ def score_notes(study: Study, scale: Scale) -> list[str]:
         notes.append("± is the half-width of the 95 % t-interval over seeds.")
     if any(count == 1 for count in study.seeds.values()):
         notes.append("One seed: no interval over seeds; another seed may order the strategies otherwise.")
+    if len(set(study.seeds.values())) > 1:
+        notes.append("Strategies have different numbers of seeds: compare their differences over shared seeds instead.")
     return [*notes, *_test_notes(study, study.verdicts(scale))]
 
 
@@ -46,12 +48,13 @@ def _test_notes(study: Study, verdicts: Mapping[tuple[str, str], Verdict]) -> li
         return []
     untested = sorted({one.test.reason for one in verdicts.values() if one.test.reason})
     if all(one.test.reason for one in verdicts.values()):
-        return [f"No significance, so no bold: {why_untested(verdicts.values())}."]
+        return [f"Not tested over images, so no bold: {why_untested(verdicts.values())}."]
     images = sorted({one.difference.n for one in verdicts.values()})
     span = f"{images[0]} to {images[-1]}" if len(images) > 1 else f"{images[0]}"
     note = (
-        f"Bold: significantly better than {study.baseline}; italics: significantly worse (paired Wilcoxon test over "
-        f"{span} images, Holm's correction for {len(verdicts)} comparisons, p ≤ {1 - LEVEL:.2f})."
+        f"Bold: significantly better than {study.baseline} over these images, for these weights; italics: worse "
+        f"(paired Wilcoxon test over {span} images, Holm's correction for {len(verdicts)} comparisons, "
+        f"p ≤ {1 - LEVEL:.2f})."
     )
     return [note, *(f"Not tested in part: {reason}." for reason in untested)]
 

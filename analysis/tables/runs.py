@@ -25,10 +25,16 @@ def runs_table(
 ) -> Table:
     """Return the table strategy x task of metrics that share a cell. Mean and forgetting are those of the first metric.
 
-    The first line is the degraded input. A run that was not scored by the first metric has dashes.
+    The first line is the degraded input, with a line per seed if the test images rotate. A run that was not scored by
+    the first metric has dashes.
     """
     head = together[0]
-    rows = [_line("(input)" if compact else "(degraded input)", "", results[0], tasks, together, "_input", compact)]
+    inputs = {str(one.get(f"{head.name}_input")): one for one in reversed(results)}
+    name = "(input)" if compact else "(degraded input)"
+    rows = [
+        _line(name, str(one["seed"]) if len(inputs) > 1 else "", one, tasks, together, "_input", compact)
+        for one in reversed(inputs.values())
+    ]
     rows += [_line(one["label"], str(one["seed"]), one, tasks, together, "", compact) for one in results]
     title = ("/" if compact else " / ").join(scale.heading for scale in together)
     ends = ["mean", f"forgetting {head.unit or head.label}"]

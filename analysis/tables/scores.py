@@ -16,15 +16,19 @@ from .cost import cost_table
 from .formats import NOTHING, Cell, Style, Table, number, seeds_cell, with_interval
 from .grouping import group_table
 from .notes import reference_notes, refusal, score_notes
+from .resolution import resolution_table
 from .significance import significance_table
 from .training import training_table
 from .tuning import tuning_table
+
+FIRST = (PSNR.name, "continual", "resolution", "significance")
+"""Tables of a report that come before those of cost, conflict and further metrics."""
 
 
 def all_tables(study: Study) -> list[Table]:
     """Return all tables that the study has data for: PSNR first, then the common ones, then each further metric."""
     by_metric = [table for scale in study.scales for table in _of_metric(study, scale)]
-    first = [table for table in by_metric if table.name in (PSNR.name, "continual", "significance")]
+    first = [table for table in by_metric if table.name in FIRST]
     others = [table for table in by_metric if table not in first]
     further = (tuning_table, training_table, group_table, rates_table, conflict_table, blocks_table)
     found = [table for make in further if (table := make(study)) is not None]
@@ -32,8 +36,8 @@ def all_tables(study: Study) -> list[Table]:
 
 
 def _of_metric(study: Study, scale: Scale) -> list[Table]:
-    tested = significance_table(study, scale)
-    return [score_table(study, scale), measure_table(study, scale), *([tested] if tested is not None else [])]
+    tested = (resolution_table(study, scale), significance_table(study, scale))
+    return [score_table(study, scale), measure_table(study, scale), *(table for table in tested if table is not None)]
 
 
 def score_table(study: Study, scale: Scale) -> Table:
@@ -59,7 +63,7 @@ def score_table(study: Study, scale: Scale) -> Table:
 
 def _input_row(study: Study, column: str, digits: int) -> list[Cell]:
     competing = study.scores[study.scores["label"].isin(study.labels)]
-    means = competing.drop_duplicates("task").set_index("task")[f"{column}_input"]
+    means = competing.drop_duplicates(["task", "seed"]).groupby("task")[f"{column}_input"].mean()
     shown = [number(means.get(task), digits) for task in study.frames.tasks]
     return [Cell("(degraded input)"), NOTHING, *shown, number(float(means.mean()), digits)]
 

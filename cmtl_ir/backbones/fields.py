@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -12,6 +12,9 @@ from pydantic import BaseModel, ValidationError, create_model
 from cmtl_ir import backbones
 from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.record import Record
+
+LARGEST = 1 << 16
+"""Largest whole number of a field. Building a network with more blocks or channels would not end."""
 
 
 def signature_record(cls: type) -> type[Record]:
@@ -36,9 +39,19 @@ def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
     try:
         record = signature_record(backbones.backbone_class(fields["name"]))
         made = record.model_validate({key: value for key, value in fields.items() if key != "name"})
-        return {"name": fields["name"], **made.model_dump(mode="json")}
+        plain = made.model_dump(mode="json")
+        problems += [problem for key, value in plain.items() for problem in _too_large(f"backbone.{key}", value)]
+        return {"name": fields["name"], **plain}
     except ValidationError as error:
         problems += problems_of(error, record, "backbone")
     except (ValueError, ImportError) as error:
         problems.append(Problem("backbone.name", str(error)))
     return {"name": fields["name"]}
+
+
+def _too_large(path: str, value: Any) -> Iterator[Problem]:
+    if isinstance(value, int) and value > LARGEST:
+        yield Problem(path, f"expected at most {LARGEST:,}, found {value:,}")
+    elif isinstance(value, list | Mapping):
+        for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _too_large(f"{path}.{key}", one)

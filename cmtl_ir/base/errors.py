@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 
 
@@ -20,6 +21,11 @@ class TrainingError(UserError):
 
 class Diverged(TrainingError):
     """A loss or gradient that is not a finite number."""
+
+    def __init__(self, message: str, step: int) -> None:
+        """`step` is the number of steps before the one that failed."""
+        super().__init__(message)
+        self.step = step
 
 
 class Interrupted(UserError):
@@ -46,3 +52,31 @@ def brief(error: BaseException) -> str:
     if reason := re.search(r"\[Errno -?\d+\] ([\w ]+)", text):
         return reason[1]
     return text.splitlines()[0][:200]
+
+
+_WAYS = {
+    ("ENOSPC", "EDQUOT"): "free some space there",
+    ("EFBIG",): "raise the limit of file sizes (ulimit -f)",
+    ("EACCES", "EPERM", "EROFS"): "make it writable, or name another place",
+    ("ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"): "name another place",
+    ("EMFILE", "ENFILE"): "raise the limit of open files (ulimit -n)",
+    ("EIO", "ESTALE"): "check its disk or connection",
+}
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Return a sentence on a file that cannot be used, with the way out. `None` for any error of another kind."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    for names, way in _WAYS.items():
+        if error.errno in [getattr(errno, name, None) for name in names]:
+            return f"{error.filename or 'a file'}: {error.strerror}; {way}"
+    return None
+
+
+_MEMORY = ("out of memory", "could not create a primitive", "allocate memory", "not enough memory", "bad_alloc")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that the machine or the GPU has too little memory."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY)

@@ -36,7 +36,8 @@ def problems_of(error: ValidationError, record: type[BaseModel], prefix: str = "
         elif one["type"] == "missing":
             found.append(Problem(path, "is required"))
         else:
-            given = "" if isinstance(one["input"], Mapping | BaseModel) else f" (found {one['input']!r})"
+            told = isinstance(one["input"], Mapping | BaseModel) or ", found " in one["msg"]
+            given = "" if told else f" (found {one['input']!r})"
             found.append(Problem(path, one["msg"].removeprefix("Value error, ") + given))
     return found
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+
+LARGEST = 2**63 - 1
+"""Largest whole number of a field, by magnitude."""
 
 
 class OmitIfDefault:
@@ -27,6 +39,15 @@ class Record(BaseModel):
         validate_default=True,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_it_is_written(cls, given: Any, info: ValidationInfo) -> Any:
+        """Refuse `true` where a number is meant, a number where `true` or `false` is meant, and too large numbers."""
+        field = cls.model_fields.get(info.field_name or "")
+        if field is not None and (said := _misread(_alternatives(field.annotation), given)) is not None:
+            raise ValueError(said)
+        return given
+
     @model_serializer(mode="wrap")
     def _without_omitted(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The fields as plain data, without those marked `OmitIfDefault` that have their default."""
@@ -36,3 +57,46 @@ class Record(BaseModel):
             if marked and getattr(self, name) == field.get_default(call_default_factory=True):
                 plain.pop(name, None)
         return plain
+
+
+def _misread(kinds: Sequence[Any], given: Any) -> str | None:
+    """Return why Pydantic would read a value of one of these types as something else than what is written.
+
+    `None` if it would not.
+    """
+    if isinstance(given, list | tuple):
+        inner = _inside(kinds, Sequence)
+        given = given if inner else ()
+        return next((said for one in given if (said := _misread(inner, one)) is not None), None)
+    if isinstance(given, Mapping):
+        inner = _inside(kinds, Mapping)
+        given = given if inner else {}
+        return next((said for one in given.values() if (said := _misread(inner, one)) is not None), None)
+    if isinstance(given, bool):
+        is_number = bool not in kinds and (int in kinds or float in kinds)
+        return f"expected a number, found {given!r}" if is_number else None
+    if isinstance(given, int) and abs(given) > LARGEST:
+        return f"expected a number of at most {LARGEST:,} in magnitude"
+    if isinstance(given, int | float | str) and bool in kinds and not {int, float, str} & set(kinds):
+        return f"expected true or false, found {given!r}"
+    return None
+
+
+def _inside(kinds: Sequence[Any], container: type) -> list[Any]:
+    """Return the types of the values in those of `kinds` that are sequences, or mappings."""
+    found: list[Any] = []
+    for kind in kinds:
+        origin = get_origin(kind)
+        if isinstance(origin, type) and issubclass(origin, container):
+            arguments = get_args(kind)[1:] if container is Mapping else get_args(kind)
+            found += [inner for one in arguments if one is not ... for inner in _alternatives(one)]
+    return found
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the types of a union, without marks; the type itself if it is no union."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for one in get_args(annotation) for kind in _alternatives(one)]
+    return [annotation]

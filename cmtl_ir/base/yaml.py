@@ -11,6 +11,9 @@ import yaml
 
 from cmtl_ir.base.errors import ConfigError
 
+DEEPEST, MOST_VALUES = 64, 100_000
+"""Depth and number of values of a file above which it is refused. The largest file of an experiment has some 500."""
+
 
 class _Loader(yaml.SafeLoader):
     """Loads numbers and booleans as YAML 1.2 does. PyYAML implements YAML 1.1."""
@@ -55,12 +58,56 @@ _Dumper.add_representer(
 
 
 def parse(text: str) -> Any:
-    """Return the value of a YAML text. Raise ConfigError with the line if it is not valid YAML."""
+    """Return the value of a YAML text. Raise ConfigError with the line if it is not valid YAML or too large."""
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+        loader = _Loader(text)  # a SafeLoader
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _measured(node, {}, 0)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ConfigError(f"{line}{error.problem}") from None
+    except yaml.reader.ReaderError as error:
+        number = text.count("\n", 0, error.position) + 1
+        raise ConfigError(
+            f"line {number}: the character {error.character:#04x} is not allowed in YAML; remove it"
+        ) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:  # of a number that Python does not convert
+        raise ConfigError(str(error)) from None
+
+
+def _measured(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Return the number of values in a node, with each alias counted as what it stands for.
+
+    Raise ConfigError if there are more than `MOST_VALUES`, if they are nested too deeply, or if a node contains itself.
+    """
+    if depth > DEEPEST:
+        raise _too_deep(node)
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    size = known.get(id(node))
+    if size == 0:
+        raise ConfigError(f"line {node.start_mark.line + 1}: an alias stands for a value that contains it")
+    if size is None:
+        known[id(node)] = 0
+        inner = [part for one in node.value for part in (one if isinstance(one, tuple) else (one,))]
+        size = known[id(node)] = 1 + sum(_measured(one, known, depth + 1) for one in inner)
+    if size > MOST_VALUES:
+        line = node.start_mark.line + 1
+        raise ConfigError(f"line {line}: with its aliases (*name) written out, it has more than {MOST_VALUES:,} values")
+    return size
+
+
+def _too_deep(node: yaml.Node | None = None) -> ConfigError:
+    line = f"line {node.start_mark.line + 1}: " if node is not None else ""
+    return ConfigError(f"{line}values are nested more than {DEEPEST} deep")
 
 
 def read(path: Path) -> dict[str, Any]:

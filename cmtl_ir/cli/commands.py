@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +14,16 @@ from cmtl_ir.cli.options import (
     DryRun,
     File,
     Fresh,
+    MaxSeeds,
     Offline,
     Out,
     Ray,
+    Resolve,
     Set,
     TrackingUri,
     Weights,
     Workers,
+    aim_of,
     checkpoint_of,
     experiments,
     part_names,
@@ -62,30 +64,37 @@ def run(
     ray: Ray = None,
     fresh: Fresh = False,
     dry_run: DryRun = False,
+    resolve: Resolve = None,
+    max_seeds: MaxSeeds = None,
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
-    from cmtl_ir.cli import display, display_scores
+    from cmtl_ir.cli import display, display_resolution, display_scores
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
-    from cmtl_ir.runs import plan
+    from cmtl_ir.runs import plan, two_stage
     from cmtl_ir.runs.workspace import Workspace
 
-    experiment = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps)
+    experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
     if dry_run:
-        display.dry_run(plan.prepare(experiment, out, device))
+        display_resolution.dry_run(experiment, aim, out, device)
         return
     with distributed.joined() as ranks, display.live() as shown:
         uri = None if offline else tracking_uri
         workspace = Workspace.at(out, device, uri, workers, ray, shown.of_run)
-        comparison = runs.train_all(experiment, workspace, fresh)
+        if aim is None:
+            comparison, seeds = runs.train_all(experiment, workspace, fresh), None
+        else:
+            comparison, seeds = two_stage.train_two_stages(experiment, workspace, aim, fresh, display.say)
     if ranks.number > 0:  # under torchrun, only rank 0 prints
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
 
-    files = leave_figures_and_tables(comparison)
+    files = leave_figures_and_tables(comparison, seeds)
     comparison.tracking.publish(comparison.parent, files)
-    display_scores.comparison(comparison, files)
+    display_scores.comparison(comparison)
+    display_resolution.outcome(comparison, seeds)
+    display_scores.files(comparison, files)
     if comparison.failures:
         raise typer.Exit(1)
 
@@ -259,24 +268,3 @@ def restore(
         display.say(
             f"{kind} of quality {quality} loses detail: a .png target keeps every level, --quality sets another"
         )
-
-
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line. A UserError exits with code 2 and without a traceback, an interruption with code 130."""
-    from cmtl_ir.base.errors import Interrupted, UserError
-
-    try:
-        return app(args=arguments)
-    except Interrupted as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
-        sys.exit(130)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

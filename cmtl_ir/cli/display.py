@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from cmtl_ir.backbones.sources import PROTOTYPES
+from cmtl_ir.cli.terminal import Terminal, Words
 from cmtl_ir.config.catalogue import Description
 from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import announcement, routing_lines
@@ -22,14 +22,14 @@ from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.grouping import Matrix
 
-console = Console(highlight=False)
+console = Terminal()
 UNBOUNDED = 10_000
 """Characters per line that no screen has."""
 
 
 def say(text: str) -> None:
     """Print one line."""
-    console.print(escape(text), soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def show(table: Table) -> None:
@@ -51,7 +51,7 @@ class LiveRuns:
         steps = run.identity["training"]["steps"]
         name = f"{run.label} (seed {run.seed})"
         words = {"finished": "finished before: skipped", "killed": "resuming from its checkpoint", "new": ""}
-        task = self.progress.add_task(escape(name), total=steps, losses=words[run.status])
+        task = self.progress.add_task(name, total=steps, losses=words[run.status])
         if run.status == "finished":
             self.progress.update(task, completed=steps)
         return RunBar(self.progress, task)
@@ -67,20 +67,18 @@ class RunBar:
         """Show the step, its losses and the speed."""
         shown = " ".join(f"{row} {loss:.4f}" for row, loss in losses.items())
         speed = self.progress.tasks[self.task].speed
-        self.progress.update(
-            self.task, completed=step, losses=escape(f"{speed:.1f} steps/s  {shown}" if speed else shown)
-        )
+        self.progress.update(self.task, completed=step, losses=f"{speed:.1f} steps/s  {shown}" if speed else shown)
 
 
 @contextmanager
 def live() -> Iterator[LiveRuns]:
     """Show progress bars for the runs of a comparison."""
     columns = (
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        Words("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        Words("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console) as progress:
         yield LiveRuns(progress)
@@ -89,12 +87,13 @@ def live() -> Iterator[LiveRuns]:
 @contextmanager
 def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
     """Show a progress bar over files, and yield a function that advances it."""
-    progress = Progress(console=console)
+    columns = (Words("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console)
     task = progress.add_task(verb)
 
     def advance(number: int, total: int, file: Path) -> None:
         progress.start()  # only after the first file, so that an error does not follow an empty bar
-        progress.update(task, completed=number, total=total, description=f"{verb} {escape(file.name)}")
+        progress.update(task, completed=number, total=total, description=f"{verb} {file.name}")
 
     try:
         yield advance
@@ -105,17 +104,21 @@ def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
 def dry_run(prepared: Prepared) -> None:
     """Print the runs, what would happen to each, and the time and space needed."""
     from cmtl_ir.runs.estimate import estimate
+    from cmtl_ir.runs.rescoring import trained_alike
 
     training = prepared.experiment.training
     table = Table(title=f"{prepared.experiment.name}: {len(prepared.runs)} runs of {training.steps} steps")
     for column in ("strategy", "seed", "state", "samples", "about", "run"):
         table.add_column(column)
     guess = estimate(prepared)
+    again = {run.name for run in prepared.runs if run.status == "new" and trained_alike(run) is not None}
     for run in prepared.runs:
-        seconds = f"{guess.seconds(run):.0f} s" if run.status != "finished" else "-"
+        waiting = run.status != "finished" and run.name not in again
+        seconds = f"{guess.seconds(run):.0f} s" if waiting else "-"
+        state = "trained, to be scored" if run.name in again else run.status
         own = run.identity["training"]
         samples = f"{own['steps'] * own['batch']:,}"
-        table.add_row(escape(run.label), str(run.seed), run.status, samples, seconds, str(run.folder))
+        table.add_row(run.label, str(run.seed), state, samples, seconds, str(run.folder))
     console.print(table)
     for name, task in next(iter(prepared.tasks.values())).items():
         say(f"{name}: {task.size} training images")
@@ -124,7 +127,7 @@ def dry_run(prepared: Prepared) -> None:
             say(f"{label}: own training: {in_words(strategy.training)}")
         if strategy.grouping is not None:
             say(announcement(label, strategy, prepared.experiment))
-    total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished")
+    total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished" and run.name not in again)
     free = shutil.disk_usage(prepared.out if prepared.out.exists() else Path()).free
     say(f"{guess.parameters:,} parameters; about {total / 60:.1f} minutes on {prepared.device} (a few steps timed), ")
     say(f"about {guess.bytes_on_disk / 1e6:.0f} MB on disk ({free / 1e9:.0f} GB free). Nothing was trained.")
@@ -137,7 +140,7 @@ def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pa
     for family, names in found.items():
         table = Table(title=family, title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, line in names.items():
-            table.add_row(escape(name), escape(line))
+            table.add_row(name, line)
         console.print(table)
     if "backbone" in found:
         say("prototypes: " + ", ".join(f"({key}) {meaning}" for key, meaning in PROTOTYPES.items()))
@@ -147,7 +150,7 @@ def catalogue(found: dict[str, dict[str, str]], guests: dict[str, list[str]], pa
 
 def description(what: Description) -> None:
     """Print paper, equation, fields and cost."""
-    console.print(f"[bold]{escape(what.name)}[/bold] ({what.family})")
+    console.print(Text.assemble((what.name, "bold"), f" ({what.family})"))
     say(what.text)
     if what.facts:
         say(what.facts)
@@ -156,7 +159,7 @@ def description(what: Description) -> None:
         for column in ("field", "type", "default", "meaning"):
             table.add_column(column)
         for row in what.fields:
-            table.add_row(*(escape(cell) for cell in row))
+            table.add_row(*row)
         console.print(table)
     if what.cost:
         say(f"cost: {what.cost}")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from cmtl_ir.cli.terminal import Terminal
 from cmtl_ir.tasks.datasets.record import Layout
 from cmtl_ir.tasks.images.cache import default_cache
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:  # `data list` needs no torch
     from cmtl_ir.tasks.task import Task
     from cmtl_ir.tasks.verification import Finding
 
-console = Console(highlight=False)
+console = Terminal()
 
 
 def say(text: str) -> None:
     """Print one line."""
-    console.print(escape(text), soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def layouts(rows: Sequence[Layout]) -> None:
@@ -36,7 +36,7 @@ def layouts(rows: Sequence[Layout]) -> None:
         table.add_column(column, no_wrap=column == "name", overflow="fold")
     for row in rows:
         counts = ", ".join(_counted(row, split) for split in row.splits)
-        table.add_row(*(escape(cell) for cell in (row.name, row.kind, counts, row.source, row.terms)))
+        table.add_row(row.name, row.kind, counts, row.source, row.terms)
     console.print(table)
     say("Nothing is downloaded. `cmtl-ir data list NAME` shows where the images of a set are looked for.")
 
@@ -47,9 +47,7 @@ def _counted(row: Layout, split: str) -> str:
 
 
 def _one(row: Layout) -> None:
-    console.print(
-        f"[bold]{escape(row.name)}[/bold] ({escape(row.kind)}): {{dataset: {escape(row.name)}, root: FOLDER}}"
-    )
+    console.print(Text.assemble((row.name, "bold"), f" ({row.kind}): {{dataset: {row.name}, root: FOLDER}}"))
     say(f"folder below data.root: {row.folder}")
     for split in row.splits:
         say(f"{_counted(row, split)}: {'; or '.join(map(str, row.forms(split)))}")

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import console, say
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from cmtl_ir.analysis.pair import Pair
     from cmtl_ir.analysis.report import Report
     from cmtl_ir.measures.scale import Scale
+    from cmtl_ir.measures.seeds import SeedDifference
 
 
 def report(made: Report) -> None:
@@ -35,14 +35,18 @@ def report(made: Report) -> None:
 
 def compared(pair: Pair) -> None:
     """Print tasks, measures and differing fields. Differences of scores are printed only for comparable runs."""
-    say(f"A: {pair.names[0]}")
-    say(f"B: {pair.names[1]}")
+    from cmtl_ir.analysis.verdicts import ONE_SEED
+
+    for side, name, seeds in zip("AB", pair.names, pair.seeds, strict=True):
+        say(f"{side}: {name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})")
     for reason in pair.reasons:
         say(f"! not comparable: {reason}")
     for scale, rows in pair.scores.items():
         _scores(scale, rows, pair)
+    if len(pair.seeds[0]) == 1 and not pair.reasons:
+        say(ONE_SEED)
     _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
-    _rows("made of", [(escape(name), escape(one), escape(other)) for name, one, other in pair.made_of])
+    _rows("made of", pair.made_of)
 
 
 def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pair) -> None:
@@ -51,13 +55,30 @@ def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pai
     table.add_column("task", no_wrap=True)
     for column in ("input", "A", "B", *(() if pair.reasons else ("B - A",))):
         table.add_column(column, justify="right", no_wrap=True)
-    if not pair.reasons:
-        table.add_column("over images", overflow="fold")
+    seeds = pair.over_seeds[scale]
+    for column in (*(["over seeds"] if seeds else []), *([] if pair.reasons else ["over these images, these weights"])):
+        table.add_column(column, overflow="fold")
     for task, floor, one, other in rows:
         cells = [scale.text(value) for value in (floor, one, other)]
-        verdict = escape(_verdict(pair.verdicts[scale].get(task)))
-        table.add_row(task, *cells, *([] if pair.reasons else [f"{other - one:+.{scale.digits}f}", verdict]))
+        if not pair.reasons:
+            cells.append(f"{other - one:+.{scale.digits}f}")
+            cells += [_over_seeds(seeds[task], scale)] if seeds else []
+            cells.append(_verdict(pair.verdicts[scale].get(task)))
+        table.add_row(task, *cells)
     console.print(table)
+
+
+def _over_seeds(found: SeedDifference, scale: Scale) -> str:
+    from cmtl_ir.analysis.tables.resolution import style_of
+
+    if found.reason:
+        return found.reason
+    ends, style = found.difference, style_of(found, scale)
+    word = f"significantly {style}" if style else "not significant"
+    return (
+        f"[{ends.low:+.{scale.digits}f}, {ends.high:+.{scale.digits}f}], {word}, p = {found.p_holm:.3g} (t-test, "
+        f"Holm), {len(found.seeds)} seeds, which detect {found.detectable:.{scale.digits}f}"
+    )
 
 
 def _rows(title: str, rows: list[tuple[str, str, str]]) -> None:

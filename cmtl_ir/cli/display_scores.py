@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
+from cmtl_ir.base.escaping import csv_text
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.cli import display
 from cmtl_ir.cli.display import say, show
 from cmtl_ir.config.own_training import in_words
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cmtl_ir.analysis.tables import formats
 
 
-def comparison(made: Comparison, files: Sequence[Path]) -> None:
-    """Print one table strategy x task per metric (PSNR and SSIM share one), failures, and the paths of the files."""
+def comparison(made: Comparison) -> None:
+    """Print one table strategy x task per metric (PSNR and SSIM share one), and failures."""
     from cmtl_ir.analysis.tables.runs import groups_of, runs_table
 
     results, tasks = made.results(), list(made.experiment.tasks)
@@ -32,7 +32,7 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
     for together in groups_of(scales_in(results), with_ssim) if results else ():
         _runs(made, runs_table(results, tasks, together, compact=True), results, together[0])
     say("forgets: best score after an earlier stage minus the last (PSNR in dB), mean over the tasks learnt before the")
-    say("last stage, none where there is one stage; s: seconds")
+    say("last stage, none where there is one stage; s: seconds of the whole run (CPU s: of CPU time, over all threads)")
     for label, strategy in made.experiment.strategies.items():
         if strategy.training:
             say(f"{label}: own training: {in_words(strategy.training)}")
@@ -40,8 +40,12 @@ def comparison(made: Comparison, files: Sequence[Path]) -> None:
         say(line)
     for name, reason in made.failures.items():
         say(f"failed: {name}: {reason}")
+
+
+def files(made: Comparison, written: Sequence[Path]) -> None:
+    """Print the paths of the files of a comparison."""
     say("look at:")
-    for file in files:
+    for file in written:
         say(f"  {file}")
     say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
 
@@ -52,12 +56,14 @@ def _runs(made: Comparison, found: formats.Table, results: Sequence[dict[str, An
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     table.add_column("strategy")
     first = 1 if len(made.experiment.seeds) > 1 else 2  # one seed needs no column
-    for column in (*found.headings[first:-1], "forgets", "s"):
+    timed = [result.get("cpu_seconds") for result in results]
+    on_cpu = None not in timed and all(result.get("step_cuda_seconds") is None for result in results)
+    for column in (*found.headings[first:-1], "forgets", "CPU s" if on_cpu else "s"):
         table.add_column(column, justify="right", no_wrap=True)
-    seconds = ["", *(f"{result['seconds']:.0f}" for result in results)]
+    seconds = ["", *(f"{result['cpu_seconds' if on_cpu else 'seconds']:.0f}" for result in results)]
     for place, (row, taken) in enumerate(zip(found.rows, seconds, strict=True)):
         cells = [row[0], *row[first:]]
-        table.add_row(*(escape(cell.text) for cell in cells), taken, style="dim" if place == 0 else None)
+        table.add_row(*(cell.text for cell in cells), taken, style="dim" if place == 0 else None)
     show(table)
 
 
@@ -73,8 +79,6 @@ def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, f
         table.add_row(task, count, *(scale.text(found[task]) for scale, found in means))
     show(table)
     if file is not None:
-        with file.open("w", newline="") as opened:
-            writer = csv.DictWriter(opened, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        columns = list(rows[0])
+        write_whole(file, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
         say(f"scores of {len(rows)} images in {file}")

@@ -9,11 +9,11 @@ from pathlib import Path
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.table import Column, Table
 
 from cmtl_ir.cli.display import RunBar, console, say, show
+from cmtl_ir.cli.terminal import Words
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import given_up
 from cmtl_ir.search.report import best_trials, importances
@@ -35,7 +35,7 @@ class LiveSearch:
         """Return the bar of a run of a trial that starts in this process."""
         name = f"{run.label} (seed {run.seed})"
         steps = run.identity["training"]["steps"]
-        self.progress.reset(self.run, description=escape(name), total=steps, losses=run.status, visible=True)
+        self.progress.reset(self.run, description=name, total=steps, losses=run.status, visible=True)
         return RunBar(self.progress, self.run)
 
     def of_study(self, study: Study, plan: Plan) -> None:
@@ -46,7 +46,7 @@ class LiveSearch:
         reached = f"best: trial {best[0].number}, {_values(plan, best[0])}" if best else ""
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
         words = f"{running} at work  {reached}"
-        self.progress.update(self.study, completed=ended, total=plan.places, losses=escape(words))
+        self.progress.update(self.study, completed=ended, total=plan.places, losses=words)
 
 
 def _values(plan: Plan, trial: FrozenTrial) -> str:
@@ -57,10 +57,10 @@ def _values(plan: Plan, trial: FrozenTrial) -> str:
 def live() -> Iterator[LiveSearch]:
     """Show the progress of a search."""
     columns = (
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        Words("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        Words("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console) as progress:
         yield LiveSearch(progress)
@@ -77,7 +77,7 @@ def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:
         table.add_column(column, justify="left" if column == "setting" else "right")
     for trial in ranked[:SHOWN]:
         setting = "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
-        table.add_row(str(trial.number), *(f"{value:.4g}" for value in trial.values), escape(setting))
+        table.add_row(str(trial.number), *(f"{value:.4g}" for value in trial.values), setting)
     show(table)
     for objective, named in importances(plan, study).items():
         shares = ", ".join(f"{name} {share:.2f}" for name, share in named.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli.display import say, show
@@ -24,7 +23,7 @@ def plan(what: Tuning) -> None:
         table.add_column(column)
     for one in studies:
         over = "; ".join(f"{dimension.name}: {dimension.parameter}" for dimension in one.space)
-        table.add_row(escape(one.label), escape(in_words(one.default)), escape(over))
+        table.add_row(one.label, in_words(one.default), over)
     show(table)
     others = len(what.experiment.strategies) - len(studies)
     runs = (2 * len(studies) + others) * len(what.experiment.seeds)

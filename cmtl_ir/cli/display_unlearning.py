@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from cmtl_ir.base.escaping import printable
 from cmtl_ir.cli.display import console, say, show
 from cmtl_ir.measures.scale import DEFAULT, PSNR, Scale
 from cmtl_ir.runs.plan import PlannedRun
@@ -35,7 +36,7 @@ def _plan(jobs: Sequence[Job]) -> Table:
     for job in jobs:
         for one in runs_of(job):
             steps = str(_steps(one))
-            table.add_row(escape(one.run.label), str(job.origin.seed), one.run.status, steps, str(one.run.folder))
+            table.add_row(one.run.label, str(job.origin.seed), one.run.status, steps, str(one.run.folder))
     return table
 
 
@@ -51,7 +52,7 @@ def _steps(planned: PlannedRun) -> int:
 def measuring() -> Iterator[Callable[[str], None]]:
     """Show which model is being measured."""
     with console.status("measuring") as status:
-        yield lambda name: status.update(f"measuring {escape(name)}")
+        yield lambda name: status.update(Text(f"measuring {printable(name)}"))
 
 
 def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) -> None:
@@ -82,12 +83,12 @@ def _table(report: Report, scale: Scale) -> Table:
     title += "" if scale == PSNR else f", {scale.label}"
     table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    unit, ends = scale.unit or scale.label, ("AUC", "relearn", "steps", "s") if scale == PSNR else ()
+    unit, ends = scale.unit or scale.label, ("AUC", "relearn", "steps", report.time_unit) if scale == PSNR else ()
     for column in (f"forget {unit}", f"gap {unit}", *(f"harm {task}" for task in report.retain), *ends):
         table.add_column(column, justify="right")
     for label in report.labels:
         models = report.of(label)
-        table.add_row(escape(label), *_scores(report, models, scale), *(_audit(report, models) if ends else ()))
+        table.add_row(label, *_scores(report, models, scale), *(_audit(report, models) if ends else ()))
     return table
 
 
@@ -109,5 +110,5 @@ def _audit(report: Report, models: Sequence[Measured]) -> list[str]:
         f"{mean_of([one.audit.attack.estimate for one in models]):.2f}",
         f"{mean_of(relearnt):.0f}" if backs and len(relearnt) == len(backs) else f"> {report.budget}" if backs else "-",
         f"{mean_of([one.steps for one in models]):.0f}",
-        f"{mean_of([one.seconds for one in models]):.0f}",
+        f"{mean_of([report.time_of(one) for one in models]):.0f}",
     ]

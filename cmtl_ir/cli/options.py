@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:  # `--help` loads nothing heavy
     from cmtl_ir.inference.published import Published
+    from cmtl_ir.runs.two_stage import Aim
 
 
 def experiments(incomplete: str) -> list[str]:
@@ -69,6 +70,18 @@ def used_with_weights(weights: Path | None, backbone: str, fields: list[str]) ->
             raise UserError(f"{option} {given}: belongs to --weights FILE; the network of a run is the one it trained")
 
 
+def aim_of(resolve: float | None, max_seeds: int | None) -> Aim | None:
+    """Return the aim of --resolve and --max-seeds, or `None` without both. Raise UserError for --max-seeds alone."""
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.runs.two_stage import MAX_SEEDS, Aim
+
+    if resolve is None:
+        if max_seeds is not None:
+            raise UserError(f"--max-seeds {max_seeds}: belongs to --resolve DB; the seeds of a file are its own")
+        return None
+    return Aim(resolve, MAX_SEEDS if max_seeds is None else max_seeds)
+
+
 File = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=experiments)
 ]
@@ -83,6 +96,14 @@ Workers = Annotated[int, typer.Option(min=1, help="Number of runs at once, each 
 Ray = Annotated[
     str | None, typer.Option(metavar="ADDRESS|local", help="Run on a Ray cluster instead, WORKERS runs at once.")
 ]
+Resolve = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DB",
+        help="Add seeds until the 95 % interval of each difference to the baseline is at most +-DB wide (two-stage).",
+    ),
+]
+MaxSeeds = Annotated[int | None, typer.Option(help="Most seeds of a strategy with --resolve; default: 20.", min=2)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; earlier results are renamed, not deleted.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print what would run, without training.")]
 Weights = Annotated[

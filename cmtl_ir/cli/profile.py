@@ -64,10 +64,9 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _write(path: Path, rows: list[Profile]) -> None:
-    import csv
     from dataclasses import asdict
 
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    from cmtl_ir.base.escaping import csv_text
+    from cmtl_ir.base.files import write_whole
+
+    write_whole(path, csv_text([list(asdict(rows[0])), *(list(asdict(row).values()) for row in rows)]))

@@ -52,18 +52,23 @@ def report(
     display_report.report(pages.write(frames, to or home / "report", format_.value, baseline, log_to, windows))
 
 
-Run = Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")]
+Side = Annotated[
+    str,
+    typer.Argument(
+        help="A strategy with all its seeds (COMPARISON/LABEL) or one run (COMPARISON/LABEL/SEED, hash, folder)."
+    ),
+]
 
 
 def compare(
-    one: Run,
-    other: Run,
+    one: Side,
+    other: Side,
     out: Out = Path("runs"),
 ) -> None:
-    """Compare two runs: scores of every task, significance of the differences, and differing configuration."""
+    """Compare two strategies over the seeds of both, or two runs: scores, significance, and differing configuration."""
     from cmtl_ir.analysis import pair
     from cmtl_ir.cli import display_report
     from cmtl_ir.store import lookup
 
-    folders = [lookup.find_run(name, out) for name in (one, other)]
-    display_report.compared(pair.compared(folders[0], folders[1], (one, other)))
+    sides = [lookup.find_seeds(name, out) for name in (one, other)]
+    display_report.compared(pair.compared(sides[0], sides[1], (one, other)))

@@ -57,6 +57,7 @@ def tune(
         comparison = runs.train_all(tuned.comparison_of(plan, finished), workspace)
     files = [*leave_figures_and_tables(comparison), table]
     comparison.tracking.publish(comparison.parent, files)
-    display_scores.comparison(comparison, files)
+    display_scores.comparison(comparison)
+    display_scores.files(comparison, files)
     if comparison.failures:
         raise typer.Exit(1)

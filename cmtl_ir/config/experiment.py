@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
@@ -23,11 +24,13 @@ from cmtl_ir.strategy.objective import Objective
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+LARGEST_BATCH = 1_000_000
+
 if TYPE_CHECKING:
     from cmtl_ir.strategy.grouping import Grouping
     from cmtl_ir.strategy.parts import Curriculum, Retention, Surgery, Weighting
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class OptimizerConfig(Record):
@@ -37,8 +40,8 @@ class OptimizerConfig(Record):
     """Name of the optimizer."""
     lr: float = Field(1e-3, gt=0)
     """Base learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of the moments (adam, adamw)."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay rates of the moments (adam, adamw), each at least 0 and below 1."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay: decoupled for adamw, otherwise added to the gradient."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -66,9 +69,9 @@ class ScheduleConfig(Record):
 class TrainingConfig(Record):
     """Training settings, the same for every strategy unless it has its own (`strategies.LABEL.training`)."""
 
-    steps: int = Field(900, gt=0)
+    steps: int = Field(900, gt=0, le=10**12)
     """Optimizer steps of a whole run."""
-    batch: int = Field(12, gt=0)
+    batch: int = Field(12, gt=0, le=LARGEST_BATCH)
     """Samples per step, over all tasks."""
     loss: str | dict[str, Any] = "l1"
     """Base objective, the loss of one sample: a name, `file.py:Class`, or {name: ..., field: value}."""
@@ -151,6 +154,15 @@ class ConflictConfig(Record):
     blocks: dict[str, list[str]] | None = None
     """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the statistics are also
     logged for these parameters alone. Not part of a run's identity: finished runs are not trained again."""
+
+    @field_validator("blocks")
+    @classmethod
+    def _block_names(cls, blocks: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        for name, patterns in (blocks or {}).items():
+            names.block(name)
+            if not patterns:
+                raise ValueError(f"{name}: the list is empty; name one pattern or more, as in ['encoders*']")
+        return blocks
 
 
 class CheckpointConfig(Record):
@@ -257,10 +269,11 @@ class Strategy(_Keys):
 class Experiment(Record):
     """An experiment file: one backbone, some tasks, several strategies with the same budget."""
 
-    name: str = Field(pattern=NAME)
+    name: str
     """Name of the comparison, of its folder and of its parent run."""
     tasks: dict[str, TaskConfig]
-    """Task name -> degradation or folders; names match [a-z][a-z0-9_]*."""
+    """Task name -> degradation or folders. A name begins with a lowercase letter, followed by at most 99 lowercase
+    letters, digits and underscores."""
     data: DataConfig = DataConfig()
     """Images that the tasks share."""
     backbone: dict[str, Any] = Field({"name": "nafnet"})
@@ -273,23 +286,25 @@ class Experiment(Record):
     """Gradient-conflict statistics."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints. Not part of a run's identity."""
-    seeds: list[int] = Field([0], min_length=1)
+    seeds: list[Seed] = Field([0], min_length=1)
     """Seeds. Each strategy is trained once per seed."""
     strategies: dict[str, Strategy] = Field(min_length=1)
     """Label -> composition of parts."""
     unlearning: UnlearningConfig | None = None
     """Request that `cmtl-ir unlearn FILE` carries out on a finished run of this experiment."""
 
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        return names.experiment(name)
+
     @field_validator("tasks")
     @classmethod
     def _task_names(cls, tasks: dict[str, TaskConfig]) -> dict[str, TaskConfig]:
-        import re
-
-        wrong = [name for name in tasks if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]
-        if wrong or not tasks:
-            raise ValueError(
-                f"task names match [a-z][a-z0-9_]*; these do not: {wrong}" if wrong else "no task is given"
-            )
+        for name in tasks:
+            names.task(name)
+        if not tasks:
+            raise ValueError("no task is given")
         return tasks
 
     @field_validator("seeds")
@@ -321,6 +336,3 @@ def _declared(strategy: Strategy) -> dict[str, Any]:
     """Return a strategy as its experiment file declares it: its parts, and the training settings of its own."""
     own = {} if strategy.training is None else {"training": strategy.training}
     return {**strategy.resolved(), **own}
-
-
-# ---------------------------------------------------------------------------------------------- from YAML text

@@ -111,7 +111,7 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     content["training"], shared = _without_auxiliary(content.get("training", {}), problems)
     content["strategies"] = _strategies(strategies, shared, content["training"], problems)
     content["unlearning"] = unlearning_from(
-        content.get("unlearning"), list(content.get("tasks", ())), list(content["strategies"]), problems
+        content.get("unlearning"), _names_of(content.get("tasks")), list(content["strategies"]), problems
     )
     content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
     experiment = None
@@ -123,6 +123,10 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
         listed = "\n".join(f"  {problem}" for problem in dict.fromkeys(str(one) for one in problems))
         raise ConfigError(f"{source}:\n{listed}")
     return experiment
+
+
+def _names_of(tasks: Any) -> list[str]:
+    return [str(name) for name in tasks] if isinstance(tasks, Mapping) else []
 
 
 def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any]]:

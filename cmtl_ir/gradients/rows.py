@@ -7,7 +7,8 @@ Shapes: M rows, P parameters, N samples.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -29,13 +30,23 @@ Engine = Literal["stream", "grouped"]
 class RowGradients(Jacobian):
     """A Jacobian filled from one joint forward and backward pass (`grouped`) or row by row (`stream`)."""
 
-    def __init__(self, model: nn.Module, rows: int, engine: Engine, micro_batch: int | None = None) -> None:
-        """`micro_batch`: largest number of samples per forward pass (`stream` only). `None` means no limit."""
+    def __init__(
+        self,
+        model: nn.Module,
+        rows: int,
+        engine: Engine,
+        micro_batch: int | None = None,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`micro_batch`: largest number of samples per forward pass (`stream` only). `None` means no limit.
+
+        `aside`: context of the check before the first joint pass, whose passes are not part of a step.
+        """
         super().__init__(model, rows)
         self.engine, self.micro_batch = engine, micro_batch
         self.fallback: str | None = None
         """Reason why `stream` replaced `grouped`, or `None` if it did not."""
-        self._probed = False
+        self._probed, self._aside = False, aside
         self._coupling = list(coupling_modules(model))
 
     def __call__(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> tuple[Tensor, list[Tensor]]:
@@ -60,7 +71,9 @@ class RowGradients(Jacobian):
 
     def _in_one_pass(self, forward: Forward, sizes: Sequence[int], losses: Losses) -> list[Tensor]:
         if not self._probed:
-            if (reason := why_not_one_pass(self, forward, sizes)) is not None:
+            with self._aside():
+                reason = why_not_one_pass(self, forward, sizes)
+            if reason is not None:
                 raise Unsupported(reason)
             self._probed = True
         return fill_in_one_pass(self, forward, sizes, losses)

@@ -16,7 +16,7 @@ from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.results import write_curve, write_per_image
 from cmtl_ir.store.folder import write_result
-from cmtl_ir.store.layout import CONFIG, GROUPS, RESTORED, image_file
+from cmtl_ir.store.layout import CONFIG, GROUPS, RESTORED, RESULT, image_file
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
 
@@ -48,13 +48,26 @@ def write_results(active: ActiveRun, model: GroupedModel, members: Sequence[Run]
     }
     result = _like_any_run(run, model, point, results, rows, scales) | {"grouping": grouping}
     result |= {"parameters": grouping["cost"]["stored"], "environment": environment(active.planned.device)}
-    tracker.artifact(write_result(run.folder, result))
+    tracker.concluding(run.folder / RESULT)
+    write_result(run.folder, result)
 
 
 def _metrics(point: Mapping[str, Any], rows: list[dict[str, Any]], scales: Sequence[Scale]) -> dict[str, float]:
     named = {scale.name: point[scale.name] for scale in scales}
     named |= {f"{scale.name}_oracle": task_means(rows, f"{scale.name}_oracle") for scale in scales}
     return {f"{name}/{task}": value for name, values in named.items() for task, value in values.items()}
+
+
+SUMMED = (
+    "step_seconds", "cpu_seconds", "step_cpu_seconds", "step_cuda_seconds", "samples_forward", "samples_backward",
+)  # fmt: skip
+"""Costs of a run that are those of its groups together."""
+
+
+def _total(results: Rows, key: str) -> Any:
+    """Return the sum of a cost over results. `None` if one of them does not have it."""
+    known = [one.get(key) for one in results]
+    return sum(known) if None not in known else None
 
 
 def _like_any_run(
@@ -64,7 +77,7 @@ def _like_any_run(
     """Return the entries that the result of an ordinary run has, too."""
     serving = {task: results[model.serving(task)] for task in model.tasks}
     stage = Stage("groups", dict.fromkeys(model.tasks, 1.0 / len(model.tasks)), point["step"])
-    val, steps_alone = None, [one.get("step_seconds") for one in results]
+    val = None
     if all(result["val"] for result in results):
         named = [scale.name for scale in scales if all(scale.name in one["val"] for one in serving.values())]
         val = {name: {task: one["val"][name][task] for task, one in serving.items()} for name in named}
@@ -77,7 +90,7 @@ def _like_any_run(
         "curve": [point],
         "steps": point["step"],
         "seconds": sum(result["seconds"] for result in results),
-        "step_seconds": sum(steps_alone) if None not in steps_alone else None,
+        **{key: _total(results, key) for key in SUMMED},
         "peak_memory_bytes": max(one.get("peak_memory_bytes") or 0 for one in results) or None,
     }
 

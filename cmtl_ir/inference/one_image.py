@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmtl_ir.base.errors import UserError, brief
+from cmtl_ir.base.errors import UserError, brief, lacks_memory
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.inference.journal import Journal
 from cmtl_ir.inference.targets import FORMATS, LOSSY, Job
@@ -19,8 +19,6 @@ from cmtl_ir.tasks.images.encode import encoded
 SKIP_OR_CONTINUE = (
     ", or give --on-error skip to leave such images out. Images before it are restored: the same command continues"
 )
-MEMORY = ("memory", "could not create a primitive", "alloc")
-"""Words of PyTorch's messages about too little memory."""
 
 
 class ImageFailed(UserError):
@@ -41,8 +39,9 @@ def restored(answer: Callable[[Tensor, Path], Tensor], file: Path, device: torch
     except UserError:
         raise
     except (RuntimeError, ValueError, LookupError, ArithmeticError, AssertionError) as error:
-        little = any(word in str(error).lower() for word in MEMORY)
-        way_out = "give a smaller --tile or --device cpu" if little else "enlarge it, or crop it to even sides"
+        way_out = (
+            "give a smaller --tile or --device cpu" if lacks_memory(error) else "enlarge it, or crop it to even sides"
+        )
         raise ImageFailed(
             f"{file}: the network fails on its {width}x{height} pixels: {brief(error)}; {way_out}"
         ) from error

@@ -24,7 +24,7 @@ from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.measures.tiling import check_tile, restore_tiled
 from cmtl_ir.runs.trained import load_model
-from cmtl_ir.store.folder import is_grouped
+from cmtl_ir.store.folder import has_config, is_grouped, read_identity
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.strategy.making import part_from
 from cmtl_ir.tasks.suite import build_tasks
@@ -149,11 +149,12 @@ def evaluate(
         model = run.model(chosen, say or log.info)
         return _evaluator(experiment, list(experiment.tasks), chosen, metrics).scores(model)
     folder = find_run(run, out)
+    seed = read_identity(folder).get("seed") if has_config(folder) else None
     if is_grouped(folder):
         grouped = GroupedModel(folder, chosen)
-        return grouped_scores(grouped, _evaluator(experiment, grouped.tasks, chosen, metrics))
+        return grouped_scores(grouped, _evaluator(experiment, grouped.tasks, chosen, metrics, seed))
     model, known = load_model(folder, chosen)
-    return _evaluator(experiment, known, chosen, metrics).scores(model)
+    return _evaluator(experiment, known, chosen, metrics, seed).scores(model)
 
 
 def _check_metrics(names: Sequence[str]) -> None:
@@ -165,8 +166,14 @@ def _check_metrics(names: Sequence[str]) -> None:
         raise UserError("\n".join(map(str, problems)))
 
 
-def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str]) -> Evaluator:
-    """Return what scores the experiment's tasks, in the order in which the model knows them."""
+def _evaluator(
+    experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str], seed: int | None = None
+) -> Evaluator:
+    """Return what scores the experiment's tasks, in the order in which the model knows them.
+
+    `seed` chooses the test images under `data.holdout: rotate`: that of the run, so that it is not scored on images
+    that it was trained on. `None`: the first of the experiment.
+    """
     if missing := sorted(set(experiment.tasks) - set(known)):
         ways = " ".join(f"--set tasks.{name}=null" for name in missing)
         raise UserError(
@@ -175,7 +182,8 @@ def _evaluator(experiment: Experiment, known: Sequence[str], device: torch.devic
     asked = experiment.evaluation
     named = list(dict.fromkeys([*asked.metrics, *metrics]))
     smallest = smallest_side(asked.protocol, named)
-    tasks = build_tasks(experiment.tasks, experiment.data, experiment.seeds[0], device, smallest=smallest)
+    seed = experiment.seeds[0] if seed is None else seed
+    tasks = build_tasks(experiment.tasks, experiment.data, seed, device, smallest=smallest)
     ordered = {name: tasks[name] for name in known if name in tasks}
     return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named, known=known)
 

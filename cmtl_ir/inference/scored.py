@@ -13,7 +13,7 @@ from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
 log = logging.getLogger("cmtl_ir")
-TRAINING_ALONE = {"clean", "train", "val", "test", "patch", "flips", "gpu_gigabytes"}
+TRAINING_ALONE = {"clean", "train", "val", "test", "textures", "dead_leaves", "patch", "flips", "gpu_gigabytes"}
 """Keys of `data` that do not decide how test images are read. Where these come from, `_test_images` says."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.errors import UserError, brief
 from cmtl_ir.tasks.images.decode import image_files
 
 FORMATS = {
@@ -34,6 +35,7 @@ def jobs_of(source: Path, target: Path, say: Callable[[str], None]) -> list[Job]
     `say` is called with one line about source images whose names differ in their suffix alone. Raises UserError if
     there is no image, or if a target cannot be written, is its own source, or is the target of two images.
     """
+    _check_name(target)
     jobs = _folder_jobs(source, target, say) if source.is_dir() else [_file_job(source, target)]
     for folder in sorted({job.target.parent for job in jobs}):
         check_folder(folder, str(folder))
@@ -43,6 +45,17 @@ def jobs_of(source: Path, target: Path, say: Callable[[str], None]) -> list[Job]
         if job.target.exists() and job.target.samefile(job.source):
             raise UserError(f"{job.target} is the image that is to be restored; name another target")
     return jobs
+
+
+def _check_name(target: Path) -> None:
+    """Raise UserError for a name that no file can have."""
+    try:
+        os.stat(target)
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            raise UserError(
+                f"{str(target)[:80]!r}: no file can have this name ({brief(error)}); name another target"
+            ) from error
 
 
 def lossy_kind(files: list[Path]) -> str | None:
@@ -79,19 +92,22 @@ def _folder_jobs(source: Path, target: Path, say: Callable[[str], None]) -> list
 
 
 def _target_names(sources: list[str], say: Callable[[str], None]) -> dict[str, str]:
-    """Source -> target, by name: the suffix becomes .png, or is kept before it where two images would share a name."""
+    """Source -> target, by name: the suffix becomes .png, or is kept before it where two images would share a name.
+
+    Names that differ in upper and lower case alone are one file on some systems, and count as shared.
+    """
     plain = {name: str(Path(name).with_suffix(".png")) for name in sources}
-    shared = {name for name, count in Counter(plain.values()).items() if count > 1}
+    shared = {name for name, count in Counter(there.casefold() for there in plain.values()).items() if count > 1}
     names = {
-        name: f"{name}.png" if there in shared and name != there else there for name, there in plain.items()
+        name: f"{name}.png" if there.casefold() in shared and name != there else there for name, there in plain.items()
     }  # of a.png and a.jpg, the first stays a.png
     if renamed := [name for name in sources if names[name] != plain[name]]:
         say(f"{renamed[0]} and another image share a name: written as {names[renamed[0]]} ({len(renamed)} such images)")
     taken: dict[str, str] = {}
     for name, there in names.items():
-        if there in taken:
-            raise UserError(f"{taken[there]} and {name} would both be written to {there}; rename one of them")
-        taken[there] = name
+        if other := taken.get(there.casefold()):
+            raise UserError(f"{other} and {name} would both be written to {there}; rename one of them")
+        taken[there.casefold()] = name
     return names
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 RESERVED = {
     "hash", "seed", "continual", "continual_by_metric", "val", "curve", "steps", "seconds", "step_seconds",
-    "peak_memory_bytes", "parameters", "environment", "grouping", "metrics",  # keys of result.json
+    "cpu_seconds", "step_cpu_seconds", "step_cuda_seconds", "samples_forward", "samples_backward", "peak_memory_bytes",
+    "parameters", "environment", "grouping", "metrics",  # keys of result.json
     "task", "variant", "image", "step", "stage_end", "stage", "stage_name", "own_stage", "run", "label",  # columns
     "routed", "group", "models", "distance", "unknown", "loss", "weight", "surgery", "lr", "forgetting",
-    "cost", "groups", "conflict", "conflict_rates", "conflict_blocks", "runs", "significance",  # files of a report
+    "cost", "groups", "conflict", "conflict_rates", "conflict_blocks", "runs", "significance",
+    "resolution", "two_stage",  # files of a report
     "curves", "gains", "matrices", "restored", "weights", "pareto",
 }  # fmt: skip
 """Names that a result or a table uses for something else."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from cmtl_ir.base.errors import Interrupted
+from cmtl_ir.base.signals import Interrupting, answered
 from cmtl_ir.processes.job import Attempt, Job, LocalProcess, Start, environment_of, visible_gpus
 
 RESTARTS = 3
@@ -33,27 +32,37 @@ def starter(workers: int, device: str, ray: str | None = None) -> Iterator[Start
 def work_off(jobs: Sequence[Job], slots: int, start: Start) -> dict[str, str]:
     """Do all jobs, `slots` at once, and return the reason of each failure by the name of the job.
 
-    On Ctrl-C or SIGTERM, all jobs are asked to save and stop, and Interrupted is raised.
+    On Ctrl-C, SIGTERM or SIGHUP, all jobs are asked to save and stop, and Interrupted is raised.
     """
     waiting, at_work, failures = list(jobs), dict[int, tuple[Job, Attempt]](), dict[str, str]()
-    try:
-        with terminated_like_ctrl_c():
-            while waiting or at_work:
-                _fill(waiting, at_work, slots, start)
-                time.sleep(SECONDS)
-                for slot, (job, attempt) in list(at_work.items()):
-                    job.look()
-                    if (answer := attempt.answer()) is not None:
-                        del at_work[slot]
-                        job.look()
-                        _take(job, answer, waiting, failures)
-    except KeyboardInterrupt:
-        _stop_all([attempt for _, attempt in at_work.values()])
-        raise Interrupted(
-            f"stopped with {len(at_work)} running and {len(waiting)} waiting: everything up to here is saved; "
-            "the same command resumes"
-        ) from None
+
+    def attempts() -> list[Attempt]:
+        return [attempt for _, attempt in at_work.values()]
+
+    with answered(Interrupting(lambda: _kill_all(attempts()))):
+        try:
+            _work_off(waiting, at_work, failures, slots, start)
+        except KeyboardInterrupt:
+            _stop_all(attempts())
+            raise Interrupted(
+                f"stopped with {len(at_work)} running and {len(waiting)} waiting: everything up to here is saved; "
+                "the same command resumes"
+            ) from None
     return failures
+
+
+def _work_off(
+    waiting: list[Job], at_work: dict[int, tuple[Job, Attempt]], failures: dict[str, str], slots: int, start: Start
+) -> None:
+    while waiting or at_work:
+        _fill(waiting, at_work, slots, start)
+        time.sleep(SECONDS)
+        for slot, (job, attempt) in list(at_work.items()):
+            job.look()
+            if (answer := attempt.answer()) is not None:
+                del at_work[slot]
+                job.look()
+                _take(job, answer, waiting, failures)
 
 
 def _fill(waiting: list[Job], at_work: dict[int, tuple[Job, Attempt]], slots: int, start: Start) -> None:
@@ -83,30 +92,14 @@ def _take(job: Job, answer: dict[str, str], waiting: list[Job], failures: dict[s
 
 
 def _stop_all(attempts: Sequence[Attempt]) -> None:
-    """Let all jobs save and stop. A second Ctrl-C kills them at once."""
-    try:
-        for attempt in attempts:
-            attempt.stop()
-        while any(attempt.answer() is None for attempt in attempts):
-            time.sleep(SECONDS)
-    except KeyboardInterrupt:
-        for attempt in attempts:
-            attempt.stop(at_once=True)
+    """Let all jobs save and stop."""
+    for attempt in attempts:
+        attempt.stop()
+    while any(attempt.answer() is None for attempt in attempts):
+        time.sleep(SECONDS)
 
 
-@contextlib.contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, too, within this context."""
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _kill_all(attempts: Sequence[Attempt]) -> None:
+    """Kill all jobs at once, after a second Ctrl-C."""
+    for attempt in attempts:
+        attempt.stop(at_once=True)

@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def _answer(job: Mapping[str, Any]) -> dict[str, str]:
-    from cmtl_ir.base.errors import Interrupted, UserError
+    from cmtl_ir.base.errors import Interrupted, UserError, unwritable
 
     try:
         pkgutil.resolve_name(job["call"])(job)
@@ -45,6 +45,8 @@ def _answer(job: Mapping[str, Any]) -> dict[str, str]:
         print(f"error: {error}", file=sys.stderr)
         return {"state": "failed", "reason": str(error)}
     except Exception as error:
+        if said := unwritable(error):
+            return {"state": "failed", "reason": said}
         traceback.print_exc()
         return {"state": "failed", "reason": f"{type(error).__name__}: {error}"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,10 +13,18 @@ from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.runs import followers
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.parallel import run_in_processes
-from cmtl_ir.runs.plan import Comparison, PlannedRun, prepare
+from cmtl_ir.runs.plan import Comparison, PlannedRun, Prepared, prepare
+from cmtl_ir.runs.probes import probe
 from cmtl_ir.runs.workspace import Progress, Workspace
-from cmtl_ir.store.listing import claim_folder, list_runs, set_aside
+from cmtl_ir.store.listing import claim_folder, list_runs, set_aside, stale_runs
 from cmtl_ir.store.run import Run
+
+STALE_RUN = (
+    "of an earlier version of this experiment, so it no longer counts; run the experiment with this seed to train it "
+    "again"
+)
+"""What is said of a stale run."""
+log = logging.getLogger("cmtl_ir")
 
 
 def run(
@@ -45,10 +54,19 @@ def train_all(experiment: Experiment, workspace: Workspace, fresh: bool = False)
         followers.check(experiment, ranks, workspace.parallel)
         if ranks.number > 0:
             return followers.follow(experiment, workspace, ranks)
-    prepared = prepare(experiment, workspace.out, workspace.device)
+    return train_prepared(prepare(experiment, workspace.out, workspace.device), workspace, fresh)
+
+
+def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False) -> Comparison:
+    """Train the runs of a plan, after one probe batch of each strategy. See `run`."""
+    ranks, experiment = current(), prepared.experiment
+    probe(prepared)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
     parent = workspace.tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
-    list_runs(folder, [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs])
+    rows = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
+    list_runs(folder, rows, prepared.is_stale, fresh=fresh)
+    for row in stale_runs(folder):
+        log.warning("%s, seed %s: %s", row["label"], row["seed"], STALE_RUN)
     for one in prepared.runs if fresh else ():
         for earlier in one.folders:
             set_aside(earlier)

@@ -10,15 +10,21 @@ import torch
 from filelock import Timeout
 
 from cmtl_ir.base.environment import environment
-from cmtl_ir.base.errors import TrainingError, UserError
+from cmtl_ir.base.errors import Diverged, TrainingError, UserError, brief, lacks_memory
 from cmtl_ir.base.files import sweep
 from cmtl_ir.base.ranks import SKIP, current
 from cmtl_ir.runs.plan import PlannedRun
 from cmtl_ir.runs.watching.watcher import Judge
 from cmtl_ir.runs.workspace import Progress, Workspace
-from cmtl_ir.store.folder import lock_of, write_config
+from cmtl_ir.store.folder import lock_of, write_config, write_diverged
+from cmtl_ir.store.layout import DIVERGED, RESULT
 from cmtl_ir.store.run import Run
 from cmtl_ir.tracking.store import RunTracker
+
+_LESS_MEMORY = (
+    "too little memory to train; training.micro_batch=1 or a smaller training.batch, data.patch or --workers needs "
+    "less, and a smaller evaluation.tile where images are scored"
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,11 @@ def execute(
             try:
                 _do_work(ActiveRun(planned, workspace, parent, tracker, progress, judge))
             except BaseException as error:
+                if isinstance(error, Diverged):
+                    tracker.artifact(write_diverged(run.folder, error.step, str(error)))
                 tracker.finish(_ending(error))
+                if lacks_memory(error):
+                    raise TrainingError(f"{brief(error)}: {_LESS_MEMORY}") from error
                 raise
             tracker.finish("FINISHED")
     except Timeout:
@@ -83,15 +93,17 @@ def _tracker(planned: PlannedRun, workspace: Workspace, parent: str) -> RunTrack
 def _do_work(active: ActiveRun) -> None:
     """Do the work of the run unless it is finished. Under torchrun, broadcast to the other ranks if it is skipped."""
     if active.run.status == "finished":
+        active.tracker.concluding(active.run.folder / RESULT)  # it may have been killed right after writing it
         current().told(SKIP)
         return
+    (active.run.folder / DIVERGED).unlink(missing_ok=True)
     write_config(active.run.folder, active.run.identity, environment(active.planned.device))
     pkgutil.resolve_name(active.planned.work)(active)
 
 
 def _ending(error: BaseException) -> str:
     """Return the status in the tracking store of a run that ended with this error."""
-    stopped = isinstance(error, UserError | KeyboardInterrupt) and not isinstance(error, TrainingError)
+    stopped = isinstance(error, UserError | KeyboardInterrupt | OSError) and not isinstance(error, TrainingError)
     return "KILLED" if stopped else "FAILED"
 
 

@@ -23,6 +23,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {
         **({"validation": validated} if validated else {}),
+        **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
         "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},
@@ -36,3 +37,12 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
         "strategy": strategy.resolved(),
         "seed": seed,
     }
+
+
+def apart_from_seed(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of an identity that all seeds of a strategy share.
+
+    Under `data.holdout: rotate` the images differ between seeds too.
+    """
+    images = ("tasks", "tests", "validation") if identity.get("holdout") == "rotate" else ()
+    return {key: value for key, value in identity.items() if key not in ("seed", *images)}

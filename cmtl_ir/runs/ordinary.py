@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from cmtl_ir.base.ranks import current
+from pathlib import Path
+
+from cmtl_ir.base.ranks import SKIP, current
 from cmtl_ir.runs.execution import ActiveRun
+from cmtl_ir.runs.rescoring import score_again, trained_alike
 from cmtl_ir.runs.results import write_results
 from cmtl_ir.runs.watching.logs import ConflictWatcher, LossLog
 from cmtl_ir.runs.watching.recorder import Recorder
@@ -16,6 +19,10 @@ from cmtl_ir.training.step import NonFinite
 
 def train_run(active: ActiveRun) -> None:
     """Train the run from its last checkpoint, or from its start, until it is finished."""
+    if (trained := _trained_before(active)) is not None:
+        current().told(SKIP)
+        score_again(active, trained)
+        return
     planned, folder, tracker = active.planned, active.run.folder, active.tracker
     learner, cadence = planned.learner(current()), Cadence.of(planned.experiment)
     recorder = Recorder(learner)
@@ -34,4 +41,13 @@ def train_run(active: ActiveRun) -> None:
             train(learner, recorder)
     except NonFinite as error:
         raise losses.stopped_at(error, learner.step) from None
-    write_results(active, recorder, scoring, conflict.log, saving.seconds)
+    write_results(active, recorder, scoring, conflict.log, saving)
+
+
+def _trained_before(active: ActiveRun) -> Path | None:
+    """Return the folder of a finished run with the same training, or `None`.
+
+    A search must see every evaluation, and a run that starts from another run is trained from there.
+    """
+    ordinary = active.judge is None and active.planned.begin is None and active.run.status == "new"
+    return trained_alike(active.run) if ordinary else None

@@ -16,9 +16,10 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
-from cmtl_ir.runs.identity import identity_of
+from cmtl_ir.runs.identity import apart_from_seed, identity_of
 from cmtl_ir.runs.teachers import SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
+from cmtl_ir.store.folder import has_config, read_identity
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
@@ -133,6 +134,17 @@ class Prepared:
         """The planned runs, without the objects needed to train them."""
         return [one.run for one in self.planned]
 
+    def is_stale(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a listed run belongs to another definition of a strategy of this plan.
+
+        Rows of strategies that this plan lacks are not judged.
+        """
+        own = next((run for run in self.runs if run.label == row["label"]), None)
+        if own is None or hash_of({**own.identity, "seed": row["seed"]}) == row["hash"]:
+            return False
+        folder = run_folder(own.folder.parent, row["hash"])
+        return not has_config(folder) or apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
+
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
     """Find the data and plan the runs. Every mistake that can be found without training is raised here."""
@@ -181,6 +193,8 @@ def narrowed_to(experiment: Experiment, chosen: Sequence[str], seeds: Sequence[i
     for label in chosen:
         if label not in experiment.strategies:
             raise UserError(f"--strategy {label!r}: {suggestion(label, list(experiment.strategies))}")
+    if len(set(seeds)) < len(seeds) or any(abs(seed) >= 2**63 for seed in seeds):
+        raise UserError(f"--seed {list(seeds)}: expected each seed once, between -2^63 and 2^63 - 1")
     update: dict[str, Any] = {}
     if chosen:
         update["strategies"] = {label: experiment.strategies[label] for label in chosen}

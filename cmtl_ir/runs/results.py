@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,35 +16,51 @@ from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.watching.recorder import Recorder
+from cmtl_ir.runs.watching.saving import Saving
 from cmtl_ir.runs.watching.scoring import Scoring
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import write_result
-from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, WEIGHTS, image_file
+from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESTORED, RESULT, WEIGHTS, image_file
 from cmtl_ir.tasks.images.encode import write_image
 from cmtl_ir.training.learner import Learner
 
+COST = (
+    *("steps", "seconds", "cpu_seconds", "step_seconds", "step_cpu_seconds", "step_cuda_seconds", "samples_forward"),
+    *("samples_backward", "peak_memory_bytes", "parameters", "environment"),
+)
+"""Entries of a result on the cost of training."""
+
 
 def write_results(
-    active: ActiveRun, recorder: Recorder, scoring: Scoring, conflict: ConflictLog, seconds: float
+    active: ActiveRun, recorder: Recorder, scoring: Scoring, conflict: ConflictLog, saving: Saving
 ) -> None:
     """Write all files of a finished run, its result last, and add them to the tracking store.
 
-    `seconds` is the duration of the run over all resumptions, including evaluations.
+    `saving` knows the duration of the run over all resumptions, including evaluations.
     """
+    folder = active.run.folder
+    if conflict.rows:
+        conflict.write(folder / CONFLICT)
+    write_scored(active, recorder.learner, scoring, _cost(recorder, saving))
+
+
+def write_scored(active: ActiveRun, learner: Learner, scoring: Scoring, cost: Mapping[str, Any]) -> None:
+    """Write the files that scores and weights make, and the result, which also holds `cost`. Track all files."""
     folder, tracker = active.run.folder, active.tracker
     files = [
-        write_weights(folder, recorder.learner, active.run.identity),
+        write_weights(folder, learner, active.run.identity),
         write_per_image(folder, scoring.scores),
         write_curve(folder, scoring.curve, scoring.evaluator.scales),
-        *write_restored(folder, recorder.learner, scoring.evaluator),
+        *write_restored(folder, learner, scoring.evaluator),
         folder / CONFIG,
     ]
-    if conflict.rows:
-        files.append(conflict.write(folder / CONFLICT))
+    if (folder / CONFLICT).is_file():
+        files.append(folder / CONFLICT)
     for file in files:
         tracker.artifact(file, file.parent.relative_to(folder).as_posix())
-    result = {"hash": active.run.hash, "seed": active.run.seed, **_scores(recorder.learner, scoring)}
-    tracker.artifact(write_result(folder, result | _cost(recorder, seconds)))
+    tracker.concluding(folder / RESULT)
+    result = {"hash": active.run.hash, "seed": active.run.seed, **_scores(learner, scoring)}
+    write_result(folder, result | dict(cost))
 
 
 def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
@@ -56,13 +73,13 @@ def _scores(learner: Learner, scoring: Scoring) -> dict[str, Any]:
     }
 
 
-def _cost(recorder: Recorder, seconds: float) -> dict[str, Any]:
-    learner, meter = recorder.learner, recorder.meter
+def _cost(recorder: Recorder, saving: Saving) -> dict[str, Any]:
+    learner = recorder.learner
     return {
         "steps": learner.step,
-        "seconds": seconds,
-        "step_seconds": meter.seconds,
-        "peak_memory_bytes": meter.peak,
+        "seconds": saving.seconds,
+        "cpu_seconds": saving.cpu_seconds if math.isfinite(saving.cpu_seconds) else None,
+        **recorder.meter.costs(),
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         "environment": environment(learner.device),
     }

@@ -46,7 +46,7 @@ class StudyConfig(Record):
     """Seconds between heartbeats in a database. A trial without one for twice as long is resumed by other processes."""
     retries: int = Field(3, ge=0)
     """Number of times that a trial whose process died is resumed."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the sampler. The draws of a trial also depend on its number and on the results known at its start."""
 
     @field_validator("sampler", "pruner", mode="before")

@@ -12,7 +12,8 @@ from optuna.study import Study
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from cmtl_ir.base import yaml
-from cmtl_ir.base.files import write_table, write_whole
+from cmtl_ir.base.escaping import csv_text
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import CPU, FREE, REASON
 
@@ -101,7 +102,7 @@ def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> Path:
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["trial"]
-    return write_table(file, columns, rows)
+    return write_whole(file, csv_text([columns, *([row.get(name) for name in columns] for row in rows)]))
 
 
 def _experiment_file(plan: Plan, trial: FrozenTrial, file: Path) -> Path:

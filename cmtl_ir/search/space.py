@@ -128,25 +128,39 @@ def kind_of(given: Any) -> str | None:
 
 def _range(name: str, kind: str, given: Mapping[str, Any], problems: list[Problem]) -> Range | None:
     ends, log, step = given[kind], given.get("log", False), given.get("step")
+    before = len(problems)
+    if not isinstance(log, bool):
+        problems.append(Problem(f"{name}.log", f"expected true or false, found {log!r}"))
+    if step is not None and not _is_step(step, kind):
+        expected = "a whole number above 0" if kind == "int" else "a number above 0"
+        problems.append(Problem(f"{name}.step", f"expected {expected}, found {step!r}"))
     numbers = [end for end in ends if isinstance(end, int | float) and not isinstance(end, bool)]
     if len(ends) != 2 or len(numbers) != 2 or not ends[0] <= ends[1]:
         problems.append(Problem(name, f"{kind}: expected [low, high] with low <= high, found {ends!r}"))
-    elif kind == "int" and any(end != int(end) for end in ends):
+    elif not all(math.isfinite(end) for end in ends):
+        problems.append(Problem(name, f"{kind}: expected finite numbers, found {ends!r}"))
+    elif kind == "int" and any(end != int(end) or abs(end) >= 2**63 for end in ends):
         problems.append(Problem(name, f"int: expected whole numbers, found {ends!r}"))
     elif log and (ends[0] <= 0 or step is not None):
         problems.append(Problem(name, "log: needs low > 0 and no step"))
-    else:
-        return Range(name, ends[0], ends[1], bool(log), step, kind == "int")
+    elif len(problems) == before:
+        return Range(name, ends[0], ends[1], log, step, kind == "int")
     return None
+
+
+def _is_step(step: Any, kind: str) -> bool:
+    number = isinstance(step, int | float) and not isinstance(step, bool) and 0 < step < math.inf
+    return number and (kind != "int" or step == int(step))
 
 
 def _choice(name: str, given: Mapping[str, Any], problems: list[Problem]) -> Choice | None:
     options: dict[Label, Any] = {}
     inner: dict[Label, dict[str, Parameter]] = {}
-    for value in given["choice"]:
+    for place, value in enumerate(given["choice"], 1):
         label = _label(value, options)
+        inside = label if isinstance(value, Mapping) and label == value.get("name") else place
         nested = {k: v for k, v in value.items() if kind_of(v)} if isinstance(value, Mapping) else {}
-        made = {k: parameter_of(f"{name}[{label}].{k}", v, problems) for k, v in nested.items()}
+        made = {k: parameter_of(f"{name}[{inside}].{k}", v, problems) for k, v in nested.items()}
         if label in options:
             problems.append(Problem(name, f"choice: {value!r} is given twice"))
         options[label] = {k: v for k, v in value.items() if k not in nested} if nested else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from cmtl_ir.processes.pool import starter, work_off
 from cmtl_ir.runs import plan as plans
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.plan import Prepared
+from cmtl_ir.runs.probes import probe
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.optuna_study import open_study, storage_file
@@ -86,6 +88,7 @@ def prepare(plan: Plan, workspace: Workspace) -> Prepared:
     Every mistake that can be found before the first trial is raised here.
     """
     prepared = plans.prepare(plan.check(), workspace.out, workspace.device)
+    probe(prepared)
     for tasks in prepared.tasks.values():
         if Evaluator(tasks, prepared.experiment.evaluation.protocol, 64, prepared.device).validation() is None:
             raise UserError(
@@ -197,7 +200,8 @@ class Trials:
 
 def tag_name(parameter: str) -> str:
     """Return the name of a parameter in the form that MLflow accepts."""
-    return parameter.replace("[", ".").replace("]", "")
+    name = parameter.replace("[", ".").replace("]", "")
+    return re.sub(r"\.\.+", ".", re.sub(r"[^\w./ :-]", "_", name, flags=re.ASCII))[:200]
 
 
 def take_trials(job: Mapping[str, Any]) -> None:

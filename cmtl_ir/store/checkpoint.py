@@ -240,7 +240,10 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except FileNotFoundError:
-        raise CheckpointError(f"there is no weights file {path}; run the experiment's command with --fresh") from None
+        raise CheckpointError(
+            f"there is no weights file {path}: copy it from a backup, or give the command of its experiment again, "
+            "which makes it again"
+        ) from None
     except (safetensors.SafetensorError, OSError) as error:
         raise DamagedCheckpoint(f"{path} is not an intact safetensors file ({error}); {_DAMAGED_WAY_OUT}") from error
     if not intact:

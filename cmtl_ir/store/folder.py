@@ -10,9 +10,10 @@ from typing import Any
 from filelock import FileLock
 
 from cmtl_ir.base import yaml
+from cmtl_ir.base.errors import UserError, brief
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.store import checkpoint
-from cmtl_ir.store.layout import CHECKPOINTS, CONFIG, GROUPS, LOCK, RESULT, USES, WEIGHTS
+from cmtl_ir.store.layout import CHECKPOINTS, CONFIG, DIVERGED, GROUPS, LOCK, RESULT, USES, WEIGHTS
 
 
 def lock_of(run: Path, wait: bool = False) -> FileLock:
@@ -24,9 +25,21 @@ def lock_of(run: Path, wait: bool = False) -> FileLock:
     return FileLock(run / LOCK, timeout=-1 if wait else 0)
 
 
-def is_finished(run: Path) -> bool:
-    """Return whether the run has a result."""
+def has_result(run: Path) -> bool:
+    """Return whether the run has its scores."""
     return (run / RESULT).is_file()
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether the run has its scores and its network, or the networks of all its groups.
+
+    A run that has lost its network is made again: from its last checkpoint, or from the start without one.
+    """
+    if not has_result(run):
+        return False
+    if is_grouped(run):
+        return all(has_weights(run.parent / group["run"]) for group in read_groups(run)["groups"])
+    return has_weights(run)
 
 
 def has_weights(run: Path) -> bool:
@@ -41,12 +54,30 @@ def is_grouped(run: Path) -> bool:
 
 def read_result(run: Path) -> dict[str, Any]:
     """Return scores, curve and cost of a finished run."""
-    return json.loads((run / RESULT).read_text())
+    return _read(run / RESULT, "delete it: the command of its experiment then writes it again from the last checkpoint")
 
 
 def write_result(run: Path, result: Mapping[str, Any]) -> Path:
     """Write the result of a run, which counts as finished from now on."""
     return write_whole(run / RESULT, json.dumps(result, indent=1))
+
+
+def diverged_step(run: Path) -> int | None:
+    """Return the step at which the run diverged. `None` if it did not, or is being trained again."""
+    return _read(run / DIVERGED, "delete it")["step"] if (run / DIVERGED).is_file() else None
+
+
+def write_diverged(run: Path, step: int, reason: str) -> Path:
+    """Write that the run diverged."""
+    return write_whole(run / DIVERGED, json.dumps({"step": step, "reason": reason}, indent=1))
+
+
+def _read(file: Path, way_out: str) -> Any:
+    """Return the content of a JSON file of ours. Raise UserError naming it if it is damaged."""
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:  # also no UTF-8
+        raise UserError(f"{file} is damaged ({brief(error)}): copy it from a backup, or {way_out}") from error
 
 
 def has_config(run: Path) -> bool:
@@ -66,7 +97,7 @@ def write_config(run: Path, identity: Mapping[str, Any], environment: Mapping[st
 
 def read_groups(run: Path) -> dict[str, Any]:
     """Return the groups of a grouped run, and everything that restoring needs."""
-    return json.loads((run / GROUPS).read_text())
+    return _read(run / GROUPS, "train the run again with `cmtl-ir run EXPERIMENT --fresh`")
 
 
 def write_groups(run: Path, groups: Mapping[str, Any]) -> Path:
@@ -76,7 +107,7 @@ def write_groups(run: Path, groups: Mapping[str, Any]) -> Path:
 
 def read_uses(run: Path) -> list[str]:
     """Return the hashes of the runs that a grouped run uses. Empty for any other run."""
-    return json.loads((run / USES).read_text()) if (run / USES).is_file() else []
+    return _read(run / USES, "delete it") if (run / USES).is_file() else []
 
 
 def write_uses(run: Path, hashes: Sequence[str]) -> Path:

@@ -5,6 +5,7 @@ OUT/store/HASH/             a run, named by the hash of its identity
     checkpoints/, stages/   to resume it, and to start others from the end of one of its stages
     metrics.jsonl           its journal (written by tracking/)
     result.json             scores, curve and cost; exists once the run is finished
+    diverged.json           the step at which the run diverged, and the reason
     weights.safetensors     the evaluated weights
     curve.csv, per_image.csv, conflict.csv, restored/
     groups.json, uses.json  of a grouped run: its groups, and the runs that it uses
@@ -24,6 +25,7 @@ from pathlib import Path
 STORE = "store"
 CONFIG, RESULT, WEIGHTS = "config.yaml", "result.json", "weights.safetensors"
 CURVE, PER_IMAGE, CONFLICT, RESTORED = "curve.csv", "per_image.csv", "conflict.csv", "restored"
+DIVERGED = "diverged.json"
 GROUPS, USES, PROBES = "groups.json", "uses.json", "probes"
 CHECKPOINTS, STAGES, JOURNAL, LOCK, LOG = "checkpoints", "stages", "metrics.jsonl", "lock", "log.txt"
 EXPERIMENT, RUNS, RUNS_LOCK, AUDITS, LOGS = "experiment.yaml", "runs.json", "runs.lock", "audits", "logs"

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.store.layout import EXPERIMENT, RUNS, RUNS_LOCK
+
+STALE = "stale"
+"""Key of a row whose run no longer counts."""
+log = logging.getLogger("cmtl_ir")
+
+
+class DamagedList(UserError):
+    """Raised for a list of runs that is not what was written. Names the file and the way out."""
 
 
 def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) -> Path:
@@ -53,27 +62,87 @@ def has_list(folder: Path) -> bool:
 
 
 def listed_runs(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a comparison's list of runs: label, seed, hash and further entries. Empty without a list."""
-    return json.loads((folder / RUNS).read_text()) if has_list(folder) else []
+    """Return the rows of a comparison's list of runs: label, seed, hash and further entries. Empty without a list.
+
+    Stale runs are left out. Raises DamagedList if the file is not what was written.
+    """
+    return [row for row in _rows(folder) if not row.get(STALE)]
+
+
+def stale_runs(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of runs that were trained under another definition of their strategy. They count nowhere.
+
+    Raises DamagedList if the file is not what was written.
+    """
+    return [row for row in _rows(folder) if row.get(STALE)]
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    if not has_list(folder):
+        return []
+    try:
+        rows: list[dict[str, Any]] = json.loads((folder / RUNS).read_text())
+        whole = all({"label", "seed", "hash"} <= row.keys() for row in rows)
+    except (ValueError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise DamagedList(
+            f"{folder / RUNS} is damaged: move it away (mv {folder / RUNS} {folder / RUNS}.damaged) and give the "
+            "experiment's command again, which lists its runs; finished ones are skipped"
+        )
+    return rows
 
 
 def comparisons(out: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-    """Yield (folder, rows of its list of runs) of every comparison in `out`, sorted by name."""
+    """Yield (folder, rows of its list of runs) of every comparison in `out`, sorted by name.
+
+    A comparison whose list is damaged is left out, with a warning, so that it does not block the others.
+    """
     for file in sorted(Path(out).glob(f"*/{RUNS}")):
-        yield file.parent, listed_runs(file.parent)
+        try:
+            yield file.parent, listed_runs(file.parent)
+        except DamagedList as error:
+            log.warning("%s", error)
 
 
-def list_runs(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def list_runs(
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    stale: Callable[[Mapping[str, Any]], bool] | None = None,
+    fresh: bool = False,
+) -> None:
     """Add rows to a comparison's list of runs, replacing rows of the same label and seed.
 
-    Several processes may add rows at the same time.
+    `stale` says of the other rows whether they belong to another definition of their strategy; such runs no longer
+    count. `None` leaves these rows as they are. Several processes may add rows at the same time. If `fresh` is true, a
+    damaged list is set aside.
     """
-    with FileLock(folder / RUNS_LOCK, timeout=60):
-        by_name = {(row["label"], row["seed"]): row for row in [*listed_runs(folder), *rows]}
-        write_whole(folder / RUNS, json.dumps(list(by_name.values()), indent=1))
+    try:
+        with FileLock(folder / RUNS_LOCK, timeout=60):
+            known = _readable_list(folder, fresh)
+            if stale is not None:
+                known = [{**_without_mark(row), **({STALE: True} if stale(row) else {})} for row in known]
+            by_name = {(row["label"], row["seed"]): row for row in [*known, *rows]}
+            write_whole(folder / RUNS, json.dumps(list(by_name.values()), indent=1))
+    except Timeout:
+        raise UserError(f"another process has been writing {folder / RUNS} for 60 s: has it hung?") from None
+
+
+def _readable_list(folder: Path, fresh: bool) -> list[dict[str, Any]]:
+    try:
+        return _rows(folder)
+    except DamagedList:
+        if not fresh:
+            raise
+        set_aside(folder / RUNS)
+        return []
+
+
+def _without_mark(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != STALE}
 
 
 def set_aside(folder: Path) -> None:
-    """Rename the folder of an earlier run, if it exists, so that nothing is deleted."""
+    """Rename the folder or file of an earlier run, if it exists, so that nothing is deleted."""
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}.before-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"))

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.store.layout import EXPERIMENT, GROUPS, STORE, WEIGHTS
+from cmtl_ir.store.folder import read_identity
+from cmtl_ir.store.layout import EXPERIMENT, GROUPS, RESULT, STORE, WEIGHTS, run_folder
 from cmtl_ir.store.listing import comparisons
 
-MARKS = (WEIGHTS, GROUPS)
-"""Files that mark the folder of a finished run, either of one model or of a grouping."""
+NETWORK = (WEIGHTS, GROUPS)
+"""Files of a finished run that its network, or the networks of its groups, are loaded from."""
+MARKS = (*NETWORK, RESULT)
+"""Files that mark the folder of a finished run."""
 
 
 def find_run(name: str | Path, out: str | Path = "runs") -> Path:
     """Return the folder of a finished run, named by path, hash (or its beginning), or COMPARISON/LABEL[/SEED].
 
-    Raises UserError, with a list of the existing runs, if none or several match.
+    Raises UserError, with a list of the existing runs, if none or several match, or if the run has lost its network.
     """
     path, store = Path(name), Path(out) / STORE
     if any((path / mark).is_file() for mark in MARKS):
-        return path
+        return _with_network(path)
     finished = {one.parent.name: one.parent for mark in MARKS for one in sorted(store.glob(f"*/{mark}"))}
     finished = {
         hash_: folder for hash_, folder in finished.items() if "." not in hash_
@@ -28,9 +31,32 @@ def find_run(name: str | Path, out: str | Path = "runs") -> Path:
     found = {str(folder): folder for key, folder in finished.items() if key.startswith(str(name))}
     found |= {str(f): f for label, f in by_label.items() if label == str(name) or label.rpartition("/")[0] == str(name)}
     if len(found) == 1:
-        return next(iter(found.values()))
+        return _with_network(next(iter(found.values())))
     known = ", ".join(sorted(by_label) or sorted(finished)) or "none yet"
     raise UserError(f"{'several runs match' if found else 'no finished run'} {str(name)!r} in {out}; finished: {known}")
+
+
+def _with_network(run: Path) -> Path:
+    if not any((run / file).is_file() for file in NETWORK):
+        raise UserError(
+            f"{run} is finished, but {WEIGHTS} is missing: copy it from a backup, or give the command of its "
+            "experiment again, which makes it again"
+        )
+    return run
+
+
+def find_seeds(name: str | Path, out: str | Path = "runs") -> dict[int, Path]:
+    """Return seed -> folder of the finished runs of COMPARISON/LABEL, or of the one run that `find_run` finds.
+
+    Raises UserError as `find_run` does.
+    """
+    at, _, label = str(name).rpartition("/")
+    rows = [
+        row for folder, rows in comparisons(Path(out)) if folder.name == at for row in rows if row["label"] == label
+    ]
+    named = [run_folder(Path(out), row["hash"]) for row in rows]
+    finished = [folder for folder in named if any((folder / mark).is_file() for mark in MARKS)]
+    return {int(read_identity(folder).get("seed", 0)): folder for folder in finished or [find_run(name, out)]}
 
 
 def _labels(out: Path) -> dict[str, str]:

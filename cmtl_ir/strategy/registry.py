@@ -41,10 +41,13 @@ def snake_case(name: str) -> str:
     return re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", name).lower()
 
 
+@cache
 def _guests() -> list[EntryPoint]:
+    """Return the entry points of the group. They are read once per process: it means reading a file per package."""
     return list(entry_points(group=ENTRY_POINT_GROUP))
 
 
+@cache
 def _packages(family: str) -> list[str]:
     home = FAMILIES[family].package if family in FAMILIES else None
     guests = [f"{point.value}.{family}" for point in _guests() if ":" not in point.value]

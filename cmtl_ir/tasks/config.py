@@ -42,6 +42,17 @@ class DataConfig(Record):
     then not trained on. null: none."""
     test: Source | None = None
     """Test images. null: from `clean`."""
+    holdout: Annotated[Literal["fixed", "rotate"], OmitIfDefault()] = "fixed"
+    """Which images are held out where no test images are given. fixed: the same under every seed. rotate: the next ones
+    under each seed, so that every image is a test image under some seed. Strategies of one seed share their images, and
+    no image is trained on and tested on in one run. Of the embedded photographs, two are held out either way."""
+    textures: Annotated[bool, OmitIfDefault()] = False
+    """Whether degradation tasks also train on five embedded images, which are never tested on: brick, camera, grass,
+    gravel, hubble_deep_field."""
+    dead_leaves: Annotated[int, OmitIfDefault()] = Field(default=0, ge=0, le=9999)
+    """Number of synthetic images of 256x256 pixels that degradation tasks also train on: opaque shapes of random size
+    that cover each other. Every training image is drawn equally often, so 5 photographs and 20 of these are 80 %
+    synthetic. They are rendered at their first use and kept in the cache."""
     patch: int = Field(default=48, ge=8)
     """Side of a training crop in pixels."""
     flips: Literal["dihedral", "horizontal", "none"] = "dihedral"
@@ -59,7 +70,7 @@ class DataConfig(Record):
     test_crop: int | None = Field(default=None, ge=8)
     """Side in pixels of the central square of each image that is tested. null: whole images."""
 
-    @field_validator("patch", "bits", "test_limit", "test_crop", "gpu_gigabytes", mode="before")
+    @field_validator("patch", "dead_leaves", "bits", "test_limit", "test_crop", "gpu_gigabytes", mode="before")
     @classmethod
     def _numbers(cls, given: Any) -> Any:
         return number(given)

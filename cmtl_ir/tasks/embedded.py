@@ -1,6 +1,11 @@
 """Photographs inside the packages that cmtl-ir depends on, so that a first experiment needs no download.
 
 They are found as files without importing the packages. The test photographs are not among the training photographs.
+
+Textures are grey or astronomical images for training alone (`data.textures`). Every image here is in the public domain,
+CC0 or CC BY 2.0. Left out are images of the same packages whose documentation names no licence (moon, motorcycle, page)
+or only "no known copyright restrictions" (coins, ihc), and images that are blurred or show no natural scene (clock,
+cell, retina).
 """
 
 from __future__ import annotations
@@ -12,6 +17,9 @@ from typing import Literal
 
 from cmtl_ir.tasks.images.decode import DataError
 
+Split = Literal["train", "test", "texture"]
+"""Role of a photograph unless the roles of train and test rotate. A texture is only trained on, if at all."""
+
 
 @dataclass(frozen=True)
 class Photograph:
@@ -19,7 +27,7 @@ class Photograph:
 
     file: str
     """Path whose first part is the package and whose rest is below the folder of the package."""
-    split: Literal["train", "test"]
+    split: Split
     project: str
     """Name of the package for pip."""
     credit: str
@@ -81,12 +89,33 @@ PHOTOGRAPHS = (
         "scikit-learn",
         f"china, danielbuechele, https://www.flickr.com/photos/danielbuechele/6061409035/, {SKLEARN}",
     ),
+    Photograph(
+        "skimage/data/brick.png",
+        "texture",
+        "scikit-image",
+        "brick wall, grey, CC0Textures (Bricks25), CC0, scikit-image",
+    ),
+    Photograph(
+        "skimage/data/camera.png", "texture", "scikit-image", "photographer, grey, Lav Varshney, CC0, scikit-image"
+    ),
+    Photograph(
+        "skimage/data/grass.png", "texture", "scikit-image", "grass, grey, linolafett (DeviantArt), CC0, scikit-image"
+    ),
+    Photograph(
+        "skimage/data/gravel.png", "texture", "scikit-image", "gravel, grey, CC0Textures (Gravel04), CC0, scikit-image"
+    ),
+    Photograph(
+        "skimage/data/hubble_deep_field.jpg",
+        "texture",
+        "scikit-image",
+        "Hubble eXtreme Deep Field, NASA, public domain, shipped with scikit-image",
+    ),
 )
 
 
-def embedded_files(split: Literal["train", "test"]) -> dict[str, Path]:
-    """Return name -> file of the embedded photographs of a split, sorted by name."""
-    return {photo.name: photo.path() for photo in sorted(PHOTOGRAPHS, key=lambda p: p.name) if photo.split == split}
+def embedded_files(*splits: Split) -> dict[str, Path]:
+    """Return name -> file of the embedded photographs of some splits, sorted by name."""
+    return {photo.name: photo.path() for photo in sorted(PHOTOGRAPHS, key=lambda p: p.name) if photo.split in splits}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,12 @@ from typing import Any
 
 import torch
 
-from cmtl_ir.base import keyed
+from cmtl_ir.base import names
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, warn_if_incomplete
 from cmtl_ir.tasks.embedded import embedded_files
+from cmtl_ir.tasks.extras import extra_files
+from cmtl_ir.tasks.heldout import HELD_OUT, HELD_OUT_EMBEDDED, hold_out
 from cmtl_ir.tasks.images.decode import DataError, image_files
 from cmtl_ir.tasks.images.pack import OnError
 from cmtl_ir.tasks.images.pairs import open_pairs
@@ -24,10 +25,6 @@ from cmtl_ir.tasks.images.store import ImageStore
 from cmtl_ir.tasks.sources import DatasetSource, PairsConfig, Source
 from cmtl_ir.tasks.task import Splits, Store, Task
 
-TASK_NAME = r"[a-z][a-z0-9_]{0,99}"
-"""Names of tasks become names of files and metrics, which have a greatest length."""
-HELD_OUT = 0.1
-"""Share of the images that are held out for test if no test images are given."""
 log = logging.getLogger("cmtl_ir")
 
 
@@ -47,14 +44,13 @@ def build_tasks(
     smaller than a crop, test and validation images that cannot be scored, pairs that do not match, and files of a
     degradation that cannot be read.
     """
-    wrong = [name for name in tasks if not re.fullmatch(TASK_NAME, name)]
-    if wrong:
-        raise ValueError(f"task names match {TASK_NAME}; rename {', '.join(map(repr, wrong))}")
+    for name in tasks:
+        names.task(name)
     check_test_crop(data, smallest)
     for task in tasks.values():
         if task.degradation is not None:
             task.degradation.prepare()
-    opener = _Opener(data, cache, smallest)
+    opener = _Opener(data, cache, smallest, turn=seed if data.holdout == "rotate" else 0)
     common: dict[str, Any] = {"seed": seed, "device": device}
     if device.type != "cpu":
         common["residents"] = Residents(device, data.gpu_gigabytes * 1e9)
@@ -69,6 +65,8 @@ class _Opener:
     data: DataConfig
     cache: Path | None
     smallest: int
+    turn: int = 0
+    """Seed under `data.holdout: rotate`, else 0."""
     opened: dict[str, ImageStore] = field(default_factory=dict)
 
     def splits(self, task: TaskConfig) -> Splits:
@@ -78,7 +76,7 @@ class _Opener:
         if task.val is not None:
             val = self._split(task.val, "val")
         elif isinstance(self.data.val, float):
-            train, val = hold_out(train, self.data.val)
+            train, val = hold_out(train, self.data.val, self.turn)
         elif self.data.val is not None and not task.paired:
             val = self._open(self.data.val, "val")
         return Splits(
@@ -93,7 +91,7 @@ class _Opener:
             return whole, self._split(task.test, "test")
         if task.dataset is not None and has_test(task.dataset, task.split):
             return whole, self._open_pairs(task, "test")
-        return hold_out(whole, HELD_OUT)
+        return hold_out(whole, HELD_OUT, self.turn)
 
     def _clean(self, task: TaskConfig) -> tuple[Store, Store]:
         base = task.clean or self.data.clean
@@ -102,9 +100,11 @@ class _Opener:
             return self._open(named or base, "train"), self._split(task.test, "test")
         if self.data.test is not None:
             return self._open(named or base, "train"), self._open(self.data.test, "test")
-        if base == "embedded" or (isinstance(base, DatasetSource) and has_test(base.dataset, base.split)):
+        fixed = base == "embedded" and self.data.holdout == "fixed"
+        if fixed or (isinstance(base, DatasetSource) and has_test(base.dataset, base.split)):
             return self._open(named or base, "train"), self._open(base, "test")
-        rest, held = hold_out(self._open(base, "train"), HELD_OUT)
+        share = HELD_OUT_EMBEDDED if base == "embedded" else HELD_OUT
+        rest, held = hold_out(self._open(base, "train", whole=True), share, self.turn)
         return (rest if named is None else self._open(named, "train")), held
 
     def _split(self, config: SplitConfig, role: Role) -> Store:
@@ -116,10 +116,15 @@ class _Opener:
             warn_if_incomplete(config.dataset, role, config.split, len(store))
         return store
 
-    def _open(self, source: Source, role: Role) -> ImageStore:
-        key = f"{source} {role}"
+    def _open(self, source: Source, role: Role, *, whole: bool = False) -> ImageStore:
+        """Open a source, for training with the extra images. `whole`: with the embedded test photographs."""
+        key = f"{source} {role} {whole}"
         if key not in self.opened:
-            self.opened[key] = open_source(source, role, self.cache, self.data.on_error, self.data.root, self.data.bits)
+            data = self.data
+            extra = extra_files(data.textures, data.dead_leaves, self.cache) if role == "train" else {}
+            self.opened[key] = open_source(
+                source, role, self.cache, data.on_error, data.root, data.bits, whole=whole, extra=extra
+            )
         return self.opened[key]
 
     def _large_enough(self, store: Store) -> Store:
@@ -165,16 +170,29 @@ def open_source(
     on_error: OnError = "stop",
     data_root: str | None = None,
     bits: int | None = None,
+    *,
+    whole: bool = False,
+    extra: Mapping[str, Path] | None = None,
 ) -> ImageStore:
-    """Open the images of a configured source. The role selects the split of `embedded` and of named data sets."""
-    key, files = source_files(source, role, data_root)
+    """Open the images of a configured source. The role selects the split of `embedded` and of named data sets.
+
+    `whole`: the test photographs of `embedded` are included. `extra`: name -> file of further images. `None`: none.
+    """
+    key, files = source_files(source, role, data_root, whole=whole)
+    if extra:
+        key, files = "\0".join([key, *map(str, extra.values())]), dict(sorted({**files, **extra}.items()))
     return ImageStore.of_files(key, files, cache, on_error, bits)
 
 
-def source_files(source: Source, role: Role, data_root: str | None = None) -> tuple[str, dict[str, Path]]:
-    """Return (key for the cache, name -> file) of a source of clean images, without decoding anything."""
+def source_files(
+    source: Source, role: Role, data_root: str | None = None, *, whole: bool = False
+) -> tuple[str, dict[str, Path]]:
+    """Return (key for the cache, name -> file) of a source of clean images, without decoding anything.
+
+    `whole`: the test photographs of `embedded` are included, because some will be held out.
+    """
     if source == "embedded":
-        files = embedded_files("test" if role == "test" else "train")
+        files = embedded_files("train", "test") if whole else embedded_files("test" if role == "test" else "train")
         return "\0".join(map(str, files.values())), files
     entries = source if isinstance(source, list) else [source]
     folders = [entry for entry in entries if isinstance(entry, str)]
@@ -201,20 +219,3 @@ def _entry_files(entry: str | DatasetSource, role: Role, data_root: str | None) 
     key, files = clean_files(entry, role, data_root)
     warn_if_incomplete(entry.dataset, role, entry.split, len(files))
     return key, files
-
-
-def hold_out(store: Store, share: float) -> tuple[Store, Store]:
-    """Split a store into (the remaining images, a held-out share of at least one image).
-
-    Whole images are chosen by a hash of their names. Images with the same pixels stay together, and so do pairs whose
-    clean images have the same pixels, whether they are one file, links to it or copies under several names.
-    """
-    groups = sorted(set(store.groups), key=lambda name: keyed.name_key("held out", name))
-    count = max(1, round(share * len(groups)))
-    if count >= len(groups):
-        raise DataError(
-            f"cannot hold out {count} of {len(groups)} distinct image(s), {groups[0]}: name test images with data.test"
-        )
-    held = set(groups[:count])
-    sides = [[i for i, group in enumerate(store.groups) if (group in held) is side] for side in (False, True)]
-    return store.choose(sides[0]), store.choose(sides[1])

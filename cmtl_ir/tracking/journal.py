@@ -170,6 +170,10 @@ class Delivery:
     """A final status that was not delivered yet."""
     files: dict[str, bool] = field(default_factory=dict)
     """`path in the run's folder | folder among the artifacts` -> whether the file was delivered."""
+    result: str = ""
+    """Path in the run's folder of the file with which the run is finished. It is named before it is written."""
+    reached: str | None = None
+    """The last status that was delivered. `None` if none was, or if it is not known."""
 
     @classmethod
     def read(cls, folder: Path) -> Delivery:
@@ -183,15 +187,22 @@ class Delivery:
         """Write the record of a run."""
         replace_whole(Path(folder) / "delivery.json", json.dumps(asdict(self), indent=1).encode())
 
-    def waiting(self) -> list[str]:
-        """Return the files that were not delivered."""
-        return [name for name, arrived in self.files.items() if not arrived]
+    def waiting(self, folder: Path) -> list[str]:
+        """Return the files that were not delivered, without a result that is not written yet."""
+        ahead = f"{self.result}|" if self.result and not (Path(folder) / self.result).is_file() else None
+        return [name for name, arrived in self.files.items() if not arrived and name != ahead]
+
+    def due(self, folder: Path) -> str | None:
+        """Return the final status that was not delivered yet, or `None`. A run with a result is finished."""
+        if self.status is None and self.result and self.reached != "FINISHED":
+            return "FINISHED" if (Path(folder) / self.result).is_file() else None
+        return self.status
 
     def moved_to(self, uri: str, run_id: str) -> Delivery:
         """Return the record for a run. For another store or run, it is a record in which nothing was delivered."""
         if (self.uri, self.run_id) == (uri, run_id):
             return self
-        return Delivery(uri, run_id, files=dict.fromkeys(self.files, False))
+        return Delivery(uri, run_id, files=dict.fromkeys(self.files, False), result=self.result)
 
 
 def unsent(points: Iterable[Point], latest: Mapping[str, int], held: Mapping[str, set[int]]) -> list[Point]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from cmtl_ir.base.errors import UserError, brief
+from cmtl_ir.tracking import moved
 from cmtl_ir.tracking.journal import Point, TrackingError
 
 if TYPE_CHECKING:
@@ -44,15 +45,20 @@ def shown(uri: str) -> str:
 class MlflowStore:
     """The calls that writing a run needs."""
 
-    def __init__(self, uri: str, folder: Path) -> None:
-        self.uri, self.folder = uri, folder
+    FILE = "mlflow.db"
+    """Name of the database in a folder of results."""
+
+    def __init__(self, uri: str, folder: Path, way_out: str | None = None) -> None:
+        """`folder` is that of the results. `way_out` ends error messages; `None` is for commands that train."""
+        self.uri, self.folder, self.way_out = uri, folder, way_out
         self.database = sqlite_file(uri)
+        self.own = self.database == folder / self.FILE
         place = self.database.parent if self.database else folder
         with self.answering():
             place.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(place / ".tracking.lock", timeout=300)
             with self._lock:
-                self.client = connect(uri, own=self.database == folder / "mlflow.db")
+                self.client = connect(uri, own=self.own)
                 self.experiment_id = self._experiment()
 
     @contextmanager
@@ -63,11 +69,21 @@ class MlflowStore:
         except UserError:
             raise
         except Exception as error:
-            way = "Start its server" if self.uri.startswith("http") else "Name a database or a server"
             raise TrackingError(
-                f"the tracking store {shown(self.uri)} cannot be used ({brief(error)}). {way}, or give --offline: "
-                f"the runs then go to a local store, {shown(sqlite_uri(self.folder / 'mlflow.db'))}"
+                f"the tracking store {shown(self.uri)} cannot be used ({brief(error)}). {self._way_out()}"
             ) from error
+
+    def _way_out(self) -> str:
+        if self.way_out is not None:
+            return self.way_out
+        if self.own:
+            return (
+                f"Make it usable, or move it away (mv {self.database} {self.database}.damaged): the same command then "
+                "makes a new store and fills it from the folders of the runs. --tracking-uri names another store"
+            )
+        way = "Start its server" if self.uri.startswith("http") else "Name a database or a server"
+        local = shown(sqlite_uri(self.folder / self.FILE))
+        return f"{way}, or give --offline: the runs then go to a local store, {local}"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -80,6 +96,8 @@ class MlflowStore:
         if experiment is not None:
             if experiment.lifecycle_stage == "deleted":
                 self.client.restore_experiment(experiment.experiment_id)
+            if self.own:
+                moved.follow_artifacts(self.client, experiment.artifact_location, self.folder / "mlartifacts")
             return experiment.experiment_id
         own = None if self.uri.startswith("http") else (self.folder / "mlartifacts").as_uri()
         try:
@@ -192,8 +210,12 @@ def connect(uri: str, own: bool = False) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it also raises
     file = sqlite_file(uri)
-    if file is not None and not file.exists():
+    if file is not None and (not file.exists() or file.stat().st_size == 0):
         _make_database(file)
+    if file is not None:
+        moved.check_database(file)
+    elif not uri.startswith("http"):
+        _do_not_wait_for_minutes()
     try:
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
@@ -203,6 +225,13 @@ def connect(uri: str, own: bool = False) -> MlflowClient:
         _upgrade(file, uri)
         client = MlflowClient(uri)
     return client
+
+
+def _do_not_wait_for_minutes() -> None:
+    """Let MLflow try a database server 4 times, which takes a second, instead of 10 times, which takes 100 s."""
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 4
 
 
 def sqlite_uri(file: Path) -> str:
@@ -233,6 +262,7 @@ def _make_database(file: Path) -> None:
 
     temporary = file.with_name(f".{file.name}.making")
     temporary.unlink(missing_ok=True)
+    temporary.touch()  # fails at once where MLflow would try for 100 s
     store = SqlAlchemyStore(sqlite_uri(temporary), (file.parent / "mlartifacts").as_uri())
     store.engine.dispose()
     temporary.replace(file)

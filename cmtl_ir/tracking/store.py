@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cmtl_ir.tracking")
 
+SYNCED = "name the store with --tracking-uri, or give the experiment's command again, which delivers everything"
+"""Way out of a delivery that finds no usable store."""
+
 __all__ = ["RunTracker", "Tracking", "TrackingError", "deliver", "local_uri", "read_runs"]
 
 
@@ -102,29 +105,58 @@ class Tracking:
 
 
 def deliver(folder: Path, uri: str | None = None) -> int:
-    """Deliver what is pending in a run's folder or in all folders below it. Return the number of runs delivered."""
+    """Deliver what is pending in a run's folder or in all folders below it. Return the number of runs delivered.
+
+    `uri` is the store. `None` takes the one that each folder names, or its copy next to the folder if both were moved.
+    """
     stores: dict[str, MlflowStore] = {}
     homes = [file.parent for file in sorted(Path(folder).rglob("delivery.json")) if _waits(file.parent)]
     for home in homes:
         mark = Delivery.read(home)
         if uri is None and "***" in mark.uri:
             raise TrackingError(f"{home}: name the store's URI; its password is not kept in files ({mark.uri})")
-        address = uri or mark.uri
-        store = stores[address] = stores.get(address) or MlflowStore(address, home)
+        address = uri or _present_uri(mark, home)
+        store = stores[address] = stores.get(address) or _store_at(address, home)
         with store.answering():
             if (run := store.get(mark.run_id)) is None:
                 raise TrackingError(
                     f"{mark.uri} has no run {mark.run_id} any more: the experiment's command, given again, makes a new "
                     f"one and sends it what is in {home}"
                 )
-            RunTracker(store, home, mark, run.info.status).deliver()
+            mark.status = mark.due(home)
+            RunTracker(store, home, mark.moved_to(shown(address), mark.run_id), run.info.status).deliver()
     return len(homes)
+
+
+def _present_uri(mark: Delivery, home: Path) -> str:
+    """Return the URI of the store that a run's folder names, or of the one in the folder of results that was moved."""
+    recorded = sqlite_file(mark.uri)
+    if recorded is None:
+        return mark.uri
+    beside = next(
+        (one / MlflowStore.FILE for one in home.resolve().parents if (one / MlflowStore.FILE).is_file()), None
+    )
+    if beside is not None and beside != recorded and (not recorded.exists() or _knows(beside, mark.run_id)):
+        return sqlite_uri(beside)
+    return mark.uri
+
+
+def _knows(database: Path, run_id: str) -> bool:
+    return MlflowStore(sqlite_uri(database), database.parent, SYNCED).get(run_id) is not None
+
+
+def _store_at(uri: str, home: Path) -> MlflowStore:
+    """Return the store at a URI. Raise TrackingError if it is a file that does not exist; none is made."""
+    database = sqlite_file(uri)
+    if database is not None and not database.is_file():
+        raise TrackingError(f"{home}: there is no tracking store {database} any more; {SYNCED}")
+    return MlflowStore(uri, database.parent if database is not None else home, SYNCED)
 
 
 def _waits(home: Path) -> bool:
     mark, journal = Delivery.read(home), home / "metrics.jsonl"
     size = journal.stat().st_size if journal.is_file() else 0
-    return mark.arrived != size or bool(mark.waiting()) or mark.status is not None
+    return mark.arrived != size or bool(mark.waiting(home)) or mark.due(home) is not None
 
 
 def read_runs(uri: str, comparison: str) -> dict[str, pd.DataFrame]:

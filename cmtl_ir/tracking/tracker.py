@@ -49,7 +49,7 @@ class RunTracker:
         self._latest: dict[str, int] = {}
         self._rewound: int | None = None
         self._in_step = delivery.arrived == self.journal.size
-        self._warned = False
+        self._warned = self._trains = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,11 +60,15 @@ class RunTracker:
         """Id of the MLflow run."""
         return self.delivery.run_id
 
+    def _is_pending(self) -> bool:
+        return self.delivery.arrived != self.journal.size or bool(self.delivery.waiting(self.folder))
+
     # ----------------------------------------------------------------------------------------------- writing
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Log values by metric name at a step. The steps of a metric increase; a repeated point is ignored."""
         if self.journal.append(step, values):
+            self._trains = True
             self._work_in_background()
 
     def rewind(self, step: int) -> None:
@@ -81,6 +85,18 @@ class RunTracker:
             self.delivery.files[f"{place}|{'' if folder == '.' else folder}"] = False
             self.delivery.write(self.folder)
         self._work_in_background()
+
+    def concluding(self, path: Path) -> None:
+        """Announce the file with which the run is finished, before it is written.
+
+        If the process is killed after writing it, the next delivery of the run's folder adds it and sets the status.
+        """
+        with self._lock:
+            self.delivery.result = Path(path).relative_to(self.folder).as_posix()
+            entry = f"{self.delivery.result}|"
+            if entry not in self.delivery.files or not Path(path).is_file():
+                self.delivery.files[entry] = False
+            self.delivery.write(self.folder)
 
     def text(self, text: str, name: str) -> None:
         """Add a text as artifact `name` (`tables/summary.md`)."""
@@ -112,8 +128,8 @@ class RunTracker:
         if self._thread is not None:
             self._thread.join()
         self._thread, self._stop = None, threading.Event()
-        if status is not None and (status != self.status or self.delivery.status is not None):
-            self.delivery.status = status
+        if status is not None and (status != self.status or self.delivery.status is not None or self._is_pending()):
+            self.delivery.status = status  # with it, what is still to be sent does not make it a running one
         self.delivery.write(self.folder)
         if self._try():
             return True
@@ -159,9 +175,13 @@ class RunTracker:
             self._send_points()
             self._send_files()
             if self.delivery.status is not None:
-                self.store.set_status(self.run_id, self.delivery.status)
-                self.status, self.delivery.status = self.delivery.status, None
+                self._set_status(self.delivery.status)
+                self.delivery.status = None
                 self.delivery.write(self.folder)
+
+    def _set_status(self, status: str) -> None:
+        self.store.set_status(self.run_id, status)
+        self.status = self.delivery.reached = status
 
     def _compare(self) -> None:
         """Learn what the store has: a kill may have come between a delivery and its mark, or after later steps."""
@@ -185,7 +205,7 @@ class RunTracker:
             self.delivery.write(self.folder)
 
     def _send_files(self) -> None:
-        for entry in self.delivery.waiting():
+        for entry in self.delivery.waiting(self.folder):
             place, folder = entry.rsplit("|", 1)
             if (self.folder / place).is_file():
                 self._now_running()
@@ -194,6 +214,6 @@ class RunTracker:
             self.delivery.write(self.folder)
 
     def _now_running(self) -> None:
-        if self.status != "RUNNING" and self.delivery.status is None:
-            self.store.set_status(self.run_id, "RUNNING")
-            self.status = "RUNNING"
+        """Say that the run is at work again. What a run left behind is delivered without a new status."""
+        if self._trains and self.status != "RUNNING" and self.delivery.status is None:
+            self._set_status("RUNNING")

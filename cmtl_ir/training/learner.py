@@ -30,6 +30,7 @@ from cmtl_ir.training.optimization import (
     mean_of,
     optimizer_tree,
 )
+from cmtl_ir.training.passes import Passes
 from cmtl_ir.training.shares import DataState
 
 ON_CPU = ("weighting", "surgery")
@@ -65,9 +66,14 @@ class Learner:
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
+        if not self.trained_parameters():
+            raise ConfigError(
+                f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
+            )
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()
+        self.passes = Passes()
         self.before: list[Tensor] | None = None  # weights before the last step, kept only if the next step is logged
         self.step = 0
         self.stage: Stage | None = None
@@ -98,7 +104,7 @@ class Learner:
         degraded = degraded.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             returned = (network or self.network)(degraded, task_numbers, **pair)
-        return output_of(network or self.model, returned)
+        return self.passes.counted(output_of(network or self.model, returned), len(degraded))
 
     def restore(self, batch: Batch, network: nn.Module | None = None) -> Output:
         """Return the output of `network` for a batch. `None` means the network in training."""

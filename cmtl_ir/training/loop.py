@@ -204,7 +204,7 @@ def make_engine(learner: Learner, rows: list[Row], watcher: Watcher) -> RowGradi
     name: Any = learner.training.engine
     if name == "auto":
         name = choose_engine(per_row, learner.patch) if micro_batch is None else "stream"
-    return RowGradients(learner.model, (2 if wanted else 1) * len(rows), name, micro_batch)
+    return RowGradients(learner.model, (2 if wanted else 1) * len(rows), name, micro_batch, aside=learner.passes.aside)
 
 
 def _steps(learner: Learner) -> range:

@@ -16,7 +16,7 @@ from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.plan import PlannedRun
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store import checkpoint
-from cmtl_ir.store.folder import latest_checkpoint
+from cmtl_ir.store.folder import is_finished, latest_checkpoint, read_result
 from cmtl_ir.store.layout import WEIGHTS, stage_folders
 from cmtl_ir.store.run import hash_of
 from cmtl_ir.strategy.parts import Curriculum
@@ -68,6 +68,8 @@ class FromStage:
         learner.load_tree(saved.tree)
         whole = latest_checkpoint(self.folder)
         curve = whole.tree["recorder"]["curve"] if whole is not None else []
+        if whole is None and is_finished(self.folder):  # scored again: it has no checkpoint of its own
+            curve = read_result(self.folder)["curve"]
         return [point for point in curve if point["step"] <= learner.step]
 
 

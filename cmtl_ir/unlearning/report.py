@@ -15,6 +15,7 @@ from cmtl_ir.store.layout import AUDITS, run_folder
 from cmtl_ir.strategy.unlearning import Rerun
 from cmtl_ir.unlearning.audit import Audit, Auditor
 from cmtl_ir.unlearning.audit_jobs import audit_in_processes
+from cmtl_ir.unlearning.costs import Cost, of_result
 from cmtl_ir.unlearning.origin import Origin
 from cmtl_ir.unlearning.planning import Job, reference_folder
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB
@@ -27,6 +28,8 @@ OVER_DB = 1.0
 """A task further below the retrained model and the untouched image than this shows that something was removed."""
 RETURNING = 0.5
 """A task relearnt in less than this share of the retrained model's steps was hidden rather than forgotten."""
+DEARER = 1.05
+"""A method that takes more than this share of the time of retraining costs more. Repetitions differ by less."""
 RELEARN_STEPS = 100
 NO_REFERENCE = "no reference"
 
@@ -46,6 +49,9 @@ class Measured:
     steps: int
     """Optimizer steps from the original to this model, including those of constituents."""
     seconds: float
+    """Wall time from the original to this model."""
+    cpu_seconds: float | None = None
+    """CPU time likewise. `None` if it was not recorded, or if a GPU did the work."""
 
     def score(self, task: str, scale: Scale = PSNR) -> float:
         """Return the score of a task. NaN if the run was not scored by this metric."""
@@ -92,6 +98,15 @@ class Report:
         """Return the retrained model of this seed. `None` if there is none."""
         wanted = self.references.get(seed)
         return next((one for one in self.models if one.folder.name == wanted and one.seed == seed), None)
+
+    @property
+    def time_unit(self) -> str:
+        """Unit of `time_of`: CPU time if it is known of all models, or else wall time."""
+        return "CPU s" if all(one.cpu_seconds is not None for one in self.models) else "s"
+
+    def time_of(self, one: Measured) -> float:
+        """Return the time from the original to a model, in `time_unit`."""
+        return one.seconds if one.cpu_seconds is None or self.time_unit == "s" else one.cpu_seconds
 
     @property
     def scales(self) -> tuple[Scale, ...]:
@@ -166,8 +181,8 @@ class _Subject:
     label: str
     method: str
     folder: Path
-    cost: tuple[int, float] | None = None
-    """(steps, seconds) from the original to this model. `None` takes the cost of its own run."""
+    cost: Cost | None = None
+    """Cost from the original to this model. `None` takes the cost of its own run."""
 
 
 def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[_Subject]:
@@ -175,7 +190,12 @@ def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[
     out = made.folder.parent
     rows = [row for row in results_listed(made) if row["parent"] == origin.hash]
     found = [
-        _Subject(row["label"], row["method"], run_folder(out, row["hash"]), (row["steps"], row["seconds"]))
+        _Subject(
+            row["label"],
+            row["method"],
+            run_folder(out, row["hash"]),
+            Cost(row["steps"], row["seconds"], row.get("cpu_seconds")),
+        )
         for row in rows
     ]
     own = [one for one in found if one.folder == reference]
@@ -187,9 +207,8 @@ def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[
 
 def _measured(one: _Subject, auditor: Auditor) -> Measured:
     result = read_result(one.folder)
-    steps, seconds = one.cost or (result["steps"], result["seconds"])
-    audit = auditor.audit(one.folder)
-    return Measured(one.label, one.method, auditor.origin.seed, one.folder, result, audit, steps, seconds)
+    audit, cost = auditor.audit(one.folder), one.cost or of_result(result)
+    return Measured(one.label, one.method, auditor.origin.seed, one.folder, result, audit, *cost)
 
 
 def _track(made: Forgetting, report: Report) -> None:
@@ -215,6 +234,7 @@ def figures(report: Report, one: Measured) -> dict[str, float]:
     named |= {f"output_distance/{task}": (one.audit.distance or {}).get(task) for task in tasks}
     named |= {"membership_auc": one.audit.attack.estimate, "unlearning_steps": float(one.steps)}
     named |= {"relearning_steps": back.steps if back else None, "unlearning_seconds": one.seconds}
+    named |= {"unlearning_cpu_seconds": one.cpu_seconds}
     return {name: value for name, value in named.items() if value is not None and math.isfinite(value)}
 
 
@@ -230,7 +250,8 @@ def verdict(report: Report, label: str) -> list[str]:
     harms = {task: mean_of([report.harm(one, task) for one in models]) for task in report.retain}
     harmed = [f"{task} {change:+.2f} dB" for task, change in harms.items() if change < -COLLATERAL_DB]
     forgotten += _returning(report, models)
-    return [*forgotten, *([f"collateral damage: {', '.join(harmed)} against the original"] if harmed else [])]
+    harm = [f"collateral damage: {', '.join(harmed)} against the original"] if harmed else []
+    return [*forgotten, *harm, *_dearer(report, models)]
 
 
 def _forgetting(report: Report, models: Sequence[Measured], task: str) -> list[str]:
@@ -243,6 +264,15 @@ def _forgetting(report: Report, models: Sequence[Measured], task: str) -> list[s
     if gaps and mean_of(gaps) > OVER_DB:
         return [f"still known: {task} is {mean_of(gaps):.2f} dB above the retrained model"]
     return []
+
+
+def _dearer(report: Report, models: Sequence[Measured]) -> list[str]:
+    """Return a warning if models cost more than their retrained references, over the seeds that have one."""
+    pairs = [(one, other) for one in models if (other := report.retrained(one.seed)) is not None and other is not one]
+    own, retraining = (mean_of([report.time_of(pair[side]) for pair in pairs]) for side in (0, 1))
+    if not pairs or own <= DEARER * retraining:
+        return []
+    return [f"costs more than retraining: {own:,.0f} against {retraining:,.0f} {report.time_unit}"]
 
 
 def _returning(report: Report, models: Sequence[Measured]) -> list[str]:
@@ -278,7 +308,8 @@ def notes(report: Report) -> list[str]:
         "the retrained model's is the target. The tasks share clean images: it says little about a whole task",
         f"relearning: steps of training on the forgotten task alone until it is within {TOLERANCE_DB} dB of the "
         f"original, {report.budget} at most; the retrained model's own is the measure",
-        "steps and seconds: from the original to the result, all that had to be trained and scored for it",
+        f"steps and {report.time_unit}: from the original to the result, all that had to be trained and scored for it"
+        + ("; CPU time of all threads" if report.time_unit == "CPU s" else ""),
     ]
     if report.before:
         said.append(f"forgotten before: {', '.join(report.before)}; the retrained model never saw them either")

@@ -23,6 +23,7 @@ from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.unlearning import Rerun, Unlearner
 from cmtl_ir.tracking.journal import Delivery
 from cmtl_ir.tracking.mlflow_store import shown
+from cmtl_ir.unlearning.costs import Cost, of_result, total
 from cmtl_ir.unlearning.grouped_runs import reassemble, touched_members
 from cmtl_ir.unlearning.jobs import job_of, run_in_processes, runs_of
 from cmtl_ir.unlearning.origin import Origin, check_request, find_origin, find_runs
@@ -212,21 +213,19 @@ def fulfil(
 def _list_result(folder: Path, done: Done) -> None:
     """Add a result to the comparison's list of runs, which the report reads and in which `RUN` is looked up."""
     job, run = done.job, done.run
-    steps, seconds = cost(done)
     row = {"label": job.label, "seed": run.seed, "hash": run.hash, "parent": job.origin.hash}
-    list_runs(folder, [row | {"method": job.method.called, "steps": steps, "seconds": seconds}])
+    list_runs(folder, [row | {"method": job.method.called, **cost(done)._asdict()}])
 
 
-def cost(done: Done) -> tuple[int, float]:
-    """Return (steps, seconds) from the original to the result. Parts that are taken over unchanged cost nothing."""
+def cost(done: Done) -> Cost:
+    """Return the cost from the original to the result. Parts that are taken over unchanged cost nothing."""
     asked = done.run.identity.get("unlearning", {})
     touched = {one["run"] for one in asked.get("constituents", ()) if one["touched"]}
-    steps, seconds = 0, 0.0
-    for planned in done.runs:
-        if planned.run is done.run or planned.run.hash in touched:
-            result = planned.run.result()
-            steps, seconds = steps + result["steps"] - planned.steps_taken_over, seconds + result["seconds"]
-    return steps, seconds
+    return total(
+        of_result(planned.run.result(), planned.steps_taken_over)
+        for planned in done.runs
+        if planned.run is done.run or planned.run.hash in touched
+    )
 
 
 def results_listed(made: Forgetting) -> list[dict[str, Any]]:

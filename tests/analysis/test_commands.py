@@ -11,9 +11,11 @@ import pytest
 from cmtl_ir.analysis.data import sources
 from cmtl_ir.analysis.data.columns import COLUMNS
 from cmtl_ir.analysis.data.frames import Frames, opened
+from cmtl_ir.analysis.pair import compared
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.cli import main
-from cmtl_ir.measures.scale import PSNR
+from cmtl_ir.measures.scale import DEFAULT, PSNR
+from cmtl_ir.store.lookup import find_seeds
 from cmtl_ir.tracking import mlflow_store, store
 from tests.analysis import forged
 from tests.benchmarks.frames import fill, statements
@@ -124,19 +126,42 @@ def test_compare_sets_two_runs_side_by_side(
 def test_compare_tests_two_runs_over_images(tmp_path: Path) -> None:
     from scipy import stats
 
-    from cmtl_ir.analysis.pair import compared
-
     final = {("joint", 0): {"noise": 26.0, "rain": 25.0}, ("joint", 1): {"noise": 27.0, "rain": 25.0}}
     folder = forged.comparison(tmp_path, final, images=24)
     homes = [tmp_path / "store" / member.run for member in Frames.of_folder(folder).members]
-    pair = compared(homes[0], homes[1], ("a", "b"))
+    pair = compared({0: homes[0]}, {1: homes[1]}, ("a", "b"))
     raw = [pd.read_csv(home / "per_image.csv").query("task == 'noise'").groupby("image").psnr.mean() for home in homes]
     assert pair.verdicts[PSNR]["noise"].test.p == pytest.approx(stats.wilcoxon(raw[1] - raw[0]).pvalue)
     assert pair.verdicts[PSNR]["noise"].style == "better" and pair.scores[PSNR][0] == (
         "noise",
         *map(pytest.approx, (21.15, 26.0, 27.0)),
     )
-    assert pair.made_of == [("seed", "0", "1")]
+    assert pair.made_of == [("seed", "0", "1")] and pair.over_seeds[PSNR] == {}
+
+
+def test_compare_pairs_two_strategies_by_their_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Differences of .4, .5 and .6 dB on noise and of .1, 0 and -.4 dB on rain; the fourth seed has no partner."""
+    from scipy import stats
+
+    differences = {"noise": [0.4, 0.5, 0.6], "rain": [0.1, 0.0, -0.4]}
+    final = {("joint", seed): {"noise": 26.0 + seed, "rain": 25.0} for seed in range(4)}
+    final |= {("other", s): {t: final["joint", s][t] + differences[t][s] for t in differences} for s in range(3)}
+    folder = forged.comparison(tmp_path, final, images=24)
+    for member in Frames.of_folder(folder).members:
+        (tmp_path / "store" / member.run / "weights.safetensors").touch()
+    told = said(capsys, "compare", "forged/joint", "forged/other", "--out", tmp_path)
+    assert "A: forged/joint (seeds 0, 1, 2) B: forged/other (seeds 0, 1, 2)" in told
+    pair = compared(find_seeds("forged/joint", tmp_path), find_seeds("forged/other", tmp_path), ("a", "b"))
+    p = {task: stats.ttest_1samp(values, 0.0).pvalue for task, values in differences.items()}
+    found = pair.over_seeds[PSNR]
+    assert list(found) == ["noise", "rain", "mean"]
+    assert found["noise"].p == pytest.approx(p["noise"], rel=1e-6) and found["rain"].p == pytest.approx(p["rain"])
+    assert found["noise"].p_holm == pytest.approx(3 * p["noise"], rel=1e-6) and found["noise"].significant
+    assert [one for one, *_ in pair.scores[PSNR]] == ["noise", "rain", "mean"]
+    assert pair.scores[PSNR][0][2:] == (pytest.approx(27.0), pytest.approx(27.5))
+    assert "significantly better, p = 0.0392 (t-test, Holm), 3 seeds, which detect 0.33" in told
+    answer = refused(capsys, "compare", "forged/joint/3", "forged/other", "--out", tmp_path)
+    assert "forged/joint/3 has seeds 3 and forged/other has 0, 1, 2: none is the same" in answer
 
 
 def test_compare_refuses_a_verdict_on_runs_that_differ_in_more(
@@ -150,3 +175,14 @@ def test_compare_refuses_a_verdict_on_runs_that_differ_in_more(
     text = said(capsys, "compare", *homes, "--out", tmp_path)
     assert "not comparable: backbone.width differs" in text and "B - A" not in text and "significant" not in text
     assert "are the same run" in refused(capsys, "compare", homes[0], homes[0], "--out", tmp_path)
+
+
+def test_the_tables_that_run_leaves_show_hostile_labels_as_text(tmp_path: Path) -> None:
+    from cmtl_ir.analysis import comparison
+
+    scores = {f"{metric}{suffix}": {"noise": 0.5} for metric in ("psnr", "ssim") for suffix in ("", "_input")}
+    result = {"label": "=a|b\nc", "seed": 0, "hash": "h", **scores, "steps": 1, "parameters": 1}
+    result["continual"] = {"mean_forgetting_db": None}
+    text = comparison._markdown(tmp_path / "table.md", [result], DEFAULT).read_text()
+    assert text.splitlines()[-1].startswith(r"| =a\|b c | 0 | 0.50 / 0.5000 | ")
+    assert pd.read_csv(comparison._csv(tmp_path / "table.csv", [result], DEFAULT))["strategy"].tolist() == ["'=a|b c"]

@@ -15,6 +15,7 @@ from cmtl_ir.analysis import report
 from cmtl_ir.analysis.data import measures, significance
 from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.summary import summary
 from cmtl_ir.analysis.tables import formats, scores
 from cmtl_ir.analysis.tables.formats import Cell, Table
 from cmtl_ir.measures.scale import PSNR, SSIM
@@ -191,6 +192,24 @@ def test_the_cost_is_seconds_by_steps(tmp_path: Path) -> None:
     assert cell(table, "slow", "ms / joint").value == pytest.approx(2.0)
     assert cell(table, "slow", "peak memory MB").value == pytest.approx(5.0)
     assert cell(table, "slow", "parameters").value == 1234
+
+
+def test_cpu_time_comes_first_where_all_runs_have_it_and_passes_are_by_the_batch(tmp_path: Path) -> None:
+    final = {("joint", 0): {"noise": 27.0, "rain": 25.0}, ("slow", 0): {"noise": 27.0, "rain": 25.0}}
+    one = {"step_seconds": 9.0, "step_cpu_seconds": 3.0, "samples_forward": 360, "samples_backward": 360}
+    other = {"step_seconds": 6.0, "step_cpu_seconds": 4.5, "samples_forward": 720, "samples_backward": 360}
+    results = {("joint", 0): one, ("slow", 0): other}
+    study = Study.of(Frames.of_folder(forged.comparison(tmp_path, final, results=results)))
+    table = scores.cost_table(study)
+    assert cell(table, "slow", "CPU ms per step").value == pytest.approx(1e3 * 4.5 / 60)
+    assert cell(table, "slow", "CPU ms / joint").value == pytest.approx(1.5)
+    assert cell(table, "slow", "wall ms per step").value == pytest.approx(1e3 * 6.0 / 60)
+    assert cell(table, "slow", "forward passes").value == pytest.approx(2.0)  # 60 steps of 6 samples
+    assert cell(table, "slow", "backward passes").value == pytest.approx(1.0)
+    assert "Cheapest: joint, 50 CPU ms per step; dearest: slow, 1.50 times that." in summary(study)
+    results[("slow", 0)] = other | {"step_cuda_seconds": 1.0}
+    mixed = Study.of(Frames.of_folder(forged.comparison(tmp_path / "mixed", final, results=results)))
+    assert cell(scores.cost_table(mixed), "slow", "ms per step").value == pytest.approx(1e3 * 6.0 / 60)
 
 
 def test_the_csv_holds_full_precision_and_the_ends(study: Study, raw: pd.DataFrame, tmp_path: Path) -> None:

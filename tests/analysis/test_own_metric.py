@@ -114,7 +114,7 @@ def test_page_text_figures_and_files_have_it(study: Study, tmp_path: Path) -> No
 
 def test_compare_shows_it_with_its_verdict(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     homes = {member.label: Path(str(member.file("result.json"))).parent for member in study.frames.members}
-    pair = compared(homes["joint"], homes["sequential"], ("joint", "sequential"))
+    pair = compared({0: homes["joint"]}, {0: homes["sequential"]}, ("joint", "sequential"))
     assert list(pair.scores) == list(study.scales)
     for task, verdict in pair.verdicts[MAE].items():
         assert verdict.style == pair.verdicts[PSNR][task].style

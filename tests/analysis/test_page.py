@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from cmtl_ir.analysis import report
 from cmtl_ir.analysis.data.frames import Frames
@@ -82,12 +85,25 @@ def test_the_keyboard_alone_reaches_and_sorts_a_table(page: Path, browser: Brows
     assert browser.evaluate(scrolling) is True
 
 
-def test_names_that_look_like_markup_are_text(tmp_path: Path) -> None:
-    final = {("a<b>&c", 0): {"noise": 26.0, "rain": 25.0}, ("b|c", 0): {"noise": 25.0, "rain": 25.0}}
+LABELS = ["=1+1 a<b>&c|d", "-x\ny `t`", "@<script>alert(1)</script>", "_u $a$ [i](j) ```"]
+
+
+def test_labels_that_look_like_markup_or_formulas_are_text(tmp_path: Path) -> None:
+    final = {(label, 0): {"noise": 26.0 + place, "rain": 25.0} for place, label in enumerate(LABELS)}
     made = report.write(Frames.of_folder(forged.comparison(tmp_path, final)), tmp_path / "report")
-    html, markdown = (page.read_text() for page in sorted(made.pages))
-    assert "a&lt;b&gt;&amp;c" in html and "a<b>" not in re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL)
-    assert r"b\|c" in markdown
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "a&lt;b&gt;&amp;c" in page and "<script>alert" not in page and page.count("<script>") == 1
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render((made.folder / "report.md").read_text())
+    assert "<script" not in rendered and "<b>" not in rendered and "<a " not in rendered
+    tables = re.findall(r"<table>(.*?)</table>", rendered, re.DOTALL)
+    cells = [
+        [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?>(.*?)</td>", row)] for row in tables[0].split("<tr>")
+    ]
+    shown = [" ".join(label.split()) for label in LABELS]
+    assert [html.unescape(row[0]) for row in cells if len(row) == 5] == ["(degraded input)", *shown]
+    for file in (made.folder / "tables").glob("*.csv"):
+        for row in csv.reader(file.read_text().splitlines()):
+            assert not any(cell.startswith(("=", "+", "@")) or re.match(r"-[^\d.]", cell) for cell in row), (file, row)
 
 
 def test_what_is_missing_and_what_is_not_comparable_is_on_the_page(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_no_number_of_the_table_of_a_comparison_is_cut(width: int, monkeypatch: 
         tracking=SimpleNamespace(uri="sqlite:///x"),
         failures={},
     )
-    display_scores.comparison(cast("Comparison", made), [])
+    display_scores.comparison(cast("Comparison", made))
     (row,) = [line for line in screen.getvalue().splitlines() if "a_strategy_of_some_name" in line]
     found = row.split()
     assert found[1:] == ["1", *(f"{score:.2f}" for score in scores.values()), "25.01", "4.32", "1234"]

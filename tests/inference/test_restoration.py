@@ -47,6 +47,15 @@ def test_images_that_differ_in_their_suffix_alone_are_both_restored(used: Publis
     assert any("a.bmp and another image share a name: written as a.bmp.png (2 such" in line for line in said)
 
 
+def test_images_that_differ_in_case_and_suffix_do_not_share_a_file_on_any_system(
+    used: Published, tmp_path: Path
+) -> None:
+    for name in ("A.jpg", "a.png", "B.png"):
+        photo(tmp_path / "in" / name)
+    restore(used, tmp_path / "in", tmp_path / "out")
+    assert written(tmp_path / "out") == ["A.jpg.png", "B.png", "a.png"]
+
+
 @pytest.mark.error("restore: two images with one target")
 def test_images_that_would_share_a_file_all_the_same_are_refused(used: Published, tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png", "a.jpg.bmp"):
@@ -182,6 +191,8 @@ REFUSED = {
     "onto its own source": ("in/a.png", "in/a.png", ["in/a.png is the image", "another target"]),
     "a folder onto itself": ("in", "in", ["in/a.png is the image", "another target"]),
     "onto a folder": ("in", "out", ["out/a.png is a folder", "another target"]),
+    "a name that is too long": ("in/a.png", "n" * 300 + ".png", ["no file can have this name", "another target"]),
+    "a name with a null byte": ("in/a.png", "b\0.png", ["no file can have this name", "another target"]),
     "an existing target": ("in/a.png", "b.png", ["b.png exists", "--overwrite"]),
     "no such source": ("inn", "out2", ["inn: no such file or folder", "did you mean in"]),
     "no image in the source": ("empty", "out2", ["empty: holds no image"]),

@@ -143,7 +143,7 @@ EFFECTIVE = {
     "degraded": [
         "data.test=OWN", "data.clean=OWN", "data.test_limit=1", "data.test_crop=32", "tasks.noise.sigma=[50]",
         "evaluation.protocol=mio", "evaluation.tile=512", "evaluation.metrics=[psnr]", "tasks.noise.test.clean=OWN",
-        "data.on_error=skip", "data.bits=12",
+        "data.on_error=skip", "data.bits=12", "data.holdout=rotate",
     ],
     "paired": ["tasks.rain=null", "tasks.haze.test.clean=CLEAN", "data.test_limit=1"],
 }  # fmt: skip
@@ -155,6 +155,7 @@ IGNORED = {
     "backbone=srresnet": ("degraded", ["fixed by its training", "--weights RUN/weights.safetensors"]),
     "training.steps=5": ("degraded", ["concerns training alone", "leave it out"]),
     "data.train=OWN": ("degraded", ["concerns training alone", "leave it out"]),
+    "data.dead_leaves=4": ("degraded", ["concerns training alone", "leave it out"]),
     "data.patch=8": ("degraded", ["concerns training alone", "leave it out"]),
     "tasks.noise.repeats=2": ("degraded", ["concerns training alone", "leave it out"]),
     "evaluation.every=3": ("degraded", ["concerns training alone", "leave it out"]),
@@ -175,7 +176,7 @@ def test_overrides_that_change_what_is_scored_are_followed(
     with_it, without = (load_scored(str(files[name]), given) for given in ([override], []))
     digests, fields = [], []
     for one in (with_it, without):
-        built = build_tasks(one.tasks, one.data, 0, CPU)
+        built = build_tasks(one.tasks, one.data, 1, CPU)
         digests.append({task: found.test_digest for task, found in built.items()})
         fields.append(one.evaluation)
     assert digests[0] != digests[1] or fields[0] != fields[1] or override in ("data.on_error=skip", "data.bits=12")
@@ -222,6 +223,16 @@ def test_a_subset_of_the_tasks_keeps_the_numbers_that_the_network_knows(done: Pa
     tasks = build_tasks({"haze": whole.tasks["haze"]}, whole.data, 0, CPU)
     Evaluator(tasks, "promptir", 1024, CPU, known=["noise", "rain", "haze"]).scores(Spy())
     assert seen == [2]
+
+
+def test_a_run_is_scored_on_the_images_that_its_own_seed_held_out(run: Path) -> None:
+    config = yaml.read(run / "config.yaml")
+    config["identity"]["seed"] = 1
+    (run / "config.yaml").write_text(yaml.dump(config))
+    rotated = tiny.experiment(data={"holdout": "rotate"}, evaluation={"metrics": ["psnr"]})
+    held = [build_tasks(rotated.tasks, rotated.data, seed, CPU)["rain"].splits.test.names for seed in (0, 1)]
+    scored = {row["image"] for row in restoration.evaluate(run, rotated)}
+    assert scored == set(held[1]) != set(held[0])
 
 
 def test_evaluate_leaves_tasks_out_that_are_set_to_null(done: Path, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_ctrl_c_stops_all_workers_with_a_checkpoint(
     monkeypatch.setattr(display, "live", lambda: contextlib.nullcontext(Impatient("pcgrad", processes)))
     file = file_of(tmp_path, {**STRATEGIES, "third": {"weighting": "art"}}, training={"steps": 5000})
     with pytest.raises(SystemExit) as ended:
-        cli.commands.main(["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"])
+        cli.main(["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"])
     said = " ".join(capsys.readouterr().err.split())
     assert ended.value.code == 130 and "stopped with 2 running and 1 waiting" in said
     assert "the same command resumes" in said and sorted(processes) == ["joint, seed 0", "pcgrad, seed 0"]

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cmtl_ir.strategy import registry
+
 ROOT = Path(__file__).parents[2]
 TABLE = "cmtl_ir/strategy/families.py"
 FOLDER = "cmtl_ir/strategies/flavour"
@@ -114,3 +116,14 @@ def test_list_describe_completion_and_schema_know_it(answer: dict[str, Any]) -> 
     assert answer["described"] == "As sweet as sugar."
     part = {"$ref": "#/$defs/flavour"}
     assert answer["schema"]["flavours"]["anyOf"] == [part, {"type": "array", "items": part}, {"type": "null"}]
+
+
+def test_installed_packages_are_searched_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search reads a file of every installed package, which took more time than the rest of an experiment."""
+    groups: list[str] = []
+    real = registry.entry_points
+    monkeypatch.setattr(registry, "entry_points", lambda group: groups.append(group) or real(group=group))
+    registry._guests.cache_clear()
+    registry._packages.cache_clear()
+    assert {registry.load("surgery", name).__name__ for name in ("pcgrad", "mgda", "pcgrad")} == {"Pcgrad", "Mgda"}
+    assert groups == [registry.ENTRY_POINT_GROUP]

@@ -153,9 +153,8 @@ def test_a_misspelt_folder_gets_a_suggestion(tmp_path: Path) -> None:
 
 
 def test_the_embedded_photographs_are_there() -> None:
-    sizes = {
-        name: decode(path).shape[:2] for split in ("train", "test") for name, path in embedded_files(split).items()
-    }
+    sizes = {name: decode(path).shape[:2] for name, path in embedded_files("train", "test").items()}
+    assert sizes.keys() == embedded_files("train").keys() | embedded_files("test").keys()
     assert sizes == {
         "astronaut.png": (512, 512),
         "chelsea.png": (300, 451),
@@ -167,6 +166,12 @@ def test_the_embedded_photographs_are_there() -> None:
     }
 
 
+def test_textures_are_no_photographs_for_test() -> None:
+    assert [decode(path).shape for path in embedded_files("texture").values()] == [(512, 512, 3)] * 4 + [(872, 1000, 3)]
+    assert not embedded_files("texture").keys() & embedded_files("train", "test").keys()
+
+
 def test_every_embedded_photograph_is_credited() -> None:
     assert all(photo.credit for photo in PHOTOGRAPHS)
+    assert all("CC0" in one.credit or "public domain" in one.credit for one in PHOTOGRAPHS if one.split == "texture")
     assert all("CC BY 2.0" in photo.credit for photo in PHOTOGRAPHS if photo.project == "scikit-learn")

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
+from cmtl_ir.tasks.heldout import hold_out
 from cmtl_ir.tasks.images.decode import DataError
-from cmtl_ir.tasks.suite import build_tasks, hold_out
+from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from tests.tasks.files import folder_of, pattern, write
 
@@ -19,9 +20,9 @@ TEST = ("china.jpg", "coffee.png")
 TRAIN = ("astronaut.png", "chelsea.png", "flower.jpg", "grace_hopper.jpg", "rocket.jpg")
 
 
-def task_of(task: dict[str, Any], **data: Any) -> Task:
+def task_of(task: dict[str, Any], seed: int = 0, **data: Any) -> Task:
     read = {"one": TaskConfig.model_validate(task)}
-    return build_tasks(read, DataConfig.model_validate({"patch": 16, **data}), 0, torch.device("cpu"))["one"]
+    return build_tasks(read, DataConfig.model_validate({"patch": 16, **data}), seed, torch.device("cpu"))["one"]
 
 
 def names(task: Task) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -131,6 +132,37 @@ def test_one_image_cannot_be_split(tmp_path: Path) -> None:
         task_of(HAZE, clean=str(tmp_path))
 
 
+def test_rotation_tests_every_photograph_and_never_trains_on_it() -> None:
+    rotated = [names(task_of(HAZE, seed, holdout="rotate")) for seed in range(4)]
+    assert all(len(test) == 2 and sorted(train + test) == sorted(TRAIN + TEST) for train, test in rotated)
+    tested = [name for _, test in rotated[:3] for name in test]
+    assert len(set(tested)) == 6 and set(tested) | set(rotated[3][1]) == set(TRAIN + TEST)
+    assert names(task_of({"degradation": "jpeg"}, 2, holdout="rotate")) == rotated[2]
+
+
+def test_rotation_goes_round_a_folder_its_pairs_and_its_validation_images(folder: str) -> None:
+    pairs = {"input": folder, "target": folder}
+    for config, data in ((HAZE, {"clean": folder}), (pairs, {})):
+        splits = [task_of(config, seed, **data, val=0.2, holdout="rotate").splits for seed in range(10)]
+        assert sorted(name for one in splits for name in one.test.names) == [f"{n:02}.png" for n in range(30)]
+        for one in splits:
+            assert one.val is not None
+            parts = [set(side.names) for side in (one.train, one.val, one.test)]
+            assert [len(part) for part in parts] == [22, 5, 3] and len(set.union(*parts)) == 30
+        assert names(task_of(config, 0, **data, holdout="rotate")) == names(task_of(config, 7, **data))
+
+
+def test_images_added_for_training_are_never_held_out(folder: str) -> None:
+    for seed in range(3):
+        splits = task_of(HAZE, seed, clean=folder, textures=True, dead_leaves=2, val=0.3, holdout="rotate").splits
+        assert splits.val is not None
+        added = [name for name in splits.train.names if name.startswith("extra:")]
+        assert len(added) == 7 and not any(name.startswith("extra:") for name in splits.test.names + splits.val.names)
+        assert [len(splits.train), len(splits.val), len(splits.test)] == [19 + 7, 8, 3]
+    assert len(task_of(HAZE, textures=True).splits.train) == len(TRAIN) + 5
+    assert len(task_of({"input": folder, "target": folder}, textures=True).splits.train) == 27
+
+
 def test_a_store_is_opened_once_for_all_tasks(folder: str) -> None:
     read = {name: TaskConfig.model_validate(HAZE) for name in "abc"}
     tasks = build_tasks(read, DataConfig(clean=folder, test=folder, patch=16), 0, torch.device("cpu"))
@@ -165,9 +197,9 @@ def test_an_empty_list_is_an_error() -> None:
 
 
 @pytest.mark.error("tasks: a name that is not allowed")
-@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x", "r" * 101])
+@pytest.mark.parametrize("name", ["Rain", "1rain", "rain-x", "", "rain.x", "r" * 65, "mean", "step", "memory"])
 def test_task_names_are_checked(name: str) -> None:
-    with pytest.raises(ValueError, match=r"task names match .*; rename"):
+    with pytest.raises(ValueError, match=r"task names match .*; rename|has a meaning of its own"):
         build_tasks({name: TaskConfig.model_validate(HAZE)}, DataConfig(), 0, torch.device("cpu"))
 
 

@@ -299,7 +299,7 @@ def test_artifacts_keep_their_folders(tmp_path: Path) -> None:
     tracker.artifact(tmp_path / "run" / "gone.txt")
     assert tracker.finish()
     assert store.files == {"restored/a.png": b"a", "/b.csv": b"b", "tables/x.json": b'{\n "x": [\n  1\n ]\n}'}
-    assert Delivery.read(tmp_path / "run").waiting() == []
+    assert Delivery.read(tmp_path / "run").waiting(tmp_path / "run") == []
 
 
 def test_a_figure_is_an_artifact(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ class LossLog(RunWatcher):
         last = f"the last good checkpoint is of step {good}" if good is not None else "no checkpoint was written yet"
         return Diverged(
             f"step {step}: the loss or gradient of {', '.join(error.rows)} is not a finite number; {last} "
-            f"({place}). A smaller training.optimizer.lr or training.clip=1.0 usually helps"
+            f"({place}). A smaller training.optimizer.lr or training.clip=1.0 usually helps",
+            step,
         )
 
     def state(self) -> dict[str, Any]:

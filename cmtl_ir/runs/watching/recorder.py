@@ -22,7 +22,7 @@ class Recorder(RunWatcher):
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
         self.watchers: list[RunWatcher] = []
-        self.meter = Meter(learner.device)
+        self.meter = Meter(learner.device, learner.passes)
 
     def add(self, watcher: W) -> W:
         """Add a watcher and return it."""

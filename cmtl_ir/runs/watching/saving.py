@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.errors import Interrupted
+from cmtl_ir.base.signals import answered
 from cmtl_ir.runs.watching.recorder import Recorder
 from cmtl_ir.runs.watching.watcher import Cadence, RunWatcher, at_stage_end
 from cmtl_ir.store import checkpoint
@@ -26,6 +28,7 @@ class Saving(RunWatcher):
         """The state of `recorder` is saved. `run` is the folder of the run."""
         self.recorder, self.run, self.cadence = recorder, run, cadence
         self.seconds, self._since = 0.0, time.monotonic()
+        self.cpu_seconds, self._cpu_since = 0.0, time.process_time()
         self._stop: str | None = None
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
@@ -55,38 +58,36 @@ class Saving(RunWatcher):
     def before_save(self) -> None:
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
+        cpu = time.process_time()
+        self.cpu_seconds, self._cpu_since = self.cpu_seconds + cpu - self._cpu_since, cpu
 
     def _late(self) -> bool:
         minutes = self.cadence.minutes
         return minutes is not None and time.monotonic() - self._since > 60.0 * minutes
 
     def state(self) -> dict[str, Any]:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.seconds = state["seconds"]
+        self.cpu_seconds = state.get("cpu_seconds", math.nan)  # an older version did not measure it
 
     @contextmanager
     def stopping_cleanly(self) -> Iterator[None]:
-        """Stop after the current step, with a checkpoint, on Ctrl-C or SIGTERM. A second Ctrl-C stops at once.
+        """Stop after the current step, with a checkpoint, on Ctrl-C, SIGTERM or SIGHUP. A second Ctrl-C stops at once.
 
         A second SIGTERM does not, because a cluster and the launcher may each send one to every process.
         """
 
-        def ask(number: int, _frame: Any) -> None:
+        def ask(number: int, frame: Any) -> None:
             if self._stop and number == signal.SIGINT:
+                if callable(outer := before.get(number)):
+                    outer(number, frame)
                 raise KeyboardInterrupt
-            self._stop = f"stopped by {signal.Signals(number).name}"
+            self._stop = self._stop or f"stopped by {signal.Signals(number).name}"
 
-        try:
-            previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: the caller's handlers stay
-            previous = {}
-        try:
+        with answered(ask) as before:
             yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 class Checkpoints(Saving):

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from cmtl_ir.base.files import write_whole
+
 
 def write_image(path: Path, image: Tensor) -> Path:
-    """Write [1, 3, H, W] in [0, 1] as an 8-bit PNG (rounded)."""
-    _picture(image).save(path)
-    return path
+    """Write [1, 3, H, W] in [0, 1] as an 8-bit PNG (rounded), completely or not at all. An OSError names the file."""
+    return write_whole(path, encoded(image, "PNG"))
 
 
 def encoded(image: Tensor, kind: str, **options: Any) -> bytes:
