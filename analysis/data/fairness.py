@@ -114,10 +114,8 @@ def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]
     known = {key: identity.get(key) for key in SAME if key != "steps"}
     training = {key: value for key, value in (known["training"] or {}).items() if key != "steps"}
     backbone = known["backbone"]
-    if (
-        isinstance(backbone, Mapping) and backbone.get("name") == "headed"
-    ):  # heads of auxiliary objectives do not answer
-        backbone = backbone["of"]
+    while isinstance(backbone, Mapping) and backbone.get("name") in ("headed", "featured"):
+        backbone = backbone["of"]  # heads and features of auxiliary objectives do not answer
     return {**known, "training": training, "backbone": backbone, "steps": steps}
 
 

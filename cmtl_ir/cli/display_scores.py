@@ -79,6 +79,6 @@ def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, f
         table.add_row(task, count, *(scale.text(found[task]) for scale, found in means))
     show(table)
     if file is not None:
-        columns = list(rows[0])
-        write_whole(file, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
+        names = list(rows[0])
+        write_whole(file, csv_text([names, *([row[name] for name in names] for row in rows)]))
         say(f"scores of {len(rows)} images in {file}")

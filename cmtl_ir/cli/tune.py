@@ -30,7 +30,7 @@ def tune(
     """
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
     from cmtl_ir.base import ranks
-    from cmtl_ir.cli import display, display_scores, display_search, display_tuning
+    from cmtl_ir.cli import display, display_resolution, display_scores, display_search, display_tuning
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.search import tuned, tuning
@@ -58,6 +58,7 @@ def tune(
     files = [*leave_figures_and_tables(comparison), table]
     comparison.tracking.publish(comparison.parent, files)
     display_scores.comparison(comparison)
+    display_resolution.outcome(comparison, None)
     display_scores.files(comparison, files)
     if comparison.failures:
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from cmtl_ir.backbones.fields import published_auxiliary
 from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
@@ -329,7 +330,11 @@ class Experiment(Record):
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
-        return {**plain, "strategies": {label: _declared(one) for label, one in self.strategies.items()}, **asked}
+        silent: dict[str, Any] = (
+            {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}
+        )  # else read as not mentioned
+        strategies = {label: {**silent, **_declared(one)} for label, one in self.strategies.items()}
+        return {**plain, "strategies": strategies, **asked}
 
 
 def _declared(strategy: Strategy) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def _stated(given: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any
     found: dict[str, Any] = {}
     for key, value in given.items():
         checked = whole.get(key)
-        inside = isinstance(value, Mapping) and isinstance(checked, Mapping) and key != "loss"
-        found[key] = _stated(value, checked) if inside else checked
+        if isinstance(value, Mapping) and isinstance(checked, Mapping) and key != "loss":
+            checked = _stated(value, checked)
+        found[key] = checked
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cmtl_ir.backbones.fields import backbone_fields
+from cmtl_ir.backbones.fields import backbone_fields, published_auxiliary
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.base.problems import Problem, problems_of
@@ -108,12 +108,14 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     problems: list[Problem] = []
     content = dict(raw)
     strategies = content.pop("strategies", {"joint": {}})
+    content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
     content["training"], shared = _without_auxiliary(content.get("training", {}), problems)
-    content["strategies"] = _strategies(strategies, shared, content["training"], problems)
+    if shared is None:
+        strategies = _with_published(strategies, published_auxiliary(content["backbone"]["name"]))
+    content["strategies"] = _strategies(strategies, shared or [], content["training"], problems)
     content["unlearning"] = unlearning_from(
         content.get("unlearning"), _names_of(content.get("tasks")), list(content["strategies"]), problems
     )
-    content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
     experiment = None
     try:
         experiment = Experiment.model_validate(content)
@@ -129,10 +131,23 @@ def _names_of(tasks: Any) -> list[str]:
     return [str(name) for name in tasks] if isinstance(tasks, Mapping) else []
 
 
-def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any]]:
-    """Return `training` without its key `auxiliary`, and the list of that key, which every strategy gets."""
+def _with_published(strategies: Any, published: list[Any]) -> Any:
+    """Return the strategies with the objectives of the backbone's published training where they name none."""
+    if not published or not isinstance(strategies, Mapping):
+        return strategies
+    return {
+        label: {"auxiliary": published, **(raw or {})} if isinstance(raw, Mapping | None) else raw
+        for label, raw in strategies.items()
+    }
+
+
+def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any] | None]:
+    """Return `training` without its key `auxiliary`, and the list of that key, which every strategy gets.
+
+    The list is `None` if the key is missing.
+    """
     if not isinstance(training, Mapping) or "auxiliary" not in training:
-        return training, []
+        return training, None
     given = training["auxiliary"]
     if not isinstance(given, list | None):
         problems.append(Problem("training.auxiliary", f"expected a list of objectives, found {given!r}"))

@@ -17,10 +17,11 @@ from cmtl_ir.config.own_training import trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.runs.identity import apart_from_seed, identity_of
-from cmtl_ir.runs.teachers import SingleTaskTeachers
+from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store.folder import has_config, read_identity
 from cmtl_ir.store.layout import run_folder
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
@@ -75,6 +76,7 @@ class PlannedRun:
         store = self.run.folder.parent
         shared = self.declared or self.experiment
         learner.teachers = SingleTaskTeachers(shared, self.run.seed, self.tasks, store, self.device)
+        learner.finished_runs = FinishedRuns(store.parent, self.device)
         return learner
 
     def started(self, learner: Learner) -> Curve:
@@ -158,6 +160,8 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
+        for name in [name for objective in strategy.auxiliary for name in objective.named_runs()]:
+            find_run(name, out)
         work = TRAINING if strategy.grouping is None else strategy.grouping.work
         own, trained = trained_under(experiment, strategy)
         declared = experiment if strategy.training is not None else None
