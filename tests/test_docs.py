@@ -256,3 +256,27 @@ def test_the_page_of_checks_lists_every_method_with_at_least_one_test() -> None:
         rows = dict(re.findall(r"^\| (\w+) \| (\d+) \|", table, re.MULTILINE))
         assert sorted(rows) == sorted(names()[family]), f"python -m tests.reproduced > docs/reproduced.md ({family})"
         assert all(int(number) > 0 for number in rows.values()), family
+
+
+def test_the_page_of_errors_lists_the_causes_of_the_tests(request: pytest.FixtureRequest) -> None:
+    """Those that this session has collected. If it has collected all test modules, the page has no others."""
+    from tests import errors
+
+    listed, items = errors.read(errors.PAGE.read_text()), request.session.items
+    causes = {cause for item in items for cause in errors.causes_of(item)}
+    assert causes - set(listed) == set(), "python -m tests.errors"
+    if not request.config.option.keyword and set(errors.marked_files()) <= {str(item.path) for item in items}:
+        assert set(listed) - causes == set(), "python -m tests.errors"
+
+
+def test_every_message_of_the_page_names_its_file_key_or_step() -> None:
+    from tests import errors
+
+    text = errors.PAGE.read_text()
+    assert errors.page(errors.read(text)) == text and not re.search(
+        r"/(?:tmp|home|root|Users)/|Traceback|weights_only", text
+    )
+    for (area, cause), lines in errors.read(text).items():
+        for line in lines:
+            message = line.split(" | ", 1)[1]
+            assert errors.NAMED.search(message), f"{area}: {cause}: {message}"

@@ -144,8 +144,10 @@ class Prepared:
         own = next((run for run in self.runs if run.label == row["label"]), None)
         if own is None or hash_of({**own.identity, "seed": row["seed"]}) == row["hash"]:
             return False
-        folder = run_folder(own.folder.parent, row["hash"])
-        return not has_config(folder) or apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
+        folder = own.folder.parent / row["hash"]
+        if not has_config(folder):  # not started; under `rotate`, its hash is not known here
+            return own.identity.get("holdout") != "rotate"
+        return apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
 
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:

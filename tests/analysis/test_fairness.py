@@ -168,17 +168,20 @@ def test_a_missing_reference_is_named_with_the_command_that_makes_it(tmp_path: P
     assert raw["strategies"]["single_rain"] == {"curriculum": {"name": "single", "task": "rain"}}
 
 
+@pytest.mark.error("report: no finished run")
 def test_nothing_finished_is_an_answer_with_the_way_out(tmp_path: Path) -> None:
     folder = forged.comparison(tmp_path, FINAL, unfinished=list(FINAL))
     with pytest.raises(UserError, match=r"no run has scores\. Runs without scores .* trains what is missing"):
         study_of(folder)
 
 
+@pytest.mark.error("report: an unknown baseline")
 def test_an_unknown_baseline_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean pcgrad"):
         Study.of(Frames.of_folder(forged.comparison(tmp_path, FINAL)), "pcgrd")
 
 
+@pytest.mark.error("report: a baseline without a finished run")
 def test_a_baseline_without_a_finished_run_is_said_to_have_none(tmp_path: Path) -> None:
     folder = forged.comparison(tmp_path, FINAL, unfinished=[("pcgrad", 0), ("pcgrad", 1)])
     with pytest.raises(UserError, match="'pcgrad' has no finished run that competes; those that have: joint"):

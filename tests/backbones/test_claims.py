@@ -1,4 +1,4 @@
-"""Claims that hold for every network, whatever its architecture."""
+"""Properties of every network, whatever its architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every network names its latent, which can be read while it runs and gets heads."""
+"""Every network names its latent, which can be read during a forward pass and can get heads."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def test_every_registered_network_names_its_latent() -> None:
         assert isinstance(getattr(backbones.backbone_class(name), "latent_module", None), str), name
 
 
+@pytest.mark.error("backbone: no latent, where one is needed")
 def test_a_network_without_a_latent_is_refused_by_name(tmp_path: Any) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

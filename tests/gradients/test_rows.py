@@ -1,4 +1,4 @@
-"""Row gradients: every engine gives what autograd gives, in buffers that stay."""
+"""Row gradients: every engine equals autograd and reuses its buffers."""
 
 from __future__ import annotations
 
@@ -220,6 +220,7 @@ def test_the_mean_of_the_rows_in_grad_is_what_a_joint_backward_leaves(name: str,
 # ------------------------------------------------------------------------------------- which parameters, which types
 
 
+@pytest.mark.error("training: a pattern of training.shared that matches nothing")
 @both_engines
 def test_rows_can_be_compared_on_shared_blocks(engine: Engine) -> None:
     step = Step(built("windows"), [2, 1])
@@ -243,6 +244,7 @@ def test_frozen_parameters_have_no_column(engine: Engine) -> None:
     assert_same_rows(read(step.rows(engine)), whole[:, frozen:])
 
 
+@pytest.mark.error("training: all parameters are frozen")
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(ValueError, match="no parameter is trained"):
         RowGradients(built("strides").requires_grad_(False), 2, "stream")

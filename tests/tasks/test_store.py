@@ -144,6 +144,7 @@ def test_a_chosen_store_is_the_store_of_those_files(folder: Path, cache: Path, t
 # ------------------------------------------------------------------------------------------------- bad images
 
 
+@pytest.mark.error("data: several broken images")
 def test_every_broken_image_is_named_at_once(folder: Path, cache: Path) -> None:
     truncate(folder / "a.png"), truncate(folder / "deep/c.png")
     with pytest.raises(DataError, match=r"(?s)a\.png.*c\.png"):
@@ -161,6 +162,7 @@ def test_skip_leaves_broken_images_out_and_says_so(folder: Path, cache: Path, ca
         ImageStore.open(folder, cache, "stop")
 
 
+@pytest.mark.error("data: only broken images")
 def test_nothing_left_after_skipping_is_an_error(tmp_path: Path, cache: Path) -> None:
     truncate(write(tmp_path / "photos" / "a.png"))
     with pytest.raises(DataError, match=r"a\.png"):

@@ -1,4 +1,4 @@
-"""What the report says in words: over-forgotten, still known, harmed; and what it leaves open."""
+"""Verdicts of the report: over-forgotten, still known, harmed, or undecided."""
 
 from __future__ import annotations
 
