@@ -67,7 +67,7 @@ def write(
     if log_to is not None:
         files = [one.file(suffix) for one in drawn for suffix in (".png", ".pdf")]
         logged = sources.log_files(log_to, frames.name, {"report": pages, "report/figures": files})
-    return Report(pages, folder, drawn, summary(study), [*study.reasons, *study.missing], logged)
+    return Report(pages, folder, drawn, summary(study), [*study.reasons, *study.cautions, *study.missing], logged)
 
 
 def windows(given: Sequence[str]) -> list[tuple[int, int]]:
@@ -102,7 +102,8 @@ def markdown(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> st
     parts = [f"# {escaping.markdown(frames.name)}"]
     parts += [f"- {escaping.markdown_paragraph(sentence)}" for sentence in summary(study)]
     parts += [f"> **Not ranked.** {escaping.markdown(reason)}" for reason in study.reasons]
-    parts += [f"> {escaping.markdown_paragraph(sentence, code=True)}" for sentence in study.missing]
+    notes = [*study.cautions, *study.missing]
+    parts += [f"> {escaping.markdown_paragraph(sentence, code=True)}" for sentence in notes]
     parts += [_short(table) for table in made]
     parts += [_shown(one) for one in drawn]
     parts += [formats.markdown(runs_table(study))]
@@ -153,7 +154,7 @@ def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
         facts=_facts(study),
         summary=summary(study),
         reasons=study.reasons,
-        missing=study.missing,
+        missing=[*study.cautions, *study.missing],
         tables={table.name: _prepared(table) for table in made},
         figures={one.name: _embedded(one) for one in drawn},
         others=[(scale.name, scale.label) for scale in study.scales[1:]],

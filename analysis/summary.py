@@ -8,7 +8,7 @@ from cmtl_ir.measures.scale import Scale
 from cmtl_ir.measures.statistics import Interval
 
 from . import verdicts
-from .data import measures
+from .data import measures, own_training
 from .data.cost import clock_of
 from .data.study import Study
 from .verdicts import MOST
@@ -151,10 +151,11 @@ def _level(value: float, scale: Scale) -> str:
 def _caveats(study: Study) -> list[str]:
     sentences = []
     training = study.frames.experiment.get("training", {})
-    if "optimizer" in training and len(study.labels) > 1:
+    own = {label for label in study.labels if "optimizer.lr" in own_training.declared(study.frames, label)}
+    if "optimizer" in training and len(study.labels) > 1 and not own:
         sentences.append(
             f"All strategies share one learning rate, {training['optimizer']['lr']:g}: a convention, not fairness; "
-            "each might do better with its own."
+            "each might do better with its own (`cmtl-ir tune`)."
         )
     return sentences
 

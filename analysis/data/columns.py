@@ -16,7 +16,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         **RUN,
         "status": "finished | diverged at step N | unfinished | not started",
         "curriculum": "name of the curriculum part",
-        "parts": "the parts that are not neutral, as in `surgery=pcgrad`",
+        "parts": "the parts that are not neutral, as in `surgery=pcgrad`, and training settings of its own",
         "steps": "optimizer steps done; NaN until finished",
     },
     "cost": {

@@ -8,6 +8,7 @@ from typing import Any
 
 from cmtl_ir.store.layout import EXPERIMENT
 
+from . import own_training
 from .frames import Frames
 from .sources import DIVERGED_AT, NOT_STARTED, Member
 
@@ -113,17 +114,17 @@ def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]
     known = {key: identity.get(key) for key in SAME if key != "steps"}
     training = {key: value for key, value in (known["training"] or {}).items() if key != "steps"}
     backbone = known["backbone"]
-    if (
-        isinstance(backbone, Mapping) and backbone.get("name") == "headed"
-    ):  # heads of auxiliary objectives do not answer
-        backbone = backbone["of"]
+    while isinstance(backbone, Mapping) and backbone.get("name") in ("headed", "featured"):
+        backbone = backbone["of"]  # heads and features of auxiliary objectives do not answer
     return {**known, "training": training, "backbone": backbone, "steps": steps}
 
 
 def _meaning(frames: Frames, member: Member) -> dict[str, Any]:
     steps = frames.steps.get(member.run)
     is_reference = reference_task(frames, member) is not None  # its budget is a convention that the tables state
-    return meaning_of(frames.configs[member.run].get("identity", {}), None if is_reference else steps)
+    meaning = meaning_of(frames.configs[member.run].get("identity", {}), None if is_reference else steps)
+    training = own_training.without_declared(frames, member.label, meaning["training"])
+    return {**meaning, "training": training}
 
 
 def _who(values: Mapping[tuple[str, int], Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config import reading
+from cmtl_ir.config.own_training import flat
 from cmtl_ir.measures.continual import NEVER
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import Scale
@@ -75,6 +76,10 @@ class Frames:
         """Task names in the order of the experiment, or in the order of the scores if the experiment is not known."""
         return list(self.experiment.get("tasks", {})) or list(dict.fromkeys(self.images["task"]))
 
+    def own_training(self, label: str) -> dict[str, Any]:
+        """Return the training settings that a strategy alone was given. Empty if it has none."""
+        return (self.experiment.get("strategies", {}).get(label) or {}).get("training") or {}
+
     @cached_property
     def results(self) -> dict[str, dict[str, Any]]:
         """Run -> its result. Empty if the store does not have the result."""
@@ -101,7 +106,8 @@ class Frames:
         for member in self.members:
             strategy = self.configs.get(member.run, {}).get("identity", {}).get("strategy")
             strategy = strategy or self.experiment.get("strategies", {}).get(member.label, {})
-            known = {"curriculum": (strategy.get("curriculum") or {}).get("name", ""), "parts": _parts(strategy)}
+            words = ", ".join(filter(None, [_parts(strategy), *_own(self.own_training(member.label))]))
+            known = {"curriculum": (strategy.get("curriculum") or {}).get("name", ""), "parts": words}
             rows.append({**_run(member), "status": member.status, **known, "steps": self.steps.get(member.run)})
         return frame_of("runs", rows)
 
@@ -205,8 +211,12 @@ def _run(member: Member) -> dict[str, Any]:
 
 def _parts(strategy: dict[str, Any]) -> str:
     neutral = {key: family.neutral for key, family in KEYS.items()}
-    named = {key: _named(part) for key, part in strategy.items() if part}
+    named = {key: _named(part) for key, part in strategy.items() if part and key in KEYS}
     return ", ".join(f"{key}={name}" for key, name in named.items() if neutral.get(key) != name)
+
+
+def _own(training: dict[str, Any]) -> list[str]:
+    return [f"training.{path}={value}" for path, value in flat(training).items()]
 
 
 def _named(part: Any) -> str:

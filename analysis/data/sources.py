@@ -63,6 +63,8 @@ class Source:
     """Returns the columns run, metric, step, value of everything that was logged."""
     stale: tuple[tuple[str, int], ...] = ()
     """(label, seed) of runs that were trained under another definition of their strategy. They are no members."""
+    file: Callable[[str], Path | None] = lambda _: None
+    """Returns the path of a file of the comparison itself by its name, or `None` if there is none."""
 
 
 # ------------------------------------------------------------------------------------------------------ folders
@@ -85,7 +87,11 @@ def of_folder(folder: Path) -> Source:
     if content and seeds != sorted(content["seeds"]):  # a later call named only some of the seeds
         content["seeds"] = seeds
         command += f" --set 'seeds={seeds}'"
-    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale)
+
+    def own(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() else None
+
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale, own)
 
 
 def member(label: str, seed: int, home: Path) -> Member:
@@ -130,11 +136,15 @@ def of_store(uri: str, comparison: str) -> Source:
     if read["runs"].empty:
         known = ", ".join(artifacts.comparisons()) or "none"
         raise UserError(f"the store {mlflow_store.shown(uri)} has no comparison {comparison!r}; it has: {known}")
-    text = artifacts.file(artifacts.parent(comparison), EXPERIMENT)
+    parent = artifacts.parent(comparison)
+    text = artifacts.file(parent, EXPERIMENT)
     content = dict(yaml.read(text)) if text else {}
     members = _ordered([_tracked(row, artifacts) for row in read["runs"].to_dict("records")], content)
     command = f"cmtl-ir run EXPERIMENT.yaml --tracking-uri {mlflow_store.shown(uri)}"
-    return Source(comparison, mlflow_store.shown(uri), members, content, command, lambda: read["curves"])
+    where = mlflow_store.shown(uri)
+    return Source(
+        comparison, where, members, content, command, lambda: read["curves"], lambda name: artifacts.file(parent, name)
+    )
 
 
 def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:

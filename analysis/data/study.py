@@ -12,7 +12,7 @@ from cmtl_ir.measures import seeds as statistics
 from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.seeds import SeedDifference
 
-from . import fairness, measures, significance
+from . import fairness, measures, own_training, significance
 from .frames import Frames
 from .significance import Verdict
 
@@ -67,6 +67,11 @@ class Study:
     def missing(self) -> list[str]:
         """Sentences on missing runs, each with the command that produces them."""
         return fairness.missing(self.frames)
+
+    @cached_property
+    def cautions(self) -> list[str]:
+        """Sentences on training settings that only some strategies were given."""
+        return own_training.cautions(self.frames, self.labels)
 
     @cached_property
     def scores(self) -> pd.DataFrame:

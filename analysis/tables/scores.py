@@ -18,6 +18,8 @@ from .grouping import group_table
 from .notes import reference_notes, refusal, score_notes
 from .resolution import resolution_table
 from .significance import significance_table
+from .training import training_table
+from .tuning import tuning_table
 
 FIRST = (PSNR.name, "continual", "resolution", "significance")
 """Tables of a report that come before those of cost, conflict and further metrics."""
@@ -28,7 +30,7 @@ def all_tables(study: Study) -> list[Table]:
     by_metric = [table for scale in study.scales for table in _of_metric(study, scale)]
     first = [table for table in by_metric if table.name in FIRST]
     others = [table for table in by_metric if table not in first]
-    further = (group_table, rates_table, conflict_table, blocks_table)
+    further = (tuning_table, training_table, group_table, rates_table, conflict_table, blocks_table)
     found = [table for make in further if (table := make(study)) is not None]
     return [*first, cost_table(study), *found, *others]
 

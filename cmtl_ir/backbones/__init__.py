@@ -8,6 +8,8 @@ attributes say what the engine must know:
 - `unused`: glob patterns of parameters that exist only so that published weights load strictly.
 - `latent_module`: dotted name of the module whose output, [B, C, h, w] or [B, N, C], is the network's latent.
 - `restored_output`: "first" or "last", which image of a list is the restored one; "first" if it is missing.
+- `encoder_module`: dotted name of the module that represents the degradation, [B, 3, H, W] -> [B, C, h, w].
+- `published_auxiliary`: auxiliary objectives of its published training, which a strategy has unless it lists its own.
 - `output_weights`: weights of the images of a list in the base loss; 1 each if it is missing.
 
 A network is imported when it is first used.

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._weights_file import WeightsError, WeightsMisfit, listed, read_weights
+from cmtl_ir.base.weights_file import WeightsError, WeightsMisfit, listed, read_weights
 
 AVERAGED = re.compile(r"(?:^|.*_)(?:ema|averaged|shadow)(?:_.*|$)", re.IGNORECASE)
 """Names of mappings that hold averaged weights: params_ema, state_dict_ema, model_ema, ema_helper. Where a file holds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -194,26 +194,31 @@ class Contrast(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Return z [B, C, H, W] of `query` and logits [B, 1 + Q]; advance the key encoder and the queue by one step.
 
-        Raises ValueError if the batch does not divide the queue.
+        Raises ValueError if the batch is larger than the queue.
         """
         representation, q = self.encoder_q(query)
         with torch.no_grad():
-            for ours, theirs in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
-                ours.mul_(MOMENTUM).add_(theirs, alpha=1 - MOMENTUM)
+            self.follow(MOMENTUM)
             k = self.encoder_k(key)[1]
         # A copy, because the queue changes before the backward pass reads it.
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ self.queue.clone()], dim=1) / TEMPERATURE
-        self._enqueue(k)
+        self.enqueue(k)
         return representation, logits
 
     @torch.no_grad()
-    def _enqueue(self, keys: Tensor) -> None:  # [B, D]
+    def follow(self, momentum: float) -> None:
+        """Move the key encoder towards the query encoder: m k + (1 - m) q for each parameter."""
+        for ours, theirs in zip(self.encoder_k.parameters(), self.encoder_q.parameters(), strict=True):
+            ours.mul_(momentum).add_(theirs, alpha=1 - momentum)
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:  # [B, D]
+        """Replace the oldest keys. Raise ValueError if the batch is larger than the queue."""
         start, size = int(self.queue_ptr), self.queue.shape[1]
-        if size % len(keys):
-            raise ValueError(
-                f"a batch of {len(keys)} does not divide the queue of {size} keys; change the batch or contrast_batch"
-            )
-        self.queue[:, start : start + len(keys)] = keys.T
+        if len(keys) > size:
+            raise ValueError(f"a batch of {len(keys)} is larger than the queue of {size} keys; raise contrast_batch")
+        places = (start + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[:, places] = keys.T
         self.queue_ptr[0] = (start + len(keys)) % size
 
 
@@ -230,7 +235,9 @@ class AirNet(nn.Module):
 
     A restorer in which every module is guided by z, a representation of the degradation that is as large as the image.
     Any H and W, no padding, no global skip. `model(x)` restores. `contrastive(xq, xk)` is the authors' training pass.
-    Its cross-entropy is the only loss that trains the encoder beyond its first block.
+    Its cross-entropy is the only loss that trains the encoder beyond its first block. In experiments it is the
+    auxiliary objective `degradation_contrast` with `encoder: own`, which a strategy has unless it lists its own
+    objectives. With `auxiliary: []` it is AirNet without contrast: L1 trains the restorer and the first block alone.
 
     In training, BatchNorm makes z depend on the whole batch, so samples are coupled. `frozen_statistics` keeps the
     encoder's norms at their running statistics (zero mean, unit variance in a new network), so that row gradients
@@ -242,7 +249,11 @@ class AirNet(nn.Module):
 
     couples_samples = True
     latent_module: ClassVar[str] = "E.E.encoder_q.E_pre"
-    # Read by `contrastive` only.
+    encoder_module: ClassVar[str] = "E.E.encoder_q.E_pre"
+    published_auxiliary: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"name": "degradation_contrast", "encoder": "own", "negatives": "all", "weight": 0.1},
+    )
+    # Read by the contrast only.
     unused: tuple[str, ...] = ("E.E.encoder_q.E.*", "E.E.encoder_q.mlp.*", "E.E.encoder_k.*")
     sized_by_file: tuple[str, ...] = ("E.E.queue",)
 
@@ -264,6 +275,16 @@ class AirNet(nn.Module):
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
         return self.R(x, self.E.E.encoder_q.E_pre(x))
+
+    def forward_features(self, x: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the restored images [B, 3, H, W], and unit vectors "contrast" [B, D] of their degradation."""
+        representation, query = self.E.E.encoder_q(x)
+        return self.R(x, representation), {"contrast": query}
+
+    @property
+    def contrast(self) -> Contrast:
+        """Key encoder and queue, for an objective that contrasts the degradations of crops."""
+        return self.E.E
 
     def contrastive(self, xq: Tensor, xk: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # [B, 3, H, W] twice
         """Return restored xq [B, 3, H, W], logits [B, 1 + Q] and labels [B]. xk holds another crop of each image."""

@@ -29,6 +29,14 @@ def signature_record(cls: type) -> type[Record]:
     return create_model(f"{cls.__name__}Fields", __base__=Record, **fields)
 
 
+def published_auxiliary(name: str) -> list[Any]:
+    """Return the auxiliary objectives of a backbone's published training; none for an unknown name."""
+    try:
+        return [dict(one) for one in getattr(backbones.backbone_class(name), "published_auxiliary", ())]
+    except (ValueError, ImportError):
+        return []
+
+
 def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
     """Return the name and all constructor fields of a backbone. Mistakes are added to `problems`."""
     fields = {"name": given} if isinstance(given, str) else given

@@ -5,7 +5,9 @@ The prototypes are those of the survey's figure of all-in-one architectures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PROTOTYPES = {
     "a": "an encoder and a decoder per task",
@@ -89,3 +91,12 @@ SOURCES: dict[str, Source] = {
     "independent_networks": Source("a", "no weights: a composition", "that of the network", TASK),
     "own_encoders": Source("b", "no weights: a composition", "that of the network", TASK),
 }
+
+
+def reads_task_number(fields: Mapping[str, Any]) -> bool:
+    """Return whether the network of these fields reads the task number. One of a user's own file is taken to do so."""
+    source = SOURCES.get(fields["name"])
+    if source is None:  # a network made of another one, or of a file
+        return reads_task_number(fields["of"]) if isinstance(fields.get("of"), Mapping) else True
+    asked = "prompt: explicit" not in source.beside or fields.get("prompt") == "explicit"
+    return source.beside.startswith(TASK) and asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,16 @@ def read(path: Path) -> dict[str, Any]:
 def dump(value: Any) -> str:
     """Return a text that `parse` reads as the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two mappings deeply: mappings are merged by key, other values are replaced, null removes a key."""
+    result = dict(base)
+    for key, value in over.items():
+        if value is None and key in base and isinstance(base[key], Mapping):
+            del result[key]
+        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            result[key] = merged(base[key], value)
+        else:
+            result[key] = value
+    return result

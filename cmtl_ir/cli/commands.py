@@ -33,6 +33,7 @@ from cmtl_ir.cli.options import (
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data, name="data")
-for command in (profile, search, sync, unlearn, report, compare):
+for command in (profile, search, tune, sync, unlearn, report, compare):
     app.command()(command)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from cmtl_ir.backbones.sources import PROTOTYPES
 from cmtl_ir.cli.terminal import Terminal, Words
 from cmtl_ir.config.catalogue import Description
+from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import announcement, routing_lines
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
@@ -115,12 +116,15 @@ def dry_run(prepared: Prepared) -> None:
         waiting = run.status != "finished" and run.name not in again
         seconds = f"{guess.seconds(run):.0f} s" if waiting else "-"
         state = "trained, to be scored" if run.name in again else run.status
-        samples = f"{training.steps * training.batch:,}"
+        own = run.identity["training"]
+        samples = f"{own['steps'] * own['batch']:,}"
         table.add_row(run.label, str(run.seed), state, samples, seconds, str(run.folder))
     console.print(table)
     for name, task in next(iter(prepared.tasks.values())).items():
         say(f"{name}: {task.size} training images")
     for label, strategy in prepared.experiment.strategies.items():
+        if strategy.training:
+            say(f"{label}: own training: {in_words(strategy.training)}")
         if strategy.grouping is not None:
             say(announcement(label, strategy, prepared.experiment))
     total = sum(guess.seconds(run) for run in prepared.runs if run.status != "finished" and run.name not in again)

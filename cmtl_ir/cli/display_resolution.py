@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from cmtl_ir.cli import display
@@ -65,5 +64,5 @@ def _show(found: formats.Table) -> None:
     for place in kept:
         table.add_column(found.headings[place], justify="left" if place == 0 else "right")
     for row in found.rows:
-        table.add_row(*(escape(row[place].text) for place in kept))
+        table.add_row(*(row[place].text for place in kept))
     show(table)

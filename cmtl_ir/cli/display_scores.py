@@ -13,6 +13,7 @@ from cmtl_ir.base.escaping import csv_text
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.cli import display
 from cmtl_ir.cli.display import say, show
+from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import report_lines
 from cmtl_ir.measures.curve import scales_in, task_means
 from cmtl_ir.measures.scale import Scale
@@ -32,6 +33,9 @@ def comparison(made: Comparison) -> None:
         _runs(made, runs_table(results, tasks, together, compact=True), results, together[0])
     say("forgets: best score after an earlier stage minus the last (PSNR in dB), mean over the tasks learnt before the")
     say("last stage, none where there is one stage; s: seconds of the whole run (CPU s: of CPU time, over all threads)")
+    for label, strategy in made.experiment.strategies.items():
+        if strategy.training:
+            say(f"{label}: own training: {in_words(strategy.training)}")
     for line in (line for result in results for line in report_lines(result)):
         say(line)
     for name, reason in made.failures.items():
@@ -76,6 +80,6 @@ def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, f
         table.add_row(task, count, *(scale.text(found[task]) for scale, found in means))
     show(table)
     if file is not None:
-        columns = list(rows[0])
-        write_whole(file, csv_text([columns, *([row[name] for name in columns] for row in rows)]))
+        names = list(rows[0])
+        write_whole(file, csv_text([names, *([row[name] for name in names] for row in rows)]))
         say(f"scores of {len(rows)} images in {file}")

@@ -160,6 +160,7 @@ def json_schema() -> dict[str, Any]:
         definitions[family.name] = {"anyOf": choices if family.many else [*choices, {"type": "null"}]}
     parts: dict[str, Any] = {key: _schema_of_key(family) for key, family in KEYS.items()}
     parts |= {"weighting_sees": {"enum": ["restoration", "total"], "default": "restoration"}}
+    parts |= {"training": {"anyOf": [{"$ref": "#/$defs/OwnTraining"}, {"type": "null"}]}}
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
         _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
@@ -168,6 +169,7 @@ def json_schema() -> dict[str, Any]:
     frame["properties"]["backbone"] = {"anyOf": [{"enum": backbones.shipped()}, *networks]}
     training = definitions["TrainingConfig"]["properties"]
     training["loss"] |= {"$ref": "#/$defs/objective"}
+    definitions["OwnTraining"] = {**definitions["TrainingConfig"], "properties": dict(training)}
     items = {"$ref": "#/$defs/objective"}
     training["auxiliary"] = {"type": "array", "items": items, "description": "Auxiliary objectives of every strategy."}
     frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}

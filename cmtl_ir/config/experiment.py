@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from cmtl_ir.backbones.fields import published_auxiliary
 from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class OptimizerConfig(Record):
-    """The optimizer, the same for every strategy."""
+    """The optimizer, the same for every strategy unless it has its own settings."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     """Name of the optimizer."""
@@ -67,7 +68,7 @@ class ScheduleConfig(Record):
 
 
 class TrainingConfig(Record):
-    """Training settings, the same for every strategy."""
+    """Training settings, the same for every strategy unless it has its own (`strategies.LABEL.training`)."""
 
     steps: int = Field(900, gt=0, le=10**12)
     """Optimizer steps of a whole run."""
@@ -209,6 +210,9 @@ class Strategy(_Keys):
 
     weighting_sees: Literal["restoration", "total"] = "restoration"
     """restoration: weighting and surgery see the base objective; total: its sum with the auxiliary objectives."""
+    training: dict[str, Any] | None = None
+    """Training settings of this strategy alone, merged over those of the experiment; null: none of its own. The
+    identity of a run holds the merged settings, so a strategy may also be given them by its own experiment."""
 
     def resolved(self) -> dict[str, Any]:
         """Return every part with all its fields as plain data. It is part of the identity of a run."""
@@ -260,7 +264,7 @@ class Strategy(_Keys):
         for key, family in KEYS.items():
             parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
             made[key] = parts if family.many else next(iter(parts), None)
-        return Strategy(**made, weighting_sees=self.weighting_sees)
+        return Strategy(**made, weighting_sees=self.weighting_sees, training=self.training)
 
 
 class Experiment(Record):
@@ -276,7 +280,7 @@ class Experiment(Record):
     backbone: dict[str, Any] = Field({"name": "nafnet"})
     """Name and constructor fields of the shared backbone."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    """Budget and optimizer, the same for all strategies."""
+    """Budget and optimizer, the same for all strategies unless one has its own settings."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Scoring of test images."""
     conflict: ConflictConfig = ConflictConfig()
@@ -326,4 +330,14 @@ class Experiment(Record):
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
-        return {**plain, "strategies": {label: one.resolved() for label, one in self.strategies.items()}, **asked}
+        silent: dict[str, Any] = (
+            {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}
+        )  # else read as not mentioned
+        strategies = {label: {**silent, **_declared(one)} for label, one in self.strategies.items()}
+        return {**plain, "strategies": strategies, **asked}
+
+
+def _declared(strategy: Strategy) -> dict[str, Any]:
+    """Return a strategy as its experiment file declares it: its parts, and the training settings of its own."""
+    own = {} if strategy.training is None else {"training": strategy.training}
+    return {**strategy.resolved(), **own}

@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cmtl_ir.backbones.fields import backbone_fields
+from cmtl_ir.backbones.fields import backbone_fields, published_auxiliary
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.base.problems import Problem, problems_of
+from cmtl_ir.base.yaml import merged
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import own_training
 from cmtl_ir.config.unlearning import unlearning_from
 from cmtl_ir.strategy.families import KEYS, Family
 from cmtl_ir.strategy.making import auxiliary_objective, part_from
@@ -56,19 +58,6 @@ def shipped_experiments() -> dict[str, Path]:
     return {str(path.relative_to(home).with_suffix("")): path for path in sorted(home.rglob("*.yaml"))}
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings deeply: mappings are merged by key, other values are replaced, null removes a key."""
-    result = dict(base)
-    for key, value in over.items():
-        if value is None and key in base and isinstance(base[key], Mapping):
-            del result[key]
-        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            result[key] = merged(base[key], value)
-        else:
-            result[key] = value
-    return result
-
-
 def read_raw(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the mapping in a file, merged over the files that it extends. Raise ConfigError for a cycle."""
     path = path.resolve()
@@ -101,6 +90,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     raw = with_overrides(read_raw(path), overrides)
     if "search" in raw:
         raise ConfigError(f"{path} is a search: `cmtl-ir search {name}` runs it")
+    if "tune" in raw:
+        raise ConfigError(f"{path} tunes its strategies before it compares them: `cmtl-ir tune {name}` does both")
     experiment = validate(raw, str(name))
     for label, strategy in experiment.strategies.items():
         if strategy.surgery is not None and strategy.idle_weighting:
@@ -117,12 +108,14 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     problems: list[Problem] = []
     content = dict(raw)
     strategies = content.pop("strategies", {"joint": {}})
+    content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
     content["training"], shared = _without_auxiliary(content.get("training", {}), problems)
-    content["strategies"] = _strategies(strategies, shared, problems)
+    if shared is None:
+        strategies = _with_published(strategies, published_auxiliary(content["backbone"]["name"]))
+    content["strategies"] = _strategies(strategies, shared or [], content["training"], problems)
     content["unlearning"] = unlearning_from(
         content.get("unlearning"), _names_of(content.get("tasks")), list(content["strategies"]), problems
     )
-    content["backbone"] = backbone_fields(content.get("backbone", {"name": "nafnet"}), problems)
     experiment = None
     try:
         experiment = Experiment.model_validate(content)
@@ -138,10 +131,23 @@ def _names_of(tasks: Any) -> list[str]:
     return [str(name) for name in tasks] if isinstance(tasks, Mapping) else []
 
 
-def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any]]:
-    """Return `training` without its key `auxiliary`, and the list of that key, which every strategy gets."""
+def _with_published(strategies: Any, published: list[Any]) -> Any:
+    """Return the strategies with the objectives of the backbone's published training where they name none."""
+    if not published or not isinstance(strategies, Mapping):
+        return strategies
+    return {
+        label: {"auxiliary": published, **(raw or {})} if isinstance(raw, Mapping | None) else raw
+        for label, raw in strategies.items()
+    }
+
+
+def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, list[Any] | None]:
+    """Return `training` without its key `auxiliary`, and the list of that key, which every strategy gets.
+
+    The list is `None` if the key is missing.
+    """
     if not isinstance(training, Mapping) or "auxiliary" not in training:
-        return training, []
+        return training, None
     given = training["auxiliary"]
     if not isinstance(given, list | None):
         problems.append(Problem("training.auxiliary", f"expected a list of objectives, found {given!r}"))
@@ -149,21 +155,28 @@ def _without_auxiliary(training: Any, problems: list[Problem]) -> tuple[Any, lis
     return rest, given if isinstance(given, list) else []
 
 
-def _strategies(raw: Any, shared: list[Any], problems: list[Problem]) -> Any:
+def _strategies(raw: Any, shared: list[Any], training: Any, problems: list[Problem]) -> Any:
     if not isinstance(raw, Mapping) or not raw:
         problems.append(Problem("strategies", "expected label: {curriculum: ..., weighting: ..., surgery: ...}"))
         return {"joint": _strategy({}, "strategies.joint", [])}
-    return {str(label): _strategy(parts, f"strategies.{label}", problems, shared) for label, parts in raw.items()}
+    return {
+        str(label): _strategy(parts, f"strategies.{label}", problems, shared, training) for label, parts in raw.items()
+    }
 
 
-def _strategy(raw: Any, path: str, problems: list[Problem], shared: list[Any] | None = None) -> Strategy:
-    """Return the strategy that a file describes. `shared` are the auxiliary objectives of every strategy."""
+def _strategy(
+    raw: Any, path: str, problems: list[Problem], shared: list[Any] | None = None, training: Any = None
+) -> Strategy:
+    """Return the strategy that a file describes.
+
+    `shared` are the auxiliary objectives, and `training` the training settings, of every strategy.
+    """
     parts = raw if isinstance(raw, Mapping) else {}
     if raw is not None and not isinstance(raw, Mapping):
         problems.append(Problem(path, f"expected parts such as {{surgery: pcgrad}}, found {raw!r}"))
     for key in parts:
-        if key not in (*KEYS, "weighting_sees"):
-            known = [*KEYS, "weighting_sees"]
+        if key not in (*KEYS, "weighting_sees", "training"):
+            known = [*KEYS, "weighting_sees", "training"]
             problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), known)}"))
     made: dict[str, Any] = {}
     for key, family in KEYS.items():
@@ -174,6 +187,7 @@ def _strategy(raw: Any, path: str, problems: list[Problem], shared: list[Any] | 
     if made["weighting_sees"] not in SEES:
         said = f"expected {' or '.join(SEES)}, found {made['weighting_sees']!r}"
         problems.append(Problem(f"{path}.weighting_sees", said))
+    made["training"] = own_training(training, parts.get("training"), f"{path}.training", problems)
     return Strategy.model_construct(**made)
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones._weights_file import WeightsMisfit
 from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.backbones.fields import backbone_fields
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem
+from cmtl_ir.base.weights_file import WeightsMisfit
 from cmtl_ir.config.reading import with_overrides
 
 PREFIX = "backbone."

@@ -27,12 +27,14 @@ class Estimate:
     parameters: int
     seconds_per_step: float
     factors: dict[str, float]
-    steps: int
+    batch: int
+    """Samples per timed step."""
     bytes_on_disk: float
 
     def seconds(self, run: Run) -> float:
         """Return the training seconds of a run, without evaluation."""
-        return self.steps * self.seconds_per_step * self.factors[run.label]
+        own = run.identity["training"]
+        return float(own["steps"] * own["batch"] / self.batch * self.seconds_per_step * self.factors[run.label])
 
 
 def estimate(prepared: Prepared) -> Estimate:
@@ -53,7 +55,7 @@ def estimate(prepared: Prepared) -> Estimate:
         for label, one in experiment.strategies.items()
     }
     kept = experiment.checkpoint.keep + 2  # checkpoints of weights and two moments, stage ends, final weights
-    return Estimate(size, seconds, factors, experiment.training.steps, len(prepared.runs) * kept * 3 * 4.0 * size)
+    return Estimate(size, seconds, factors, sum(counts), len(prepared.runs) * kept * 3 * 4.0 * size)
 
 
 def _parts(strategy: Strategy) -> list[Part]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import trained_under
 from cmtl_ir.tasks.task import Task
 
 SEMANTICS_VERSION = 4
@@ -18,6 +19,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     Labels, paths, device and the cadence of evaluations and checkpoints are not part of it. `conflict.every` is: a
     logged step updates the weights from the row gradients that it logs, which changes the last bits.
     """
+    experiment, strategy = trained_under(experiment, strategy)
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
     return {
         **({"validation": validated} if validated else {}),

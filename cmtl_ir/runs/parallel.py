@@ -28,10 +28,13 @@ def run_in_processes(planned: Sequence[PlannedRun], workspace: Workspace, parent
 
 def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
     """Return the job that trains a run in another process."""
-    run, only = planned.run, {"strategies": {planned.run.label: planned.strategy}, "seeds": [planned.run.seed]}
+    run, experiment, strategy = planned.run, planned.experiment, planned.strategy
+    if planned.declared is not None:
+        experiment, strategy = planned.declared, planned.declared.strategies[run.label]
+    only = {"strategies": {run.label: strategy}, "seeds": [run.seed]}
     payload = {
         "call": "cmtl_ir.runs.parallel:train_run",
-        "experiment": planned.experiment.model_copy(update=only).resolved(),
+        "experiment": experiment.model_copy(update=only).resolved(),
         "label": run.label,
         "hash": run.hash,
         "out": str(workspace.out.resolve()),

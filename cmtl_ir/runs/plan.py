@@ -13,13 +13,15 @@ from cmtl_ir.backbones.building import pick_device
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.runs.identity import apart_from_seed, identity_of
-from cmtl_ir.runs.teachers import SingleTaskTeachers
+from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store.folder import has_config, read_identity
 from cmtl_ir.store.layout import run_folder
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
@@ -50,7 +52,8 @@ class PlannedRun:
 
     run: Run
     experiment: Experiment
-    """Experiment of the run. Its `name` is the comparison to which the run belongs."""
+    """Experiment of the run, with the training settings of its strategy. Its `name` is the comparison to which the run
+    belongs."""
     tasks: dict[str, Task]
     """Tasks with their data, under the seed of the run."""
     strategy: Strategy
@@ -59,6 +62,8 @@ class PlannedRun:
     """Start of the run. `None` starts from initial weights."""
     work: str = TRAINING
     """Function that trains the run, as `module:function`. It takes an `execution.ActiveRun`."""
+    declared: Experiment | None = None
+    """Experiment whose strategy of this label has training settings of its own. `None` if it has none."""
 
     @property
     def steps_taken_over(self) -> int:
@@ -69,7 +74,9 @@ class PlannedRun:
         """Return a learner with the initial weights of the run."""
         learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
         store = self.run.folder.parent
-        learner.teachers = SingleTaskTeachers(self.experiment, self.run.seed, self.tasks, store, self.device)
+        shared = self.declared or self.experiment
+        learner.teachers = SingleTaskTeachers(shared, self.run.seed, self.tasks, store, self.device)
+        learner.finished_runs = FinishedRuns(store.parent, self.device)
         return learner
 
     def started(self, learner: Learner) -> Curve:
@@ -153,11 +160,15 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
+        for name in [name for objective in strategy.auxiliary for name in objective.named_runs()]:
+            find_run(name, out)
         work = TRAINING if strategy.grouping is None else strategy.grouping.work
+        own, trained = trained_under(experiment, strategy)
+        declared = experiment if strategy.training is not None else None
         for seed in experiment.seeds:
-            identity = identity_of(experiment, strategy, seed, tasks[seed])
+            identity = identity_of(own, trained, seed, tasks[seed])
             run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
-            planned.append(PlannedRun(run, experiment, tasks[seed], strategy, chosen, work=work))
+            planned.append(PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared))
     return Prepared(experiment, tasks, planned, out, chosen)
 
 
@@ -195,4 +206,6 @@ def narrowed_to(experiment: Experiment, chosen: Sequence[str], seeds: Sequence[i
         update["seeds"] = list(seeds)
     if steps is not None:
         update["training"] = experiment.training.model_copy(update={"steps": steps})
+        kept = update.get("strategies", experiment.strategies)
+        update["strategies"] = {label: with_steps(one, steps) for label, one in kept.items()}
     return experiment.model_copy(update=update)

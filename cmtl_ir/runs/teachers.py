@@ -1,4 +1,4 @@
-"""Single-task runs of an experiment as frozen teachers, loaded from the store."""
+"""Finished runs as frozen networks, loaded from the store: teachers of single tasks, and runs by name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cmtl_ir.config.reading import neutral
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.layout import WEIGHTS
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import hash_of
 from cmtl_ir.strategy.making import part_from
 from cmtl_ir.tasks.task import Task
@@ -53,3 +54,16 @@ class SingleTaskTeachers:
                 return strategy
         single = part_from("curriculum", {"name": "single", "task": task}, "curriculum", [])
         return neutral().model_copy(update={"curriculum": single})
+
+
+class FinishedRuns:
+    """Networks of finished runs by name."""
+
+    def __init__(self, out: Path, device: torch.device) -> None:
+        """`out` is the folder in which the store is."""
+        self.out, self.device = out, device
+
+    def __call__(self, name: str) -> nn.Module:
+        """Return the network, frozen and in eval mode. Raise UserError, with a list of the runs, if there is none."""
+        model, _ = load_model(find_run(name, self.out), self.device)
+        return model.requires_grad_(False)

@@ -16,6 +16,7 @@ from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.record import Record
 from cmtl_ir.config import reading
 from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.own_training import flat
 from cmtl_ir.search.space import Choice, Parameter, Trial, assigned, parameter_of
 
 Direction = Literal["maximize", "minimize"]
@@ -29,7 +30,32 @@ OBJECTIVES: dict[str, Direction] = {
 EACH = "*"
 
 
-class SearchConfig(Record):
+class StudyConfig(Record):
+    """How an Optuna study draws, prunes and stores its trials."""
+
+    sampler: dict[str, Any] | None = None
+    """Name and options of an Optuna sampler. null takes TPESampler."""
+    pruner: dict[str, Any] | None = None
+    """Name and options of an Optuna pruner. null trains every trial until it is finished."""
+    prune_on: Literal["steps", "seeds"] | None = None
+    """Scores that the pruner sees: the validation score at every evaluation (steps) or the final one per seed (seeds).
+    null takes seeds for WilcoxonPruner and steps for any other pruner."""
+    storage: str = "sqlite"
+    """sqlite or journal (a file in the folder of the search), `journal:FILE`, or the URL of a database for Optuna."""
+    heartbeat: int = Field(60, gt=0)
+    """Seconds between heartbeats in a database. A trial without one for twice as long is resumed by other processes."""
+    retries: int = Field(3, ge=0)
+    """Number of times that a trial whose process died is resumed."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the sampler. The draws of a trial also depend on its number and on the results known at its start."""
+
+    @field_validator("sampler", "pruner", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class SearchConfig(StudyConfig):
     """A hyperparameter search. Its trials are ordinary runs of the experiment that contains it."""
 
     strategy: str | dict[str, Any] = Field({})
@@ -41,23 +67,8 @@ class SearchConfig(Record):
 
     Several objectives form a Pareto front.
     """
-    sampler: dict[str, Any] | None = None
-    """Name and options of an Optuna sampler. null takes TPESampler."""
-    pruner: dict[str, Any] | None = None
-    """Name and options of an Optuna pruner. null trains every trial until it is finished."""
-    prune_on: Literal["steps", "seeds"] | None = None
-    """Scores that the pruner sees: the validation score at every evaluation (steps) or the final one per seed (seeds).
-    null takes seeds for WilcoxonPruner and steps for any other pruner."""
     trials: int = Field(20, gt=0)
     """Number of settings to try, by all processes together."""
-    storage: str = "sqlite"
-    """sqlite or journal (a file in the folder of the search), `journal:FILE`, or the URL of a database for Optuna."""
-    heartbeat: int = Field(60, gt=0)
-    """Seconds between heartbeats in a database. A trial without one for twice as long is resumed by other processes."""
-    retries: int = Field(3, ge=0)
-    """Number of times that a trial whose process died is resumed."""
-    seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the sampler. The draws of a trial also depend on its number and on the results known at its start."""
 
     @field_validator("objectives", mode="before")
     @classmethod
@@ -69,11 +80,6 @@ class SearchConfig(Record):
             if direction not in (None, OBJECTIVES[name]):
                 raise ValueError(f"{name}: the direction is {OBJECTIVES[name]}, not {direction}")
         return {name: OBJECTIVES[name] for name in named}
-
-    @field_validator("sampler", "pruner", mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _pruned_by_one_score(self) -> SearchConfig:
@@ -99,6 +105,8 @@ class Plan:
     """The experiment file without `search` and `strategies`."""
     strategy: dict[str, Any]
     search: SearchConfig
+    points: tuple[dict[str, Any], ...] = ()
+    """Values fixed in advance, by parameter, of the first settings to be tried. The sampler draws all others."""
 
     @cached_property
     def space(self) -> dict[str, Parameter]:
@@ -110,6 +118,11 @@ class Plan:
             if above:
                 inside = f"{{name: ..., {path.removeprefix(above[0] + '.')}: {self.search.space[path]}}}"
                 problems.append(Problem(path, f"belongs inside a choice of {above[0]}, as in {inside}"))
+        problems += [
+            Problem(path, f"this strategy has its own setting, which outranks it: search strategy.{path} instead")
+            for path in made
+            if path in {f"training.{own}" for own in flat(self.strategy.get("training") or {})}
+        ]
         if problems:
             raise ConfigError(f"{self.name}, search.space:\n" + "\n".join(f"  {one}" for one in problems))
         return {path: parameter for path, parameter in made.items() if parameter is not None}
@@ -149,13 +162,14 @@ class Plan:
 
     def payload(self) -> dict[str, Any]:
         """Return the plan as plain values, for a worker."""
-        plain = {"name": self.name, "raw": self.raw, "strategy": self.strategy}
+        plain = {"name": self.name, "raw": self.raw, "strategy": self.strategy, "points": list(self.points)}
         return {**plain, "search": self.search.model_dump(mode="json")}
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> Plan:
         """Return the plan that `payload` describes."""
-        return cls(payload["name"], payload["raw"], payload["strategy"], SearchConfig(**payload["search"]))
+        search, points = SearchConfig(**payload["search"]), tuple(payload["points"])
+        return cls(payload["name"], payload["raw"], payload["strategy"], search, points)
 
 
 def load(file: str, overrides: Sequence[str] = (), trials: int | None = None) -> list[Plan]:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.keyed import name_key
 from cmtl_ir.search.config import Plan
+from cmtl_ir.search.queue import PLACE
 from cmtl_ir.tracking.mlflow_store import shown, sqlite_file, sqlite_uri
 
 logging.getLogger("optuna").setLevel(logging.ERROR)
@@ -112,7 +113,7 @@ class ByNumber(BaseSampler):
     """A sampler that is created again for each trial, from the seed of the study and the number of the trial.
 
     Optuna does not store the state of a sampler's generator. With a single seed, a killed study would draw its first
-    settings twice.
+    settings twice. A trial that resumes a dead one counts under the number of its place in the queue.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
@@ -122,7 +123,8 @@ class ByNumber(BaseSampler):
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number != self._number:
             self._number = trial.number
-            self._sampler = self.make(name_key(self.seed, "trial", trial.number) & 0x7FFFFFFF)
+            place = trial.user_attrs.get(PLACE, trial.number)
+            self._sampler = self.make(name_key(self.seed, "trial", place) & 0x7FFFFFFF)
         return self._sampler
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

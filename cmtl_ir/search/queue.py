@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
@@ -24,6 +25,10 @@ from cmtl_ir.base.errors import UserError
 
 PLACE, OWNER, REASON, FREE = "place", "owner", "reason", "not_counted"
 """User attributes of a trial: place, process, reason of a final failure, reason why its end counts as no failure."""
+CPU = "cpu_seconds"
+"""User attribute of a trial: processor seconds of its process, over all threads. A killed trial has none."""
+FIXED = "fixed_params"
+"""System attribute of a trial in which Optuna keeps the parameters that its sampler must not draw."""
 SUPERFLUOUS = "another trial has its place"
 FAILURES = 3
 """Number of failed trials in a row after which this process stops: the cause is not in the settings."""
@@ -45,10 +50,21 @@ class Queue:
     """The queue of a study as one process sees it."""
 
     def __init__(
-        self, study: Study, places: int, folder: Path, heartbeat: int = 60, retries: int = 3, shared: bool = True
+        self,
+        study: Study,
+        places: int,
+        folder: Path,
+        heartbeat: int = 60,
+        retries: int = 3,
+        shared: bool = True,
+        points: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """`folder` holds the locks. If `shared`, all processes of the study see it."""
+        """`folder` holds the locks. If `shared`, all processes of the study see it.
+
+        `points`: parameters of the first places that are fixed in advance.
+        """
         self.study, self.places, self.heartbeat, self.retries, self.shared = study, places, heartbeat, retries, shared
+        self.points = points
         self.homes = folder / f"{study.study_name}.processes"
         self.homes.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.homes / "queue.lock")
@@ -135,7 +151,8 @@ class Queue:
         if sum(FREE not in trial.user_attrs for trial in trials) > self.retries:
             return
         real = [trial for trial in trials if trial.user_attrs.get(FREE) != SUPERFLUOUS]
-        self.study.add_trial(_retry_of(real[-1], place) if real else _waiting({PLACE: place}))
+        fixed = self.points[place] if place < len(self.points) else {}
+        self.study.add_trial(_retry_of(real[-1], place) if real else _waiting({PLACE: place}, fixed))
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER)
@@ -157,13 +174,15 @@ class Queue:
         return self.study.get_trials(deepcopy=False, states=(state,))
 
 
-def _waiting(user_attrs: dict[str, object]) -> FrozenTrial:
-    return create_trial(state=TrialState.WAITING, user_attrs=user_attrs)
+def _waiting(user_attrs: dict[str, object], fixed: Mapping[str, Any]) -> FrozenTrial:
+    system_attrs = {FIXED: dict(fixed)} if fixed else {}
+    return create_trial(state=TrialState.WAITING, user_attrs=user_attrs, system_attrs=system_attrs)
 
 
 def _retry_of(dead: FrozenTrial, place: int) -> FrozenTrial:
     """Return a waiting trial with the setting of a dead one, in the form of Optuna's own retries."""
-    fixed = {"fixed_params": dead.params} if dead.params else {}
+    known = {**dead.system_attrs.get(FIXED, {}), **dead.params}
+    fixed = {FIXED: known} if known else {}
     return create_trial(
         state=TrialState.WAITING,
         params=dead.params,

@@ -15,7 +15,7 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.escaping import csv_text
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.search.config import Plan
-from cmtl_ir.search.queue import FREE, REASON
+from cmtl_ir.search.queue import CPU, FREE, REASON
 
 
 def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
@@ -95,6 +95,7 @@ def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> 
         **{name: trial.params.get(name, "") for name in (names if names is not None else trial.params)},
         "runs": " ".join(trial.user_attrs.get("runs", {}).values()),
         "seconds": seconds,
+        "cpu_seconds": trial.user_attrs.get(CPU, ""),
         "reason": trial.user_attrs.get(REASON, trial.user_attrs.get(FREE, "")),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from cmtl_ir.runs.probes import probe
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.optuna_study import open_study, storage_file
-from cmtl_ir.search.queue import FREE, REASON, Queue, TrialFailed
+from cmtl_ir.search.queue import CPU, FREE, REASON, Queue, TrialFailed
 from cmtl_ir.search.report import leave_tables
 from cmtl_ir.search.scores import Report, scores_of
 from cmtl_ir.store import listing
@@ -107,7 +108,7 @@ def work(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> None:
     file = storage_file(plan, folder)
     queue = Queue(
         open_study(plan, folder), plan.places, folder if file is None else file.parent, plan.search.heartbeat,
-        plan.search.retries, shared=file is not None,
+        plan.search.retries, shared=file is not None, points=plan.points,
     )  # fmt: skip
     try:
         queue.work_off(Trials(plan, workspace, queue.study, shown))
@@ -152,6 +153,7 @@ class Trials:
         """Return the values of the trial in the order of the objectives, as means over its seeds."""
         if self.shown is not None:
             self.shown.of_study(self.study, self.plan)
+        started = time.process_time()
         try:
             return self._train(trial)
         except Pruned as stopped:
@@ -169,6 +171,8 @@ class Trials:
         except KeyboardInterrupt:
             trial.set_user_attr(FREE, "interrupted")
             raise
+        finally:
+            trial.set_user_attr(CPU, time.process_time() - started)
 
     def _train(self, trial: Trial) -> list[float]:
         label = f"trial-{trial.number:04d}"

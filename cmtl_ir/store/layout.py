@@ -14,6 +14,7 @@ OUT/store/HASH/             a run, named by the hash of its identity
 OUT/COMPARISON/             a comparison
     experiment.yaml         its experiment, with all defaults
     runs.json               its runs: label, seed, hash
+    tuning.csv              of a tuned comparison: settings, scores and cost of tuning each strategy
     audits/                 of unlearning
 """
 
@@ -28,6 +29,7 @@ DIVERGED = "diverged.json"
 GROUPS, USES, PROBES = "groups.json", "uses.json", "probes"
 CHECKPOINTS, STAGES, JOURNAL, LOCK, LOG = "checkpoints", "stages", "metrics.jsonl", "lock", "log.txt"
 EXPERIMENT, RUNS, RUNS_LOCK, AUDITS, LOGS = "experiment.yaml", "runs.json", "runs.lock", "audits", "logs"
+TUNING = "tuning.csv"
 
 
 def run_folder(out: Path, hash_: str) -> Path:

@@ -168,6 +168,15 @@ class Learner(Protocol):
         Raise UserError with the command that makes the run where there is none.
         """
 
+    def finished_run(self, name: str) -> nn.Module:
+        """Return the network of a finished run, frozen and in eval mode, to be run by `restore`.
+
+        `name` is its hash, or COMPARISON/LABEL/SEED. Raise UserError, with a list of the runs, where there is none.
+        """
+
+    def fresh_network(self, number: int) -> nn.Module:
+        """Return a network like the one in training with other initial weights, which depend on seed and number."""
+
     def end_stage_now(self) -> None:
         """Make the current step the last one of its stage."""
 

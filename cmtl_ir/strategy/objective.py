@@ -116,6 +116,10 @@ class Objective(Part):
 
     # ------------------------------------------------------------------------------------- what a method overrides
 
+    def named_runs(self) -> Sequence[str]:
+        """Return the names of finished runs in the fields, so that a missing one is found before training."""
+        return ()
+
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
         """Return name and fields of the network to be trained: the run's backbone, or one made of it.
 

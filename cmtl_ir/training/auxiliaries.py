@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from cmtl_ir.backbones.sources import reads_task_number
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategy.data import Batch, Row, StepContext
 from cmtl_ir.strategy.objective import Constants, Objective, active
@@ -73,15 +74,20 @@ def carries(row: Row, objective: Objective) -> bool:
 
 
 def _refuse_what_is_missing(objective: Objective, learner: Learner) -> None:
-    """Raise ConfigError if the tasks of the run cannot provide what the objective needs."""
+    """Raise ConfigError if the tasks or the backbone of the run cannot provide what the objective needs."""
     if "teacher:single" in objective.needs:
         for task in learner.tasks:
             learner.teacher(task)
-    if "others" not in objective.needs:
+    if not objective.needs & {"others", "prompt"}:
         return
     if len(learner.tasks) < 2:
         raise ConfigError(f"auxiliary {objective.label} needs other tasks, but the run has {learner.tasks[0]} alone")
-    for task in learner.tasks:
+    if "prompt" in objective.needs and not reads_task_number(learner.backbone):
+        raise ConfigError(
+            f"auxiliary {objective.label} restores an image under another task's number, but the backbone does not "
+            "read it; use one that does, such as srresnet with prompt: explicit"
+        )
+    for task in learner.tasks if "others" in objective.needs else ():
         try:
             learner.batch(task, torch.zeros(1, dtype=torch.int64), images=task)
         except ValueError as error:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.base.errors import ConfigError, UserError
+from cmtl_ir.base.keyed import name_key
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.own_training import trained_under
 from cmtl_ir.strategy.data import Batch, History, Row, Stage
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
@@ -49,6 +51,7 @@ class Learner:
         ranks: Ranks = ALONE,
     ) -> None:
         """`ranks`: the processes that share the samples of each step."""
+        experiment, strategy = trained_under(experiment, strategy)
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
         self.patch = experiment.data.patch
         self.blocks = experiment.conflict.blocks or {}
@@ -56,7 +59,8 @@ class Learner:
         self.tasks = tuple(tasks)
         self.strategy = strategy.fresh()
         self.objective = objective_of(self.training.loss)
-        self.model = network_to_device(initial_model(strategy.backbone(experiment.backbone, self.tasks), seed), device)
+        self.backbone = strategy.backbone(experiment.backbone, self.tasks)
+        self.model = network_to_device(initial_model(self.backbone, seed), device)
         if "pair" in self.objective.needs and not hasattr(self.model, "training_pair"):
             name = experiment.backbone["name"]
             raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no training_pair")
@@ -80,6 +84,7 @@ class Learner:
         self.recent: list[dict[str, Tensor]] = []  # weights at the last evaluations of the stage, for `Stage.average`
         self.evaluated_every = experiment.evaluation.every
         self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
+        self.finished_runs: Callable[[str], nn.Module] | None = None  # name -> network of a finished run
         self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
         for part in self.parts().values():
             part.reset()
@@ -121,6 +126,17 @@ class Learner:
         if self.teachers is None:
             raise UserError(f"the teacher of {task} is a finished single-task run, but this run is in no store")
         return self.teachers(task)
+
+    def finished_run(self, name: str) -> nn.Module:
+        """Return the frozen network of a finished run. Raise UserError if there is none."""
+        if self.finished_runs is None:
+            raise UserError(f"the run {name} is looked up in the store of a run, but this run is in no store")
+        return self.finished_runs(name)
+
+    def fresh_network(self, number: int) -> nn.Module:
+        """Return a network like the one in training with other initial weights."""
+        seed = name_key(self.seed, "fresh network", number)
+        return network_to_device(initial_model(self.backbone, seed), self.device)
 
     # ------------------------------------------------------------------------------------------- helpers
 

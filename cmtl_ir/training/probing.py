@@ -81,12 +81,12 @@ def _learner(
     small = experiment.model_copy(update={"training": training.model_copy(update=update)})
     learner = Learner(small, strategy, tasks, seed, device)
 
-    def untrained(task: str) -> nn.Module:
-        """Stand in for the network of a single-task run, which need not exist yet."""
+    def untrained(name: str) -> nn.Module:
+        """Stand in for the network of another run, which need not exist yet."""
         model = initial_model(experiment.backbone, seed)
         return network_to_device(model, device).eval().requires_grad_(False)
 
-    learner.teachers = untrained
+    learner.teachers = learner.finished_runs = untrained
     return learner
 
 

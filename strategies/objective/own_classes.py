@@ -15,6 +15,8 @@ from cmtl_ir.strategy.objective import Constants, Objective
 from cmtl_ir.strategy.output import Output
 from cmtl_ir.strategy.registry import register
 
+from ._classes import smoothed_cross_entropy
+
 PROBABILITIES, LOGITS = "classes", "degradation"
 
 
@@ -47,9 +49,7 @@ class OwnClasses(Objective):
         task, count = constants.per_sample["task"].to(logarithms.device), logarithms.shape[2]
         if len(task) and int(task.max()) >= count:
             raise UserError(f"own_classes: task number {int(task.max())}, but the network has {count} classes")
-        true = logarithms.take_along_dim(task[:, None, None], 2)[:, :, 0]
-        others = (logarithms.sum(2) - true) / max(count - 1, 1)
-        return -((1 - self.smoothing) * true + self.smoothing * others).sum(1)
+        return smoothed_cross_entropy(logarithms, task, self.smoothing)
 
 
 def _log_probabilities(output: Output) -> Tensor:  # [B, D, T]

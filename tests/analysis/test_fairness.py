@@ -10,6 +10,7 @@ import pytest
 from cmtl_ir.analysis import summary
 from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.report import markdown, page
 from cmtl_ir.analysis.tables import scores
 from cmtl_ir.analysis.tables.runs import runs_table
 from cmtl_ir.base import yaml
@@ -84,6 +85,44 @@ def test_what_changes_rounding_only_is_comparable(tmp_path: Path) -> None:
     identity = {"training": {"engine": "stream", "precision": "bf16", "compile": True}}
     study = study_of(forged.comparison(tmp_path, FINAL, identities={PCGRAD: identity}))
     assert study.reasons == [] and len(study.ranking) == 2
+
+
+OWN = {"optimizer": {"lr": 1e-3}}
+
+
+def with_own(folder: Path, own: dict[str, Any], trained: dict[str, Any]) -> Study:
+    """A study whose strategy pcgrad declares settings, and was trained with others."""
+    identities = {("pcgrad", seed): {"training": trained} for seed in (0, 1)}
+    strategies = {"pcgrad": {**forged.strategy(), "training": own}}
+    return study_of(forged.comparison(folder, FINAL, identities=identities, strategies=strategies))
+
+
+def test_settings_that_a_strategy_declares_are_ranked_with_a_caution(tmp_path: Path) -> None:
+    study = with_own(tmp_path, OWN, OWN)
+    assert study.reasons == [] and len(study.ranking) == 2
+    (caution,) = study.cautions
+    assert caution.startswith("Only some strategies have their own training.optimizer.lr: pcgrad (0.001); joint has")
+    assert not any("share one learning rate" in one for one in summary.summary(study))
+    table = next(table for table in scores.all_tables(study) if table.name == "training")
+    assert [[cell.text for cell in row] for row in table.rows] == [["joint", "(0.004)"], ["pcgrad", "0.001"]]
+    assert "training.optimizer.lr=0.001" in set(study.frames.runs["parts"])
+    text = markdown(study, scores.all_tables(study), [])
+    assert f"> {caution}" in text and caution.partition("`")[0] in page(study, scores.all_tables(study), [])
+
+
+@pytest.mark.parametrize(
+    ("own", "trained", "why"),
+    [
+        (OWN, {"optimizer": {"lr": 2e-3}}, "training.optimizer differs"),
+        ({"batch": 3}, {"batch": 3}, "training.batch differs"),
+        (OWN, {**OWN, "loss": "mse"}, "training.loss differs"),
+    ],
+)
+def test_what_was_not_declared_and_another_budget_still_forbid_ranking(
+    tmp_path: Path, own: dict[str, Any], trained: dict[str, Any], why: str
+) -> None:
+    (reason,) = with_own(tmp_path, own, trained).reasons
+    assert reason.startswith(why)
 
 
 def test_a_reference_of_fewer_steps_does_not_forbid_ranking(tmp_path: Path) -> None:

@@ -108,14 +108,16 @@ def test_airnet_encoder_learns_from_the_contrast_and_its_keys_do_not() -> None:
     assert without == [key for key, _ in model.named_parameters() if key.startswith("E.E.encoder_k.")]
 
 
-def test_airnet_queue_wraps_and_refuses_a_batch_that_does_not_divide_it() -> None:
+def test_airnet_queue_wraps_within_a_batch_and_refuses_one_that_is_larger() -> None:
     model = CASES["airnet"].build().train()
     contrast = model.get_submodule("E.E")
-    contrast.queue_ptr[0] = 510
-    model.contrastive(image(3, 8, 8, batch=2), image(3, 8, 8, batch=2, key="k"))
-    assert contrast.queue_ptr.tolist() == [0]
-    with pytest.raises(ValueError, match="a batch of 3 does not divide the queue of 512 keys; change the batch"):
-        model.contrastive(image(3, 8, 8, batch=3), image(3, 8, 8, batch=3, key="k"))
+    contrast.queue_ptr[0] = 511
+    keys = nn.functional.normalize(image(3, 16, 16, batch=3).flatten(1)[:, :256], dim=1)
+    contrast.enqueue(keys)
+    assert contrast.queue_ptr.tolist() == [2]
+    assert torch.equal(contrast.queue[:, [511, 0, 1]].T, keys)
+    with pytest.raises(ValueError, match="a batch of 513 is larger than the queue of 512 keys; raise contrast_batch"):
+        contrast.enqueue(keys[:1].expand(513, -1))
 
 
 def test_airnet_frozen_statistics_stay_through_training_mode() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cmtl_ir import backbones
-from cmtl_ir.backbones._weights_file import WeightsError
+from cmtl_ir.base.weights_file import WeightsError
 
 from .cases import CASES
 

@@ -29,7 +29,7 @@ def shipped() -> Iterator[tuple[str, Experiment]]:
     """Every shipped experiment, of a search the experiment that it stands on."""
     for name, path in reading.shipped_experiments().items():
         raw = reading.read_raw(path)
-        raw.pop("search", None)
+        raw = {key: value for key, value in raw.items() if key not in ("search", "tune")}
         yield name, reading.validate(raw, name)
 
 

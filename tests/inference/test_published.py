@@ -12,9 +12,9 @@ from skimage import io
 from torch import nn
 
 from cmtl_ir import evaluate, restore
-from cmtl_ir.backbones._weights_file import WeightsError
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, UserError
+from cmtl_ir.base.weights_file import WeightsError
 from cmtl_ir.inference.published import published
 from tests import tiny
 from tests.inference import files

@@ -23,6 +23,13 @@ OF_FILE = ("Bank", "Latent", "Others")
 AUXILIARY = [name for name in registry.names("objective") if name != "diffusion"]  # a base objective only
 CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in AUXILIARY}
 CASES["ms_ssim"] = {"name": "ms_ssim", "scales": 2}
+CASES["snapshot_contrast"] = {"name": "snapshot_contrast", "weight": 0.1, "renew": [2, 3]}
+CASES["snapshot_ratio"] = {**CASES["snapshot_contrast"], "form": "ratio"}
+CASES["curricular_cr"] = {"name": "curricular_cr", "features": "random", "renew": [2, 3], "every": 2, "probes": 3}
+CASES["quality_contrast"] = {**CASES["curricular_cr"], "name": "quality_contrast"}
+CASES["degradation_contrast"] = {"name": "degradation_contrast", "bank": 5, "momentum": 0.5}
+CASES["cr_unrelated"] = {"name": "cr", "negative": "unrelated", "features": "random"}
+CASES["cr_backbone"] = {"name": "cr", "features": "backbone"}
 CASES |= {name: {"name": f"{OWN}:{name}"} for name in OF_FILE}
 CASES["twice"] = {"name": f"{OWN}:Bank", "size": 3}
 TASKS = ("noise", "rain", "haze")
@@ -32,7 +39,8 @@ def small(auxiliary: Any = None, **overrides: Any) -> Learner:
     """A learner of the small network, with patches that two scales of SSIM fit into."""
     strategy = {} if auxiliary is None else {"auxiliary": auxiliary}
     strategy |= overrides.pop("strategy", {})
-    backbone = {"backbone": {"name": f"{OWN}:Small"}}
+    network = "Prompted" if isinstance(auxiliary, dict) and auxiliary["name"] == "prompt_contrast" else "Small"
+    backbone = {"backbone": {"name": f"{OWN}:{network}"}}
     raw = {key: value for key, value in tiny.RAW.items() if key != "backbone"} | backbone
     data = {**raw["data"], "patch": 24}
     made = validate(tiny.merged({**raw, "data": data, "strategies": {"one": strategy}}, overrides), "small")

@@ -37,6 +37,18 @@ class Small(nn.Module):
         return x + self.last(h), {"importance": shares, "load": shares.square(), "classes": shares, "side1": side}
 
 
+class Prompted(Small):
+    """The small network with a shift of the latent per task."""
+
+    def __init__(self, *, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        self.shift = nn.Parameter(torch.linspace(-0.5, 0.5, 12).view(3, 4, 1, 1))
+
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
+        assert task is not None
+        return x + self.last(torch.tanh(self.first(x) + self.shift[task]))
+
+
 class Bank(Objective):
     """A head on the latent is pushed away from keys of earlier steps of the row, which a bank keeps."""
 

@@ -30,6 +30,12 @@ STRATEGIES: dict[str, Any] = {
     "pcgrad": {"surgery": "pcgrad"},
     "review": {"curriculum": "review", "weighting": "famo"},
     "bank": {"auxiliary": [{"name": BANK}, {"name": "frequency", "weight": 0.01}], "weighting_sees": "total"},
+    "contrast": {
+        "auxiliary": [
+            {"name": "degradation_contrast", "momentum": 0.5, "bank": 5},
+            {"name": "curricular_cr", "features": "random", "renew": [2, 3], "every": 4, "probes": 2},
+        ]
+    },
     "bank_by_row": {"auxiliary": {"name": BANK}, "surgery": "pcgrad"},
 }
 OVER: dict[str, Any] = {"training": {"batch": 7}, "evaluation": {"every": 0}, "data": {"test_crop": 24}}

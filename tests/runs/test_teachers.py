@@ -1,4 +1,4 @@
-"""The single-task runs of an experiment serve as teachers."""
+"""The single-task runs of an experiment serve as teachers, and finished runs are found by name."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def test_a_teacher_is_the_frozen_network_of_the_single_task_run(tmp_path: Path) 
     trained = prepare(tiny.experiment({"alone": SINGLE}, **SHORT), tmp_path, "cpu").planned[0]
     assert trained.run.folder == done.runs[0].folder
     batch = learner.batch("rain", torch.arange(2))
-    assert learner.restore(batch, teacher).restored.shape == batch.clean.shape
+    restored = learner.restore(batch, teacher).restored
+    assert restored.shape == batch.clean.shape
+    named = learner.finished_run("tiny/alone/0")
+    assert torch.equal(learner.restore(batch, named).restored, restored) and not named.training
+    with pytest.raises(UserError, match=r"no finished run 'other' in .*finished: tiny/alone/0"):
+        learner.finished_run("other")
     with pytest.raises(UserError, match="single-task run with seed 0"):
         learner.teacher("haze")
