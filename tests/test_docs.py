@@ -18,6 +18,7 @@ from cmtl_ir.base.version import __version__
 from cmtl_ir.cli import main
 from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
+from cmtl_ir.search import tuning
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
@@ -90,6 +91,11 @@ def test_the_search_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("my_search.yaml").write_text(blocks("search.md", "yaml")[0])
     (plan,) = search_config.load("my_search.yaml", [], None)
     assert plan.name == "my_search"
+    Path("my_tuning.yaml").write_text(blocks("search.md", "yaml")[1])
+    shown = tuning.load("my_tuning.yaml")
+    assert shown.trials == 3 and [len(study.space) for study in shown.studies] == [1, 1, 2]
+    Path("stated.yaml").write_text("extends: quickstart.yaml\n" + blocks("search.md", "yaml")[2])
+    assert reading.load("stated.yaml").strategies["db_mtl"].training == {"optimizer": {"lr": 1e-3}}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -250,3 +256,27 @@ def test_the_page_of_checks_lists_every_method_with_at_least_one_test() -> None:
         rows = dict(re.findall(r"^\| (\w+) \| (\d+) \|", table, re.MULTILINE))
         assert sorted(rows) == sorted(names()[family]), f"python -m tests.reproduced > docs/reproduced.md ({family})"
         assert all(int(number) > 0 for number in rows.values()), family
+
+
+def test_the_page_of_errors_lists_the_causes_of_the_tests(request: pytest.FixtureRequest) -> None:
+    """Those that this session has collected. If it has collected all test modules, the page has no others."""
+    from tests import errors
+
+    listed, items = errors.read(errors.PAGE.read_text()), request.session.items
+    causes = {cause for item in items for cause in errors.causes_of(item)}
+    assert causes - set(listed) == set(), "python -m tests.errors"
+    if not request.config.option.keyword and set(errors.marked_files()) <= {str(item.path) for item in items}:
+        assert set(listed) - causes == set(), "python -m tests.errors"
+
+
+def test_every_message_of_the_page_names_its_file_key_or_step() -> None:
+    from tests import errors
+
+    text = errors.PAGE.read_text()
+    assert errors.page(errors.read(text)) == text and not re.search(
+        r"/(?:tmp|home|root|Users)/|Traceback|weights_only", text
+    )
+    for (area, cause), lines in errors.read(text).items():
+        for line in lines:
+            message = line.split(" | ", 1)[1]
+            assert errors.NAMED.search(message), f"{area}: {cause}: {message}"

@@ -57,8 +57,13 @@ class Frames:
             own = [one for one in self.source.members if one.label == label and one.finished]
             if len(own) > 1:
                 files = {one: one.file(CONFIG) for one in own}
-                known = {one: dict(yaml.read(file))["identity"].get("strategy") for one, file in files.items() if file}
-                found += [one for one, strategy in known.items() if strategy != wanted and wanted in known.values()]
+                known = {
+                    one: _defined(dict(yaml.read(file))["identity"].get("strategy"))
+                    for one, file in files.items()
+                    if file
+                }
+                if _defined(wanted) in known.values():
+                    found += [one for one, strategy in known.items() if strategy != _defined(wanted)]
         return tuple(found)
 
     @cached_property
@@ -213,6 +218,11 @@ def _parts(strategy: dict[str, Any]) -> str:
     neutral = {key: family.neutral for key, family in KEYS.items()}
     named = {key: _named(part) for key, part in strategy.items() if part and key in KEYS}
     return ", ".join(f"{key}={name}" for key, name in named.items() if neutral.get(key) != name)
+
+
+def _defined(strategy: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the parts of a resolved strategy, which an experiment file and the identity of a run both have."""
+    return {key: part for key, part in (strategy or {}).items() if key != "training" and part != []}
 
 
 def _own(training: dict[str, Any]) -> list[str]:

@@ -91,7 +91,7 @@ def of_folder(folder: Path) -> Source:
     def own(name: str) -> Path | None:
         return folder / name if (folder / name).is_file() else None
 
-    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale, own)
+    return Source(folder.name, str(folder), members, content, command, lambda: journals(members), stale, file=own)
 
 
 def member(label: str, seed: int, home: Path) -> Member:
@@ -142,9 +142,8 @@ def of_store(uri: str, comparison: str) -> Source:
     members = _ordered([_tracked(row, artifacts) for row in read["runs"].to_dict("records")], content)
     command = f"cmtl-ir run EXPERIMENT.yaml --tracking-uri {mlflow_store.shown(uri)}"
     where = mlflow_store.shown(uri)
-    return Source(
-        comparison, where, members, content, command, lambda: read["curves"], lambda name: artifacts.file(parent, name)
-    )
+    logged, file = lambda: read["curves"], lambda name: artifacts.file(parent, name)
+    return Source(comparison, where, members, content, command, logged, file=file)
 
 
 def _tracked(row: Mapping[Any, Any], artifacts: _Artifacts) -> Member:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -37,6 +37,12 @@ def published_auxiliary(name: str) -> list[Any]:
         return []
 
 
+def name_as_trained(name: str, auxiliary: Collection[str]) -> str:
+    """Return a backbone's name, and what a run lacks of its published training: `airnet without ...`."""
+    lacking = [one["name"] for one in published_auxiliary(name) if one["name"] not in auxiliary]
+    return f"{name} without {' and '.join(lacking)}" if lacking else name
+
+
 def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
     """Return the name and all constructor fields of a backbone. Mistakes are added to `problems`."""
     fields = {"name": given} if isinstance(given, str) else given
@@ -48,7 +54,8 @@ def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
         record = signature_record(backbones.backbone_class(fields["name"]))
         made = record.model_validate({key: value for key, value in fields.items() if key != "name"})
         plain = made.model_dump(mode="json")
-        problems += [problem for key, value in plain.items() for problem in _too_large(f"backbone.{key}", value)]
+        lowest = -LARGEST if ".py:" in fields["name"] else 0  # a network of one's own may give them a meaning
+        problems += [one for key, value in plain.items() for one in _out_of_range(f"backbone.{key}", value, lowest)]
         return {"name": fields["name"], **plain}
     except ValidationError as error:
         problems += problems_of(error, record, "backbone")
@@ -57,9 +64,10 @@ def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:
     return {"name": fields["name"]}
 
 
-def _too_large(path: str, value: Any) -> Iterator[Problem]:
-    if isinstance(value, int) and value > LARGEST:
-        yield Problem(path, f"expected at most {LARGEST:,}, found {value:,}")
+def _out_of_range(path: str, value: Any, lowest: int) -> Iterator[Problem]:
+    if isinstance(value, int) and not lowest <= value <= LARGEST:
+        limits = f"at most {LARGEST:,}" if value > LARGEST else f"at least {lowest}"
+        yield Problem(path, f"expected {limits}, found {value:,}")
     elif isinstance(value, list | Mapping):
         for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _too_large(f"{path}.{key}", one)
+            yield from _out_of_range(f"{path}.{key}", one, lowest)

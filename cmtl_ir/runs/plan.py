@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from cmtl_ir.backbones.building import pick_device
+from cmtl_ir.backbones.fields import name_as_trained
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
@@ -92,10 +93,11 @@ class PlannedRun:
         """Return the parameters of the run for the tracking store."""
         parts = self.strategy.names()
         training = self.experiment.training
+        auxiliary = {objective.called for objective in self.strategy.auxiliary}
         return {
             **parts,
             "seed": self.run.seed,
-            "backbone": self.experiment.backbone["name"],
+            "backbone": name_as_trained(self.experiment.backbone["name"], auxiliary),
             "steps": training.steps,
             "batch": training.batch,
             "lr": training.optimizer.lr,
@@ -144,8 +146,10 @@ class Prepared:
         own = next((run for run in self.runs if run.label == row["label"]), None)
         if own is None or hash_of({**own.identity, "seed": row["seed"]}) == row["hash"]:
             return False
-        folder = run_folder(own.folder.parent, row["hash"])
-        return not has_config(folder) or apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
+        folder = own.folder.parent / row["hash"]
+        if not has_config(folder):  # not started; under `rotate`, its hash is not known here
+            return own.identity.get("holdout") != "rotate"
+        return apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
 
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:

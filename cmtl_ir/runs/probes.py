@@ -14,9 +14,9 @@ def probe(prepared: Prepared) -> None:
     """
     waiting = {one.run.label: one for one in reversed(prepared.planned) if one.run.status != "finished"}
     faults: dict[str, list[str]] = {}
-    for label, strategy in prepared.experiment.strategies.items():
+    for label in prepared.experiment.strategies:
         if (one := waiting.get(label)) is not None:
-            for fault in faults_of(one.experiment, strategy, one.tasks, one.run.seed, prepared.device):
+            for fault in faults_of(one.experiment, one.strategy, one.tasks, one.run.seed, prepared.device):
                 faults.setdefault(fault, []).append(label)
     if faults:
         listed = "\n".join(f"  strategies.{', '.join(labels)}: {fault}" for fault, labels in faults.items())

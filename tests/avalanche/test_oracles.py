@@ -1,4 +1,4 @@
-"""Our EWC, A-GEM and GEM against Avalanche's own plugins, where both must agree."""
+"""EWC, A-GEM and GEM compared with Avalanche's own plugins, where both must agree."""
 
 from __future__ import annotations
 

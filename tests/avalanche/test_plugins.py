@@ -1,4 +1,4 @@
-"""Avalanche's plugins, unmodified, in our loop."""
+"""Unmodified plugins of Avalanche in the training loop."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def test_a_penalty_of_weight_0_is_sequential_to_rounding(label: str, field: str,
         torch.testing.assert_close(value, plain[0][name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.error("strategy: an Avalanche plugin that cannot be hosted")
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("SynapticIntelligencePlugin", "its importance is 0; use si"), ("LwFPlugin", "softmax over classes; use distill")]
@@ -79,6 +80,7 @@ def test_what_cannot_work_is_refused_by_name_with_the_reason(name: str, reason: 
     assert reason in str(refused.value)
 
 
+@pytest.mark.error("strategy: a name that is no Avalanche plugin")
 def test_a_name_that_is_no_plugin_and_a_family_that_is_no_retention_are_refused() -> None:
     with pytest.raises(errors.UnknownName, match="did you mean EWCPlugin"):
         registry.load("retention", "avalanche:EWCPlugn")

@@ -1,4 +1,4 @@
-"""Our tasks under Avalanche's strategies, and Avalanche's streams in our loop."""
+"""Tasks of this package under Avalanche's strategies, and Avalanche's streams in the training loop."""
 
 from __future__ import annotations
 

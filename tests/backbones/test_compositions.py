@@ -103,6 +103,7 @@ def test_a_missing_or_unknown_task_is_refused(name: str) -> None:
         model(torch.zeros(1, 3, 8, 8), torch.tensor([2]))
 
 
+@pytest.mark.error("backbone: parts that cannot be a task's own")
 def test_parts_that_cannot_be_a_tasks_own_are_refused() -> None:
     with pytest.raises(ValueError, match="names direct submodules of nafnet: intro"):
         backbones.build("own_encoders", of=SMALL, own=["body"])

@@ -1,4 +1,4 @@
-"""The processes of diffusion networks, their sampling and their training pairs."""
+"""Diffusion networks: processes, sampling and training pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IPT with several tasks, and its tiles."""
+"""IPT with several tasks, and its division into tiles."""
 
 from __future__ import annotations
 

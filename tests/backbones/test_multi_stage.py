@@ -1,4 +1,4 @@
-"""What the networks of several stages promise about their outputs, their latent and their parts."""
+"""Multi-stage networks: outputs, latent and parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backbone is found by name, in a file or through an entry point; nothing is imported before it is asked for."""
+"""Backbones are found by name, in a file or through an entry point, and are imported only when needed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ def test_every_name_gives_a_module_class(name: str) -> None:
     assert cls.__name__.lower() == name.replace("_", "")
 
 
+@pytest.mark.error("backbone: an unknown name")
 @pytest.mark.parametrize(("wrong", "meant"), [("nafnett", "nafnet"), ("promptIR", "promptir"), ("swin", "swinir")])
 def test_an_unknown_name_is_answered_with_near_ones(wrong: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"unknown backbone '{wrong}'.*{meant}"):
         backbones.backbone_class(wrong)
 
 
+@pytest.mark.error("backbone: a file that does not hold the class")
 def test_a_class_in_a_file_is_a_backbone(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(

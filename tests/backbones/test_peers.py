@@ -1,4 +1,4 @@
-"""The same weights give the same images in spandrel's classes, which its users load published files into."""
+"""The same weights give the same images in the classes of spandrel, a loader of published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What single networks among those of `test_golden_prompts_and_experts` promise."""
+"""Properties of single networks among those of `test_golden_prompts_and_experts`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NAFNet, SRResNet, TransWeather, AirNet and stochastic depth promise, and fields that contradict each other."""
+"""Properties of NAFNet, SRResNet, TransWeather, AirNet and stochastic depth, and fields that contradict each other."""
 
 from __future__ import annotations
 
@@ -157,6 +157,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.error("backbone: {name} with fields that contradict each other")
 @pytest.mark.parametrize(("name", "fields", "message"), WRONG)
 def test_fields_that_contradict_each_other_are_refused(name: str, fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""What `list` and `describe` say about each network."""
+"""Output of `list` and `describe` for each network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What single networks promise beyond the claims that hold for all."""
+"""Properties of single networks beyond those of all networks."""
 
 from __future__ import annotations
 

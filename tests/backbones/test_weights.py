@@ -1,4 +1,4 @@
-"""Published weights load by key from every wrapper that authors use, or the error says what does not fit."""
+"""Published weights load by key from every wrapper that authors use; otherwise the error names what does not fit."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_weights_load_from_safetensors(weights: Weights, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", CASES)
 def test_every_network_loads_its_own_weights(name: str, tmp_path: Path) -> None:
     taught, model = CASES[name].build(torch.float32), backbones.build(CASES[name].name, **CASES[name].fields)
-    torch.save({"params": taught.state_dict()}, tmp_path / "weights.pth")
-    backbones.load_weights(model, tmp_path / "weights.pth")
+    save_file({key: value.clone() for key, value in taught.state_dict().items()}, tmp_path / "weights.safetensors")
+    backbones.load_weights(model, tmp_path / "weights.safetensors")
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in taught.state_dict().items())
 
 
@@ -143,6 +143,7 @@ def refused(model: nn.Module, file: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.error("weights: wrong keys")
 def test_wrong_keys_are_named(weights: Weights, tmp_path: Path) -> None:
     weights["extra.weight"] = weights.pop("intro.weight")
     torch.save(weights, tmp_path / "weights.pth")
@@ -157,6 +158,7 @@ def test_many_wrong_keys_are_counted(weights: Weights, tmp_path: Path) -> None:
     assert f"and {len(weights) - 1 - 5} more" in refused(fresh(), tmp_path / "weights.pth")
 
 
+@pytest.mark.error("weights: of another width")
 def test_another_width_is_named_by_its_shapes(tmp_path: Path) -> None:
     torch.save(backbones.build("nafnet", width=8, encoder=[1], decoder=[1]).state_dict(), tmp_path / "weights.pth")
     assert "intro.weight (8, 3, 3, 3) instead of (4, 3, 3, 3)" in refused(fresh(), tmp_path / "weights.pth")

@@ -1,4 +1,4 @@
-"""What MambaIR, GRL, DehazeFormer and Retinexformer promise each for itself."""
+"""Properties of MambaIR, GRL, DehazeFormer and Retinexformer."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.error("backbone: {name} with fields that contradict each other")
 @pytest.mark.parametrize(("name", "fields", "message"), WRONG)
 def test_fields_that_contradict_each_other_are_refused(name: str, fields: dict[str, object], message: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=message):

@@ -163,7 +163,9 @@ def test_no_number_of_the_table_of_a_comparison_is_cut(width: int, monkeypatch: 
     rotated = means | {"psnr_input": dict.fromkeys(tasks, 10.0)}  # the test images of another seed
     ends = {"continual": {"mean_forgetting_db": 4.32}, "seconds": 1234.0, "hash": "", "seed": 1}
     made = SimpleNamespace(
-        experiment=SimpleNamespace(name="wide", tasks=tasks, seeds=[0, 1], evaluation=SimpleNamespace(protocol="mio")),
+        experiment=SimpleNamespace(
+            name="wide", tasks=tasks, seeds=[0, 1], strategies={}, evaluation=SimpleNamespace(protocol="mio")
+        ),
         results=lambda: [{"label": "a_strategy_of_some_name", **means, **ends}, {"label": "other", **rotated, **ends}],
         tracking=SimpleNamespace(uri="sqlite:///x"),
         failures={},

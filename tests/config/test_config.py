@@ -40,6 +40,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
+@pytest.mark.error("configuration: {mistake}")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_named_with_its_path_and_the_way_out(mistake: str) -> None:
     change, words = MISTAKES[mistake]
@@ -69,6 +70,7 @@ def test_scalars_are_read_as_people_mean_them(text: str, value: Any) -> None:
     assert read == value and type(read) is type(value)
 
 
+@pytest.mark.error("configuration: a key given twice")
 def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text("name: a\ntasks: {}\nname: b\n")
@@ -76,6 +78,7 @@ def test_a_key_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
         reading.load(file)
 
 
+@pytest.mark.error("configuration: broken YAML")
 def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text("name: a\ntasks: [1, 2\n")
@@ -83,6 +86,7 @@ def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
         reading.load(file)
 
 
+@pytest.mark.error("configuration: a missing file")
 def test_a_missing_file_offers_the_shipped_experiment() -> None:
     with pytest.raises(ConfigError, match="cmtl-ir run quickstart"):
         reading.load("quickstart.yaml")
@@ -98,6 +102,7 @@ def test_extends_merges_deeply_and_null_removes(tmp_path: Path) -> None:
     assert list(child.tasks) == ["noise", "rain"] and list(child.strategies) == list(parent.strategies)
 
 
+@pytest.mark.error("configuration: a file that extends itself")
 def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "loop.yaml"
     file.write_text("extends: loop.yaml\n")
@@ -105,6 +110,7 @@ def test_a_file_that_extends_itself_is_refused(tmp_path: Path) -> None:
         reading.load(file)
 
 
+@pytest.mark.error("configuration: a --set that is no override")
 def test_overrides_reach_any_key_and_are_checked_like_the_file() -> None:
     made = reading.load("quickstart", ["training.optimizer.lr=1e-5", "strategies.joint.surgery=pcgrad", "seeds=[3, 4]"])
     assert made.training.optimizer.lr == 1e-5 and made.seeds == [3, 4]

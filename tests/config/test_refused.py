@@ -29,6 +29,7 @@ VALUES = {
     "training.batch=2000000": "training.batch: ",
     f"backbone.middle={10**12}": "backbone.middle: expected at most 65,536",
     "backbone.encoder=[100000]": "backbone.encoder.0: expected at most 65,536",
+    "backbone.middle=-1": "backbone.middle: expected at least 0, found -1",
     "backbone.width=true": "backbone.width: expected a number, found True",
     "strategies.joint.surgery={name: cagrad, c: true}": "surgery.c: expected a number, found True",
     "tasks=5": "tasks: ",

@@ -1,4 +1,4 @@
-"""Orders of tasks."""
+"""Orders of tasks: listed, reversed, explicit, random, by entropy and by affinity."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def test_an_explicit_order_may_name_tasks_that_a_groups_run_lacks() -> None:
     assert order_of(part) == ["rain", "noise", "haze"] and list(part.named_tasks()) == part.order
 
 
+@pytest.mark.error("strategy: an order that does not name every task once")
 def test_an_explicit_order_names_every_task_once() -> None:
     with pytest.raises(ConfigError, match=r"curriculum.order: noise missing"):
         order_of(Sequential(order=["rain", "haze"]))
@@ -120,6 +121,7 @@ def test_the_matrix_s_values_and_not_its_file_are_the_identity(tmp_path: Path) -
     assert given == read and read.model_dump(mode="json")["affinity"] == matrix
 
 
+@pytest.mark.error("strategy: an affinity matrix that cannot be used")
 def test_affinity_without_a_usable_matrix_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("{")
     for given, words in [

@@ -1,4 +1,4 @@
-"""Review learning: what is kept of a task, and when it comes back."""
+"""Review learning: which samples of a task are kept, and when they are trained again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every curriculum's stages promise; joint, single, sequential and interleaved in particular."""
+"""Stages of every curriculum, in particular of joint, single, sequential and interleaved."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def test_a_saved_state_goes_on_to_the_same_stages(name: str) -> None:
         assert second.next_stage(history(MIOIR, 900, whole[:done])) == whole[done]
 
 
+@pytest.mark.error("training: too few steps for the stages of {name}")
 @pytest.mark.parametrize("name", ["sequential", "interleaved", "cumulative", "mixed_matched", "review"])
 def test_too_few_steps_are_refused_with_the_least_number(name: str) -> None:
     with pytest.raises(ConfigError, match=r"training\.steps: 2 steps are too few"):
@@ -101,6 +102,7 @@ def test_joint_with_ten_cycles_is_mioirs_mixed_baseline() -> None:
     assert stage.cycles == 10 and stage.steps == 2_500_000
 
 
+@pytest.mark.error("strategy: a curriculum that names an unknown task")
 def test_single_trains_its_task_alone() -> None:
     (stage,) = walk(Single(task="blur"), MIOIR, 90)
     assert stage.mixture == {"blur": 1.0} and list(Single(task="blur").named_tasks()) == ["blur"]

@@ -1,4 +1,4 @@
-"""Networks whose samples see each other are refused by name, with a way out that works."""
+"""Networks that couple the samples of a batch are refused by name, with a remedy that works."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def coupled() -> Iterator[tuple[str, nn.Module, str]]:
     yield "airnet", CASES["airnet"].build(), "E_pre.backbone.1"
 
 
+@pytest.mark.error("training: a network that couples the samples of a batch")
 @both_engines
 @pytest.mark.parametrize(("model", "name"), [pair[1:] for pair in coupled()], ids=[pair[0] for pair in coupled()])
 def test_train_mode_batch_norm_is_refused_and_the_error_says_which_and_how(

@@ -1,4 +1,4 @@
-"""A grouped strategy as runs: ordinary runs of its groups, skipped, resumed and shared like any other."""
+"""Grouped strategies train ordinary runs of their groups, which are skipped, resumed and shared like any other."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def command(tmp_path: Path, strategies: dict[str, Any], *more: str) -> list[str]
     return [sys.executable, "-m", "cmtl_ir", "run", str(file), "--out", str(tmp_path / "out"), "--device", "cpu", *more]
 
 
-@pytest.mark.slow
+@pytest.mark.release  # breaks of grouped runs, and kills of workers, are tested each time on their own
 def test_kill_9_in_a_group_then_two_workers_finish_to_the_same_bits(done: Comparison, tmp_path: Path) -> None:
     plans = {label: STRATEGIES[label] for label in ("grids", "random")}
     quiet = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -262,16 +262,19 @@ def test_kill_9_in_a_group_then_two_workers_finish_to_the_same_bits(done: Compar
 # ------------------------------------------------------------------------------------------------- bad input
 
 
+@pytest.mark.error("grouping: no validation images")
 def test_fewest_groups_without_validation_images_are_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"strategies.one.grouping: grids chooses on validation images.*data.val=0.2"):
         runs.prepare(grouped(strategies={"one": {"grouping": "grids"}}), tmp_path, "cpu")
 
 
+@pytest.mark.error("grouping: more groups than tasks")
 def test_too_many_groups_are_refused_by_the_label_of_their_strategy(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"strategies.one.grouping.groups: 5 groups of 4 tasks"):
         runs.prepare(grouped(strategies={"one": {"grouping": {"name": "tag", "groups": 5}}}), tmp_path, "cpu")
 
 
+@pytest.mark.error("grouping: a misspelt task")
 def test_a_misspelt_task_in_a_manual_group_is_named_with_its_near_name() -> None:
     with pytest.raises(UserError, match=r"names the unknown task 'dusc'.*dusk"):
         grouped(strategies={"one": {"grouping": {"name": "manual", "groups": [["haze", "fog"], ["dark", "dusc"]]}}})

@@ -1,4 +1,4 @@
-"""What each grouping decides from made-up measures, and that the order of tasks decides nothing."""
+"""Groups that each grouping forms from given measures, independently of the order of tasks."""
 
 from __future__ import annotations
 
@@ -189,6 +189,7 @@ def test_a_task_in_two_manual_groups_is_served_by_the_first_and_helps_in_the_oth
     ]
 
 
+@pytest.mark.error("grouping: groups that cannot be")
 @pytest.mark.parametrize(
     ("name", "given", "words"),
     [
@@ -213,6 +214,7 @@ def test_groups_that_cannot_be_are_refused_before_anything_is_trained(name: str,
         part(name, **given).check(TASKS)
 
 
+@pytest.mark.error("grouping: random groups without sizes")
 @pytest.mark.parametrize("given", [{}, {"sizes": [2, 4], "like": "tag"}])
 def test_random_groups_need_one_source_of_sizes(given: dict) -> None:
     with pytest.raises(ValueError, match="give either like: another grouping or sizes"):
@@ -268,6 +270,7 @@ def test_equal_total_shares_exactly_the_steps_in_proportion_to_tasks(sizes: tupl
     assert shared_steps(groups, steps, "equal_per_group") == [steps] * len(sizes)
 
 
+@pytest.mark.error("grouping: too few steps")
 def test_too_few_steps_for_the_groups_are_refused() -> None:
     groups = [Group((task,), (task,)) for task in "abc"]
     with pytest.raises(UserError, match="2 steps are too few for 3 groups"):

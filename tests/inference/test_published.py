@@ -90,6 +90,7 @@ def test_keys_that_do_not_fit_are_named_with_the_way_out(file: Path) -> None:
         published(file, "srresnet").model(CPU)
 
 
+@pytest.mark.error("backbone: a wrong name or field of --backbone")
 @pytest.mark.parametrize(
     ("backbone", "fields", "words"),
     [
@@ -112,6 +113,7 @@ def test_fields_that_contradict_each_other_are_a_sentence(file: Path) -> None:
         published(file, "nafnet", ["encoder=[1]"]).model(CPU)
 
 
+@pytest.mark.error("restore: --task with a checkpoint")
 def test_a_checkpoint_names_no_tasks(file: Path, photo: Path, tmp_path: Path) -> None:
     used = published(file, "nafnet", FIELDS)
     with pytest.raises(UserError, match="names no tasks; give the number"):
@@ -119,6 +121,7 @@ def test_a_checkpoint_names_no_tasks(file: Path, photo: Path, tmp_path: Path) ->
     assert restore(used, photo, tmp_path / "b.png", task="2")
 
 
+@pytest.mark.error("command: an incomplete command")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

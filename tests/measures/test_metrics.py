@@ -210,6 +210,7 @@ def test_promptir_cuts_the_centre_to_multiples_of_sixteen() -> None:
     assert torch.equal(PROTOCOLS["promptir"].crop(cut), cut)
 
 
+@pytest.mark.error("metric: images that are too small for the protocol")
 @pytest.mark.parametrize(
     ("protocol", "side", "words"), [("promptir", 15, "promptir"), ("mio", 18, "11"), ("nafnet", 10, "11")]
 )
@@ -229,6 +230,7 @@ def test_shapes_that_do_not_match_are_an_error() -> None:
         psnr(torch.rand(1, 3, 16, 16), torch.rand(2, 3, 16, 16), "basicsr_rgb")
 
 
+@pytest.mark.error("metric: an unknown protocol")
 def test_an_unknown_protocol_names_its_neighbour() -> None:
     with pytest.raises(ValueError, match="did you mean promptir"):
         find_protocol("prompt_ir")

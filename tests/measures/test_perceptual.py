@@ -85,12 +85,14 @@ def test_weights_are_never_unpickled(pyiqa: StandIn, monkeypatch: pytest.MonkeyP
         torch.load(tmp_path / "w.pth", weights_only=False)
 
 
+@pytest.mark.error("metric: a missing package")
 def test_without_pyiqa_the_error_is_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyiqa", None)
     with pytest.raises(UserError, match=r"lpips needs pyiqa .*pip install 'cmtl-ir\[metrics\]'"):
         ready("lpips")
 
 
+@pytest.mark.error("metric: missing weights")
 @pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("invalid hash"), FileNotFoundError("niqe.mat")])
 def test_missing_weights_are_told_with_their_folder(
     pyiqa: StandIn, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -103,6 +105,7 @@ def test_missing_weights_are_told_with_their_folder(
         ready("niqe")
 
 
+@pytest.mark.error("metric: an unknown name")
 def test_an_unknown_metric_gets_near_names() -> None:
     with pytest.raises(UserError, match="did you mean lpips"):
         metrics_from(["psnr", "lpisp"])

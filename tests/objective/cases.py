@@ -24,12 +24,10 @@ AUXILIARY = [name for name in registry.names("objective") if name != "diffusion"
 CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in AUXILIARY}
 CASES["ms_ssim"] = {"name": "ms_ssim", "scales": 2}
 CASES["snapshot_contrast"] = {"name": "snapshot_contrast", "weight": 0.1, "renew": [2, 3]}
-CASES["snapshot_ratio"] = {**CASES["snapshot_contrast"], "form": "ratio"}
-CASES["curricular_cr"] = {"name": "curricular_cr", "features": "random", "renew": [2, 3], "every": 2, "probes": 3}
+CASES["curricular_cr"] = {"name": "curricular_cr", "features": "backbone", "renew": [2, 3], "every": 2, "probes": 3}
 CASES["quality_contrast"] = {**CASES["curricular_cr"], "name": "quality_contrast"}
 CASES["degradation_contrast"] = {"name": "degradation_contrast", "bank": 5, "momentum": 0.5}
-CASES["cr_unrelated"] = {"name": "cr", "negative": "unrelated", "features": "random"}
-CASES["cr_backbone"] = {"name": "cr", "features": "backbone"}
+CASES["cr_unrelated"] = {"name": "cr", "negative": "unrelated", "features": "backbone"}
 CASES |= {name: {"name": f"{OWN}:{name}"} for name in OF_FILE}
 CASES["twice"] = {"name": f"{OWN}:Bank", "size": 3}
 TASKS = ("noise", "rain", "haze")

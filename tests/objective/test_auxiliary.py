@@ -1,4 +1,4 @@
-"""The gradients, samples and state of auxiliary objectives, for every shipped one and for ones of a user's own file."""
+"""Gradients, samples and state of auxiliary objectives, both shipped and from a user's file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of auxiliary objectives: neutral values, schedule, what sees what, names and mistakes."""
+"""Keys of auxiliary objectives: neutral values, schedule, visibility to weighting and surgery, names and mistakes."""
 
 from __future__ import annotations
 
@@ -182,6 +182,7 @@ def test_the_list_of_training_comes_first_and_a_second_of_a_name_gets_a_number()
     assert made.strategies["two"].names()["auxiliary"] == "l1+bank+l1_2"
 
 
+@pytest.mark.error("objective: a mistake in an auxiliary objective")
 @pytest.mark.parametrize(
     ("auxiliary", "message"),
     [
@@ -200,6 +201,7 @@ def test_mistakes_are_named(auxiliary: Any, message: str) -> None:
         tiny.experiment({"one": {"weighting_sees": "both"}})
 
 
+@pytest.mark.error("objective: needs that the tasks or the network cannot meet")
 def test_what_the_tasks_or_the_network_cannot_give_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"auxiliary\.coupled: its head has BatchNorm2d, which couples"):
         small(f"{OWN}:Coupled")

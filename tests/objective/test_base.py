@@ -1,4 +1,4 @@
-"""`training.loss`: which objectives it takes, how they are stored, what it refuses."""
+"""`training.loss`: accepted and refused objectives, and how they are stored."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def test_an_objective_without_fields_is_stored_as_its_bare_name_and_read_again()
     assert validate(stored, "again").resolved() == stored
 
 
+@pytest.mark.error("objective: no base objective")
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
@@ -76,6 +77,7 @@ def test_what_is_no_base_objective_is_refused_by_name(loss: Any, message: str) -
         tiny.experiment(training={"loss": loss})
 
 
+@pytest.mark.error("objective: an own class that is no base objective")
 def test_an_objective_of_ones_own_file(tmp_path: Path) -> None:
     file = tmp_path / "my_loss.py"
     file.write_text(OWN)

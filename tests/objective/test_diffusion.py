@@ -92,11 +92,13 @@ def test_every_sample_of_every_step_has_a_key_of_its_own() -> None:
     assert torch.equal(first.pair(2, 4, learner.seed)["keys"], keys[2:4])
 
 
+@pytest.mark.error("objective: diffusion as an auxiliary objective")
 def test_it_is_no_auxiliary_objective() -> None:
     with pytest.raises(ConfigError, match=r"diffusion can only be the base objective, training\.loss"):
         learner_of("ir_sde", {"auxiliary": "diffusion"})
 
 
+@pytest.mark.error("objective: diffusion with another network")
 def test_a_network_without_a_training_pair_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.loss diffusion: backbone nafnet has no training_pair"):
         learner_of("nafnet", loss="diffusion")

@@ -1,4 +1,4 @@
-"""Objectives on what a network finds beside its image: worked values, and the networks that they are made for."""
+"""Objectives on additional outputs of a network: worked values, and the networks that they belong to."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ def test_the_networks_train_with_their_own_losses(name: str, fields: dict[str, A
     assert any(not torch.equal(before[key], now) for key, now in tiny.weights(learner).items() if router in key)
 
 
+@pytest.mark.error("objective: own features of a network without any")
 def test_a_network_without_features_of_its_own_is_refused() -> None:
     with pytest.raises(ConfigError, match="backbone nafnet returns no features of its own"):
         learner_of({"name": "nafnet", "width": 4, "encoder": [1], "middle": 1, "decoder": [1]}, "expert_balance")

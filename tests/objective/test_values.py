@@ -1,4 +1,4 @@
-"""Every objective against something outside this package: NumPy, scikit-image, TorchMetrics, numbers by hand."""
+"""Every objective compared with NumPy, scikit-image, TorchMetrics or values computed by hand."""
 
 from __future__ import annotations
 
@@ -122,6 +122,7 @@ def test_similarity_is_perfect_for_the_truth_and_its_gradient_is_finite_for_its_
     assert bool(slope.isfinite().all())
 
 
+@pytest.mark.error("objective: crops that are too small")
 def test_images_that_are_too_small_are_refused_with_the_way_out() -> None:
     small = torch.rand(1, 3, 48, 48)
     with pytest.raises(UserError, match=r"5 scales need images of 176 .* set scales to 3"):

@@ -95,6 +95,7 @@ def test_no_more_than_the_slots_are_at_work_and_twins_never_at_once(quick: None)
     assert max(map(len, most)) == 3 and not any({"a1", "a2"} <= names for names in most)
 
 
+@pytest.mark.error("run: stopped by a signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_asks_all_to_save_and_says_how_to_go_on(quick: None, heard: None, number: int) -> None:
     attempts: list[Scripted] = []

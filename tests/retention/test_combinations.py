@@ -1,4 +1,4 @@
-"""Curricula, weightings, surgeries and retentions compose freely: every pair of kinds meets in some run."""
+"""Curricula, weightings, surgeries and retentions compose freely: every pair of families occurs in some run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frozen weights do not move, whatever the optimizer remembers."""
+"""Frozen weights do not change, whatever the state of the optimizer."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def test_after_0_freezes_from_the_start() -> None:
     assert moved and not any(name.startswith("encoders.") for name in moved)
 
 
+@pytest.mark.error("strategy: a pattern of frozen parameters that matches nothing")
 def test_a_pattern_that_matches_nothing_is_refused_before_training() -> None:
     for patterns, message in (["encoder_1.*"], "no parameter matches 'encoder_1"), (["*"], "the whole network"):
         learner = tiny.learner(strategy("freeze", patterns=patterns))

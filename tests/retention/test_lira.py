@@ -1,4 +1,4 @@
-"""LIRA: a frozen base, an expert a later task, a gate over them."""
+"""LIRA: a frozen base, one expert per later task, and a gate over the experts."""
 
 from __future__ import annotations
 
@@ -153,6 +153,7 @@ def test_room_for_experts_leaves_a_network_as_it_is(label: str) -> None:
     assert copy.deepcopy(made[1]).mixture is not made[1].mixture
 
 
+@pytest.mark.error("strategy: lira with a backbone without feature maps")
 def test_a_backbone_without_feature_maps_is_refused_by_name() -> None:
     case = CASES["transweather"]
     with pytest.raises(ConfigError, match=r"backbone transweather: no module whose class .* choose another backbone"):

@@ -1,4 +1,4 @@
-"""Penalties on weights: 0 where they start, > 0 afterwards, and the published formulas on two parameters."""
+"""Penalties on weights: zero at the start, positive afterwards, and the published formulas on two parameters."""
 
 from __future__ import annotations
 

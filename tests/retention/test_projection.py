@@ -1,4 +1,4 @@
-"""A-GEM and GEM: what the update may not do."""
+"""A-GEM and GEM: constraints on the update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed in the middle of a stage, and goes on in another process, ends with the same bits."""
+"""A run that is killed in the middle of a stage and resumes in another process ends with the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retentions that act by rows: what the rows are, when they change nothing, and what they equal."""
+"""Retentions that add rows: content of the rows, neutral settings, and equalities between methods."""
 
 from __future__ import annotations
 
@@ -216,6 +216,7 @@ def test_rows_with_their_own_loss_go_through_surgery_in_either_engine(label: str
         torch.testing.assert_close(by_row.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.error("strategy: a misspelt field")
 def test_a_misspelt_field_is_an_error_with_a_hint() -> None:
     with pytest.raises(ConfigError, match="did you mean capacity"):
         tiny.experiment({"one": {"retention": part("replay", capacitiy=3)}})

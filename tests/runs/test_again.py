@@ -22,6 +22,7 @@ from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs import plan, rescoring
 from cmtl_ir.runs.plan import Comparison
 from cmtl_ir.store import listing
+from cmtl_ir.store.folder import write_config
 from tests import tiny
 
 SHORT = {"training": {"steps": 2}, "evaluation": {"every": 0}, "conflict": {"every": 2}}
@@ -150,3 +151,16 @@ def test_a_run_that_differs_in_training_is_not_taken(edited: Path) -> None:
     (home / "stages").rename(home / "moved")
     assert found(mine({}, data={"test_crop": 40})) is None
     (home / "moved").rename(home / "stages")
+
+
+def test_seeds_with_held_out_images_of_their_own_belong_to_one_plan(tmp_path: Path) -> None:
+    data = {"holdout": "rotate"}
+    both = plan.prepare(mine({}, seeds=[0, 1], data=data), tmp_path, "cpu")
+    first, other = (plan.prepare(mine(one, data=data), tmp_path, "cpu") for one in ({}, {"weighting": "rlw"}))
+    rows = [{"label": "mine", "seed": run.seed, "hash": run.hash} for run in both.runs]
+    assert [first.is_stale(row) for row in rows] == [False, False]  # the second is not started
+    for run in both.runs:
+        run.folder.mkdir(parents=True)
+        write_config(run.folder, run.identity, {})
+    assert [first.is_stale(row) for row in rows] == [False, False]
+    assert [other.is_stale(row) for row in rows] == [True, True]

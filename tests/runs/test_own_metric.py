@@ -154,6 +154,7 @@ def test_evaluate_takes_it_by_name(made: Comparison, file: Path, capsys: pytest.
     assert "MAE" in capsys.readouterr().out
 
 
+@pytest.mark.error("metric: a mistake in evaluation.metrics")
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
@@ -169,6 +170,7 @@ def test_a_mistake_in_the_list_is_found_before_training(file: Path, metrics: lis
         experiment(*(name.replace("{file}", str(file)) for name in metrics))
 
 
+@pytest.mark.error("metric: an own class without a scale, or two of one name")
 def test_a_metric_without_meaning_and_two_of_one_name_are_refused(file: Path) -> None:
     with pytest.raises(UserError, match="has no `scale = Scale"):
         metrics_from(["psnr", f"{file}:Unscaled"])

@@ -104,6 +104,7 @@ def test_what_changes_weights_changes_the_hash(change: dict) -> None:
     assert one != other
 
 
+@pytest.mark.error("run: another experiment of the same name")
 def test_another_experiment_of_the_same_name_is_refused_with_the_way_out(unbroken: Comparison) -> None:
     other = tiny.experiment(STRATEGIES, training={"batch": 9})
     with pytest.raises(UserError, match=r"differs in training.*--set name=NEW"):

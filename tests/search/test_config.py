@@ -37,6 +37,7 @@ def test_a_search_has_the_name_of_its_file_beside_that_of_its_base() -> None:
     assert each[0] == "quickstart-learning_rate-joint" and len(set(each)) == len(each) >= 3
 
 
+@pytest.mark.error("search: a mistake in a search")
 @pytest.mark.parametrize(
     ("search", "said"),
     [
@@ -61,6 +62,7 @@ def test_mistakes_are_answered_with_their_path(tmp_path: Path, search: dict[str,
         plans(tmp_path, {"strategy": {"weighting": "art"}, **search}, strategies={"joint": {}})
 
 
+@pytest.mark.error("search: run of a search, or search of an experiment")
 def test_run_and_search_know_each_others_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a search: `cmtl-ir search searches/art`"):
         reading.load("searches/art")

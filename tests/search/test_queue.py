@@ -169,6 +169,7 @@ def test_a_full_disk_stops_the_process_and_leaves_the_place_open(tmp_path: Path)
     assert places(queue.study, TrialState.COMPLETE) == list(range(PLACES))
 
 
+@pytest.mark.error("search: several failed trials in a row")
 def test_many_failures_in_a_row_stop_the_process(tmp_path: Path) -> None:
     def objective(trial: optuna.Trial) -> list[float]:
         trial.set_user_attr(REASON, "broken")

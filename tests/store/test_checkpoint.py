@@ -200,6 +200,7 @@ def test_senseless_numbers_are_refused(wrong: dict[str, int], tmp_path: Path) ->
         checkpoint.save(tmp_path, {}, step=wrong.get("step", 1), keep=wrong.get("keep", 2))
 
 
+@pytest.mark.error("store: a checkpoint of another run")
 def test_another_runs_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
     path = checkpoint.save(tmp_path, {}, step=7, metadata={"config": "aaa"})
     assert checkpoint.load(path, expect={"config": "aaa"}).metadata == {"config": "aaa"}
@@ -208,6 +209,7 @@ def test_another_runs_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
             load(place, expect={"config": "bbb"})
 
 
+@pytest.mark.error("store: a checkpoint of a newer version")
 def test_newer_formats_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     path = checkpoint.save(tmp_path, {}, step=7)

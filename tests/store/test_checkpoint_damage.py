@@ -89,6 +89,7 @@ class FullDisk:
         self.file.close()
 
 
+@pytest.mark.error("store: a full disk while a checkpoint is written")
 @pytest.mark.parametrize("file", FILES)
 def test_a_full_disk_leaves_the_old_one_intact_and_says_so(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -109,6 +110,7 @@ def test_a_full_disk_leaves_the_old_one_intact_and_says_so(
     assert loaded is not None and loaded.step == 1
 
 
+@pytest.mark.error("store: a file in place of the folder of checkpoints")
 def test_a_folder_that_is_a_file_is_an_answer(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(CheckpointError, match=r"checkpoints.*resumes from the start"):
@@ -177,6 +179,7 @@ def test_readers_never_see_half_a_checkpoint(tmp_path: Path) -> None:
     assert writer.returncode == 0 and seen == sorted(seen)
 
 
+@pytest.mark.error("store: a full disk while weights are written")
 def test_weights_survive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.safetensors"
     checkpoint.save_weights(path, {"x": torch.ones(3)}, {})

@@ -162,11 +162,13 @@ def test_parameters_of_a_name_learn_at_their_own_rate_and_a_resume_goes_on_with_
     assert tiny.same(tiny.weights(whole), tiny.weights(again))
 
 
+@pytest.mark.error("strategy: a rate for no parameter")
 def test_a_rate_for_no_parameter_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"rates: no parameter matches 'head\*'"):
         train(learner_of(Dressing(stage={"rates": {"head*": 10.0}})), tiny.Silent())
 
 
+@pytest.mark.error("strategy: averaged weights without training.ema")
 def test_a_stage_hands_over_its_average_or_the_mean_of_its_last_evaluations() -> None:
     watched = learner_of(Dressing(stage={"weights": "ema"}, steps=4), training={"ema": 0.5})
     train(watched, tiny.Silent())
@@ -227,6 +229,7 @@ def test_a_second_view_is_another_crop_under_the_same_parameters() -> None:
     assert torch.nn.functional.cosine_similarity(one, other).abs().max() < 0.2  # noise of its own
 
 
+@pytest.mark.error("run: a teacher outside of a store")
 def test_a_run_outside_a_store_has_no_teachers() -> None:
     made = tiny.learner()
     with pytest.raises(UserError, match="teacher of rain"):

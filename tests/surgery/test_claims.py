@@ -1,4 +1,4 @@
-"""Claims times input families: what is promised of every surgery."""
+"""Properties of every surgery, on families of inputs."""
 
 from __future__ import annotations
 

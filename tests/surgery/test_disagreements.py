@@ -1,4 +1,4 @@
-"""Where TorchJD 0.18 and we differ, and mean it: each pinned with the reason."""
+"""Intended differences from TorchJD 0.18, each with its reason."""
 
 from __future__ import annotations
 

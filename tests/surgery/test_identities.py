@@ -1,4 +1,4 @@
-"""Equalities within and between methods: each ties an implementation to its defining equation."""
+"""Equalities within and between methods, each of which ties an implementation to its defining equation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TorchJD 0.18 as the oracle, on random, rank-deficient, stationary and scaled rows; where we differ, and why.
+"""TorchJD 0.18 as the reference, on random, rank-deficient, stationary and scaled rows.
 
 TorchJD cuts off at absolute norms, so it is fed rows of ||G|| ~ 1; what sums rows there is divided by K.
 """

@@ -1,4 +1,4 @@
-"""State: kept by row name, saved as a tree of plain things, taken up again without a trace."""
+"""State of surgeries: kept by row name, saved as a tree of plain values, and restored exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`torchjd:NAME`: TorchJD's classes as guests."""
+"""`torchjd:NAME`: classes of TorchJD as surgeries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One example a method, small enough for paper: the arithmetic is in the test.
+"""One worked example per method, with the arithmetic in the test.
 
 Mostly r1 = (1, 0), r2 = (-2, 1): G = [[1, -2], [-2, 5]], trace 6, determinant 1, norms 1 and sqrt 5, mean (-.5, .5).
 """

@@ -1,4 +1,4 @@
-"""Claims that hold for every degradation, at its defaults and at every severity."""
+"""Properties of every degradation, at its defaults and at every severity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blurs: kernels, and convolution as SciPy has it."""
+"""Blurs: kernels, and convolution compared with SciPy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JPEG, resizing and mosaics against Pillow, PyTorch and the clean image."""
+"""JPEG, resizing and mosaics compared with Pillow, PyTorch and the clean image."""
 
 from __future__ import annotations
 

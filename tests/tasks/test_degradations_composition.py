@@ -1,4 +1,4 @@
-"""Compositions: order, severities, and what they say of a mistake."""
+"""Compositions: order, severities, and messages for mistakes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def test_composition_at_a_severity_is_its_parts_at_that_severity() -> None:
     assert [part.model_dump() for part in harsh.degradations] == [part.model_dump() for part in expected]
 
 
+@pytest.mark.error("degradation: a mistake in a part of a composition")
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

@@ -1,4 +1,4 @@
-"""Claims about the fields of degradations: what is out of range is refused by its path, one number is a list of one."""
+"""Fields of degradations: values out of range are refused by their path, and a number stands for a list of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noises against their distributions."""
+"""Noises compared with their distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Haze, rain and low light against their formulas; holes against their share."""
+"""Haze, rain and low light compared with their formulas, and masks with their density."""
 
 from __future__ import annotations
 

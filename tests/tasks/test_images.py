@@ -96,6 +96,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes) -> None:
         decode(tmp_path / "notes.png")
 
 
+@pytest.mark.error("images: a missing file")
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png"):
         decode(tmp_path / "gone.png")

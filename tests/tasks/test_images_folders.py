@@ -1,4 +1,4 @@
-"""Claims about hostile folders: links that lead nowhere, pipes, folders without an end. Each gets a sentence."""
+"""Hostile folders: dangling links, pipes and endless trees. Each gets a sentence."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def test_verify_names_what_is_no_file(tmp_path: Path, how: str) -> None:
         assert finding.found == 2 and problem.startswith(f"unreadable: {folder / 'shot.png'}: a ")
 
 
+@pytest.mark.error("data: a source that is a {how}")
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_source_that_is_no_file_is_named(tmp_path: Path, how: str) -> None:
     spoil(tmp_path / "shot.png", how)

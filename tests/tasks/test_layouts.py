@@ -1,4 +1,4 @@
-"""Claims about data sets known by name: every row of the table is found on disk as it says, whatever the folder."""
+"""Data sets known by name: every row of the table is found on disk as described, in any folder."""
 
 from __future__ import annotations
 
@@ -131,6 +131,7 @@ def test_a_named_set_is_the_same_data_as_its_folders(rain: Path) -> None:
     assert task_of(pairs).digest == task_of({"dataset": "rain100l", "root": str(rain)}).digest
 
 
+@pytest.mark.error("data sets: no folder is named")
 def test_without_any_root_the_error_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CMTL_IR_DATA", raising=False)
     with pytest.raises(DataError, match=r"rain100l\? .*data\.root=FOLDER.*CMTL_IR_DATA.*comes from: Yang"):
@@ -148,12 +149,14 @@ def test_a_missing_folder_is_told_with_what_was_expected(tmp_path: Path, rain: P
         task_of({"dataset": "gopro", "root": str(tmp_path / "nowhere")})
 
 
+@pytest.mark.error("data sets: no test images")
 def test_missing_test_images_are_not_replaced_by_training_images(tmp_path: Path) -> None:
     root = tree(tmp_path / "Rain100L", LAYOUTS["rain100l"].splits["train"].forms[0], 3)
     with pytest.raises(DataError, match="no test images"):
         task_of({"dataset": "rain100l", "root": str(root)})
 
 
+@pytest.mark.error("data sets: a test set as training images")
 def test_a_test_set_is_trained_on_only_by_its_split(tmp_path: Path) -> None:
     root = str(tree(tmp_path / "sots", LAYOUTS["sots_outdoor"].splits["test"].forms[0], 20))
     with pytest.raises(DataError, match="no train images, only test; name one with `split:`"):
@@ -225,6 +228,7 @@ def test_a_wrong_count_is_said_loudly(rain: Path, caplog: pytest.LogCaptureFixtu
 # --------------------------------------------------------------------------------------------------------- mistakes
 
 
+@pytest.mark.error("data sets: a mistake in a source")
 @pytest.mark.parametrize(
     ("task", "path", "words"),
     [

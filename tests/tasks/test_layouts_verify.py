@@ -1,4 +1,4 @@
-"""Claims about `data verify`: every planted fault is told by the file's name, and nothing else is complained about."""
+"""`data verify` reports every planted fault with the name of its file, and nothing else."""
 
 from __future__ import annotations
 

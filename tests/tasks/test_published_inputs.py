@@ -1,4 +1,4 @@
-"""Degraded inputs of the field's own images score what has been published of them, through the whole of an evaluation.
+"""Degraded inputs of the standard test images reach their published scores in a whole evaluation.
 
 The images are not ours to ship: without a folder of them in CMTL_IR_TEST_DATA only the theory is checked.
 """

@@ -1,4 +1,4 @@
-"""Training images on the GPU: the same crops, each pack once, never beyond the budget. A CPU stands in for the GPU."""
+"""Training images on the GPU: the same crops, one copy per pack, and never more than the budget (here on the CPU)."""
 
 from __future__ import annotations
 

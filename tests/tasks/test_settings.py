@@ -1,4 +1,4 @@
-"""The shipped settings are the published protocols, number by number, and each has a twin that needs no data set."""
+"""The shipped settings equal the published protocols, and each has a counterpart that needs no data set."""
 
 from __future__ import annotations
 

@@ -60,6 +60,7 @@ def test_a_pack_is_read_where_nothing_may_be_written(
     assert len(ImageStore.open(folder, cache)) == 3 and not caplog.text
 
 
+@pytest.mark.error("data: a full disk while images are packed")
 def test_a_full_disk_names_the_way_out(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

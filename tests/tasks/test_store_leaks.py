@@ -1,4 +1,4 @@
-"""Claims about leaks: a copy is found however it is dressed, and no two photographs are taken for one."""
+"""Leaks: disguised copies are found, and no two different photographs are taken for one."""
 
 from __future__ import annotations
 

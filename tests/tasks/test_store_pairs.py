@@ -127,6 +127,7 @@ def test_no_pair_at_all_is_an_error_even_when_skipping(root: Path) -> None:
         opened(root, "skip")
 
 
+@pytest.mark.error("pairs: a broken image")
 def test_a_broken_side_takes_its_pair_along(root: Path) -> None:
     truncate(root / "target" / "1.png"), truncate(root / "input" / "3.png")
     with pytest.raises(DataError, match=r"3\.png"):

@@ -1,4 +1,4 @@
-"""Claims about samples: the n-th one of a task is the same bits, whoever asks, whenever, beside whatever."""
+"""Samples: the n-th sample of a task has the same bits in every process, at any time and in any batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims about what an experiment file may say of tasks and images, and about what it is told when it is wrong."""
+"""Tasks and images in experiment files: accepted forms, and messages for mistakes."""
 
 from __future__ import annotations
 

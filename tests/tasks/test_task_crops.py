@@ -1,4 +1,4 @@
-"""Claims about where crops come from: every image once an epoch, every place, every orientation."""
+"""Crops: every image once per epoch, every position and every orientation."""
 
 from __future__ import annotations
 

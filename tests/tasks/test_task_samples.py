@@ -1,4 +1,4 @@
-"""Claims about given pairs, about degradation replay and about test samples."""
+"""Given pairs, degradation replay and test samples."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def test_replay_on_itself_is_the_sample_itself(name: str) -> None:
     assert equal(task.batch_on(task, IDS, IDS), task.batch(IDS))
 
 
+@pytest.mark.error("strategy: degradation replay of given pairs")
 def test_given_pairs_cannot_be_replayed_on_other_images(pairs: dict[str, Any]) -> None:
     tasks = built({"given": pairs, "haze": {"degradation": "haze"}}, patch=16)
     assert tasks["haze"].batch_on(tasks["given"], IDS, IDS).clean.shape == (20, 3, 16, 16)
@@ -130,6 +131,7 @@ def test_clean_test_images_are_the_files() -> None:
     assert torch.equal((sample.clean * 255).round().byte(), expected)
 
 
+@pytest.mark.error("data: no validation images")
 def test_without_validation_images_the_way_out_is_named() -> None:
     with pytest.raises(DataError, match=r"data\.val=0\.2.*tasks\.one\.val"):
         task_of({"degradation": "haze"}).val_samples()

@@ -1,4 +1,4 @@
-"""Claims about images that are too small to be tested on: they are named before anything is trained."""
+"""Test images that are too small are reported before anything is trained."""
 
 from __future__ import annotations
 
@@ -94,6 +94,7 @@ def test_the_least_side_is_that_of_the_protocol(protocol: str) -> None:
         evaluate_pair(image[:, :, 1:], image[:, :, 1:], protocol)
 
 
+@pytest.mark.error("run: a test image that is too small for {protocol}")
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_run_is_refused_before_it_is_trained(protocol: str, tmp_path: Path) -> None:
     """`run`, `run --dry-run` and `data verify` alike."""

@@ -1,4 +1,4 @@
-"""Claims about which images a task gets: training, test and validation never share one."""
+"""Images of a task: training, test and validation sets are disjoint."""
 
 from __future__ import annotations
 
@@ -114,6 +114,7 @@ def test_clean_images_with_the_same_pixels_are_never_split(tmp_path: Path) -> No
     assert len(test) == 4 and len(shown[1]) == 1 and not shown[0] & shown[1]
 
 
+@pytest.mark.error("data: copies of one image alone")
 def test_copies_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     write(tmp_path / "a.png"), write(tmp_path / "b.png")
     with pytest.raises(DataError, match=r"1 of 1 distinct image\(s\), a\.png.*data\.test"):
@@ -185,6 +186,7 @@ def test_skipping_every_image_is_an_error(folder: str) -> None:
         task_of(HAZE, clean=folder, test=folder, patch=64, on_error="skip")
 
 
+@pytest.mark.error("data: an empty folder")
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no image"):
         task_of(HAZE, clean=str(tmp_path))

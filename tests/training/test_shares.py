@@ -63,6 +63,7 @@ def test_a_row_of_nothing_is_dropped_before_counting(dropped: Row) -> None:
     assert stage_rows(stage, [dropped]) == stage_rows(Stage("one", {"haze": 1.0}, 10), [])
 
 
+@pytest.mark.error("training: rows that leave nothing to the others")
 def test_protecting_rows_cannot_take_everything() -> None:
     with pytest.raises(ValueError, match="nothing is left"):
         stage_rows(Stage("one", {"haze": 1.0}, 10), [Row("memory:rain", "rain", 1.0, 1.0, [1])])

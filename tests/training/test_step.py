@@ -150,6 +150,7 @@ def test_rows_are_compared_on_shared_blocks_and_all_parameters_move() -> None:
     assert_close(update, v @ gradients, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.error("training: patterns that match no parameter")
 def test_patterns_without_parameters_and_methods_on_rows_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"training\.shared: no parameter matches 'encoder\.'"):
         step(ROWS, training={"shared": ["encoder."]})
@@ -173,6 +174,7 @@ def test_micro_batches_end_in_the_same_weights_and_no_pass_holds_more(strategy: 
         assert_close(ends[1][name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.error("training: micro-batches with a joint pass")
 def test_micro_batches_and_one_joint_pass_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="micro_batch needs the engine stream"):
         tiny.experiment(training={"micro_batch": 1, "engine": "grouped"})

@@ -1,4 +1,4 @@
-"""Exact unlearning: equal, bit for bit, to a run that never saw what is forgotten."""
+"""Exact unlearning equals, bit for bit, a run that never saw the forgotten task."""
 
 from __future__ import annotations
 
@@ -144,6 +144,7 @@ def test_the_ensemble_answers_with_the_mean_of_its_members(two_stores: tuple[Ori
         assert len(parts) == 2 and torch.allclose(model(image), mean, atol=1e-6)
 
 
+@pytest.mark.error("unlearn: a checkpoint that is gone")
 def test_a_stage_end_that_is_gone_is_named_with_the_way_out(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     shutil.copytree(store, out)

@@ -1,4 +1,4 @@
-"""Grouped runs that forget: only the models that know the task, and the run is whole again afterwards."""
+"""Grouped runs forget a task in those models that know it, and are reassembled afterwards."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def test_a_model_of_nothing_but_the_task_is_deleted_without_any_training(out: Pa
     assert groups(left) == {"noise+rain": before["noise+rain"]} and set(result(left)["psnr"]) == {"noise", "rain"}
 
 
+@pytest.mark.error("unlearn: what a grouped run cannot forget")
 @pytest.mark.parametrize(
     ("forget", "words"),
     [(["fog"], "pairs never had 'fog'; it has noise, rain, haze"), (["noise", "rain", "haze"], "is all that")],

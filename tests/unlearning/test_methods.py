@@ -1,4 +1,4 @@
-"""What the methods promise: what stays bit-equal, what is bounded, what the formulas give by hand."""
+"""Unlearning methods: bit-equal parts, bounds, and formulas computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests as a user makes them: what is refused and how, chains of requests, what results carry."""
+"""Unlearning requests: refusals, chains of requests, and the content of results."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: An
 # ------------------------------------------------------------------------------------------------- what is refused
 
 
+@pytest.mark.error("unlearn: a task that cannot be forgotten")
 @pytest.mark.parametrize(
     ("run", "tasks", "words"),
     [
@@ -60,12 +61,14 @@ def test_what_cannot_be_forgotten_is_named(store: Path, run: str, tasks: list[st
         unlearn(run, tasks, FEW, Workspace.at(store, "cpu"))
 
 
+@pytest.mark.error("unlearn: the only task of a run")
 def test_the_only_task_of_a_run_cannot_be_forgotten(out: Path) -> None:
     left = forget(out, "tiny/joint", ["rain", "haze"])
     with pytest.raises(UserError, match=r"noise is all that the run .* has"):
         unlearn(left.done[0].run.folder, ["noise"], FEW, Workspace.at(out, "cpu"))
 
 
+@pytest.mark.error("unlearn: an unfinished run")
 def test_a_run_that_is_not_finished_is_named_with_the_command_that_ends_it(out: Path) -> None:
     folder = find_origin("tiny/joint", out, "cpu").folder
     for file in ("result.json", "weights.safetensors"):
@@ -74,6 +77,7 @@ def test_a_run_that_is_not_finished_is_named_with_the_command_that_ends_it(out: 
         unlearn("tiny/joint", ["haze"], FEW, Workspace.at(out, "cpu"))
 
 
+@pytest.mark.error("unlearn: {name} with --no-retain")
 @pytest.mark.parametrize("name", sorted({*cases.FEW, "retrain", "lineage", "sisa"} - {"ascent"}))
 def test_a_method_that_needs_retain_data_says_so_when_it_may_not_read_them(joint: Origin, name: str) -> None:
     with pytest.raises(UserError, match=rf"{name} needs data of the retained tasks \(noise, rain\)"):
@@ -93,6 +97,7 @@ def test_no_retain_switches_off_what_can_be_switched_off(joint: Origin) -> None:
     assert all(job.method.wants_retain() for job in prepare_jobs([joint], ["haze"], methods))
 
 
+@pytest.mark.error("unlearn: an unknown method, or steps of a method without any")
 def test_a_method_that_does_not_exist_and_steps_that_mean_nothing(store: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean finetune"):
         unlearn("tiny/joint", ["haze"], ["finetun"], Workspace.at(store))
@@ -100,6 +105,7 @@ def test_a_method_that_does_not_exist_and_steps_that_mean_nothing(store: Path) -
         unlearn("tiny/joint", ["haze"], ["ssd"], Workspace.at(store), steps=5)
 
 
+@pytest.mark.error("unlearn: a mistake in an experiment file")
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -172,6 +178,7 @@ def test_models_measured_in_other_processes_are_measured_the_same(out: Path, mon
 # ------------------------------------------------------------------------------------------------------------ chains
 
 
+@pytest.mark.error("unlearn: a task that is already forgotten")
 def test_requests_one_after_the_other_are_a_chain(out: Path) -> None:
     first = forget(out, "tiny/joint", ["haze"]).done[0].run
     made = forget(out, "tiny.joint-without-haze/finetune", ["rain"])
@@ -234,6 +241,7 @@ def test_the_command_leaves_a_table_a_figure_words_and_images(out: Path, capsys:
     assert "finetune" in (home / "verdict.md").read_text()
 
 
+@pytest.mark.error("unlearn: an incomplete command")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

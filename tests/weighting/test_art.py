@@ -1,4 +1,4 @@
-"""Art: the five-step trace, and that the two wrong readings of the release do not give it."""
+"""Art: the published five-step trace, which two wrong readings of the release do not reproduce."""
 
 from __future__ import annotations
 

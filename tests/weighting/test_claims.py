@@ -1,4 +1,4 @@
-"""Claims that hold for every weighting, on families of losses that break careless code."""
+"""Properties of every weighting, on families of extreme losses."""
 
 from __future__ import annotations
 

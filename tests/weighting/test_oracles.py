@@ -1,4 +1,4 @@
-"""Against the published forms: autograd on the stated losses, torch's Adam, the authors' update."""
+"""Comparison with the published forms: autograd on the stated losses, torch's Adam, and the authors' update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State by row name: absent rows keep theirs, saved ones go on to the same bits."""
+"""State of weightings by row name: absent rows keep their state, and saved state resumes to the same bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What equal rows and one factor on all losses or gradients do, method by method."""
+"""Effect of equal rows and of a common factor on losses or gradients, per method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two tasks by hand: every method's numbers with the arithmetic beside them."""
+"""Two tasks by hand: the values of every method, with the arithmetic next to them."""
 
 from __future__ import annotations
 
