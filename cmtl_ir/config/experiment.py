@@ -17,6 +17,7 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.stages import refuse_stages_without_a_loss
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
@@ -324,19 +325,7 @@ class Experiment(Record):
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
-        return self
-
-    @model_validator(mode="after")
-    def _stages_have_a_loss(self) -> Experiment:
-        for label, strategy in self.strategies.items():
-            curriculum = strategy.curriculum
-            for stage, objectives in curriculum.stands_on.items():
-                own = [one for one in strategy.auxiliary if one.called in objectives]
-                if not any(one.acts_throughout(stage) for one in own):
-                    raise ValueError(
-                        f"strategies.{label}.curriculum: the stage {stage!r} of {curriculum.called} trains on "
-                        f"{' or '.join(objectives)} alone: list it under auxiliary, to act throughout that stage"
-                    )
+        refuse_stages_without_a_loss(self.strategies)
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -147,8 +147,15 @@ class Task:
             raise ValueError(
                 f"task {self.name} has no unlabelled images: set data.labelled to a share below 1 that leaves some"
             )
-        splits, how = Splits(self.splits.unlabelled, self.splits.test), {"seed": self.seed, "device": self.device}
-        return Task(self.name, splits, self.degradation, self.data, residents=self._residents, **how)
+        return Task(
+            self.name,
+            Splits(self.splits.unlabelled, self.splits.test),
+            self.degradation,
+            self.data,
+            seed=self.seed,
+            device=self.device,
+            residents=self._residents,
+        )
 
     def unlabelled_batch(self, ids: Tensor) -> Batch:
         """Return samples [B] of the unlabelled images, whose clean images are NaN, so that their use is noticed.

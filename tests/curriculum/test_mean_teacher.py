@@ -150,7 +150,10 @@ def test_true_targets_are_supervised_training() -> None:
 
 def test_neutral_settings_are_joint_training_and_others_are_not() -> None:
     joint = trained(tiny.learner({}, **OVER))
-    assert tiny.same(trained(learner_of(share=0)), joint) and tiny.same(trained(learner_of(weight=0)), joint)
+    for neutral in ({"share": 0}, {"weight": 0}):
+        part = {"name": "mean_teacher", **neutral}
+        assert tiny.same(trained(tiny.learner({"curriculum": part}, **OVER)), joint)
+    assert not tiny.same(trained(learner_of(criterion="none", ramp=0.0)), joint)
 
 
 @pytest.mark.parametrize("criterion", ["none", "disagreement"])
