@@ -172,6 +172,11 @@ CASES = {
 COUPLED = frozenset({"airnet", "anyir", "fsnet", "measnet", "uwadn"})
 """Cases whose samples depend on each other in training."""
 
+DEAR = frozenset(
+    {"adair", "dgunet_plus", "dynet", "gridformer", "hair", "mambair_unet", "measnet_frozen", "msbdn", "promptir"}
+)
+"""Cases whose row gradients take seconds: they are tested before a release."""
+
 WEAKENED = {".dgm": 0.3, ".convolve.": 0.2, "_residual": 0.1}
 """Parts of AirNet, IDR and WGWS-Net that are chaotic at the rule's full strength, and their factors."""
 

@@ -16,15 +16,13 @@ from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import StepResult
 from tests import tiny
 
-from .cases import CASES, COUPLED, Case
+from .cases import CASES, COUPLED, DEAR, Case
 
 VARIANTS = ("airnet_frozen", "fsnet_frozen", "idr_second_stage", "ir_sde_content", "instructir_learned")
 TRAINED = {name: case for name, case in CASES.items() if name == case.name or name in VARIANTS} | {
     f"{name}_frozen": Case(name, {**CASES[name].fields, "frozen_statistics": True}) for name in ("anyir", "measnet")
 }
 JOINT = {name: case for name, case in TRAINED.items() if not name.endswith("_frozen")}
-DEAR = ("adair", "dgunet_plus", "dynet", "gridformer", "hair", "mambair_unet", "measnet_frozen", "msbdn", "promptir")
-"""Networks whose row gradients take seconds; test_claims.py compares them with one joint pass."""
 UNDER_PCGRAD = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in TRAINED]
 STEPS = 3
 

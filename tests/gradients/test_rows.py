@@ -15,13 +15,11 @@ from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.gradients.rows import Engine, RowGradients
 from cmtl_ir.strategy.output import Output
 
-from ..backbones.cases import CASES, COUPLED, Case
+from ..backbones.cases import CASES, COUPLED, DEAR, Case
 from .cases import ENGINES, Step, assert_same_rows, both_engines, built, every_network, read
 from .networks import NETWORKS, UNSUITED
 
 SIZES = ([2, 2], [1, 3, 1], [4, 1])
-DEAR = ("adair", "dynet", "gridformer", "hair", "mambair_unet", "measnet_frozen", "promptir")
-"""Networks whose row gradients take seconds: compared before a release."""
 every_case = pytest.mark.parametrize(
     "case",
     [
