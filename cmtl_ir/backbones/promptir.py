@@ -42,7 +42,7 @@ class PromptBlock(nn.Module):
 
 
 class PromptIR(FourLevels):
-    """PromptIR: Prompting for All-in-One Blind Image Restoration (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090).
+    """PromptIR: Prompting for All-in-One Image Restoration (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090).
 
     A Restormer whose decoder is informed of the degradation by three learned prompts, which are weighted depending on
     the features. `task` is not read. Any H and W: reflected right and bottom up to a multiple of 8 and cropped after.
