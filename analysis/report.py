@@ -194,6 +194,12 @@ def _facts(study: Study) -> dict[str, str]:
     if experiment:
         facts["batch"] = str(experiment["training"]["batch"])
         facts["backbone"] = _named(experiment["backbone"])
+        # an empty list is stored only where the backbone's published training has auxiliary objectives
+        without = [
+            label for label, one in experiment.get("strategies", {}).items() if (one or {}).get("auxiliary") == []
+        ]
+        if without:
+            facts["backbone"] += f"; without the auxiliary objectives of its publication: {', '.join(without)}"
     return facts | ({"metric protocol": study.protocol} if study.protocol else {})
 
 

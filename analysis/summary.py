@@ -133,7 +133,9 @@ def _by_other_metrics(study: Study) -> list[str]:
     """Return one sentence on the best and worst strategy for each metric that does not rank the strategies."""
     sentences = []
     for scale in study.scales[1:] if len(study.ranking) > 1 else ():
-        means = study.measures_of(scale).groupby("label")["average"].mean()
+        table = study.measures_of(scale)
+        shared = table[table["seed"].isin(measures.shared_seeds(table, study.ranking))]
+        means = shared.groupby("label")["average"].mean()
         known = {label: float(means[label]) for label in study.ranking if means.get(label) == means.get(label)}
         if len(known) > 1:
             first, last = (pick(known, key=lambda one: scale.sign * known[one]) for pick in (max, min))

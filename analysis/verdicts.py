@@ -64,10 +64,10 @@ def _resolution(found: Mapping[str, SeedDifference], baseline: str) -> str:
     span = f"{fine.detectable:.2f} dB"
     if len(order) > 1:
         span += f" ({order[0]}) to {coarse.detectable:.2f} dB ({order[-1]})"
-    needed = [f"{size:g} dB {_from_to(fine.sd, coarse.sd, size)}" for size in WANTED]
+    needed = [f"{_from_to(fine.sd, coarse.sd, size)} for {size:g} dB" for size in WANTED]
     return (
-        f"With 80 % power these seeds detect differences to {baseline} from {span} on; seeds needed for "
-        f"{', for '.join(needed)}."
+        f"With 80 % power these seeds detect differences to {baseline} from {span} on; seeds needed: "
+        f"{', '.join(needed)}."
     )
 
 

@@ -176,10 +176,9 @@ def _unfinished(frames: Frames) -> list[str]:
         resumes = "" if set(by_status) == {NOT_STARTED} else " and resumes stopped runs"
         sentences.append(f"Runs without scores ({listed}). `{frames.source.command}` trains what is missing{resumes}.")
         if diverged := [one for one in lacking if one.status.startswith(DIVERGED_AT)]:
-            sentences.append(
-                f"{_names([(one.label, one.seed) for one in diverged])} would diverge again: a smaller "
-                "training.optimizer.lr or training.clip=1.0 usually helps."
-            )
+            names = _names([(one.label, one.seed) for one in diverged])
+            way = "a smaller training.optimizer.lr or training.clip=1.0 usually helps"
+            sentences[-1] += f" {names} would diverge again: {way}."
         strategies = frames.experiment.get("strategies", {})
         unknown = [one.label for one in lacking if strategies and one.label not in strategies]
         if unknown:  # a later call named only some strategies

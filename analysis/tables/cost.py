@@ -11,7 +11,7 @@ from .formats import Cell, Table, number, seeds_cell, with_interval
 
 PEAK = (
     "Peak memory during the steps: of tensors on a GPU; elsewhere the resident memory of the process, with data, "
-    "libraries and row gradients."
+    "libraries, row gradients, and freed memory that is kept for reuse."
 )
 
 

@@ -64,6 +64,7 @@ class FourLevels(nn.Module):
     couples_samples = False
     latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ()
+    latent: nn.Module
 
     def make_encoder(self, width: int, level: Level) -> None:
         """Make everything up to the latent, whose channels are 8 times `width`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -35,6 +35,12 @@ def published_auxiliary(name: str) -> list[Any]:
         return [dict(one) for one in getattr(backbones.backbone_class(name), "published_auxiliary", ())]
     except (ValueError, ImportError):
         return []
+
+
+def name_as_trained(name: str, auxiliary: Collection[str]) -> str:
+    """Return a backbone's name, and what a run lacks of its published training: `airnet without ...`."""
+    lacking = [one["name"] for one in published_auxiliary(name) if one["name"] not in auxiliary]
+    return f"{name} without {' and '.join(lacking)}" if lacking else name
 
 
 def backbone_fields(given: Any, problems: list[Problem]) -> dict[str, Any]:

@@ -47,10 +47,12 @@ def suggestion(name: str, known: list[str]) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """Return an error as one line. For a failed connection, this is the message of the operating system."""
+    """Return an error as one line: the message of the operating system or of the database, if it contains one."""
     text = str(error).strip() or type(error).__name__
     if reason := re.search(r"\[Errno -?\d+\] ([\w ]+)", text):
         return reason[1]
+    if reason := re.search(r"\(\w+\.(?:\w+\.)?\w*Error\) ([^\n]+)", text):  # what SQLAlchemy passes on
+        return reason[1][:200]
     return text.splitlines()[0][:200]
 
 

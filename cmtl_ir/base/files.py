@@ -31,7 +31,7 @@ ABANDONED = 24 * 3600.0
 def write_whole(path: Path, content: str | bytes | Iterable[Any]) -> Path:
     """Replace a file as a whole and return its path; whoever reads it sees the old content or the new.
 
-    `content` is text (written as UTF-8), bytes, or an iterable of bytes-like pieces. Raises OSError.
+    `content` is text (written as UTF-8), bytes, or an iterable of bytes-like pieces. An OSError names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{time.time_ns()}.writing")
@@ -39,6 +39,9 @@ def write_whole(path: Path, content: str | bytes | Iterable[Any]) -> Path:
     try:
         write_flushed(temporary, [data] if isinstance(data, bytes) else data)
         temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     flush_folder(path.parent)

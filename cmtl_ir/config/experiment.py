@@ -330,9 +330,8 @@ class Experiment(Record):
         """Return the experiment as plain data, with every default."""
         plain = self.model_dump(mode="json", exclude={"strategies", "unlearning"})
         asked = {"unlearning": self.unlearning.resolved()} if self.unlearning is not None else {}
-        silent: dict[str, Any] = (
-            {"auxiliary": []} if published_auxiliary(self.backbone["name"]) else {}
-        )  # else read as not mentioned
+        published = published_auxiliary(self.backbone["name"])
+        silent: dict[str, Any] = {"auxiliary": []} if published else {}  # a missing key would stand for the published
         strategies = {label: {**silent, **_declared(one)} for label, one in self.strategies.items()}
         return {**plain, "strategies": strategies, **asked}
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from cmtl_ir.base import keyed
+from cmtl_ir.base.errors import UserError, brief
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.gradients.gramian import gramian
 from cmtl_ir.strategy.grouping import Features
@@ -174,7 +176,13 @@ def save_features(path: Path, features: dict[str, Features]) -> None:
 
 
 def load_features(path: Path) -> dict[str, Features]:
-    """Read a file that `save_features` wrote and return the features per task."""
-    tensors = load_file(path)
+    """Read a file that `save_features` wrote and return the features per task. Raise UserError if it is damaged."""
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({brief(error)}): copy it from a backup, or train the grouped run again "
+            "with `cmtl-ir run EXPERIMENT --fresh`"
+        ) from error
     tasks = [name.removesuffix(".gram") for name in tensors if name.endswith(".gram")]
     return {task: Features(tensors[f"{task}.gram"], tensors[f"{task}.channels"]) for task in tasks}

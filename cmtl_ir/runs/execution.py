@@ -64,7 +64,7 @@ def execute(
                 if isinstance(error, Diverged):
                     tracker.artifact(write_diverged(run.folder, error.step, str(error)))
                 tracker.finish(_ending(error))
-                if lacks_memory(error):
+                if lacks_memory(error) and current().count == 1:  # other ranks would wait for this one
                     raise TrainingError(f"{brief(error)}: {_LESS_MEMORY}") from error
                 raise
             tracker.finish("FINISHED")

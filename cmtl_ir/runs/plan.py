@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from cmtl_ir.backbones.building import pick_device
+from cmtl_ir.backbones.fields import name_as_trained
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
@@ -64,6 +65,8 @@ class PlannedRun:
     """Function that trains the run, as `module:function`. It takes an `execution.ActiveRun`."""
     declared: Experiment | None = None
     """Experiment whose strategy of this label has training settings of its own. `None` if it has none."""
+    rescorable: bool = True
+    """Whether the run may take over the weights of a finished run with the same training. `--fresh` trains it."""
 
     @property
     def steps_taken_over(self) -> int:
@@ -92,10 +95,11 @@ class PlannedRun:
         """Return the parameters of the run for the tracking store."""
         parts = self.strategy.names()
         training = self.experiment.training
+        auxiliary = {objective.called for objective in self.strategy.auxiliary}
         return {
             **parts,
             "seed": self.run.seed,
-            "backbone": self.experiment.backbone["name"],
+            "backbone": name_as_trained(self.experiment.backbone["name"], auxiliary),
             "steps": training.steps,
             "batch": training.batch,
             "lr": training.optimizer.lr,

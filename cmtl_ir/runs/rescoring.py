@@ -10,9 +10,11 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.base.errors import UserError
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.results import COST, write_scored
 from cmtl_ir.runs.watching.scoring import Scoring
@@ -30,20 +32,21 @@ log = logging.getLogger("cmtl_ir")
 def trained_alike(run: Run) -> Path | None:
     """Return the folder of a finished run that only differs in its test images or metric protocol, or `None`.
 
-    It must still have the weights at the end of each of its stages.
+    It must still have the weights at the end of each of its stages. Runs with a damaged file are passed over.
     """
     wanted, store = _training_of(run.identity), run.folder.parent
     marks = [f"seed: {run.seed}\n", *run.identity["tasks"].values()]
     for config in sorted(store.glob(f"*/{CONFIG}")):
         folder = config.parent
-        if folder == run.folder or "." in folder.name or not (is_finished(folder) and has_weights(folder)):
+        if folder == run.folder or "." in folder.name or not (has_weights(folder) and is_finished(folder)):
             continue
-        text = config.read_text()
+        text = config.read_text(errors="replace")
         if not all(mark in text for mark in marks):  # parsing takes longer
             continue
-        identity = read_identity(folder)
-        if _training_of(identity) == wanted and hash_of(identity) == folder.name and _has_stages(folder):
-            return folder
+        with suppress(UserError):
+            identity = read_identity(folder)
+            if _training_of(identity) == wanted and hash_of(identity) == folder.name and _has_stages(folder):
+                return folder
     return None
 
 

@@ -16,7 +16,7 @@ from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.ranks import current
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.seeds import default_baseline, two_stage_half_width, two_stage_seeds
-from cmtl_ir.runs.comparison import train_all, train_prepared
+from cmtl_ir.runs.comparison import train_prepared
 from cmtl_ir.runs.plan import Comparison, Prepared, prepare
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.run import Run
@@ -142,17 +142,20 @@ def prepare_both(experiment: Experiment, aim: Aim, out: Path, device: str = "aut
 def train_two_stages(
     experiment: Experiment, workspace: Workspace, aim: Aim, fresh: bool = False, say: Callable[[str], None] = print
 ) -> tuple[Comparison, SeedPlan]:
-    """Train the pilot, tell the plan that follows from it, and train the further seeds.
+    """Tell the plan, train the pilot, tell the plan that follows from it, and train the further seeds.
 
     A strategy with a failed run in the pilot gets no further seeds. `say` is called with each line of the plan.
     """
     check(experiment, aim)
     if current().count > 1:
         raise UserError("--resolve plans from finished runs: start it without torchrun (--workers trains several runs)")
-    pilot = train_all(experiment, workspace, fresh)
+    planned = prepare(experiment, workspace.out, workspace.device)
+    known = plan_of(experiment, () if fresh else planned.runs, aim)
+    _tell(experiment, known, say)
+    pilot = train_prepared(planned, workspace, fresh)
     plan = plan_of(experiment, pilot.runs, aim)
-    for line in words(experiment, plan):
-        say(line)
+    if plan != known:
+        _tell(experiment, plan, say)
     prepared = prepare_further(experiment, plan, workspace.out, workspace.device)
     if prepared is None:
         return pilot, plan
@@ -160,6 +163,11 @@ def train_two_stages(
     whole = experiment.model_copy(update={"seeds": [*plan.pilot, *plan.further()]})
     runs, failures = [*pilot.runs, *further.runs], pilot.failures | further.failures
     return replace(pilot, experiment=whole, runs=runs, failures=failures), plan
+
+
+def _tell(experiment: Experiment, plan: SeedPlan, say: Callable[[str], None]) -> None:
+    for line in words(experiment, plan):
+        say(line)
 
 
 def words(experiment: Experiment, plan: SeedPlan) -> list[str]:

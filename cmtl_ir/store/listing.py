@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cmtl_ir.base import yaml
-from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.errors import UserError, brief
 from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.store.layout import EXPERIMENT, RUNS, RUNS_LOCK
 
@@ -35,7 +35,7 @@ def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) ->
     file = folder / EXPERIMENT
     text = yaml.dump(resolved)
     if file.is_file() and not fresh:
-        before, now = _what_counts(yaml.read(file)), _what_counts(yaml.parse(text))
+        before, now = _counted_before(file), _what_counts(yaml.parse(text))
         other = [key for key in before if before[key] != now[key]]
         if other:
             raise UserError(
@@ -48,6 +48,16 @@ def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) ->
     sweep(folder)
     write_whole(file, text)  # other processes of this comparison read it now
     return folder
+
+
+def _counted_before(file: Path) -> dict[str, Any]:
+    try:
+        return _what_counts(yaml.read(file))
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} is damaged ({brief(error)}): move it away (mv {file} {file}.damaged), and the same command writes "
+            "it again"
+        ) from error
 
 
 def _what_counts(resolved: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -70,10 +71,12 @@ class MlflowStore:
             raise
         except Exception as error:
             raise TrackingError(
-                f"the tracking store {shown(self.uri)} cannot be used ({brief(error)}). {self._way_out()}"
+                f"the tracking store {shown(self.uri)} cannot be used ({brief(error)}). {self._way_out(error)}"
             ) from error
 
-    def _way_out(self) -> str:
+    def _way_out(self, error: Exception) -> str:
+        if "is full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return "Free some space there, and give the same command again"
         if self.way_out is not None:
             return self.way_out
         if self.own:

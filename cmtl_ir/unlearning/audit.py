@@ -75,11 +75,12 @@ class Auditor:
         return made
 
     def known(self, folder: Path) -> Audit | None:
-        """Return the stored audit of a run. `None` if there is none with the same settings."""
-        file = self._file(folder)
-        if file.is_file() and (before := json.loads(file.read_text()))["terms"] == self._terms:
-            return Audit.of(before["audit"])
-        return None
+        """Return the stored audit of a run. `None` if there is none with the same settings, or if it is damaged."""
+        try:
+            before = json.loads(self._file(folder).read_text())
+            return Audit.of(before["audit"]) if before["terms"] == self._terms else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
 
     def _file(self, folder: Path) -> Path:
         return self.home / f"{folder.name}.json"

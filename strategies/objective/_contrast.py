@@ -71,7 +71,7 @@ class ImageContrast(Objective):
     def enter_stage(self, stage: Stage, learner: Learner) -> None:
         """Make the space. Raise UserError if the file, or the backbone, does not provide it."""
         if self.features in ("backbone", "encoder") and self._learned is None:
-            self._learned = Learned(self.features, learner, self.state.setdefault("features", {}))  # type: ignore[arg-type]
+            self._learned = Learned(self.features, learner, self.state.setdefault("features", {}))
         assert self.space.weights
 
     def after_step(self, learner: Learner) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from pydantic import Field, PositiveInt, PrivateAttr
 from torch import Tensor, nn
 
-from cmtl_ir.strategy.data import Batch, Learner
+from cmtl_ir.strategy.data import Batch, Learner, StepContext
+from cmtl_ir.strategy.objective import Constants
 
 from ..shared.copies import follow, frozen_copy
 from ._contrast import Negatives
@@ -28,7 +29,7 @@ class SnapshotNegatives(Negatives):
     _networks: list[nn.Module] = PrivateAttr(default_factory=list)
 
     @property
-    def needs(self) -> Any:
+    def needs(self) -> Any:  # type: ignore[override]
         """Where the negatives come from, and what the features need."""
         return super().needs | {self.source}
 
@@ -51,6 +52,10 @@ class SnapshotNegatives(Negatives):
                 for number, network in enumerate(self._networks):
                     follow(network, learner.fresh_network(number), 1 - self.fresh)
         return self._networks
+
+    def prepare(self, batches: Mapping[str, Batch], learner: Learner, context: StepContext) -> Mapping[str, Constants]:
+        self.networks(learner)  # also on a rank that holds no sample of the rows, so that all copies start together
+        return super().prepare(batches, learner, context)
 
     def after_step(self, learner: Learner) -> None:
         super().after_step(learner)

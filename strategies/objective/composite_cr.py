@@ -50,7 +50,7 @@ class CompositeCR(Negatives):
         return self
 
     @property
-    def needs(self) -> Any:
+    def needs(self) -> Any:  # type: ignore[override]
         """The images of other tasks, which `skip_paired` checks itself."""
         return super().needs | (frozenset() if self.others == "skip_paired" else {"others"})
 

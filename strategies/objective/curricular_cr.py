@@ -63,6 +63,11 @@ class CurricularCR(SnapshotNegatives):
             self._runs = [learner.finished_run(name) for name in self.negatives_of]
         return self._runs
 
+    def prepare(self, batches: Mapping[str, Batch], learner: Learner, context: StepContext) -> Mapping[str, Constants]:
+        for batch in batches.values():  # also on a rank that holds no sample of the row
+            self._psnrs(batch.task, self.networks(learner), learner)
+        return super().prepare(batches, learner, context)
+
     def negatives(self, batch: Batch, learner: Learner, context: StepContext, row: str) -> Mapping[str, Tensor]:
         networks = self.networks(learner)
         images = answers(networks, batch, learner)

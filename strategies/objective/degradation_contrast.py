@@ -119,7 +119,7 @@ class DegradationContrast(Objective):
             return {**nothing, **_own_keys(views, learner)}
         if self._key_network is None:
             self._key_network = frozen_copy(learner.model, self.state.setdefault("keys", {}))
-            self._key_network.returns_features = True  # type: ignore[assignment]
+            self._key_network.returns_features = True
         outputs = {row: learner.restore(view, self._key_network) for row, view in views.items()}
         return {
             **nothing,

@@ -38,7 +38,7 @@ class PromptContrast(Negatives):
     """Least denominator, relative to the distance of the clean from the degraded image; 0: none."""
 
     @property
-    def needs(self) -> Any:
+    def needs(self) -> Any:  # type: ignore[override]
         """The output under another prompt, and what the features need."""
         return super().needs | {"prompt"}
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 
-def frozen_copy(module: nn.Module, state: dict[str, Any]) -> nn.Module:
+def frozen_copy(module: nn.Module, state: dict[str, Any]) -> Any:
     """Return a frozen copy of a module, in eval mode, whose weights are the tensors of `state`.
 
     An empty `state` is filled with the weights of the module. Otherwise the copy gets the weights of `state`.

@@ -139,8 +139,11 @@ def test_compare_tests_two_runs_over_images(tmp_path: Path) -> None:
     assert pair.made_of == [("seed", "0", "1")] and pair.over_seeds[PSNR] == {}
 
 
-def test_compare_pairs_two_strategies_by_their_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_pairs_two_strategies_by_their_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Differences of .4, .5 and .6 dB on noise and of .1, 0 and -.4 dB on rain; the fourth seed has no partner."""
+    monkeypatch.setenv("COLUMNS", "250")
     from scipy import stats
 
     differences = {"noise": [0.4, 0.5, 0.6], "rain": [0.1, 0.0, -0.4]}

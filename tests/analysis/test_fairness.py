@@ -223,3 +223,26 @@ def test_a_table_of_tests_that_could_not_be_made_is_left_out(tmp_path: Path) -> 
     few, enough = (study_of(forged.comparison(tmp_path / str(n), FINAL, images=n)) for n in (2, 8))
     assert "significance" not in [table.name for table in scores.all_tables(few)]
     assert "significance" in [table.name for table in scores.all_tables(enough)]
+
+
+def test_the_summary_leads_with_seeds_and_keeps_them_apart_from_images(tmp_path: Path) -> None:
+    """Every one of 24 images is better by half a dB or more, but by 6 dB with one seed: seeds prove nothing."""
+    steps = {0: 0.5, 1: 0.5, 2: 6.0}
+    final = {("joint", seed): {"noise": 25.0, "rain": 25.0} for seed in steps}
+    final |= {("pcgrad", seed): {"noise": 25.0 + step, "rain": 25.0 + step} for seed, step in steps.items()}
+    said = summary.summary(study_of(forged.comparison(tmp_path, final, images=24)))
+    assert said[0].startswith("Over seeds, not significantly different from joint: pcgrad +2.33 ± 7.89 dB (3 seeds")
+    assert said[1].startswith("With 80 % power these seeds detect differences to joint from 10.36 dB on")
+    over_images = [one for one in said if one.startswith("Over these images, for these weights: ")]
+    assert any("significantly better than joint: pcgrad (noise +2.33 dB" in one for one in over_images)
+    assert not any("significantly" in one for one in said if one not in [said[0], *over_images])
+
+
+def test_strategies_of_unequal_seeds_are_ranked_on_those_that_all_have(tmp_path: Path) -> None:
+    """The third seed is hard: with it, joint would seem the worse one."""
+    means = {("joint", 0): 25.5, ("joint", 1): 25.7, ("joint", 2): 20.0, ("pcgrad", 0): 25.0, ("pcgrad", 1): 25.1}
+    final = {key: {"noise": score, "rain": score} for key, score in means.items()}
+    study = study_of(forged.comparison(tmp_path, final))
+    assert study.ranking == ["joint", "pcgrad"] and study.over_seeds()["pcgrad"].seeds == (0, 1)
+    assert _says(tmp_path / "forged", "joint has the highest mean PSNR over the 2 seeds that all have, 25.60")
+    assert any("different numbers of seeds" in note for note in scores.score_table(study, PSNR).notes)

@@ -17,7 +17,7 @@ from tests.tracking.cases import Server
 FINAL = {(label, seed): {"noise": 26.0 + seed, "rain": 25.0} for label in ("joint", "pcgrad") for seed in (0, 1)}
 
 
-@pytest.mark.slow
+@pytest.mark.release  # stores as files are read in test_commands.py, and a server is written to in tests/tracking
 def test_a_report_is_read_from_a_server_and_logged_back_to_it(server: Server, tmp_path: Path) -> None:
     """Scores come as artifacts over HTTP; a run that is not finished is said to be so."""
     folder = forged.comparison(tmp_path / "runs", FINAL)

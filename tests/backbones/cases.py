@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -173,9 +175,19 @@ COUPLED = frozenset({"airnet", "anyir", "fsnet", "measnet", "uwadn"})
 """Cases whose samples depend on each other in training."""
 
 DEAR = frozenset(
-    {"adair", "dgunet_plus", "dynet", "gridformer", "hair", "mambair_unet", "measnet_frozen", "msbdn", "promptir"}
+    "adair dgunet_plus dynet gridformer hair mambair_unet measnet measnet_frozen msbdn promptir".split()  # noqa: SIM905
 )
-"""Cases whose row gradients take seconds: they are tested before a release."""
+"""Networks whose passes take longest, each of a kind of which another one is tested every time."""
+
+
+def sampled(names: Iterable[str]) -> list[Any]:
+    """The names as parameters of a claim that is the same code for all of them.
+
+    Dear networks, and further fields of a network that is there with others, are tested before a release only.
+    """
+    dear = DEAR | {name for name, case in CASES.items() if name != case.name}
+    return [pytest.param(name, id=name, marks=pytest.mark.release if name in dear else ()) for name in names]
+
 
 WEAKENED = {".dgm": 0.3, ".convolve.": 0.2, "_residual": 0.1}
 """Parts of AirNet, IDR and WGWS-Net that are chaotic at the rule's full strength, and their factors."""

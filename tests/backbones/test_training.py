@@ -16,14 +16,15 @@ from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import StepResult
 from tests import tiny
 
-from .cases import CASES, COUPLED, DEAR, Case
+from .cases import CASES, COUPLED, Case, sampled
 
 VARIANTS = ("airnet_frozen", "fsnet_frozen", "idr_second_stage", "ir_sde_content", "instructir_learned")
 TRAINED = {name: case for name, case in CASES.items() if name == case.name or name in VARIANTS} | {
     f"{name}_frozen": Case(name, {**CASES[name].fields, "frozen_statistics": True}) for name in ("anyir", "measnet")
 }
 JOINT = {name: case for name, case in TRAINED.items() if not name.endswith("_frozen")}
-UNDER_PCGRAD = [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in TRAINED]
+UNDER_PCGRAD = sampled(TRAINED)
+"""Of the others, too, test_claims.py compares row gradients with one joint pass."""
 STEPS = 3
 
 
@@ -57,8 +58,9 @@ def odd_image_is_restored(learner: Learner) -> None:
     assert y.dtype == torch.float32 and float(y.min()) >= 0 and float(y.max()) <= 1
 
 
-@pytest.mark.parametrize("case", JOINT.values(), ids=JOINT.keys())
-def test_a_network_trains_jointly_resumes_to_the_same_bits_and_restores(case: Case) -> None:
+@pytest.mark.parametrize("name", sampled(JOINT))
+def test_a_network_trains_jointly_resumes_to_the_same_bits_and_restores(name: str) -> None:
+    case = TRAINED[name]
     learner, keeper = make(case, {}), Keeper()
     first = tiny.weights(learner)
     train(learner, keeper)

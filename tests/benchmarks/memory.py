@@ -2,9 +2,8 @@
 
     python -m tests.benchmarks.memory [--images 50 300] [--steps 60]
 
-Every size has its own process, whose peak (of file pages, too) is read after packing and after training. If the peak
-does not grow with the number of images, a store of 10,000 needs no more than the last row, plus its index: the names,
-places and hashes, whose size is measured as well.
+Every size has its own process, whose peak (of file pages, too) is read after packing and after training. Of the pixels,
+half a gigabyte may be resident (cmtl_ir.tasks.images.mapping); the index with names, places and hashes is held whole.
 """
 
 from __future__ import annotations

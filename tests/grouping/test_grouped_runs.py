@@ -233,7 +233,7 @@ def command(tmp_path: Path, strategies: dict[str, Any], *more: str) -> list[str]
     return [sys.executable, "-m", "cmtl_ir", "run", str(file), "--out", str(tmp_path / "out"), "--device", "cpu", *more]
 
 
-@pytest.mark.slow
+@pytest.mark.release  # breaks of grouped runs, and kills of workers, are tested each time on their own
 def test_kill_9_in_a_group_then_two_workers_finish_to_the_same_bits(done: Comparison, tmp_path: Path) -> None:
     plans = {label: STRATEGIES[label] for label in ("grids", "random")}
     quiet = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from cmtl_ir.backbones.airnet import AirNet
 from cmtl_ir.backbones.building import initial_model, network_to_device
+from cmtl_ir.backbones.fields import name_as_trained
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import merged, validate
@@ -102,6 +103,8 @@ def test_the_contrast_is_implied_unless_a_strategy_or_the_training_lists_objecti
     tasks = tiny.build_tasks(made.tasks, made.data, 0, torch.device("cpu"))
     identity = identity_of(made, made.strategies["without"], 0, tasks)
     assert "auxiliary" not in identity["strategy"] and identity["backbone"]["name"] == "airnet"
+    assert name_as_trained("airnet", []) == "airnet without degradation_contrast"
+    assert name_as_trained("airnet", ["degradation_contrast"]) == "airnet" and name_as_trained("unet", []) == "unet"
 
 
 def test_with_frozen_statistics_rows_have_gradients_and_state_is_resumed() -> None:

@@ -14,6 +14,7 @@ from cmtl_ir.runs.plan import PlannedRun
 from cmtl_ir.runs.two_stage import Aim
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.folder import write_result
+from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.store.listing import listed_runs
 from tests import tiny
 
@@ -37,6 +38,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
             return
         done.append((run.label, run.seed))
         run.folder.mkdir(parents=True)
+        (run.folder / WEIGHTS).touch()
         score = 20.0 + run.seed + DIFFERENCES[run.label][run.seed - 5]
         write_result(run.folder, {"psnr": {"noise": score - 1.0, "rain": score + 1.0}})
 
@@ -59,14 +61,20 @@ def test_each_strategy_gets_the_seeds_that_its_pilot_asks_for(
     further = {(label, seed) for label in ("joint", "shaky") for seed in (8, 9, 10, 11)}
     assert set(trained[:12]) == pilot and set(trained[12:]) == further and len(trained) == 20
     assert {(row["label"], row["seed"]) for row in listed_runs(made.folder)} == pilot | further
+    assert said[2] == "  shaky: known after the pilot; at most 20 seeds"
     assert any("shaky: SD 0.200 dB in the pilot, 7 seeds: seeds 8 to 11 follow" in line for line in said)
     assert any("steady" in line and "the pilot is enough" in line for line in said)
     table = two_stage_table(plan, two_stage.seed_scores(made.runs))
     assert table is not None
     (shaky,) = [row for row in table.rows if row[0].text == "shaky"]
     assert shaky[2].text == "0.14 ± 0.33"  # mean of 0, .4, .2 and four times .1; 4.303 * .2 / sqrt(7)
-    again = two_stage.train_two_stages(experiment, place, Aim(0.35), say=said.append)[0]
-    assert len(trained) == 20 and {one.name for one in again.runs} == {one.name for one in made.runs}
+    told = list[str]()
+    again = two_stage.train_two_stages(experiment, place, Aim(0.35), say=told.append)[0]
+    assert (
+        told == two_stage.words(experiment, plan)
+        and len(trained) == 20
+        and {one.name for one in again.runs} == {one.name for one in made.runs}
+    )
 
 
 def test_a_dry_run_plans_what_is_known_and_a_cap_says_what_it_leaves(

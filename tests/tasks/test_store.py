@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cmtl_ir.tasks.images import pack
+from cmtl_ir.tasks.images import mapping, pack
 from cmtl_ir.tasks.images.decode import DataError, decode, read
 from cmtl_ir.tasks.images.store import ImageStore
 from tests.tasks.files import folder_of, pattern, truncate, write
@@ -182,3 +183,30 @@ def test_crops_are_cut_then_transposed_then_turned_then_mirrored(folder: Path, c
     expected = expected[:, ::-1] if flip & 2 else expected
     expected = expected[:, :, ::-1] if flip & 1 else expected
     assert np.array_equal(out[0].numpy(), expected)
+
+
+def resident(folder: Path) -> int:
+    """Return the bytes of mapped files below a folder that are resident in this process."""
+    blocks = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    ours = [block for block in blocks if str(folder) in block.partition("\n")[0]]
+    return sum(int(size) * 1024 for block in ours for size in re.findall(r"^Rss: +(\d+) kB", block, re.MULTILINE))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="needs the memory map of the process")
+def test_a_store_of_any_size_keeps_little_resident(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        write(tmp_path / "photos" / f"{seed:02d}.bmp", pattern(256, 512, seed))
+    store = ImageStore.open(tmp_path / "photos", cache)
+    images = [store.image(number).copy() for number in range(12)]
+    assert resident(cache) >= store.pack.pixels.nbytes == 12 * images[0].nbytes
+    monkeypatch.setattr(mapping, "RESIDENT", 2 * images[0].nbytes)
+    again = [store.image(number).copy() for number in range(12)]
+    assert resident(cache) <= 4 * images[0].nbytes
+    assert all(np.array_equal(one, other) for one, other in zip(images, again, strict=True))
+    out, ids = torch.empty(12, 3, 128, 128, dtype=torch.uint8), torch.arange(12)
+    for _ in range(2):
+        store.crops(ids, torch.zeros(12, 2, dtype=torch.int64), torch.zeros(12, dtype=torch.int64), out)
+    assert resident(cache) <= 4 * images[0].nbytes
+    assert np.array_equal(out[5].permute(1, 2, 0).numpy(), images[5][:128, :128])

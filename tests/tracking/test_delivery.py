@@ -250,28 +250,6 @@ def test_a_background_thread_delivers_while_training(tmp_path: Path) -> None:
     assert store.history() == {"a": [(1, 1.0), (2, 2.0)]}
 
 
-def test_looking_at_a_finished_run_again_asks_the_store_nothing(tmp_path: Path) -> None:
-    store = FakeStore()
-    tracker = opened(store, tmp_path)
-    train(tracker, 0, 5)
-    tracker.finish("FINISHED")
-    store.away = True
-    assert opened(store, tmp_path).finish("FINISHED")
-    assert store.statuses == ["FINISHED"]
-
-
-def test_a_resumed_run_runs_again(tmp_path: Path) -> None:
-    store = FakeStore()
-    tracker = opened(store, tmp_path)
-    train(tracker, 0, 5)
-    tracker.finish("KILLED")
-    tracker = opened(store, tmp_path)
-    tracker.rewind(3)
-    train(tracker, 3, 8)
-    tracker.finish("FINISHED")
-    assert store.statuses == ["KILLED", "RUNNING", "FINISHED"]
-
-
 def test_another_store_is_sent_everything(tmp_path: Path) -> None:
     first, second = FakeStore(), FakeStore()
     tracker = opened(first, tmp_path / "run")

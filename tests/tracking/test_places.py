@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -101,6 +102,76 @@ def test_a_store_that_is_away_at_the_start_is_an_answer(tmp_path: Path) -> None:
 def test_an_unusable_uri_is_an_answer(uri: str, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="cannot be used"):
         Tracking(uri, tmp_path).parent("quick", {}, "")
+
+
+@pytest.mark.error("tracking: a damaged database of its own")
+def test_a_damaged_database_is_an_answer_at_once_with_a_way_out_that_exists(store: Tracking) -> None:
+    tracker = run_of(store)
+    train(tracker, 0, 3)
+    tracker.finish()
+    database = store.folder / "mlflow.db"
+    whole, content = database.read_bytes(), b"no database" * 200
+    database.write_bytes(content)
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match=f"file is not a database.*move it away .mv {database}") as caught:
+        run_of(Tracking(None, store.folder))
+    assert "--offline" not in str(caught.value) and time.monotonic() - start < 10
+    with pytest.raises(TrackingError, match="--tracking-uri") as caught:
+        tracker.log(4, {"a": 1.0})
+        deliver(store.folder)
+    assert "--offline" not in str(caught.value)
+    database.write_bytes(whole)
+    assert deliver(store.folder) == 1 and len(read_runs(store.uri, "quick")["curves"]) == 7
+
+
+@pytest.mark.error("tracking: a database that cannot be opened")
+@pytest.mark.parametrize("kind", ["a folder", "text"])
+def test_an_unusable_database_is_an_answer_at_once(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "x.db"
+    place.mkdir() if kind == "a folder" else place.write_text("text " * 500)
+    start = time.monotonic()
+    with pytest.raises(TrackingError, match=r"cannot be used .*--offline"):
+        Tracking(f"sqlite:///{place}", tmp_path / "out").parent("quick", {}, "")
+    assert time.monotonic() - start < 10
+
+
+def test_a_moved_folder_of_results_is_written_to_where_it_is(empty_store: Path, tmp_path: Path) -> None:
+    from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    shutil.copy(empty_store, old / "mlflow.db")
+    first = run_of(Tracking(None, old))
+    first.text("before", "a.txt")
+    first.log(1, {"a": 1.0})
+    assert first.finish("FINISHED")
+    first.log(2, {"a": 2.0})  # not delivered before the folder is moved
+    first._stop.set()
+    old.rename(new)
+    _artifact_repos_cache.clear()  # of MLflow in this process, in which no folder was moved
+    assert deliver(new) == 1 and deliver(new) == 0
+    moved = Tracking(None, new)
+    again, other = run_of(moved), run_of(moved, "def")
+    other.text("after", "b.txt")
+    assert again.finish("FINISHED") and other.finish("FINISHED") and not old.exists()
+    assert again.run_id == first.run_id and history(moved, again.run_id) == {"a": [(1, 1.0), (2, 2.0)]}
+    client = moved._store.client
+    for tracker, name in ((again, "a.txt"), (other, "b.txt")):
+        run = client.get_run(tracker.run_id)
+        assert run.info.artifact_uri.startswith((new / "mlartifacts").as_uri()) and run.info.status == "FINISHED"
+        assert [file.path for file in client.list_artifacts(tracker.run_id)] == [name]
+
+
+def test_a_store_that_is_gone_is_not_made_again_by_a_delivery(store: Tracking) -> None:
+    tracker = run_of(store)
+    tracker.log(1, {"a": 1.0})
+    tracker._stop.set()
+    (store.folder / "mlflow.db").unlink()
+    with pytest.raises(
+        TrackingError, match=r"there is no tracking store .* any more; name the store with --tracking-uri"
+    ):
+        deliver(store.folder)
+    assert not (store.folder / "mlflow.db").exists()
 
 
 @pytest.mark.slow

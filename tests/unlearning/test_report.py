@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,25 @@ def test_what_comes_back_much_sooner_than_to_the_retrained_model_was_only_hidden
     made.models.append(measured("some", 0, 12.0, 22.0, back))
     words = ["comes back: relearnt in 45 steps, the retrained model in more than 100"] if said else []
     assert verdict(made, "some") == words and verdict(made, "retrain") == []
+
+
+@pytest.mark.parametrize(
+    ("own", "retraining", "words"),
+    [
+        ((1.0, 8.0), (2.0, 4.0), ["costs more than retraining: 8 against 4 CPU s"]),
+        ((9.0, 4.1), (2.0, 4.0), []),  # wall time does not count where CPU time is known, nor do 5 %
+        ((9.0, None), (2.0, 4.0), ["costs more than retraining: 9 against 2 s"]),
+    ],
+)
+def test_a_method_that_costs_more_than_retraining_is_said_to(
+    own: tuple[float, float | None], retraining: tuple[float, float], words: list[str]
+) -> None:
+    made = report(("some", 12.5, 22.0))
+    for place, times in enumerate([(5.0, 5.0), retraining, own]):
+        made.models[place] = replace(made.models[place], seconds=times[0], cpu_seconds=times[1])
+    assert verdict(made, "some") == words and verdict(made, "retrain") == []
+    table = forgetting_table(made)
+    assert made.time_unit in table.headings and words == [one for one in [table.rows[-1][-1].text] if one]
 
 
 def test_the_original_is_judged_by_nobody() -> None:

@@ -12,7 +12,6 @@ import logging
 import os
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,6 +28,7 @@ from torch import Tensor
 from cmtl_ir.base.files import sweep, write_whole
 from cmtl_ir.tasks.images.cache import default_cache, writable
 from cmtl_ir.tasks.images.decode import DataError, Decoded, ImageError, read
+from cmtl_ir.tasks.images.mapping import MappedPixels
 
 FORMAT = 2
 DECODERS = min(8, os.cpu_count() or 1)
@@ -50,10 +49,19 @@ class Pack:
     """Hash of each image's size and pixels."""
     orientations: tuple[int, ...]
     """EXIF orientation of each file, 1 .. 8, which is applied to the pixels."""
-    pixels: NDArray[np.uint8]  # [total bytes], HWC images one after another; read-only
-    flat: Tensor  # the same memory; must not be written to
+    mapped: MappedPixels
     skipped: dict[str, str]
     """Name -> reason, for files that are left out."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The HWC images one after another, [total bytes], read-only."""
+        return self.mapped.pixels
+
+    @property
+    def flat(self) -> Tensor:
+        """The same memory as a tensor. It must not be written to."""
+        return self.mapped.flat
 
 
 def open_pack(
@@ -97,18 +105,15 @@ def _fresh(folder: Path, files: Mapping[str, Path], on_error: OnError) -> Pack |
         index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT or index["sources"] != _stamps(files):
             return None
-        pixels = np.memmap(folder / index["pixels"], dtype=np.uint8, mode="r").view(np.ndarray)
+        mapped = MappedPixels(folder / index["pixels"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     sizes = np.array(index["sizes"], dtype=np.int64)
-    if (index["skipped"] and on_error == "stop") or len(pixels) != int(sizes.prod(axis=1).sum()) * 3:
+    if (index["skipped"] and on_error == "stop") or len(mapped.pixels) != int(sizes.prod(axis=1).sum()) * 3:
         return None
     columns = (tuple(index[column]) for column in ("names", "offsets", "digests", "orientations"))
     names, offsets, digests, orientations = columns
-    with warnings.catch_warnings():  # torch has no read-only tensors; a writable mapping would have to fit into memory
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        flat = torch.from_numpy(pixels)
-    return Pack(names, offsets, sizes, digests, orientations, pixels, flat, index["skipped"])
+    return Pack(names, offsets, sizes, digests, orientations, mapped, index["skipped"])
 
 
 def _stamps(files: Mapping[str, Path]) -> dict[str, list[int]]:

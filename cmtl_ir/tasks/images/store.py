@@ -114,6 +114,7 @@ class ImageStore:
         """Return a read-only view of one image."""
         place = self.places[number]
         (height, width), start = self.pack.sizes[place].tolist(), self.pack.offsets[place]
+        self.pack.mapped.read(height * width * 3)
         return self.pack.pixels[start : start + height * width * 3].reshape(height, width, 3)
 
     @property
@@ -128,6 +129,8 @@ class ImageStore:
         ):
             place = self.places[number]
             row = self._widths[place] * 3
+            if self.copy is None:
+                self.pack.mapped.read(slot.shape[-1] * row)
             copy_crop(self.flat, self.pack.offsets[place] + top * row + left * 3, row, flip, slot)
 
     @cached_property

@@ -46,13 +46,13 @@ def fixed_space(
     Raise UserError if the file is missing or does not hold such a network.
     """
     if name == "haar":
-        from .haar import WEIGHTS, haar
+        from . import haar
 
-        return Space(WEIGHTS, haar)
+        return Space(haar.WEIGHTS, haar.haar)
     if name == "random":
-        from .random import WEIGHTS, Random
+        from . import random
 
-        return Space(WEIGHTS, Random())
+        return Space(random.WEIGHTS, random.Random())
     from .vgg import load
 
     assert file is not None

@@ -49,7 +49,8 @@ class VGG:
             else:
                 if module[0].device != h.device:
                     self.plan[number] = module = tuple(one.to(h.device) for one in module)
-                h = F.conv2d(h, *(one.to(h.dtype) for one in module), padding=1)
+                weight, bias = (one.to(h.dtype) for one in module)
+                h = F.conv2d(h, weight, bias, padding=1)
             if number in self.levels:
                 maps.append(h)
         return maps
