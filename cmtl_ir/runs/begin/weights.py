@@ -16,11 +16,12 @@ from cmtl_ir.backbones._weights import PREFIXES, _unwrapped
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.weights_file import read_weights
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.reading import shipped_experiments
 from cmtl_ir.config.start import StartConfig
 from cmtl_ir.runs.begin.filling import fill
 from cmtl_ir.store import checkpoint
-from cmtl_ir.store.folder import is_grouped
-from cmtl_ir.store.layout import WEIGHTS, stage_folders
+from cmtl_ir.store.folder import is_finished, is_grouped
+from cmtl_ir.store.layout import WEIGHTS, run_folder, stage_folders
 from cmtl_ir.store.listing import comparisons
 from cmtl_ir.store.lookup import find_seeds
 from cmtl_ir.training.learner import Learner
@@ -95,7 +96,14 @@ def _place(config: StartConfig, seed: int, out: Path) -> Path:
 def _run(name: str, seed: int, out: Path) -> Path:
     """Return the folder of a finished run, that of the same seed if the name stands for several."""
     _refuse_unfinished(name, seed, out)
-    found = find_seeds(name, out)
+    try:
+        found = find_seeds(name, out)
+    except UserError as error:
+        at, _, label = name.partition("/")
+        if at not in shipped_experiments():
+            raise
+        label = label.partition("/")[0]
+        raise UserError(f"{error}; `cmtl-ir run {at} --strategy {label} --seed {seed}` trains it") from error
     if len(found) > 1 and seed not in found:
         known = ", ".join(map(str, sorted(found)))
         raise UserError(
@@ -111,7 +119,7 @@ def _refuse_unfinished(name: str, seed: int, out: Path) -> None:
         for row in rows:
             label = f"{folder.name}/{row['label']}"
             own = name == f"{label}/{row['seed']}" or (name == label and row["seed"] == seed)
-            if own and not (out / "store" / row["hash"] / "result.json").is_file():
+            if own and not is_finished(run_folder(out, row["hash"])):
                 raise UserError(
                     f"{label}, seed {row['seed']}, is not finished; run the experiment {folder.name} to its end first"
                 )
