@@ -199,7 +199,7 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
         declared = experiment if strategy.training is not None else None
         for seed in experiment.seeds:
             weights = _start(label, own, trained, seed, out)
-            identity = identity_of(own, trained, seed, tasks[seed], weights and weights.identity)
+            identity = identity_of(own, trained, seed, tasks[seed], weights.identity if weights is not None else None)
             run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
             one = PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared, weights=weights)
             planned.append(one)

@@ -59,8 +59,9 @@ def _training_of(identity: Mapping[str, Any]) -> str:
     kept = {key: value for key, value in identity.items() if key not in SCORED}
     only = _only_task(identity)
     if only is not None:
-        own = {key: {only: kept[key].get(only)} for key in ("tasks", "validation") if key in kept}
-        kept |= {**own, "number": list(identity["tasks"]).index(only)}  # networks may read the number of a task
+        for key in {"tasks", "validation"} & kept.keys():
+            kept[key] = {only: kept[key].get(only)}
+        kept["number"] = list(identity["tasks"]).index(only)  # networks may read the number of a task
     return json.dumps(kept, sort_keys=True)
 
 
