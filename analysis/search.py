@@ -68,7 +68,7 @@ def against_parameters(
     trials: Sequence[Row], directions: Mapping[str, str], parameters: Sequence[str], path: Path
 ) -> list[Path]:
     """Draw one panel per objective and parameter: every complete trial that has the parameter. The best is framed."""
-    shown = [name for name in parameters if any(row.get(name, "") not in ("", None) for row in trials)]
+    shown = [name for name in parameters if any(row.get(name, "") != "" for row in trials)]
     shown = shown[: max(1, PANELS // len(directions))]
     if not shown:
         return []
@@ -76,7 +76,7 @@ def against_parameters(
         figure, axes = panels(plots, len(shown) * len(directions), width=2.8, height=2.4, columns=4)
         pairs = itertools.product(directions.items(), shown)
         for axis, ((objective, direction), name) in zip(axes, pairs, strict=True):
-            own = [row for row in trials if row.get(name, "") not in ("", None)]
+            own = [row for row in trials if row.get(name, "") != ""]
             at = _places(axis, [row[name] for row in own])
             values = [float(row[objective]) for row in own]
             axis.plot(at, values, "o", color=OKABE_ITO[0], markersize=3.5)
@@ -92,11 +92,14 @@ def _places(axis: Any, values: Sequence[Any]) -> list[float]:
         numbers = [float(value) for value in values]
         if min(numbers) > 0 and max(numbers) > WIDE * min(numbers):
             axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
         return numbers
-    names = list(dict.fromkeys(map(str, values)))
+    values = ["null" if value is None else str(value) for value in values]
+    names = list(dict.fromkeys(values))
     axis.set_xticks(range(len(names)), [title(name, 1.2, lines=1) for name in names], rotation=25, ha="right")
     axis.set_xlim(-0.5, len(names) - 0.5)
-    return [float(names.index(str(value))) for value in values]
+    return [float(names.index(value)) for value in values]
 
 
 def best_so_far(values: Sequence[float], direction: str) -> list[float]:

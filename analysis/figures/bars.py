@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cmtl_ir.base.escaping import one_line
 from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import seed_interval
 
@@ -111,8 +112,11 @@ def pareto(study: Study, path: Path) -> list[Path]:
             axis.xaxis.set_minor_formatter("")
         axis.margins(x=0.25, y=0.12)  # room for the names
         if len(labels) > direct.MOST or not direct.beside_points(figure, axis, places):
-            handles = axis.get_legend_handles_labels()
-            figure.legend(*handles, loc="outside right center", frameon=False, ncols=columns)
+            handles, names = axis.get_legend_handles_labels()
+            for number, (label, place) in enumerate(places.items(), 1):  # colours alone are not told apart in grey
+                names[number - 1] = f"{number} {one_line(label)}"
+                axis.annotate(str(number), place, xytext=(4, 3), textcoords="offset points", fontsize=6)
+            figure.legend(handles, names, loc="outside right center", frameon=False, ncols=columns)
         return save(figure, path)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 WIDTH = 3.4
 """Width of a panel in inches."""
+LONE = 3
+"""Maximum number of single points in a panel that are named."""
 BOUNDARIES = 60
 """Maximum number of verticals in a panel."""
 
@@ -110,6 +112,8 @@ def _curves(
             for step in stages.boundaries(staged)[:BOUNDARIES]:
                 axis.axvline(step, color="0.85", linewidth=0.7, zorder=0)
             _panel(axis, own, [one for one in staged if one.label in labels], look)
+            if task in measured:
+                _name_lone_points(axis, own, last)
             ground(axis, task)
             axis.set(title=title(task, WIDTH), xlabel="step")
         if has_stages:
@@ -155,6 +159,16 @@ def _panel(axis: Any, values: pd.DataFrame, staged: list[stages.Schedule], look:
             named.add(one.label)
 
 
+def _name_lone_points(axis: Any, values: pd.DataFrame, last: int) -> None:
+    """Write the names of strategies with a single evaluation beside their points, if there are few of them."""
+    counts = values.groupby(level="label").size()
+    lone = [str(label) for label in counts[counts == 1].index]
+    for label in lone if len(lone) <= LONE else []:
+        (step,), (score,) = (part for part in zip(*values.xs(label, level="label").mean(axis=1).items(), strict=True))
+        side = {"ha": "right", "xytext": (-6, 4)} if step >= last else {"xytext": (6, 4)}
+        axis.annotate(legend_name(label), (step, score), textcoords="offset points", fontsize=7, **side)
+
+
 def _line(
     axis: Any, own: pd.DataFrame, look: dict[str, Any], name: str, place: int, with_band: bool, width: float
 ) -> None:
@@ -166,9 +180,5 @@ def _line(
         own.index, own.mean(axis=1), label=name or None, linewidth=width, markersize=size, clip_on=False,
         markevery=sparse(len(own), place), **look,
     )  # fmt: skip
-    if len(own) == 1 and name:
-        side = {"ha": "right", "xytext": (-6, 4)} if own.index[0] >= axis.get_xlim()[1] else {"xytext": (6, 4)}
-        point = (own.index[0], float(own.mean(axis=1).iloc[0]))
-        axis.annotate(name.strip(), point, textcoords="offset points", fontsize=7, **side)
     if with_band and own.notna().any(axis=0).sum() > 1:
         axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+from cmtl_ir.base.escaping import one_line
+
 from ..data.study import Study
-from .style import legend_name
 
 ROWS = 24
 """Maximum number of lines in a panel of stages."""
@@ -58,19 +60,32 @@ def boundaries(staged: list[Schedule]) -> list[int]:
 
 
 def draw(axis: Any, staged: list[Schedule], inches: float) -> None:
-    """Draw one line per schedule along the steps, with the name of each stage in it. `inches`: width of the panel."""
+    """Draw one line per schedule along the steps, with the name of each stage in it. `inches`: width of the panel.
+
+    If a name does not fit, all stages are numbered, and the numbers are explained below the panel.
+    """
     lines = list(by_stages(staged).items())[:ROWS]
     last = max(ends[-1][0] for ends, _ in lines)
     font = min(7.0, 90 / len(lines))
-    for row, (ends, titles) in enumerate(lines):
-        begin = 0
-        for number, (step, name) in enumerate(ends):
-            axis.barh(row + 0.2, step - begin, 0.5, left=begin, color=("0.93", "0.8")[number % 2])
-            room = int((step - begin) / last * inches / (LETTER * font / 7))
-            shown = name if len(name) <= room else f"{name[: room - 1]}…" if room > 3 else str(number + 1)
-            axis.text((begin + step) / 2, row + 0.2, legend_name(shown), ha="center", va="center", fontsize=font)
-            begin = step
+    begins = [[0, *(step for step, _ in ends[:-1])] for ends, _ in lines]
+    names = list(dict.fromkeys(name for ends, _ in lines for _, name in ends))
+    per_letter = LETTER * font / 7 * last / inches
+    fit = all(
+        len(name) * per_letter < step - begin
+        for (ends, _), own in zip(lines, begins, strict=True)
+        for begin, (step, name) in zip(own, ends, strict=True)
+    )
+    for row, ((ends, titles), own) in enumerate(zip(lines, begins, strict=True)):
+        for place, (begin, (step, name)) in enumerate(zip(own, ends, strict=True)):
+            axis.barh(row + 0.2, step - begin, 0.5, left=begin, color=("0.93", "0.8")[place % 2])
+            shown = one_line(name) if fit else str(names.index(name) + 1)
+            axis.text((begin + step) / 2, row + 0.2, shown, ha="center", va="center", fontsize=font)
         several = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
-        axis.text(0, row - 0.08, f"{legend_name(titles[0])}{several}", va="bottom", fontsize=font, color="0.25")
+        axis.text(0, row - 0.08, f"{one_line(titles[0])}{several}", va="bottom", fontsize=font, color="0.25")
     axis.set(xlim=(0, last), ylim=(max(len(lines), 4) - 0.4, -0.6), yticks=[])
     axis.spines["left"].set_visible(False)
+    if not fit:
+        key = ", ".join(f"{number} {one_line(name)}" for number, name in enumerate(names, 1))
+        axis.annotate(
+            textwrap.fill(key, int(inches / LETTER)), (0, -0.2), xycoords="axes fraction", va="top", fontsize=6
+        )

@@ -68,7 +68,7 @@ def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]], scale: Sc
     names = [f"{scale.label} of {', '.join(tasks)}{unit}" for tasks in (report.forget, report.retain)]
     axis.set(xlabel=title(names[0], WIDTH), ylabel=title(names[1], 2.6))
     said = "grey: the retrained model" if references else "no retrained model to compare with"
-    axis.set_title(f"{said}; dotted: degraded input" if np.isfinite(untouched) else said)
+    axis.set_title(f"{said}; dotted: input" if np.isfinite(untouched) else said)
 
 
 def _untouched(report: Report, scale: Scale) -> float:
@@ -122,7 +122,7 @@ def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> N
         axis.text(0.5, 0.5, "not measured", ha="center", color="0.35", transform=axis.transAxes)
     names = title(f"PSNR of {', '.join(report.forget)} (dB)", 2.6)
     axis.set(xlabel="steps of relearning", ylabel=names, xlim=(-0.02 * longest, None))
-    axis.set_title("trained on it again, first seed (dashed: known again)")
+    axis.set_title("trained on it again (dashed: known again)")
 
 
 def _membership(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
