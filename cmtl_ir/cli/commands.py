@@ -9,6 +9,8 @@ import typer
 
 from cmtl_ir.cli.data import data
 from cmtl_ir.cli.options import (
+    Adapt,
+    AdaptOne,
     Backbone,
     Device,
     DryRun,
@@ -156,13 +158,7 @@ def evaluate(
             help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
         ),
     ] = [],  # noqa: B006
-    adapt: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME[:FIELD=VALUE,...]",
-            help="Also score it adapted at test time, next to none and self_ensemble (repeat the option).",
-        ),
-    ] = [],  # noqa: B006
+    adapt: Adapt = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
@@ -192,10 +188,8 @@ def evaluate(
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     if adapt:
         from cmtl_ir.cli import display_adaptation
-        from cmtl_ir.inference.adapted_scores import evaluate_adapted
 
-        found = evaluate_adapted(used, experiment, adapt, out=out, device=device, metrics=metric, say=display.say)
-        display_adaptation.scores(found, scales[0], experiment.evaluation.protocol, csv)
+        display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
         return
     rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
@@ -256,9 +250,7 @@ def restore(
         str, typer.Option(metavar="stop|skip", help="What to do with an image that cannot be restored.")
     ] = "stop",
     quality: Annotated[int, typer.Option(help="Quality of JPEG and WebP targets, 1 to 100.", min=1, max=100)] = 95,
-    adapt: Annotated[
-        str | None, typer.Option(metavar="NAME[:FIELD=VALUE,...]", help="Adapt the network to the images first.")
-    ] = None,
+    adapt: AdaptOne = None,
 ) -> None:
     """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME).
 

@@ -65,11 +65,6 @@ def _experiment(run: Path, out: Path, scored: Experiment | None) -> Experiment |
         return scored
 
 
-def in_stream_order(jobs: list[Job], seed: int) -> list[Job]:
-    """Return the jobs in the keyed order in which an adapter whose weights go on sees their images."""
-    return [jobs[place] for place in keyed_order(len(jobs), seed, 0)]
-
-
 @dataclass(frozen=True)
 class Adapting:
     """The adapter of `restore --adapt`."""
@@ -81,10 +76,11 @@ class Adapting:
         """Return that of NAME[:field=value,...]. Raises UserError with every mistake."""
         return cls(adapter_from(text))
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether an answer depends on the images before it."""
-        return self.adapter.reads != "image"
+    def sorted_jobs(self, jobs: list[Job], waiting: list[Job], seed: int) -> list[Job]:
+        """Return the jobs to do: those that wait, or all in a keyed order where answers depend on earlier images."""
+        if self.adapter.reads == "image":
+            return waiting
+        return [jobs[place] for place in keyed_order(len(jobs), seed, 0)]
 
     @property
     def rehearses(self) -> bool:

@@ -16,7 +16,7 @@ from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
-from cmtl_ir.inference.adapting import Adapting, in_stream_order, read_seed
+from cmtl_ir.inference.adapting import Adapting, read_seed
 from cmtl_ir.inference.journal import Journal, maker_of, remaining
 from cmtl_ir.inference.one_image import SKIP_OR_CONTINUE, ImageFailed, restored, write_restored
 from cmtl_ir.inference.published import Published
@@ -67,38 +67,44 @@ def restore(
     exist are never replaced unless `overwrite` is true. Raises UserError naming the file.
     """
     chosen = pick_device(device)
-    check_tile(tile, "--tile")
-    if on_error not in ("stop", "skip") or not 1 <= quality <= 100:
-        raise UserError(f"--on-error {on_error} --quality {quality}: expected stop or skip, and 1 to 100")
+    _check_options(tile, on_error, quality)
     used = run if isinstance(run, Published) else find_run(run, out)
     jobs = jobs_of(Path(source), Path(target), say or log.info)
     adapting = None if adapt is None else Adapting.of(adapt)
     by = maker_of(used, {"task": task, "tile": tile, **({} if adapting is None else adapting.described())})
     journal = Journal(Path(target), by) if Path(source).is_dir() else None
     waiting = remaining(jobs, journal, overwrite)
-    if waiting and adapting is not None and adapting.goes_on:
-        waiting = in_stream_order(jobs, read_seed(used))
+    if waiting and adapting is not None:
+        waiting = adapting.sorted_jobs(jobs, waiting, read_seed(used))
     if len(waiting) < len(jobs):
         (say or log.info)(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before: skipped")
     failed: list[Job] = []
     if waiting:
-        if adapting is None:
-            answer = _restorer(used, chosen, task, tile, say)
-        else:
-            answer = adapting.answer(used, chosen, task, tile, Path(out), say or log.info)
-            if adapting.rehearses:
-                for job in waiting:
-                    _rehearse(answer, job, chosen, on_error)
-        for number, job in enumerate(waiting, 1):
+        answer = _answer_of(adapting, used, chosen, task, tile, Path(out), say)
+        if adapting is not None and adapting.rehearses:
+            _rehearse(answer, waiting, chosen, on_error)
+        for number, job in enumerate(waiting, start=1):
             if not _restore_one(answer, job, chosen, quality, journal, on_error):
                 failed.append(job)
             if told is not None:
                 told(number, len(waiting), job.target)
+    _report(failed, jobs, source, say or log.info)
+    return [job.target for job in jobs if job not in failed]
+
+
+def _check_options(tile: int, on_error: str, quality: int) -> None:
+    """Raise UserError for options out of their range."""
+    check_tile(tile, "--tile")
+    if on_error not in ("stop", "skip") or not 1 <= quality <= 100:
+        raise UserError(f"--on-error {on_error} --quality {quality}: expected stop or skip, and 1 to 100")
+
+
+def _report(failed: Sequence[Job], jobs: Sequence[Job], source: str | Path, say: Say) -> None:
+    """Say how many images were skipped. Raise UserError if all of them were."""
     if len(failed) == len(jobs):
         raise UserError(f"{source}: none of its {len(jobs)} images could be restored; the reasons are above")
     if failed:
-        (say or log.info)(f"{len(failed)} of {len(jobs)} images were skipped; the reasons are above")
-    return [job.target for job in jobs if job not in failed]
+        say(f"{len(failed)} of {len(jobs)} images were skipped; the reasons are above")
 
 
 def _restore_one(
@@ -115,13 +121,29 @@ def _restore_one(
     return True
 
 
-def _rehearse(answer: Answer, job: Job, device: torch.device, on_error: str) -> None:
-    """Answer one image and drop the answer. An image that fails is skipped here, and reported when it is restored."""
-    try:
-        restored(answer, job.source, device)
-    except ImageFailed:
-        if on_error == "stop":
-            raise
+def _answer_of(
+    adapting: Adapting | None,
+    used: Path | Published,
+    device: torch.device,
+    task: str | None,
+    tile: int,
+    out: Path,
+    say: Say | None,
+) -> Answer:
+    """Return what restores an image, with or without adaptation."""
+    if adapting is None:
+        return _restorer(used, device, task, tile, say)
+    return adapting.answer(used, device, task, tile, out, say or log.info)
+
+
+def _rehearse(answer: Answer, jobs: Sequence[Job], device: torch.device, on_error: str) -> None:
+    """Answer images and drop the answers. One that fails is skipped here, and reported when it is restored."""
+    for job in jobs:
+        try:
+            restored(answer, job.source, device)
+        except ImageFailed:
+            if on_error == "stop":
+                raise
 
 
 def _restorer(run: Path | Published, device: torch.device, task: str | None, tile: int, say: Say | None) -> Answer:
