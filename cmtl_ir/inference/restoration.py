@@ -73,11 +73,7 @@ def restore(
     adapting = None if adapt is None else Adapting.of(adapt)
     by = maker_of(used, {"task": task, "tile": tile, **({} if adapting is None else adapting.described())})
     journal = Journal(Path(target), by) if Path(source).is_dir() else None
-    waiting = remaining(jobs, journal, overwrite)
-    if waiting and adapting is not None:
-        waiting = adapting.sorted_jobs(jobs, waiting, read_seed(used))
-    if len(waiting) < len(jobs):
-        (say or log.info)(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before: skipped")
+    waiting = _waiting(jobs, journal, overwrite, adapting, used, say or log.info)
     failed: list[Job] = []
     if waiting:
         answer = _answer_of(adapting, used, chosen, task, tile, Path(out), say)
@@ -97,6 +93,23 @@ def _check_options(tile: int, on_error: str, quality: int) -> None:
     check_tile(tile, "--tile")
     if on_error not in ("stop", "skip") or not 1 <= quality <= 100:
         raise UserError(f"--on-error {on_error} --quality {quality}: expected stop or skip, and 1 to 100")
+
+
+def _waiting(
+    jobs: list[Job],
+    journal: Journal | None,
+    overwrite: bool,
+    adapting: Adapting | None,
+    used: Path | Published,
+    say: Say,
+) -> list[Job]:
+    """Return what is still to be restored, in the order in which it is; say what was restored before."""
+    waiting = remaining(jobs, journal, overwrite)
+    if waiting and adapting is not None:
+        waiting = adapting.sorted_jobs(jobs, waiting, read_seed(used))
+    if len(waiting) < len(jobs):
+        say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before: skipped")
+    return waiting
 
 
 def _report(failed: Sequence[Job], jobs: Sequence[Job], source: str | Path, say: Say) -> None:
