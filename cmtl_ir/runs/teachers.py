@@ -12,6 +12,7 @@ from torch import nn
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.reading import neutral
+from cmtl_ir.runs.begin.weights import start_identity
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.layout import WEIGHTS
@@ -33,7 +34,9 @@ class SingleTaskTeachers:
 
     def hash_of(self, task: str) -> str:
         """Return the hash of the run whose network is the teacher of a task."""
-        return hash_of(identity_of(self.experiment, self._strategy(task), self.seed, self.tasks))
+        single = self._strategy(task)
+        start = start_identity(self.experiment, single, self.seed, self.store.parent)
+        return hash_of(identity_of(self.experiment, single, self.seed, self.tasks, start))
 
     def __call__(self, task: str) -> nn.Module:
         """Return the network, frozen and in eval mode. Raise UserError, with the training command, if there is none."""
