@@ -19,10 +19,7 @@ from tests.curriculum.cases import Still
 from tests.retention import cases
 
 TWO: dict[str, Any] = {"tasks": {"haze": None}, "conflict": {"every": 0}}
-EQUAL = [
-    "agem", "degradation_replay", "der", "distill", "distill-new", "ewc", "ewc-online", "freeze", "gem", "l2", "lira",
-    "mas", "pseudo_replay", "replay",
-]  # fmt: skip
+EQUAL = ["agem", "degradation_replay", "der", "distill", "ewc", "freeze", "l2", "lira", "mas", "replay"]
 """Retentions that know of a learnt task what they know of a trained one, whose 12 samples a memory of 12 holds."""
 
 
