@@ -185,6 +185,19 @@ def test_the_metric_shown_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (psnr.scale.name, mae.scale.name, mae.scale.higher_is_better) == ("psnr", "mae", False)
 
 
+def test_the_adapter_shown_adapts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cmtl_ir.adaptation.rounds import Given, Session
+    from tests.adaptation.cases import Mixing, adapter, image, subject
+
+    monkeypatch.chdir(tmp_path)
+    Path("darker.py").write_text(blocks("adapt.md", "python")[0])
+    network, given = subject(Mixing()), Given("image", image())
+    half, plain = (
+        Session(adapter(name), network, print).answer(given) for name in ("darker.py:Darker:factor=0.5", "none")
+    )
+    assert torch.equal(half.restored, 0.5 * plain.restored)
+
+
 def test_the_sequences_shown_are_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("quickstart.yaml").write_text(reading.shipped_experiments()["quickstart"].read_text())

@@ -63,9 +63,9 @@ class Learner:
         self.objective = objective_of(self.training.loss)
         self.backbone = strategy.backbone(experiment.backbone, self.tasks)
         self.model = network_to_device(initial_model(self.backbone, seed), device)
-        if "pair" in self.objective.needs and not hasattr(self.model, "training_pair"):
-            name = experiment.backbone["name"]
-            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no training_pair")
+        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
+            name, missing = experiment.backbone["name"], self.objective.pair
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {missing}")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
