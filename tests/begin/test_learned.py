@@ -62,7 +62,7 @@ def test_the_rest_under_a_retention_is_the_second_stage(label: str) -> None:
 
 @pytest.mark.parametrize("strategy", [{"curriculum": "sequential"}, cases.strategy("l2")])
 def test_the_rest_after_two_tasks_is_the_third_stage(strategy: dict[str, Any]) -> None:
-    three = {"tasks": {}}
+    three: dict[str, Any] = {"tasks": {}}
     _, second, third = whole(strategy, 6, **three)
     assert tiny.same(rest(strategy, 2, second, ("noise", "rain"), **three).weights[1], third)
 
