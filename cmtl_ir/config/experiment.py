@@ -17,6 +17,7 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.stages import refuse_stages_without_a_loss
 from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
@@ -312,6 +313,7 @@ class Experiment(Record):
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
+        refuse_stages_without_a_loss(self.strategies)
         return self
 
     def resolved(self) -> dict[str, Any]:
