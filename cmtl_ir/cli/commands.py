@@ -33,6 +33,7 @@ from cmtl_ir.cli.options import (
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.suites import Suite, check_suites, leave_suites
 from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
@@ -76,6 +77,7 @@ def run(
     from cmtl_ir.runs.workspace import Workspace
 
     experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
+    check_suites(experiment.evaluation.suites)
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return
@@ -90,6 +92,7 @@ def run(
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
 
+    leave_suites(comparison, out, device)
     files = leave_figures_and_tables(comparison, seeds)
     comparison.tracking.publish(comparison.parent, files)
     display_scores.comparison(comparison)
@@ -157,6 +160,10 @@ def evaluate(
         ),
     ] = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
+    suite: Suite = [],  # noqa: B006
+    task: Annotated[
+        str | None, typer.Option(help="Trained task whose number is given for unknown tasks; default: the first.")
+    ] = None,
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
 
@@ -165,7 +172,7 @@ def evaluate(
     backbone.width=64.
     """
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display, display_scores
+    from cmtl_ir.cli import display, display_scores, suites
     from cmtl_ir.inference import restoration
     from cmtl_ir.inference.scored import load_scored
     from cmtl_ir.measures.metric import metrics_from
@@ -177,12 +184,17 @@ def evaluate(
             raise UserError("--weights is scored on the test sets of --file EXPERIMENT, and not together with a run")
         fields = [one for one in set_ if one.startswith("backbone.")]
         used: Any = checkpoint_of(weights, backbone, fields)
-        experiment = load_scored(file, [one for one in set_ if one not in fields])
+        source, overrides = file, [one for one in set_ if one not in fields]
     else:
         used_with_weights(weights, backbone, [])
         used = lookup.find_run(run, out)
-        experiment = load_scored(file or str(lookup.experiment_of(used, out)), set_)
-    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
+        source, overrides = file or str(lookup.experiment_of(used, out)), set_
+    experiment = load_scored(source, overrides)
+    if suite:
+        keeps = weights is None and not file and not set_ and not metric
+        suites.evaluate(used, experiment, suite, source, out, device, metric, task, csv, keeps)
+        return
+    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, task=task, say=display.say)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))

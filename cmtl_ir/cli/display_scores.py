@@ -76,7 +76,10 @@ def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, f
     means = [(scale, task_means(rows, f"{scale.name}{suffix}")) for scale, suffix in columns]
     for task in means[0][1]:
         count = str(sum(row["task"] == task for row in rows))
-        table.add_row(task, count, *(scale.text(found[task]) for scale, found in means))
+        trained = all(row.get("trained", True) for row in rows if row["task"] == task)
+        table.add_row(
+            task if trained else f"{task} (not trained)", count, *(scale.text(found[task]) for scale, found in means)
+        )
     show(table)
     if file is not None:
         names = list(rows[0])
