@@ -18,6 +18,7 @@ from cmtl_ir.base.version import __version__
 from cmtl_ir.cli import main
 from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
+from cmtl_ir.search import tuning
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
@@ -90,6 +91,11 @@ def test_the_search_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("my_search.yaml").write_text(blocks("search.md", "yaml")[0])
     (plan,) = search_config.load("my_search.yaml", [], None)
     assert plan.name == "my_search"
+    Path("my_tuning.yaml").write_text(blocks("search.md", "yaml")[1])
+    shown = tuning.load("my_tuning.yaml")
+    assert shown.trials == 3 and [len(study.space) for study in shown.studies] == [1, 1, 2]
+    Path("stated.yaml").write_text("extends: quickstart.yaml\n" + blocks("search.md", "yaml")[2])
+    assert reading.load("stated.yaml").strategies["db_mtl"].training == {"optimizer": {"lr": 1e-3}}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmtl_ir.cli.options import Device, DryRun, File, Offline, Out, Ray, Set, TrackingUri, Workers
+
+if TYPE_CHECKING:  # `--help` loads nothing heavy
+    from cmtl_ir.runs.plan import Comparison
 
 
 def tune(
@@ -28,9 +31,8 @@ def tune(
 
     Tuning uses validation images and seeds of its own. The same command resumes it.
     """
-    from cmtl_ir.analysis.comparison import leave_figures_and_tables
     from cmtl_ir.base import ranks
-    from cmtl_ir.cli import display, display_resolution, display_scores, display_search, display_tuning
+    from cmtl_ir.cli import display, display_search, display_tuning
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.search import tuned, tuning
@@ -55,7 +57,15 @@ def tune(
     with display.live() as bars:
         workspace = Workspace.at(out, device, uri, workers, ray, bars.of_run)
         comparison = runs.train_all(tuned.comparison_of(plan, finished), workspace)
-    files = [*leave_figures_and_tables(comparison), table]
+    _report(comparison, table)
+
+
+def _report(comparison: Comparison, tuning: Path) -> None:
+    """Write and print the results of the comparison. Exits with code 1 if a run failed."""
+    from cmtl_ir.analysis.comparison import leave_figures_and_tables
+    from cmtl_ir.cli import display_resolution, display_scores
+
+    files = [*leave_figures_and_tables(comparison), tuning]
     comparison.tracking.publish(comparison.parent, files)
     display_scores.comparison(comparison)
     display_resolution.outcome(comparison, None)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from cmtl_ir import cli
 from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
 from cmtl_ir.analysis.tables.training import training_table
 from cmtl_ir.analysis.tables.tuning import tuning_table
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, UserError
+from cmtl_ir.cli import commands
 from cmtl_ir.config import reading
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.search import tuning
@@ -116,7 +116,7 @@ def test_a_search_over_a_setting_that_the_strategy_has_itself_is_refused(tmp_pat
 
 
 def tuned(file: str, out: Path, *more: str) -> int:
-    return cli.commands.app(["tune", file, "--out", str(out), "--device", "cpu", *more], standalone_mode=False) or 0
+    return commands.app(["tune", file, "--out", str(out), "--device", "cpu", *more], standalone_mode=False) or 0
 
 
 def test_tuning_needs_validation_images_and_values_that_are_valid(tmp_path: Path) -> None:
