@@ -15,6 +15,7 @@ from cmtl_ir.cli.options import (
     File,
     Fresh,
     MaxSeeds,
+    Metrics,
     Offline,
     Out,
     Ray,
@@ -33,7 +34,7 @@ from cmtl_ir.cli.options import (
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
-from cmtl_ir.cli.suites import Suite, check_suites, leave_suites
+from cmtl_ir.cli.suites import Given, Suite, check_suites, leave_suites
 from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
@@ -153,17 +154,10 @@ def evaluate(
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
-    metric: Annotated[
-        list[str],
-        typer.Option(
-            help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
-        ),
-    ] = [],  # noqa: B006
+    metric: Metrics = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
     suite: Suite = [],  # noqa: B006
-    task: Annotated[
-        str | None, typer.Option(help="Trained task whose number is given for unknown tasks; default: the first.")
-    ] = None,
+    task: Given = None,
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
 

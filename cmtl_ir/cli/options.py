@@ -85,6 +85,12 @@ def aim_of(resolve: float | None, max_seeds: int | None) -> Aim | None:
 File = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=experiments)
 ]
+Metrics = Annotated[
+    list[str],
+    typer.Option(
+        help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder for runs, tables and the tracking store.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
 Set = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Override any key: training.steps=300.")]

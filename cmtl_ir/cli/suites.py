@@ -20,6 +20,9 @@ Suite = Annotated[
         "cdd11, or a file of test sets (repeat the option).",
     ),
 ]
+Given = Annotated[
+    str | None, typer.Option(help="Trained task whose number is given for unknown tasks; default: the first.")
+]
 
 
 def check_suites(names: Sequence[str]) -> None:
@@ -56,7 +59,7 @@ def evaluate(
 
     `keeps`: the scores are those of the run's own test images, and are kept in its folder for the report.
     """
-    from cmtl_ir.cli import display, display_suites
+    from cmtl_ir.cli import display, display_scores
     from cmtl_ir.config import reading
     from cmtl_ir.inference import open_sets
 
@@ -66,4 +69,4 @@ def evaluate(
     )
     if keeps:
         open_sets.keep(used, rows)
-    display_suites.suites(rows, experiment.evaluation.protocol, csv)
+    display_scores.suites(rows, experiment.evaluation.protocol, csv)

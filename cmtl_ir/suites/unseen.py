@@ -38,7 +38,7 @@ def lines(trained: Mapping[str, TaskConfig], others: Mapping[str, TaskConfig]) -
     shipped = {name: TaskConfig.model_validate({"degradation": name}) for name in kinds}
     return [
         *(line for name, task in trained.items() for line in _levels(name, task)),
-        *(Line(NAME, name, "not trained", UNTRAINED, task) for name, task in (others | shipped).items()),
+        *(Line(NAME, name, "not trained", UNTRAINED, task) for name, task in {**others, **shipped}.items()),
     ]
 
 
