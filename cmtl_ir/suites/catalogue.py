@@ -56,7 +56,7 @@ def suite_name(given: str) -> str:
             raise UserError(f"no suite {given!r}: {suggestion(given, list(SUITES))} (or give a path ending in .yaml)")
         return given
     if not path.is_file():
-        raise UserError(f"suite {given}: no such file")
+        raise UserError(f"suite {given}: no such file; give the path of one, or a name: {', '.join(SUITES)}")
     if path.stem in SUITES:
         raise UserError(f"suite {given}: {path.stem} is the name of a shipped suite; rename the file")
     return path.stem
