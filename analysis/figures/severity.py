@@ -10,7 +10,7 @@ from cmtl_ir.suites.summary import Summary
 
 from ..data.study import Study
 from ..data.suites import of_strategies
-from .style import house, legend_below, legend_name, looks, marker, panels, save
+from .style import house, legend_below, legend_name, looks, panels, save
 
 SHADE = "#e6e6e6"
 
@@ -33,8 +33,7 @@ def severity_curves(study: Study, path: Path) -> list[Path]:
             for label, own in found.items():
                 points = sorted((one.level or 0, one.gain.estimate) for one in own if one.task == task)
                 if points:
-                    mark = marker(study.frames.labels, label)
-                    axis.plot(*zip(*points, strict=True), **look[label], marker=mark, label=legend_name(label))
+                    axis.plot(*zip(*points, strict=True), **look[label], label=legend_name(label))
             axis.set(title=task, xlabel="severity", ylabel="gain over degraded input (dB)", xlim=(0.5, 5.5))
             axis.set_xticks(range(1, 6))
         legend_below(figure, axes[0])

@@ -13,8 +13,11 @@ from cmtl_ir.base.escaping import csv_text
 from cmtl_ir.base.files import write_table, write_whole
 from cmtl_ir.cli import display
 from cmtl_ir.cli.display import say, show
+from cmtl_ir.config import reading
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import report_lines
+from cmtl_ir.inference import open_sets
 from cmtl_ir.measures.curve import scales_in, task_means
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.runs.plan import Comparison
@@ -90,6 +93,31 @@ def scores(rows: list[dict[str, Any]], scales: Sequence[Scale], protocol: str, f
         names = list(rows[0])
         write_whole(file, csv_text([names, *([row[name] for name in names] for row in rows)]))
         say(f"scores of {len(rows)} images in {file}")
+
+
+def evaluate_suites(
+    used: Any,
+    experiment: Experiment,
+    names: Sequence[str],
+    source: str,
+    out: Path,
+    device: str,
+    metrics: Sequence[str],
+    task: str | None,
+    csv: Path | None,
+    keeps: bool,
+) -> None:
+    """Score a run or a checkpoint on suites. `source` is its experiment as it was trained.
+
+    `keeps`: the scores are those of the run's own test images, and are kept in its folder for the report.
+    """
+    ranges = reading.load(source)
+    rows = open_sets.evaluate_suites(
+        used, experiment, names, out=out, device=device, metrics=metrics, task=task, ranges=ranges, say=say
+    )
+    if keeps:
+        open_sets.keep(used, rows)
+    suites(rows, experiment.evaluation.protocol, csv)
 
 
 def suites(rows: Sequence[Mapping[str, Any]], protocol: str, file: Path | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cmtl_ir.inference.published import Published
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.measures.tiling import restore_tiled
+from cmtl_ir.runs.plan import Comparison
 from cmtl_ir.runs.trained import load_model, trained_tasks
 from cmtl_ir.store.folder import has_config, is_grouped, read_identity
 from cmtl_ir.store.layout import SUITES as SUITES_FILE
@@ -121,13 +122,13 @@ def kept_rows(folder: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(opened))
 
 
-def leave_suites(experiment: Experiment, folders: Iterable[Path], out: Path, device: str) -> list[Path]:
+def leave_suites(comparison: Comparison, out: Path, device: str) -> list[Path]:
     """Score finished runs on `evaluation.suites`, except on suites that they were scored on before.
 
     Return the files that were written.
     """
-    written = []
-    for folder in folders:
+    experiment, written = comparison.experiment, []
+    for folder in [run.folder for run in comparison.runs if run.status == "finished"]:
         known = {row["suite"] for row in kept_rows(folder)}
         missing = [one for one in experiment.evaluation.suites if suite_name(one) not in known]
         if missing:

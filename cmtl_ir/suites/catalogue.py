@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,12 @@ def suite_name(given: str) -> str:
     if path.stem in SUITES:
         raise UserError(f"suite {given}: {path.stem} is the name of a shipped suite; rename the file")
     return path.stem
+
+
+def check(names: Sequence[str]) -> None:
+    """Raise UserError if one of the suites that an experiment names does not exist."""
+    for name in names:
+        suite_name(name)
 
 
 def lines_of(given: str, trained: Mapping[str, TaskConfig], others: Mapping[str, TaskConfig]) -> list[Line]:

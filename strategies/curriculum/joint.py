@@ -38,7 +38,7 @@ class Joint(Curriculum):
         """Return one stage with the whole budget, then `None`. Raise ConfigError if no task is left to train on."""
         if history.stages:
             return None
-        tasks = [task for task in history.tasks if task not in self.without]
+        tasks = [task for task in history.all_tasks if task not in self.without]
         if not tasks:
             raise ConfigError("curriculum.without: leaves no task to train on; keep one or more")
         sizes = {task: history.dataset_sizes[task] for task in tasks} if self.balance == "by_size" else None

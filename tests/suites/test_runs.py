@@ -14,11 +14,13 @@ from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
 from cmtl_ir.analysis.figures.severity import severity_curves
 from cmtl_ir.analysis.tables.suites import suite_tables
+from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.inference import open_sets, restoration
 from cmtl_ir.runs import comparison
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.suites.summary import summaries
+from cmtl_ir.training.loop import train
 from tests import tiny
 from tests.inference.files import command
 from tests.tasks.files import pattern, write
@@ -43,7 +45,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("suites") / "runs"
     made = comparison.run(experiment(suites=["severity"]), out, "cpu")
     before = {run.folder: (run.folder / "per_image.csv").read_bytes() for run in made.runs}
-    open_sets.leave_suites(made.experiment, [run.folder for run in made.runs], out, "cpu")
+    open_sets.leave_suites(made, out, "cpu")
     assert before == {run.folder: (run.folder / "per_image.csv").read_bytes() for run in made.runs}
     return out
 
@@ -93,6 +95,12 @@ def test_only_trained_tasks_have_severities_and_the_others_are_unseen(done: Path
     assert {row["task"] for row in rows_of(done, "without_rain")} == {"noise", "haze"}
     rows = restoration.evaluate(find_run("tiny/without_rain", done), experiment(), out=done, device="cpu")
     assert {row["task"]: row["trained"] for row in rows} == {"noise": True, "rain": False, "haze": True}
+
+
+@pytest.mark.error("strategies: a joint curriculum without any task")
+def test_a_curriculum_that_leaves_out_every_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match="leaves no task to train on"):
+        train(tiny.learner({"curriculum": {"name": "joint", "without": ["noise", "rain", "haze"]}}), tiny.Silent())
 
 
 def test_a_task_that_the_run_does_not_know_is_scored_and_marked(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
