@@ -136,6 +136,10 @@ class EvaluationConfig(Record):
     """Images with a side above this many pixels are restored in overlapping tiles of this side; at least 128, twice
     the overlap."""
 
+    suites: Annotated[tuple[str, ...], OmitIfDefault()] = ()
+    """Suites that finished runs are scored on: severity, unseen, composite, order, mixed_sources, cdd11, or the path of
+    a .yaml file with test sets. Not part of a run's identity. Training and ordinary scores do not depend on them."""
+
     @field_validator("metrics")
     @classmethod
     def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
