@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cmtl_ir.cli.data import data
+from cmtl_ir.cli.inspect import inspect
 from cmtl_ir.cli.options import (
     Backbone,
     Device,
@@ -45,7 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data, name="data")
-for command in (profile, search, tune, sync, unlearn, report, compare):
+for command in (profile, inspect, search, tune, sync, unlearn, report, compare):
     app.command()(command)
 
 
