@@ -14,6 +14,9 @@ import torch
 from cmtl_ir.tracking import mlflow_store
 from tests.tracking.cases import Server
 
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup; the tests of signals start from the usual state
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

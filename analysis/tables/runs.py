@@ -29,11 +29,12 @@ def runs_table(
     the first metric has dashes.
     """
     head = together[0]
-    inputs = {str(one.get(f"{head.name}_input")): one for one in reversed(results)}
+    shown = [[head.text(score) for score in (one.get(f"{head.name}_input") or {}).values()] for one in results]
+    inputs = [one for place, one in enumerate(results) if shown[place] not in shown[:place]]
     name = "(input)" if compact else "(degraded input)"
     rows = [
         _line(name, str(one["seed"]) if len(inputs) > 1 else "", one, tasks, together, "_input", compact)
-        for one in reversed(inputs.values())
+        for one in inputs
     ]
     rows += [_line(one["label"], str(one["seed"]), one, tasks, together, "", compact) for one in results]
     title = ("/" if compact else " / ").join(scale.heading for scale in together)

@@ -60,10 +60,11 @@ def _runs(made: Comparison, found: formats.Table, results: Sequence[dict[str, An
     on_cpu = None not in timed and all(result.get("step_cuda_seconds") is None for result in results)
     for column in (*found.headings[first:-1], "forgets", "CPU s" if on_cpu else "s"):
         table.add_column(column, justify="right", no_wrap=True)
-    seconds = ["", *(f"{result['cpu_seconds' if on_cpu else 'seconds']:.0f}" for result in results)]
+    inputs = len(found.rows) - len(results)
+    seconds = [""] * inputs + [f"{result['cpu_seconds' if on_cpu else 'seconds']:.0f}" for result in results]
     for place, (row, taken) in enumerate(zip(found.rows, seconds, strict=True)):
         cells = [row[0], *row[first:]]
-        table.add_row(*(cell.text for cell in cells), taken, style="dim" if place == 0 else None)
+        table.add_row(*(cell.text for cell in cells), taken, style="dim" if place < inputs else None)
     show(table)
 
 

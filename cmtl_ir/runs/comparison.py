@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cmtl_ir.base import yaml
@@ -67,8 +68,9 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
     list_runs(folder, rows, prepared.is_stale, fresh=fresh)
     for row in stale_runs(folder):
         log.warning("%s, seed %s: %s", row["label"], row["seed"], STALE_RUN)
-    for one in prepared.runs if fresh else ():
-        for earlier in one.folders:
+    if fresh:
+        prepared = replace(prepared, planned=[replace(one, rescorable=False) for one in prepared.planned])
+        for earlier in [earlier for one in prepared.runs for earlier in one.folders]:
             set_aside(earlier)
     ranks.wait()
     failures = (_in_processes if workspace.parallel else _in_turn)(prepared.planned, workspace, parent)

@@ -49,5 +49,6 @@ def _trained_before(active: ActiveRun) -> Path | None:
 
     A search must see every evaluation, and a run that starts from another run is trained from there.
     """
-    ordinary = active.judge is None and active.planned.begin is None and active.run.status == "new"
+    ordinary = active.judge is None and active.planned.begin is None and active.planned.rescorable
+    ordinary = ordinary and active.run.status == "new"
     return trained_alike(active.run) if ordinary else None

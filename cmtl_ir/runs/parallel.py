@@ -41,6 +41,7 @@ def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
         "device": str(planned.device),
         "tracking_uri": workspace.tracking.uri,
         "parent": parent,
+        "rescorable": planned.rescorable,
     }
     job = Job(run.name, payload, run.folder / LOG, run.hash)
     if workspace.progress is not None:
@@ -60,5 +61,5 @@ def train_run(job: Mapping[str, Any]) -> None:
         raise RuntimeError(
             f"the job is of run {job['hash']}, but here its data and experiment make it {planned.run.hash}"
         )
-    planned = replace(planned, run=replace(planned.run, label=job["label"]))
+    planned = replace(planned, run=replace(planned.run, label=job["label"]), rescorable=job["rescorable"])
     execute(planned, workspace, job["parent"], wait=True)  # an earlier attempt may still be saving

@@ -65,6 +65,8 @@ class PlannedRun:
     """Function that trains the run, as `module:function`. It takes an `execution.ActiveRun`."""
     declared: Experiment | None = None
     """Experiment whose strategy of this label has training settings of its own. `None` if it has none."""
+    rescorable: bool = True
+    """Whether the run may take over the weights of a finished run with the same training. `--fresh` trains it."""
 
     @property
     def steps_taken_over(self) -> int:

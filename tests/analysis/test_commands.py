@@ -13,7 +13,7 @@ from cmtl_ir.analysis.data.columns import COLUMNS
 from cmtl_ir.analysis.data.frames import Frames, opened
 from cmtl_ir.analysis.pair import compared
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.cli import main
+from cmtl_ir.cli import display, main
 from cmtl_ir.measures.scale import DEFAULT, PSNR
 from cmtl_ir.store.lookup import find_seeds
 from cmtl_ir.tracking import mlflow_store, store
@@ -40,7 +40,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 def test_the_report_says_the_summary_and_where_to_look(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(display.console, "_width", 200)
     text = said(capsys, "report", "tiny", "--out", trained.parent, "--baseline", "pcgrad", "--conflict-at", "4-8")
     assert "has the highest mean PSNR" in text and "Cheapest: " in text and "No single-task reference for rain" in text
     home = trained / "report"
@@ -115,7 +115,7 @@ def test_a_name_without_runs_is_answered_with_the_command(
 def test_compare_sets_two_runs_side_by_side(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(display.console, "_width", 200)
     text = said(capsys, "compare", "tiny/joint/0", "tiny/pcgrad/0", "--out", trained.parent)
     scores = Frames.of_folder(trained).images.groupby(["label", "seed", "task"])["psnr"].mean()
     one, other = scores["joint", 0, "haze"], scores["pcgrad", 0, "haze"]
@@ -143,7 +143,7 @@ def test_compare_pairs_two_strategies_by_their_seeds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Differences of .4, .5 and .6 dB on noise and of .1, 0 and -.4 dB on rain; the fourth seed has no partner."""
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setattr(display.console, "_width", 250)
     from scipy import stats
 
     differences = {"noise": [0.4, 0.5, 0.6], "rain": [0.1, 0.0, -0.4]}

@@ -160,12 +160,13 @@ def test_no_number_of_the_table_of_a_comparison_is_cut(width: int, monkeypatch: 
     tasks = [f"task{number}" for number in range(11)]
     scores = {task: 20.01 + number for number, task in enumerate(tasks)}
     means = {"psnr": scores, "psnr_input": scores, "ssim": scores, "ssim_input": scores}
+    rotated = means | {"psnr_input": dict.fromkeys(tasks, 10.0)}  # the test images of another seed
     ends = {"continual": {"mean_forgetting_db": 4.32}, "seconds": 1234.0, "hash": "", "seed": 1}
     made = SimpleNamespace(
         experiment=SimpleNamespace(
             name="wide", tasks=tasks, seeds=[0, 1], strategies={}, evaluation=SimpleNamespace(protocol="mio")
         ),
-        results=lambda: [{"label": "a_strategy_of_some_name", **means, **ends}],
+        results=lambda: [{"label": "a_strategy_of_some_name", **means, **ends}, {"label": "other", **rotated, **ends}],
         tracking=SimpleNamespace(uri="sqlite:///x"),
         failures={},
     )
@@ -173,6 +174,7 @@ def test_no_number_of_the_table_of_a_comparison_is_cut(width: int, monkeypatch: 
     (row,) = [line for line in screen.getvalue().splitlines() if "a_strategy_of_some_name" in line]
     found = row.split()
     assert found[1:] == ["1", *(f"{score:.2f}" for score in scores.values()), "25.01", "4.32", "1234"]
+    assert sum("(input)" in line for line in screen.getvalue().splitlines()) == 2
 
 
 def test_describe_says_paper_fields_and_cost() -> None:

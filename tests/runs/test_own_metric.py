@@ -139,7 +139,7 @@ def test_the_tables_and_the_terminal_show_it(made: Comparison, capsys: pytest.Ca
     text = (made.folder / "table.md").read_text()
     first, second = text.split("\nMAE levels\n\n")
     assert first.startswith("PSNR dB / SSIM\n\n") and f"| {result['mae']['noise']:.3f} | " in second
-    display_scores.comparison(made, files)
+    display_scores.comparison(made)
     shown = capsys.readouterr().out
     assert "MAE levels, lower is better" in shown and f"{result['mae']['haze']:.3f}" in shown
 
