@@ -17,6 +17,8 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.saving import CheckpointConfig
+from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
@@ -98,6 +100,17 @@ class TrainingConfig(Record):
     compile: bool = False
     """Whether to compile the backbone with torch.compile (fixed patch size)."""
 
+    keep_best: Annotated[KeepBestConfig | None, OmitIfDefault()] = None
+    """Hand over the weights of the evaluation of each stage that is best on `data.val`, as in {on: mean_psnr}; null:
+    those of the last step. They are scored and stored."""
+    stop_early: Annotated[StopEarlyConfig | None, OmitIfDefault()] = None
+    """End a stage once `data.val` has not become better for some evaluations, as in {patience: 3}; null: at its end."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether validation images decide which weights are scored."""
+        return self.keep_best is not None or self.stop_early is not None
+
     @field_validator("optimizer", "schedule", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
@@ -164,17 +177,6 @@ class ConflictConfig(Record):
             if not patterns:
                 raise ValueError(f"{name}: the list is empty; name one pattern or more, as in ['encoders*']")
         return blocks
-
-
-class CheckpointConfig(Record):
-    """When the state is saved, from which a killed run resumes to the same weights."""
-
-    every: int = Field(200, gt=0)
-    """Steps between checkpoints; one is also written at stage ends and on Ctrl-C or SIGTERM."""
-    minutes: float | None = Field(10.0, gt=0)
-    """Also save if the last checkpoint is older than this many minutes; null: by steps only."""
-    keep: int = Field(2, ge=1)
-    """Number of checkpoints to keep, the newest ones."""
 
 
 def _keys_of_a_strategy() -> dict[str, Any]:
@@ -324,6 +326,11 @@ class Experiment(Record):
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
+        return self
+
+    @model_validator(mode="after")
+    def _selection_has_validation_images(self) -> Experiment:
+        check_selection(self)
         return self
 
     def resolved(self) -> dict[str, Any]:
