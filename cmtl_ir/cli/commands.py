@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from cmtl_ir.cli.data import data
-from cmtl_ir.cli.export import export
-from cmtl_ir.cli.inspect import inspect
 from cmtl_ir.cli.options import (
     Backbone,
     Device,
@@ -34,8 +32,10 @@ from cmtl_ir.cli.options import (
 )
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
-from cmtl_ir.cli.runs import cache, runs
 from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.stored.export import export
+from cmtl_ir.cli.stored.inspect import inspect
+from cmtl_ir.cli.stored.runs import cache, runs
 from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
