@@ -9,6 +9,8 @@ import typer
 
 from cmtl_ir.cli.data import data
 from cmtl_ir.cli.options import (
+    Adapt,
+    AdaptOne,
     Backbone,
     Device,
     DryRun,
@@ -160,6 +162,7 @@ def evaluate(
             help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
         ),
     ] = [],  # noqa: B006
+    adapt: Adapt = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
@@ -186,8 +189,13 @@ def evaluate(
         used_with_weights(weights, backbone, [])
         used = lookup.find_run(run, out)
         experiment = load_scored(file or str(lookup.experiment_of(used, out)), set_)
-    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
+    if adapt:
+        from cmtl_ir.cli import display_adaptation
+
+        display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
+        return
+    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
 
@@ -246,6 +254,7 @@ def restore(
         str, typer.Option(metavar="stop|skip", help="What to do with an image that cannot be restored.")
     ] = "stop",
     quality: Annotated[int, typer.Option(help="Quality of JPEG and WebP targets, 1 to 100.", min=1, max=100)] = 95,
+    adapt: AdaptOne = None,
 ) -> None:
     """Restore images with a trained run, or with an authors' checkpoint (--weights FILE --backbone NAME).
 
@@ -265,7 +274,7 @@ def restore(
     with display.counting("restoring") as advance:
         files = restoration.restore(
             used, source, target, out=out, task=task, device=device, tile=tile, overwrite=overwrite, on_error=on_error,
-            quality=quality, told=advance, say=display.say,
+            quality=quality, adapt=adapt, told=advance, say=display.say,
         )  # fmt: skip
     display.say(f"{len(files)} image{'s' if len(files) != 1 else ''} restored into {target}")
     if kind := targets.lossy_kind(files):

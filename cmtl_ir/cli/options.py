@@ -82,6 +82,14 @@ def aim_of(resolve: float | None, max_seeds: int | None) -> Aim | None:
     return Aim(resolve, MAX_SEEDS if max_seeds is None else max_seeds)
 
 
+ADAPTER = "NAME[:FIELD=VALUE,...]"
+Adapt = Annotated[
+    list[str],
+    typer.Option(
+        metavar=ADAPTER, help="Also score it adapted at test time, next to none and self_ensemble (repeat the option)."
+    ),
+]
+AdaptOne = Annotated[str | None, typer.Option(metavar=ADAPTER, help="Adapt the network to the images first.")]
 File = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=experiments)
 ]

@@ -17,9 +17,14 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+<<<<<<< HEAD
 from cmtl_ir.config.saving import CheckpointConfig
 from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
+=======
+from cmtl_ir.config.start import StartConfig
+>>>>>>> main
 from cmtl_ir.config.unlearning import UnlearningConfig
+from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import base_described, base_objective, described, part_from
@@ -159,6 +164,7 @@ class EvaluationConfig(Record):
         return names
 
 
+<<<<<<< HEAD
 class ConflictConfig(Record):
     """Gradient-conflict statistics."""
 
@@ -179,6 +185,8 @@ class ConflictConfig(Record):
         return blocks
 
 
+=======
+>>>>>>> main
 def _keys_of_a_strategy() -> dict[str, Any]:
     """Return field definitions for pydantic, one per family that is a key of a strategy."""
     fields: dict[str, Any] = {}
@@ -215,6 +223,8 @@ class Strategy(_Keys):
     training: dict[str, Any] | None = None
     """Training settings of this strategy alone, merged over those of the experiment; null: none of its own. The
     identity of a run holds the merged settings, so a strategy may also be given them by its own experiment."""
+    start: StartConfig | None = None
+    """Weights that this strategy begins from; null: those of the experiment's `start`, or else initial weights."""
 
     def resolved(self) -> dict[str, Any]:
         """Return every part with all its fields as plain data. It is part of the identity of a run."""
@@ -266,7 +276,7 @@ class Strategy(_Keys):
         for key, family in KEYS.items():
             parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
             made[key] = parts if family.many else next(iter(parts), None)
-        return Strategy(**made, weighting_sees=self.weighting_sees, training=self.training)
+        return Strategy(**made, weighting_sees=self.weighting_sees, training=self.training, start=self.start)
 
 
 class Experiment(Record):
@@ -289,6 +299,8 @@ class Experiment(Record):
     """Gradient-conflict statistics."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints. Not part of a run's identity."""
+    start: Annotated[StartConfig | None, OmitIfDefault()] = None
+    """Weights that all strategies begin from: a run, a file, or {from: ..., learned: [...]}; null: initial weights."""
     seeds: list[Seed] = Field([0], min_length=1)
     """Seeds. Each strategy is trained once per seed."""
     strategies: dict[str, Strategy] = Field(min_length=1)
@@ -318,6 +330,19 @@ class Experiment(Record):
         return seeds
 
     @model_validator(mode="after")
+    def _starts_know_their_tasks(self) -> Experiment:
+        own = {f"strategies.{label}.start": one.start for label, one in self.strategies.items()}
+        for path, start in {"start": self.start, **own}.items():
+            if start is not None:
+                start.check(list(self.tasks), path)
+        return self
+
+    def start_of(self, strategy: Strategy) -> StartConfig | None:
+        """Return the weights that a strategy begins from. `None` stands for initial weights."""
+        start = strategy.start or self.start
+        return None if start is None or start.is_initial else start
+
+    @model_validator(mode="after")
     def _parts_know_their_tasks(self) -> Experiment:
         for label, strategy in self.strategies.items():
             for key in KEYS:
@@ -344,6 +369,8 @@ class Experiment(Record):
 
 
 def _declared(strategy: Strategy) -> dict[str, Any]:
-    """Return a strategy as its experiment file declares it: its parts, and the training settings of its own."""
-    own = {} if strategy.training is None else {"training": strategy.training}
+    """Return a strategy as its experiment file declares it: its parts, and its own training settings and start."""
+    own: dict[str, Any] = {} if strategy.training is None else {"training": strategy.training}
+    if strategy.start is not None:
+        own["start"] = strategy.start.model_dump(mode="json")
     return {**strategy.resolved(), **own}

@@ -16,6 +16,7 @@ from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.grouping.scores import grouped_scores, routing_report
+from cmtl_ir.inference.adapting import Adapting, read_seed
 from cmtl_ir.inference.journal import Journal, maker_of, remaining
 from cmtl_ir.inference.one_image import SKIP_OR_CONTINUE, ImageFailed, restored, write_restored
 from cmtl_ir.inference.published import Published
@@ -48,6 +49,7 @@ def restore(
     overwrite: bool = False,
     on_error: str = "stop",
     quality: int = 95,
+    adapt: str | None = None,
     told: Callable[[int, int, Path], None] | None = None,
     say: Say | None = None,
 ) -> list[Path]:
@@ -58,33 +60,64 @@ def restore(
     restored, `on_error` says whether to stop or to leave it out with a warning. `quality` (1 to 100) is that of JPEG
     and WebP targets. A grouped run sends each image to the model of the nearest group, unless `task` is given.
 
+    `adapt` is an adapter, NAME or NAME:field=value,... as in `consistency:steps=3`; `None` adapts nothing. With one
+    that reads a stream or the folder, the images come in a keyed order, and all are restored if any is to be.
+
     `told` is called with (number, total, file) per image, `say` with lines for the user; `None` logs them. Files that
     exist are never replaced unless `overwrite` is true. Raises UserError naming the file.
     """
     chosen = pick_device(device)
-    check_tile(tile, "--tile")
-    if on_error not in ("stop", "skip") or not 1 <= quality <= 100:
-        raise UserError(f"--on-error {on_error} --quality {quality}: expected stop or skip, and 1 to 100")
+    _check_options(tile, on_error, quality)
     used = run if isinstance(run, Published) else find_run(run, out)
     jobs = jobs_of(Path(source), Path(target), say or log.info)
-    by = maker_of(used, {"task": task, "tile": tile})
+    adapting = None if adapt is None else Adapting.of(adapt)
+    by = maker_of(used, {"task": task, "tile": tile, **({} if adapting is None else adapting.described())})
     journal = Journal(Path(target), by) if Path(source).is_dir() else None
-    waiting = remaining(jobs, journal, overwrite)
-    if len(waiting) < len(jobs):
-        (say or log.info)(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before: skipped")
+    waiting = _waiting(jobs, journal, overwrite, adapting, used, say or log.info)
     failed: list[Job] = []
     if waiting:
-        answer = _restorer(used, chosen, task, tile, say)
-        for number, job in enumerate(waiting, 1):
+        answer = _answer_of(adapting, used, chosen, task, tile, Path(out), say)
+        if adapting is not None and adapting.rehearses:
+            _rehearse(answer, waiting, chosen, on_error)
+        for number, job in enumerate(waiting, start=1):
             if not _restore_one(answer, job, chosen, quality, journal, on_error):
                 failed.append(job)
             if told is not None:
                 told(number, len(waiting), job.target)
+    _report(failed, jobs, source, say or log.info)
+    return [job.target for job in jobs if job not in failed]
+
+
+def _check_options(tile: int, on_error: str, quality: int) -> None:
+    """Raise UserError for options out of their range."""
+    check_tile(tile, "--tile")
+    if on_error not in ("stop", "skip") or not 1 <= quality <= 100:
+        raise UserError(f"--on-error {on_error} --quality {quality}: expected stop or skip, and 1 to 100")
+
+
+def _waiting(
+    jobs: list[Job],
+    journal: Journal | None,
+    overwrite: bool,
+    adapting: Adapting | None,
+    used: Path | Published,
+    say: Say,
+) -> list[Job]:
+    """Return what is still to be restored, in the order in which it is; say what was restored before."""
+    waiting = remaining(jobs, journal, overwrite)
+    if waiting and adapting is not None:
+        waiting = adapting.sorted_jobs(jobs, waiting, read_seed(used))
+    if len(waiting) < len(jobs):
+        say(f"{len(jobs) - len(waiting)} of {len(jobs)} images were restored before: skipped")
+    return waiting
+
+
+def _report(failed: Sequence[Job], jobs: Sequence[Job], source: str | Path, say: Say) -> None:
+    """Say how many images were skipped. Raise UserError if all of them were."""
     if len(failed) == len(jobs):
         raise UserError(f"{source}: none of its {len(jobs)} images could be restored; the reasons are above")
     if failed:
-        (say or log.info)(f"{len(failed)} of {len(jobs)} images were skipped; the reasons are above")
-    return [job.target for job in jobs if job not in failed]
+        say(f"{len(failed)} of {len(jobs)} images were skipped; the reasons are above")
 
 
 def _restore_one(
@@ -99,6 +132,31 @@ def _restore_one(
         log.warning("skipped: %s", error)
         return False
     return True
+
+
+def _answer_of(
+    adapting: Adapting | None,
+    used: Path | Published,
+    device: torch.device,
+    task: str | None,
+    tile: int,
+    out: Path,
+    say: Say | None,
+) -> Answer:
+    """Return what restores an image, with or without adaptation."""
+    if adapting is None:
+        return _restorer(used, device, task, tile, say)
+    return adapting.answer(used, device, task, tile, out, say or log.info)
+
+
+def _rehearse(answer: Answer, jobs: Sequence[Job], device: torch.device, on_error: str) -> None:
+    """Answer images and drop the answers. One that fails is skipped here, and reported when it is restored."""
+    for job in jobs:
+        try:
+            restored(answer, job.source, device)
+        except ImageFailed:
+            if on_error == "stop":
+                raise
 
 
 def _restorer(run: Path | Published, device: torch.device, task: str | None, tile: int, say: Say | None) -> Answer:
@@ -144,20 +202,20 @@ def evaluate(
     the device, the weights or the test images cannot be used.
     """
     chosen = pick_device(device)
-    _check_metrics(metrics)
+    check_metrics(metrics)
     if isinstance(run, Published):
         model = run.model(chosen, say or log.info)
-        return _evaluator(experiment, list(experiment.tasks), chosen, metrics).scores(model)
+        return evaluator_of(experiment, list(experiment.tasks), chosen, metrics).scores(model)
     folder = find_run(run, out)
     seed = read_identity(folder).get("seed") if has_config(folder) else None
     if is_grouped(folder):
         grouped = GroupedModel(folder, chosen)
-        return grouped_scores(grouped, _evaluator(experiment, grouped.tasks, chosen, metrics, seed))
+        return grouped_scores(grouped, evaluator_of(experiment, grouped.tasks, chosen, metrics, seed))
     model, known = load_model(folder, chosen)
-    return _evaluator(experiment, known, chosen, metrics, seed).scores(model)
+    return evaluator_of(experiment, known, chosen, metrics, seed).scores(model)
 
 
-def _check_metrics(names: Sequence[str]) -> None:
+def check_metrics(names: Sequence[str]) -> None:
     """Raise UserError for a name that is no metric."""
     problems: list[Problem] = []
     for name in names:
@@ -166,7 +224,7 @@ def _check_metrics(names: Sequence[str]) -> None:
         raise UserError("\n".join(map(str, problems)))
 
 
-def _evaluator(
+def evaluator_of(
     experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str], seed: int | None = None
 ) -> Evaluator:
     """Return what scores the experiment's tasks, in the order in which the model knows them.

@@ -43,7 +43,8 @@ class Selecting(RunWatcher):
 
 
 def _learned(learner: Learner) -> list[str]:
-    """Return the tasks of the stages so far, the current one included."""
+    """Return the tasks of the stages so far, the current one included, without those that the run must never see."""
     stages: list[Stage] = [*learner.finished, *([learner.stage] if learner.stage is not None else [])]
     named = {row.rpartition(":")[2] for stage in stages for row in stage.mixture}
-    return [task for task in learner.tasks if task in named] or list(learner.tasks)
+    seen = [task for task in learner.tasks if task not in learner.excluded]
+    return [task for task in seen if task in named] or seen
