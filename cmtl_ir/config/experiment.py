@@ -17,12 +17,8 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
-<<<<<<< HEAD
-from cmtl_ir.config.saving import CheckpointConfig
 from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
-=======
 from cmtl_ir.config.start import StartConfig
->>>>>>> main
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
 from cmtl_ir.strategy.data import Schedule
@@ -164,29 +160,6 @@ class EvaluationConfig(Record):
         return names
 
 
-<<<<<<< HEAD
-class ConflictConfig(Record):
-    """Gradient-conflict statistics."""
-
-    every: int = Field(0, ge=0)
-    """Steps between logged conflict statistics; 0: never. It is part of a run's identity, because a logged step updates
-    from the row gradients that it logs."""
-    blocks: dict[str, list[str]] | None = None
-    """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the statistics are also
-    logged for these parameters alone. Not part of a run's identity: finished runs are not trained again."""
-
-    @field_validator("blocks")
-    @classmethod
-    def _block_names(cls, blocks: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-        for name, patterns in (blocks or {}).items():
-            names.block(name)
-            if not patterns:
-                raise ValueError(f"{name}: the list is empty; name one pattern or more, as in ['encoders*']")
-        return blocks
-
-
-=======
->>>>>>> main
 def _keys_of_a_strategy() -> dict[str, Any]:
     """Return field definitions for pydantic, one per family that is a key of a strategy."""
     fields: dict[str, Any] = {}

@@ -189,8 +189,8 @@ def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> d
 def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
     """Return the origin's experiment with the recipe of the method.
 
-    It is scored at stage ends only and logs no conflict statistics. No weights are chosen by validation images: the best
-    ones for all tasks are those that have forgotten least.
+    It is scored at stage ends only and logs no conflict statistics. No weights are chosen by validation images: the
+    best ones for all tasks are those that have forgotten least.
     """
     experiment = named(job.origin.experiment, job)
     unselected = experiment.training.model_copy(update={"keep_best": None, "stop_early": None})
