@@ -100,7 +100,6 @@ class TrainingConfig(Record):
     Gramian."""
     compile: bool = False
     """Whether to compile the backbone with torch.compile (fixed patch size)."""
-
     keep_best: Annotated[KeepBestConfig | None, OmitIfDefault()] = None
     """Hand over the weights of the evaluation of each stage that is best on `data.val`, as in {on: mean_psnr}; null:
     those of the last step. They are scored and stored."""

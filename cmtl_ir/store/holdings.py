@@ -32,7 +32,7 @@ class Held:
     stale: tuple[str, ...]
     """The same of comparisons in which its strategy has another definition by now. They do not count it."""
     used_by: tuple[str, ...]
-    """Hashes of the other runs that need it: grouped runs, and runs that began from it."""
+    """Hashes of the other runs that need it: grouped runs, and results of unlearning that were made from it."""
 
     @property
     def referenced(self) -> bool:

@@ -82,9 +82,8 @@ class Learner:
         self.data = DataState()
         self.passes = Passes()
         self.before: list[Tensor] | None = None  # weights before the last step, kept only if the next step is logged
-        self.step = 0
+        self.step, self.stage_step = 0, 0
         self.stage: Stage | None = None
-        self.stage_step = 0
         self.finished: tuple[Stage, ...] = ()
         self.recent: list[dict[str, Tensor]] = []  # weights at the last evaluations of the stage, for `Stage.average`
         self.selection = Selection()
