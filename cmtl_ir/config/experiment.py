@@ -262,8 +262,7 @@ class Experiment(Record):
     name: str
     """Name of the comparison, of its folder and of its parent run."""
     tasks: dict[str, TaskConfig]
-    """Task name -> degradation or folders. A name begins with a lowercase letter, followed by at most 99 lowercase
-    letters, digits and underscores."""
+    """Task name -> degradation or folders. Names are checked by `cmtl_ir.base.names.task`."""
     data: DataConfig = DataConfig()
     """Images that the tasks share."""
     backbone: dict[str, Any] = Field({"name": "nafnet"})
@@ -329,10 +328,6 @@ class Experiment(Record):
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         refuse_stages_without_a_loss(self.strategies)
-        return self
-
-    @model_validator(mode="after")
-    def _selection_has_validation_images(self) -> Experiment:
         check_selection(self)
         return self
 
