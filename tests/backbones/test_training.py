@@ -16,7 +16,7 @@ from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import StepResult
 from tests import tiny
 
-from .cases import CASES, COUPLED, Case
+from .cases import CASES, COUPLED, Case, sampled
 
 VARIANTS = ("airnet_frozen", "fsnet_frozen", "idr_second_stage", "ir_sde_content", "instructir_learned")
 TRAINED = {name: case for name, case in CASES.items() if name == case.name or name in VARIANTS} | {
