@@ -21,10 +21,14 @@ import pytest
 from cmtl_ir import backbones
 from cmtl_ir.strategy import registry
 
-FAMILIES = ("curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning", "degradation")
+FAMILIES = (
+    "curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning", "adaptation",
+    "degradation",
+)  # fmt: skip
 ROOMS = {"unlearning": ("unlearning",), "degradation": ("tasks",), "backbone": ("backbones", "gradients"),
          "retention": ("retention", "avalanche"), "weighting": ("weighting",), "surgery": ("surgery",),
-         "curriculum": ("curriculum", "retention"), "objective": ("objective",), "grouping": ("grouping",)}  # fmt: skip
+         "curriculum": ("curriculum", "retention"), "objective": ("objective",), "grouping": ("grouping",),
+         "adaptation": ("adaptation",)}  # fmt: skip
 """Family -> folders of tests/ that check it against something outside itself."""
 TOLERANCE = re.compile(r"(?:[ra]tol|abs|rel)=([0-9.]+(?:e-?[0-9]+)?)\b|< ([0-9.]*e-[0-9]+)|, ([0-9]e-[0-9]+)\)")
 EXACT = ("torch.equal", "same(")

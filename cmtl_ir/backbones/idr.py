@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._four_levels import Downsample, FourLevels, PatchEmbed, check_four_levels
 from cmtl_ir.backbones._ingredients import Principle, Supervision
 from cmtl_ir.backbones._layers import pad_to
-from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample, check_four_levels, transformer_level
+from cmtl_ir.backbones._phases import Phased
+from cmtl_ir.backbones.restormer import Norm, transformer_level
 
 TOKENS = 24  # of the key of a task
 KINDS = ("add", "conv", "point")
@@ -115,13 +117,14 @@ def _singular(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return left * signs, values, right * signs
 
 
-class IDR(nn.Module):
+class IDR(Phased, FourLevels):
     """Ingredient-oriented Multi-Degradation Learning for Image Restoration (IDR; Zhang et al., CVPR 2023).
 
     Restormer whose encoder undoes each degradation by the operation that makes it: addition (noise, rain), convolution
     (blur), scaling (haze, low light). `stage: 1` learns a key for each `task` [B]; without `task` the class that the
     network itself finds most probable is taken. `stage: 2` freezes the keys and mixes their singular vectors by the
-    class probabilities, so that it needs no task. `forward_features` gives the side images and the probabilities, which
+    class probabilities, so that it needs no task. `stage: both` is brought from the first to the second by the
+    curriculum `two_stage` with `first: network`. `forward_features` gives the side images and the probabilities, which
     both stages supervise. Any H and W: reflected right and bottom up to a multiple of 8 and cropped after.
 
     `operations` names the operation of each task; their number is the number of tasks. Weights of the authors: MIT.
@@ -130,9 +133,7 @@ class IDR(nn.Module):
     the library, so that their stage 2 files fit only the machine that trained them.
     """
 
-    couples_samples = False
-    latent_module: ClassVar[str] = "latent"
-    unused: tuple[str, ...] = ()
+    frozen_in: ClassVar[Mapping[int, tuple[str, ...]]] = {1: ("dmixer.*",), 2: ("degra_key",)}
     membership: Tensor  # [T, 3]
 
     def __init__(
@@ -143,38 +144,38 @@ class IDR(nn.Module):
         refinement_blocks: int = 2,
         heads: Sequence[int] = (1, 2, 4, 8),
         expansion: float = 2.66,
-        stage: Literal[1, 2] = 1,
+        stage: Literal[1, 2, "both"] = 1,
         operations: Sequence[Operation] = ("add", "add", "point", "conv", "point"),
     ) -> None:
         super().__init__()
         check_four_levels(blocks, heads)
         if 8 * width < TOKENS:
             raise ValueError(f"width is {width}: keys of {TOKENS} tokens need at least {TOKENS // 8}")
-        self.stage = stage
-        level = partial(transformer_level, expansion=expansion, norm="WithBias")
+        self.stage = 2 if stage == 2 else 1
+        counts, all_heads = (*blocks, refinement_blocks), (*heads, heads[0])
+
+        def level(channels: int, number: int) -> nn.Sequential:
+            return transformer_level(channels, counts[number], all_heads[number], expansion=expansion, norm="WithBias")
+
         ingredients = partial(Ingredients, key_channels=8 * width, tasks=len(operations), expansion=expansion)
-        self.degra_key = nn.Parameter(torch.randn(len(operations), TOKENS, 8 * width), requires_grad=stage == 1)
+        self.degra_key = nn.Parameter(torch.randn(len(operations), TOKENS, 8 * width), requires_grad=stage != 2)
         self.dmixer = KeyMixer(len(operations))
         self.register_buffer("membership", F.one_hot(torch.tensor([KINDS.index(one) for one in operations]), 3), False)
         self.patch_embed = PatchEmbed(width)
         for number in range(1, 4):
             channels = width << (number - 1)
-            self.add_module(f"encoder_level{number}", level(channels, blocks[number - 1], heads[number - 1]))
+            self.add_module(f"encoder_level{number}", level(channels, number - 1))
             self.add_module(f"kdp_level{number}", ingredients(channels, heads[number - 1]))
             self.add_module(f"down{number}_{number + 1}", Downsample(channels))
-        self.latent = level(8 * width, blocks[3], heads[3])
-        self.up4_3 = Upsample(8 * width)
-        self.reduce_chan_level3 = nn.Conv2d(8 * width, 4 * width, 1, bias=False)
-        self.decoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.up3_2 = Upsample(4 * width)
-        self.reduce_chan_level2 = nn.Conv2d(4 * width, 2 * width, 1, bias=False)
-        self.decoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.up2_1 = Upsample(2 * width)
-        self.decoder_level1 = level(2 * width, blocks[0], heads[0])
-        self.refinement = level(2 * width, refinement_blocks, heads[0])
-        self.output = nn.Conv2d(2 * width, 3, 3, padding=1, bias=False)
-        unread = ("dmixer.*", "kdp_level?.principle.pred.*") if stage == 1 else ("degra_key",)
+        self.latent = level(8 * width, 3)
+        self.make_decoder(width, level)
+        unread = {1: ("dmixer.*", "kdp_level?.principle.pred.*"), 2: ("degra_key",), "both": ()}[stage]
         self.unused = ("kdp_level?.attn.temperature", "kdp_level?.attn.qkv*", *unread)
+        if stage == "both":
+            self.begin_phases()
+
+    def use_phase(self, number: int) -> None:
+        self.stage = number
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
         return self.forward_features(x, task)[0]
@@ -197,7 +198,7 @@ class IDR(nn.Module):
             skips.append(h)
             h = self.get_submodule(f"down{number}_{number + 1}")(h)
         found["classes"] = torch.stack(classes, dim=1)
-        return (self._decoded(h, skips) + padded)[:, :, :height, :width], found
+        return self.decoded(self.latent(h), skips, padded)[:, :, :height, :width], found
 
     def _undone(self, h: Tensor, image: Tensor, task: Tensor | None, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Features, side image and class probabilities after the ingredients of one level."""
@@ -213,11 +214,3 @@ class IDR(nn.Module):
         resized = image if number == 1 else F.interpolate(image, h.shape[-2:], mode="bilinear")
         h, side = part(h, key, resized, weights, self.stage == 2)
         return h, side, probabilities
-
-    def _decoded(self, h: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        f1, f2, f3 = skips
-        h = self.latent(h)
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(h), f3], dim=1)))
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(h), f2], dim=1)))
-        h = self.decoder_level1(torch.cat([self.up2_1(h), f1], dim=1))
-        return self.output(self.refinement(h))

@@ -14,6 +14,7 @@ RESERVED = {
     "routed", "group", "models", "distance", "unknown", "loss", "weight", "surgery", "lr", "forgetting",
     "cost", "groups", "conflict", "conflict_rates", "conflict_blocks", "runs", "significance",
     "resolution", "two_stage",  # files of a report
+    "adapter", "kind", "order", "drift", "moved", "as_in_training",  # columns of `evaluate --adapt`
     "curves", "gains", "matrices", "restored", "weights", "pareto",
 }  # fmt: skip
 """Names that a result or a table uses for something else."""

@@ -44,6 +44,7 @@ _TABLE = (
     Family("objective", "cmtl_ir.strategy.objective:Objective", key="auxiliary", many=True),
     Family("grouping", "cmtl_ir.strategy.grouping:Grouping", key="grouping", always_in_identity=True),
     Family("unlearning", "cmtl_ir.strategy.unlearning:Unlearner"),
+    Family("adaptation", "cmtl_ir.strategy.adaptation:Adapter", in_steps=False),
     Family("degradation", "cmtl_ir.strategy.degradation:Degradation", "cmtl_ir.tasks.degradations", in_steps=False),
     Family("metric", "cmtl_ir.measures.metric:Metric", "cmtl_ir.measures.metrics", in_steps=False),
 )

@@ -70,6 +70,9 @@ class Objective(Part):
     images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
     `teacher:single`: `Learner.teacher` · `prompt`: `Learner.restore` under another task's name."""
 
+    pair: ClassVar[str] = "training_pair"
+    """Method of the networks that an objective with `pair` among its needs is made for."""
+
     weight: float = Field(1.0, ge=0)
     """w: factor of this objective next to the base objective; 0: it is not built."""
     rows: Literal["stage", "all"] = "stage"
@@ -104,6 +107,11 @@ class Objective(Part):
     def acts(self) -> bool:
         """False if it never acts, so that it is not built."""
         return self.weight > 0 and self.begin < 1
+
+    def acts_throughout(self, stage: str) -> bool:
+        """Return whether it acts in every step of the stage of that name."""
+        here = self.stages is None or stage in self.stages
+        return self.weight > 0 and here and self.begin == 0 and self.until == 1
 
     def weight_at(self, stage: str, progress: float) -> float:
         """Return w(t) in the stage of that name, `progress` in 0 .. 1 of its steps; 0: it does not act."""

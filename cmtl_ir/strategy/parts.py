@@ -93,6 +93,16 @@ class Curriculum(Part):
     """True, or a property: its stages use `Stage.average`, so the cadence of evaluations decides the weights and
     becomes part of the run's identity."""
 
+    @property
+    def stands_on(self) -> Mapping[str, Sequence[str]]:
+        """Stage name -> auxiliary objectives, of which one must act throughout the stage: it has no other loss."""
+        return {}
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether a stage calls `Learner.teacher`, so that the single-task runs must be finished before this run."""
+        return False
+
     def next_stage(self, history: History) -> Stage | None:
         """Return the stage after `history.stages`, or `None` if the run is complete.
 
@@ -206,6 +216,13 @@ class Retention(Part):
 
     def after_step(self, learner: Learner, update: Tensor | None) -> None:
         """Act after the step of the optimizer. `update` is [P] if `needs_update`, and otherwise `None`."""
+
+    def learned_before(self, stage: Stage, learner: Learner) -> None:
+        """Act in place of the training of a stage whose tasks the weights of `start` already know.
+
+        Called between `enter_stage` and `end_stage` of that stage, which has no steps. Raise ConfigError if the method
+        must have seen the training of a task to protect it.
+        """
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Act after the last step of a stage."""

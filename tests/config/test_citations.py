@@ -17,6 +17,7 @@ ORIGINAL = {
     "retention": {"degradation_replay", "freeze"},
     "objective": {"diffusion", "expert_balance", "gradient", "l1", "own_classes", "side_images"},
     "grouping": {"conflict", "manual", "random"},
+    "adaptation": {"consistency", "none"},
     "backbone": {"independent_networks", "own_encoders"},
 }
 """Parts without a paper of their own."""
@@ -46,7 +47,17 @@ def test_an_entry_and_the_docstring_name_one_paper(entry: str, name: str) -> Non
 
 @pytest.mark.parametrize(
     "family",
-    ["curriculum", "weighting", "surgery", "retention", "objective", "grouping", "unlearning", "backbone"],
+    [
+        "curriculum",
+        "weighting",
+        "surgery",
+        "retention",
+        "objective",
+        "grouping",
+        "unlearning",
+        "adaptation",
+        "backbone",
+    ],
 )
 def test_every_part_has_an_entry_or_is_known_to_have_no_paper(family: str) -> None:
     cited = {name.partition("/")[2] for _, name in ENTRIES if name.startswith(f"{family}/")}

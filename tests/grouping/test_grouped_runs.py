@@ -17,6 +17,7 @@ import torch
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.inference import open_sets, restoration
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs.plan import Comparison
 from cmtl_ir.store import checkpoint
@@ -169,6 +170,24 @@ def test_with_an_oracle_nothing_is_routed_and_no_proxy_is_trained(done: Comparis
     assert all(row["routed"] == row["task"] for row in rows(labelled(done)["told"]))
 
 
+def test_a_router_answers_tasks_that_the_run_was_not_trained_on_and_an_oracle_cannot(
+    done: Comparison, tmp_path: Path
+) -> None:
+    unseen = grouped(tasks={"wet": {"degradation": "rain_streaks"}})
+    routed, told = labelled(done)["grids"], labelled(done)["told"]
+    found = restoration.evaluate(routed.folder, unseen, device="cpu")
+    wet = [row for row in found if row["task"] == "wet"]
+    assert len(wet) == 2 and all(not row["trained"] and row["psnr"] == row["psnr_oracle"] for row in wet)
+    report = restoration.routing(routed.folder, found)
+    assert report is not None and report["images"] == len(found) - len(wet)
+    with pytest.raises(UserError, match="routing: oracle and not trained on wet"):
+        restoration.evaluate(told.folder, unseen, device="cpu")
+    (tmp_path / "wet.yaml").write_text("wet: {degradation: rain_streaks}\n")
+    lines = open_sets.evaluate_suites(routed.folder, grouped(), [str(tmp_path / "wet.yaml")], device="cpu")
+    plain = {row["image"]: row["psnr"] for row in lines if row["answer"] == "none"}
+    assert plain == {row["image"]: row["psnr"] for row in wet}
+
+
 def test_cost_counts_stored_models_and_what_an_image_runs_through(done: Comparison) -> None:
     costs = {label: run.result()["grouping"]["cost"] for label, run in labelled(done).items()}
     one = labelled(done)["told"].result()["parameters"] // 2
@@ -198,7 +217,9 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("saves", [1, 4, 8])
+@pytest.mark.parametrize(
+    "saves", [pytest.param(1, marks=pytest.mark.release), pytest.param(4, marks=pytest.mark.release), 8]
+)
 def test_a_grouped_run_that_breaks_off_anywhere_goes_on_to_the_same_bits(
     done: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
 ) -> None:

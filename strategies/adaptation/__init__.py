@@ -1,0 +1,1 @@
+"""Ways to adapt a trained network to the images at hand, one per file."""
