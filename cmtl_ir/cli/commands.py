@@ -39,6 +39,9 @@ from cmtl_ir.cli.options import (
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.stored.export import export
+from cmtl_ir.cli.stored.inspect import inspect
+from cmtl_ir.cli.stored.runs import cache, runs
 from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
@@ -50,8 +53,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data, name="data")
-for command in (profile, search, tune, sync, unlearn, report, compare):
+for group, called in ((data, "data"), (runs, "runs"), (cache, "cache")):
+    app.add_typer(group, name=called)
+for command in (profile, inspect, export, search, tune, sync, unlearn, report, compare):
     app.command()(command)
 
 
@@ -77,7 +81,7 @@ def run(
     from cmtl_ir.base import ranks as distributed
     from cmtl_ir.cli import display, display_resolution, display_scores
     from cmtl_ir.config import reading
-    from cmtl_ir.runs import comparison as runs
+    from cmtl_ir.runs import comparison as comparisons
     from cmtl_ir.runs import plan, two_stage
     from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.suites import catalogue
@@ -90,7 +94,7 @@ def run(
     with distributed.joined() as ranks, display.live() as shown:
         workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray, shown.of_run)
         if aim is None:
-            comparison, seeds = runs.train_all(experiment, workspace, fresh), None
+            comparison, seeds = comparisons.train_all(experiment, workspace, fresh), None
         else:
             comparison, seeds = two_stage.train_two_stages(experiment, workspace, aim, fresh, display.say)
     if ranks.number > 0:  # under torchrun, only rank 0 prints

@@ -17,6 +17,7 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
 from cmtl_ir.config.stages import refuse_stages_without_a_loss
 from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
@@ -100,6 +101,16 @@ class TrainingConfig(Record):
     Gramian."""
     compile: bool = False
     """Whether to compile the backbone with torch.compile (fixed patch size)."""
+    keep_best: Annotated[KeepBestConfig | None, OmitIfDefault()] = None
+    """Hand over the weights of the evaluation of each stage that is best on `data.val`, as in {on: mean_psnr}; null:
+    those of the last step. They are scored and stored."""
+    stop_early: Annotated[StopEarlyConfig | None, OmitIfDefault()] = None
+    """End a stage once `data.val` has not become better for some evaluations, as in {patience: 3}; null: at its end."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether validation images decide which weights are scored."""
+        return self.keep_best is not None or self.stop_early is not None
 
     @field_validator("optimizer", "schedule", mode="before")
     @classmethod
@@ -318,6 +329,11 @@ class Experiment(Record):
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         refuse_stages_without_a_loss(self.strategies)
+        return self
+
+    @model_validator(mode="after")
+    def _selection_has_validation_images(self) -> Experiment:
+        check_selection(self)
         return self
 
     def resolved(self) -> dict[str, Any]:
