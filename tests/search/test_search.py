@@ -179,7 +179,7 @@ def test_importances_are_shares_of_the_variance_and_refused_for_few_trials() -> 
 
 
 def test_objectives_are_drawn_against_parameters_of_any_kind(tmp_path: Path) -> None:
-    trials = [
+    trials: list[dict[str, Any]] = [
         {"trial": 0, "state": "complete", "mean_psnr": 20.0, "lr": 1e-4, "surgery": "pcgrad", "scale": 2},
         {"trial": 1, "state": "complete", "mean_psnr": 21.0, "lr": 1e-1, "surgery": "", "scale": 3},
     ]
