@@ -155,7 +155,7 @@ class TwoGroups:
     def __init__(self) -> None:
         self.models = [Mixing(), Mixing()]
         with torch.no_grad():
-            self.models[1].conv.bias.add_(0.5)
+            self.models[1].get_parameter("conv.bias").add_(0.5)
         self.router = self
 
     def model(self, group: int) -> torch.nn.Module:
