@@ -25,9 +25,9 @@ class PriorGuided(Adapter):
     """Sampling under a prior with a fitted degradation, as GDP (Fei et al., CVPR 2023) does with a diffusion model.
 
     The prior D is a denoiser: a finished run of one task, noise. The samples start at x = y + sigma_1 noise. At each
-    level x0 = D(x), the parameters of A are fitted to |A(x0) - y|, x0' = x0 - `guide` grad |A(x0) - y|^2 (sum of squares,
-    not through D), and x <- x0' + (sigma_next / sigma)(x - x0). Levels are geometric, and a last one is 0. The network
-    that is evaluated is not used. A note tells the size of the prior.
+    level x0 = D(x), the parameters of A are fitted to |A(x0) - y|, x0' = x0 - `guide` grad |A(x0) - y|^2 (a sum of
+    squares, not through D), and x <- x0' + (sigma_next / sigma)(x - x0). Levels are geometric, and a last one is 0. The
+    network that is evaluated is not used. A note tells the size of the prior.
 
     Departures: no diffusion model of hundreds of millions of parameters. D is blind to sigma, and its input is clipped
     to [0, 1], as in its training. Without a prior that was trained on strong noise the answers are poor.

@@ -98,7 +98,7 @@ def test_a_working_copy_is_set_back_bit_by_bit() -> None:
         working.network.get_parameter("conv.bias").add_(1.0)
     drift, moved = working.drift()
     length = sum(float(one.detach().double().square().sum()) for one in Mixing().parameters()) ** 0.5
-    assert drift == pytest.approx(3**0.5 / length) and moved == pytest.approx(3 / 90) and not working.intact()
+    assert drift == pytest.approx(3**0.5 / length, rel=1e-5) and moved == pytest.approx(3 / 90) and not working.intact()
     working.reset()
     assert working.intact() and working.drift() == (0, 0)
 
