@@ -1,4 +1,4 @@
-"""Figures of a search: history of the trials, Pareto front of two objectives, and importance of the parameters."""
+"""Figures of a search: history, objectives against parameters, Pareto front, and importance of the parameters."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from .figures.style import OKABE_ITO, house, panels, save
+from .figures.style import OKABE_ITO, house, legend_below, panels, save, title
 
 Row = Mapping[str, Any]
+SIDES = ("xlabel", "ylabel")
+
+
+UNITS = {"mean_psnr": "dB", "worst_psnr": "dB", "forgetting_db": "dB", "seconds_per_step": "s"}
+"""Objective -> its unit."""
+WIDE = 30
+"""Ratio of the largest to the smallest value of a parameter above which its scale is logarithmic."""
+PANELS = 24
+"""Maximum number of panels of objectives against parameters."""
 
 
 def leave_search_figures(
@@ -19,17 +28,24 @@ def leave_search_figures(
     directions: Mapping[str, str],
     importances: Mapping[str, Mapping[str, float]],
     folder: Path,
+    parameters: Sequence[str] = (),
 ) -> list[Path]:
-    """Write history, front and importances (.png, .pdf, .svg), each if there is data for it.
+    """Write history, parameters, front and importances (.png, .pdf, .svg), each if there is data for it.
 
     `trials`: rows of trials.csv. `directions`: objective -> maximize or minimize. `importances`: objective ->
-    parameter -> share.
+    parameter -> share. `parameters`: names of the columns of `trials` that were searched.
     """
     complete = [row for row in trials if row["state"] == "complete"]
     files = history(complete, directions, folder / "history") if complete else []
+    if complete:
+        files += against_parameters(complete, directions, parameters, folder / "parameters")
     if complete and len(directions) > 1:
         files += front(complete, directions, folder / "front")
     return files + (importance_bars(importances, folder / "importances") if importances else [])
+
+
+def _with_unit(objective: str) -> str:
+    return f"{objective} ({UNITS[objective]})" if objective in UNITS else objective
 
 
 def history(trials: Sequence[Row], directions: Mapping[str, str], path: Path) -> list[Path]:
@@ -40,10 +56,50 @@ def history(trials: Sequence[Row], directions: Mapping[str, str], path: Path) ->
         figure, axes = panels(plots, len(directions))
         for axis, (name, direction) in zip(axes, directions.items(), strict=True):
             values = [float(row[name]) for row in ordered]
-            axis.plot(numbers, values, "o", color=OKABE_ITO[0], markersize=3.5)
-            axis.step(numbers, best_so_far(values, direction), where="post", color=OKABE_ITO[1], linewidth=1.4)
-            axis.set(xlabel="trial", ylabel=f"{name} (validation)", title=f"{name}, {direction}")
+            axis.plot(numbers, values, "o", color=OKABE_ITO[0], markersize=3.5, label="trial")
+            best = best_so_far(values, direction)
+            axis.step(numbers, best, where="post", color=OKABE_ITO[1], linewidth=1.4, label="best so far")
+            axis.set(xlabel="trial", ylabel=f"{_with_unit(name)}, validation", title=f"{name}, {direction}")
+        legend_below(figure, axes[0])
         return save(figure, path)
+
+
+def against_parameters(
+    trials: Sequence[Row], directions: Mapping[str, str], parameters: Sequence[str], path: Path
+) -> list[Path]:
+    """Draw one panel per objective and parameter: every complete trial that has the parameter. The best is framed."""
+    shown = [name for name in parameters if any(row.get(name, "") != "" for row in trials)]
+    shown = shown[: max(1, PANELS // len(directions))]
+    if not shown:
+        return []
+    with house() as plots:
+        figure, axes = panels(plots, len(shown) * len(directions), width=2.8, height=2.4, columns=4)
+        pairs = itertools.product(directions.items(), shown)
+        for axis, ((objective, direction), name) in zip(axes, pairs, strict=True):
+            own = [row for row in trials if row.get(name, "") != ""]
+            at = _places(axis, [row[name] for row in own])
+            values = [float(row[objective]) for row in own]
+            axis.plot(at, values, "o", color=OKABE_ITO[0], markersize=3.5)
+            best = values.index(max(values) if direction == "maximize" else min(values))
+            axis.plot(at[best], values[best], "s", markersize=8, fillstyle="none", color=OKABE_ITO[1])
+            axis.set(xlabel=title(name.removeprefix("strategy."), 2.6), ylabel=_with_unit(objective))
+        return save(figure, path)
+
+
+def _places(axis: Any, values: Sequence[Any]) -> list[float]:
+    """Return the values of a parameter as places on the x axis. Values that are not numbers get one place each."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        numbers = [float(value) for value in values]
+        if min(numbers) > 0 and max(numbers) > WIDE * min(numbers):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
+        return numbers
+    values = ["null" if value is None else str(value) for value in values]
+    names = list(dict.fromkeys(values))
+    axis.set_xticks(range(len(names)), [title(name, 1.2, lines=1) for name in names], rotation=25, ha="right")
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    return [float(names.index(value)) for value in values]
 
 
 def best_so_far(values: Sequence[float], direction: str) -> list[float]:
@@ -63,7 +119,7 @@ def front(trials: Sequence[Row], directions: Mapping[str, str], path: Path) -> l
         axis.plot(*points[best].T, "o-", color=OKABE_ITO[1], markersize=5, linewidth=1)
         for place in best:
             axis.annotate(f" {trials[place]['trial']}", points[place], fontsize=7)
-        axis.set(xlabel=f"{names[0]}, {directions[names[0]]}", ylabel=f"{names[1]}, {directions[names[1]]}")
+        axis.set(**{side: f"{_with_unit(name)}, {directions[name]}" for side, name in zip(SIDES, names, strict=True)})
         axis.margins(0.1)
         return save(figure, path)
 
@@ -79,13 +135,13 @@ def undominated(points: np.ndarray, directions: Sequence[str]) -> np.ndarray:
 
 
 def importance_bars(importances: Mapping[str, Mapping[str, float]], path: Path) -> list[Path]:
-    """Draw one panel per objective with one bar per parameter: its share in what distinguishes the better trials."""
+    """Draw one panel per objective with one bar per parameter: its share in the variance of the objective."""
     names = sorted({name for shares in importances.values() for name in shares})
     with house() as plots:
         figure, axes = panels(plots, len(importances), height=0.9 + 0.26 * len(names), width=3.6)
         for place, (axis, (objective, shares)) in enumerate(zip(axes, importances.items(), strict=True)):
             axis.barh(range(len(names)), [shares.get(name, 0.0) for name in names], 0.7, color=OKABE_ITO[0])
-            axis.set(title=objective, xlabel="share (PED-ANOVA)", xlim=(0, 1), yticks=range(len(names)))
+            axis.set(title=objective, xlabel="share of variance (fANOVA)", xlim=(0, 1), yticks=range(len(names)))
             axis.set_yticklabels([name.removeprefix("strategy.") for name in names] if place == 0 else [])
             axis.invert_yaxis()
         return save(figure, path)

@@ -14,7 +14,7 @@ from cmtl_ir.base import escaping
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.strategy.grouping import Group, Matrix
 
-from .figures.style import house, save
+from .figures.style import house, not_measured, save
 
 Array = NDArray[np.float64]
 
@@ -27,9 +27,10 @@ def leave_similarity(
 ) -> list[Path]:
     """Write similarity.csv, similarity.md and similarity.png/.pdf/.svg. Return the files.
 
-    `groups`: measure -> the groups that follow from it, or `None` to show no groups.
+    `groups`: measure -> the groups that follow from it, or `None` to show no groups. Those of a measure without any
+    measurable pair are not shown.
     """
-    groups = groups or {}
+    groups = {name: own for name, own in (groups or {}).items() if is_measured(matrices[name])}
     folder.mkdir(parents=True, exist_ok=True)
     text = folder / "similarity.md"
     sections = [_section(one, groups.get(name, ())) for name, one in matrices.items()]
@@ -42,7 +43,13 @@ def leave_similarity(
 
 def _section(matrix: Matrix, groups: Sequence[Group]) -> str:
     head = f"## {escaping.markdown(matrix.title)}\n\n{escaping.markdown_paragraph(matrix.meaning)}"
-    return f"{head}\n\n{markdown(matrix)}{_grouped(groups)}"
+    lacking = "" if is_measured(matrix) else "\n\nNo pair of tasks was measurable: no groups follow from this."
+    return f"{head}\n\n{markdown(matrix)}{_grouped(groups)}{lacking}"
+
+
+def is_measured(matrix: Matrix) -> bool:
+    """Return whether the similarity of at least one pair of different tasks was measurable."""
+    return bool(np.isfinite(matrix.values[~np.eye(len(matrix.values), dtype=bool)]).any())
 
 
 def _grouped(groups: Sequence[Group]) -> str:
@@ -132,8 +139,12 @@ def heatmaps(
 def _panel(figure: Any, axis: Any, matrix: Matrix) -> None:
     values = matrix.values.astype(float).copy()
     np.fill_diagonal(values, np.nan)  # the diagonal would take up the whole colour scale
-    colours = "cividis_r" if matrix.similar_is_high else "cividis"
-    image = axis.imshow(np.ma.masked_invalid(values), cmap=colours)
+    image = axis.imshow(np.ma.masked_invalid(values), **_colours(values, matrix.similar_is_high))
+    for row, column in np.argwhere(np.isnan(values)):
+        if row != column:
+            axis.add_patch(not_measured(column, row))
+    if not is_measured(matrix):
+        axis.set_xlabel("no pair was measurable", fontsize=7)
     places = range(len(matrix.tasks))
     axis.set_xticks(places, matrix.tasks, rotation=60, ha="right", rotation_mode="anchor")
     axis.set_yticks(places, matrix.tasks)
@@ -142,6 +153,15 @@ def _panel(figure: Any, axis: Any, matrix: Matrix) -> None:
     if len(matrix.tasks) <= 12:
         _annotate(axis, values, image)
     figure.colorbar(image, ax=axis, shrink=0.8)
+
+
+def _colours(values: Array, similar_is_high: bool) -> dict[str, Any]:
+    """Return colour scale and limits: diverging and centred at 0 for values of both signs."""
+    known = values[np.isfinite(values)]
+    if len(known) and known.min() < 0 < known.max():
+        most = float(np.abs(known).max())
+        return {"cmap": "PuOr" if similar_is_high else "PuOr_r", "vmin": -most, "vmax": most}
+    return {"cmap": "cividis_r" if similar_is_high else "cividis"}
 
 
 def _frame(axis: Any, tasks: Sequence[str], groups: Sequence[Group]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from cmtl_ir.base import escaping
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.measures.scale import DEFAULT, PSNR
-from cmtl_ir.measures.statistics import Interval, seed_interval
+from cmtl_ir.measures.statistics import seed_interval
+from cmtl_ir.unlearning.attack import over_seeds
 from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, notes, verdict
 
 from .figures.unlearning import overview, side_by_side
@@ -97,13 +98,8 @@ def _cell(value: Value, models: Sequence[Measured], digits: int) -> Cell:
 
 
 def _attack(models: Sequence[Measured]) -> Cell:
-    """Return the mean AUC over seeds, with the interval that follows from the attacked samples of each seed."""
-    found = [one.audit.attack for one in models]
-    if any(not math.isfinite(one.estimate) for one in found):
-        return Cell("too few")
-    mean = sum(one.estimate for one in found) / len(found)
-    half = math.sqrt(sum(((one.high - one.low) / 2) ** 2 for one in found)) / len(found)
-    return with_ends(Interval(mean, max(0.0, mean - half), min(1.0, mean + half), len(found)), 2)
+    found = over_seeds([one.audit.attack for one in models])
+    return with_ends(found, 2) if math.isfinite(found.estimate) else Cell("too few")
 
 
 def _relearning(report: Report, models: Sequence[Measured]) -> Cell:

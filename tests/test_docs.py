@@ -15,10 +15,12 @@ import torch
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.version import __version__
+from cmtl_ir.base.yaml import merged
 from cmtl_ir.cli import main
 from cmtl_ir.config import reading
 from cmtl_ir.search import config as search_config
 from cmtl_ir.search import tuning
+from cmtl_ir.tasks.images.encode import write_image
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.loop import train
@@ -227,6 +229,23 @@ def test_the_names_of_methods_on_the_page_of_sequences_are_all_there_are() -> No
     for family, begin in (("curriculum", "- **Curricula**"), ("retention", "- **Retention**")):
         item = text[text.index(begin) :].partition("\n- ")[0].partition(".\n")[0]
         assert set(re.findall(r"`(\w+)`", item)) == set(families()[family])
+
+
+def test_a_checkpoint_gets_one_more_task_and_one_fewer_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page, with a smaller network and fewer steps."""
+    monkeypatch.chdir(tmp_path)
+    small = {"data": {"patch": 16, "test_crop": 32}, "backbone": tiny.RAW["backbone"], "training": {"steps": 4}}
+    shown = {**yaml.parse(blocks("start.md", "yaml")[0]), "backbone": {}}
+    Path("one_more.yaml").write_text(yaml.dump(merged(shown, small)))
+    torch.save({"params": tiny.learner().model.state_dict()}, "my.pth")
+    write_image(Path("photo.png"), torch.rand(1, 3, 32, 32))
+    for command in re.findall(r"^    cmtl-ir (.*)$", (ROOT / "docs" / "start.md").read_text(), re.MULTILINE):
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(command))
+        assert ended.value.code == 0, f"{command}: {capsys.readouterr().err}"
+    assert Path("restored.png").is_file()
 
 
 def test_the_frames_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,23 @@ def _differing_fields(key: str, values: Mapping[tuple[str, int], Mapping[str, An
             yield f"{key}.{field} differs: {_who(fields)}"
 
 
+def unequal_starts(frames: Frames) -> list[str]:
+    """Return a sentence if runs of one seed begin from different weights. Single-task references are left out."""
+    begun: dict[int, dict[str, str]] = {}
+    for member in frames.finished:
+        if reference_task(frames, member) is None:
+            start = frames.configs[member.run].get("identity", {}).get("start") or {}
+            begun.setdefault(member.seed, {})[member.label] = start.get("weights", "initial weights")
+    for seed, weights in begun.items():
+        if len(set(weights.values())) > 1:
+            short = {(label, seed): value if " " in value else value[:8] for label, value in weights.items()}
+            return [
+                f"Not all strategies begin from the same weights (hashes): {_who(short)}. What the weights "
+                "knew before is part of the scores."
+            ]
+    return []
+
+
 def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
     """Return the fields that must be equal for two runs to be comparable. `steps` are the steps really done."""
     known = {key: identity.get(key) for key in SAME if key != "steps"}

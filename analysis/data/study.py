@@ -70,8 +70,8 @@ class Study:
 
     @cached_property
     def cautions(self) -> list[str]:
-        """Sentences on training settings that only some strategies were given."""
-        return own_training.cautions(self.frames, self.labels)
+        """Sentences on training settings and weights to begin from that only some strategies were given."""
+        return [*own_training.cautions(self.frames, self.labels), *fairness.unequal_starts(self.frames)]
 
     @cached_property
     def scores(self) -> pd.DataFrame:

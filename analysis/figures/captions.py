@@ -30,7 +30,10 @@ class Figure:
 
 
 BAND = f"Line: mean over seeds; band: lowest to highest seed (none where more than {BANDS} strategies would overlap)"
-STAGES = "dotted verticals: where the strategy of that colour changes stage"
+STAGES = (
+    "Grey verticals: where a strategy changes stage; the last panel names the stages. Thin: seeds with their own "
+    "order of stages, which are not averaged"
+)
 Drawing = Callable[[Study, Path], list[Path]]
 
 
@@ -40,24 +43,25 @@ def of_metric(scale: Scale) -> dict[str, tuple[str, str, Drawing]]:
     best = scale.better(f"Best {name} at an earlier evaluation", now)
     gain = scale.better(f"Final {name}", "that of the degraded input")
     return {
-        "curves": (f"{name} over training", f"{BAND}; {STAGES}.", partial(curves.score_curves, scale=scale)),
+        "curves": (f"{name} over training", f"{BAND}. {STAGES}.", partial(curves.score_curves, scale=scale)),
         "forgetting": (
             "Forgetting curves" if scale == PSNR else f"Forgetting curves of {name}",
             f"{best[0].upper()}{best[1:]}, from the second evaluation after a task's training began; "
-            f"above 0 is forgotten. {BAND}; {STAGES}.",
+            f"above 0 is forgotten. {BAND}. {STAGES}.",
             partial(curves.forgetting_curves, scale=scale),
         ),
         "gains": (
             "Gain per task" if scale == PSNR else f"Gain in {name} per task",
             f"{gain[0].upper()}{gain[1:]}; below 0, restoring does harm. Whiskers: 95 % t-interval over "
-            "seeds (none with one seed). Dashed, where there is one: the task's single-task run.",
+            f"seeds; with fewer than {bars.WHISKERS} seeds, each is a point. Dashed, where there is one: the task's "
+            "single-task run.",
             partial(bars.gain_bars, scale=scale),
         ),
         "matrices": (
             "Every task after every stage (R)" if scale == PSNR else f"{name} of every task after every stage (R)",
             f"{scale.title}, mean over the seeds that had the same stages: a row is what the model could do when that "
-            "stage ended. Framed: the stage that first trained the task. A column that darkens downwards was "
-            "forgotten.",
+            "stage ended. Framed: the stage that first trained the task. Colour: gain over the degraded input; "
+            "bold and orange: below it. A column that pales downwards was forgotten.",
             partial(matrices.matrix_heatmaps, scale=scale),
         ),
     }
@@ -72,29 +76,39 @@ DRAWN: dict[str, tuple[str, str, Drawing]] = {
     "conflict": (
         "Conflict between tasks' gradients",
         "Cosine between the mini-batch gradients of two rows, mean over a span of training and over seeds; bold and "
-        "orange: they pull against each other. Sampling noise shrinks these towards 0: the table corrects for it.",
+        "orange: they pull against each other; hatched: not measured. "
+        "Sampling noise shrinks these towards 0: the table corrects for it.",
         conflict.conflict_heatmaps,
     ),
     "conflict_rate": (
         "How often tasks conflict, and how often a step harms",
         "Left: share of pairs of rows with opposed gradients. Right: share of rows whose loss the optimizer's real "
-        f"step raised, measured on the next batch. Running means over {conflict.SMOOTH} logged steps. {BAND}.",
+        f"step raised, measured on the next batch. Dotted: {conflict.NOISE}, what noise alone "
+        f"gives. Running means over {conflict.SMOOTH} logged steps. {BAND}.",
         conflict.conflict_curves,
     ),
     "weights": (
         "Task weights over training",
-        f"Strategies that keep their weights constant are not shown. Running means over 1/{weights.SMOOTH} of the run "
+        f"Strategies whose weights are constant, or follow the counts of samples in a batch, are not shown. "
+        f"Running means over 1/{weights.SMOOTH} of the run "
         f"(with one seed the thin lines are what was logged). {BAND}.",
         weights.weight_trajectories,
     ),
     "pareto": (
         "Quality against cost",
         "Upper left is better; the grey line joins the strategies that no other beats in both. Vertical: 95 % "
-        "t-interval over seeds; horizontal: cheapest to dearest seed.",
+        f"t-interval over seeds, or their range with fewer than {bars.WHISKERS}; horizontal: cheapest to dearest seed.",
         bars.pareto,
     ),
 }
 """Name -> (title, caption, function that draws it) of the figures that a report has once."""
+
+
+MORE: dict[str, Callable[[Study], str]] = {
+    "restored": lambda study: f", {strips.caption(study)}",
+    "conflict_rate": lambda study: f" {conflict.without_rates(study)}".rstrip(),
+}
+"""Name -> function that returns the end of a caption, which depends on the study."""
 
 
 def draw(study: Study, folder: Path) -> list[Figure]:
@@ -107,6 +121,6 @@ def draw(study: Study, folder: Path) -> list[Figure]:
     for name, (title, caption, function) in wanted.items():
         files = function(study, folder / name)
         if files:
-            more = f", {strips.caption(study)}" if name == "restored" else ""
+            more = MORE[name](study) if name in MORE else ""
             made.append(Figure(name, title, caption + more, files))
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from ..data.study import Study
 from ..tables.conflict import conflict_rate, harm, mean_cosines
-from .style import BANDS, house, legend_below, legend_name, looks, panels, save
+from .direct import at_ends
+from .style import BANDS, house, legend_below, legend_name, looks, not_measured, panels, save, sparse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,10 +20,13 @@ if TYPE_CHECKING:
 WINDOWS = 3
 ONE_BLOCK = 6
 """Maximum number of strategies below one another. More strategies are drawn in two blocks side by side."""
-CELL, LARGEST, NAMES = 0.42, 3.0, 0.7
-"""Sizes in inches: a cell of a small panel, the side of the largest panel, and the names below a panel."""
+CELL, LARGEST, SMALLEST, NAMES, HIGHEST = 0.42, 3.0, 0.8, 0.8, 22.0
+"""Sizes in inches: a cell of a small panel, the sides of the largest and the smallest panel, the names below a panel,
+and the height of the figure from which on every strategy has a single panel, over the whole training."""
 FONT, READABLE = 24, 5
 """Font size in points of a number in a cell of one inch, and the smallest size that is printed."""
+NOISE = 0.5
+"""Both shares if gradients are nothing but noise: the sign of each product is then that of a fair coin."""
 SMOOTH = 5
 """Window of the running means in logged steps. The cosines of a single step are mostly noise."""
 
@@ -29,7 +34,7 @@ SMOOTH = 5
 def conflicting(study: Study) -> list[str]:
     """Return the strategies that logged at least two rows at once."""
     frame = study.frames.conflict
-    found = set(frame[frame["row_a"] != frame["row_b"]]["label"])
+    found = set(frame[(frame["row_a"] != frame["row_b"]) & frame["cosine"].notna()]["label"])
     return [label for label in study.labels if label in found]
 
 
@@ -42,12 +47,18 @@ def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
     labels, frame = conflicting(study), study.frames.conflict
     if not labels:
         return []
-    windows = study.conflict_at or _windows(sorted(frame["step"].unique()))
     names = {label: _names(study, frame[frame["label"] == label]) for label in labels}
     are_alike = all(own == names[labels[0]] for own in names.values())
+    side = min(0.3 + CELL * (max(map(len, names.values())) - 1), LARGEST)
+    margin = 0.25 if are_alike else NAMES
     blocks = 1 if len(labels) <= ONE_BLOCK else 2
-    lines, side = -(-len(labels) // blocks), min(0.3 + CELL * (max(map(len, names.values())) - 1), LARGEST)
-    height = side + (0.0 if are_alike else NAMES)
+    windows = study.conflict_at or _windows(sorted(frame["step"].unique()))
+    if not study.conflict_at and (side + margin) * -(-len(labels) // blocks) > HIGHEST:
+        windows = windows[:1] and [(windows[0][0], windows[-1][1])]  # too many strategies for more than one panel each
+        blocks = max(2, math.ceil(math.sqrt(len(labels))))
+    lines = -(-len(labels) // blocks)
+    side = min(side, max(HIGHEST / lines - margin, SMALLEST))
+    height = side + margin
     width = blocks * (side * len(windows) + 1.4)
     with house() as plots:
         figure, axes = plots.subplots(
@@ -68,8 +79,9 @@ def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
 
 
 def _names(study: Study, frame: pd.DataFrame) -> list[str]:
-    """Return the rows in the order of the tasks, followed by the rows of a memory."""
-    found = set(frame["row_a"]) | set(frame["row_b"])
+    """Return the rows that were trained with another one: in the order of the tasks, then the rows of a memory."""
+    pairs = frame[(frame["row_a"] != frame["row_b"]) & frame["cosine"].notna()]
+    found = set(pairs["row_a"]) | set(pairs["row_b"])
     return [task for task in study.frames.tasks if task in found] + sorted(found - set(study.frames.tasks))
 
 
@@ -94,9 +106,15 @@ def _windows(steps: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _heat(axis: Any, cosines: pd.DataFrame, font: int) -> None:
-    """Draw the lower triangle, which shows each pair once. Numbers are printed if they are large enough to read."""
+    """Draw the lower triangle, which shows each pair once. Numbers are printed if they are large enough to read.
+
+    Pairs that were not measured are hatched.
+    """
     values = cosines.to_numpy(dtype=float)[1:, :-1]
-    values = np.where(np.tri(len(values), dtype=bool), values, np.nan)
+    shown_once = np.tri(len(values), dtype=bool)
+    for row, column in np.argwhere(shown_once & ~np.isfinite(values)):
+        axis.add_patch(not_measured(column, row))
+    values = np.where(shown_once, values, np.nan)
     axis.imshow(values, vmin=-1, vmax=1, cmap="PuOr")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value) and font >= READABLE:
@@ -121,16 +139,32 @@ def conflict_curves(study: Study, path: Path) -> list[Path]:
     look = looks(study.frames.labels)
     with house() as plots:
         figure, axes = panels(plots, len(series), width=4.2)
-        for axis, (title, values) in zip(axes, series.items(), strict=True):
+        for axis, (name, values) in zip(axes, series.items(), strict=True):
+            ends = {}
             for label in labels:
                 if label in values.columns.get_level_values("label"):
                     own = values.loc[:, values.columns.get_level_values("label") == label]
-                    _curve(axis, own, label, look[label], with_band=len(labels) <= BANDS)
-            axis.set(title=title, xlabel="step")
+                    place = list(look).index(label)
+                    ends[label] = _curve(axis, own, label, look[label], place, with_band=len(labels) <= BANDS)
+            axis.axhline(NOISE, color="0.4", linewidth=1, linestyle=":", label="noise alone")
+            axis.set(title=name, xlabel="step")
             _limits(axis, is_crowded=len(labels) > BANDS)
+            if axis is axes[-1]:
+                at_ends(axis, ends, look)
         axes[0].set_ylabel("share")
-        legend_below(figure, axes[0])
+        legend_below(figure, axes[0], last="noise alone")
         return save(figure, path)
+
+
+def without_rates(study: Study) -> str:
+    """Return a sentence per reason on the strategies that have no conflict rate. Empty if all have one."""
+    known, frame = conflicting(study), study.frames.conflict
+    logged = set(frame["label"])
+    lacking = [label for label in study.labels if label not in known]
+    alone = [label for label in lacking if label in logged]
+    silent = [label for label in lacking if label not in logged]
+    said = [f"Never two rows in a step, so no pair: {', '.join(alone)}."] if alone else []
+    return " ".join(said + ([f"No conflict was logged of: {', '.join(silent)}."] if silent else []))
 
 
 def _limits(axis: Any, is_crowded: bool) -> None:
@@ -139,8 +173,13 @@ def _limits(axis: Any, is_crowded: bool) -> None:
     axis.set_ylim(max(bottom, -0.03), min(top, 1.03))
 
 
-def _curve(axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], with_band: bool) -> None:
-    smooth = values.dropna(how="all").rolling(SMOOTH, min_periods=1, center=True).mean()  # one column per seed
-    axis.plot(smooth.index, smooth.mean(axis=1), label=legend_name(label), linewidth=1.6, **look)
+def _curve(
+    axis: Any, values: pd.DataFrame, label: str, look: dict[str, Any], place: int, with_band: bool
+) -> tuple[float, float]:
+    """Draw the running mean of a strategy and return its last point. `values`: one column per seed."""
+    smooth = values.dropna(how="all").rolling(SMOOTH, min_periods=1, center=True).mean()
+    mean, every = smooth.mean(axis=1), sparse(len(smooth), place)
+    axis.plot(mean.index, mean, label=legend_name(label), linewidth=1.6, markersize=4.5, markevery=every, **look)
     if with_band and smooth.shape[1] > 1:
         axis.fill_between(smooth.index, smooth.min(axis=1), smooth.max(axis=1), color=look["color"], alpha=0.13, lw=0)
+    return float(mean.index[-1]), float(mean.iloc[-1])

@@ -12,16 +12,20 @@ from cmtl_ir.measures.continual import NEVER, forgetting_curve
 from cmtl_ir.measures.scale import PSNR, Scale
 
 from ..data.study import Study
+from . import stages
+from .direct import at_ends
 from .matrices import input_scores, staged
-from .style import BANDS, house, legend_below, legend_name, looks, marker, panels, save
+from .style import BANDS, house, legend_below, legend_name, looks, panels, save, sparse, title
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW = 3
-"""Lines of at most this many points get a marker per strategy, because colour and dashes are hard to see."""
-LONE = "8"
-"""Marker of a single point in a panel of lines."""
+WIDTH = 3.4
+"""Width of a panel in inches."""
+LONE = 3
+"""Maximum number of single points in a panel that are named."""
+BOUNDARIES = 60
+"""Maximum number of verticals in a panel."""
 
 
 def score_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
@@ -29,7 +33,8 @@ def score_curves(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
     floors = input_scores(study, scale)
 
     def floor(axis: Any, task: str) -> None:
-        axis.axhline(floors[task], color="0.4", linewidth=1, linestyle=":", label="degraded input")
+        level = floors[task] if task in floors else floors[study.frames.tasks].mean()
+        axis.axhline(level, color="0.4", linewidth=1, linestyle=":", label="degraded input")
 
     return _curves(study, table(study.frames.curves, scale.name), scale.axis, floor, path)
 
@@ -91,40 +96,89 @@ def _curves(
 ) -> list[Path]:
     if values.empty:
         return []
-    look, drawn = looks(study.frames.labels), set(values.index.get_level_values("label"))
+    staged, look = stages.schedules(study), looks(study.frames.labels)
+    drawn = set(values.index.get_level_values("label"))
     labels = [label for label in study.labels if label in drawn]
-    are_few = values.groupby(["label", "task"]).size().max() <= FEW
-    boundaries = {label: _boundaries(study, label) for label in labels}
+    measured = set(values.index.get_level_values("task"))
+    tasks = [task for task in study.frames.tasks if task in measured]
+    means = _means(values, tasks) if len(tasks) > 1 else {}
+    of_task = {task: values.xs(task, level="task") for task in tasks} | means
+    has_stages, last = bool(stages.by_stages(staged)), max(study.frames.steps.values())
     with house() as plots:
-        figure, axes = panels(plots, len(study.frames.tasks))
-        for axis, task in zip(axes, study.frames.tasks, strict=True):
-            for label in labels:
-                own = {**look[label], "marker": marker(study.frames.labels, label) if are_few else LONE}
-                _line(axis, values, label, task, own, with_band=len(labels) <= BANDS)
-                for step in boundaries[label]:
-                    axis.axvline(step, color=look[label]["color"], linewidth=0.8, alpha=0.45, linestyle=(0, (2, 3)))
+        figure, axes = panels(plots, len(of_task) + has_stages, width=WIDTH)
+        places = [axis for place, axis in enumerate(axes) if not (has_stages and place == len(tasks))]
+        for axis, (task, own) in zip(places, of_task.items(), strict=True):
+            axis.set_xlim(0, last)
+            for step in stages.boundaries(staged)[:BOUNDARIES]:
+                axis.axvline(step, color="0.85", linewidth=0.7, zorder=0)
+            _panel(axis, own, [one for one in staged if one.label in labels], look)
+            if task in measured:
+                _name_lone_points(axis, own, last)
             ground(axis, task)
-            if task not in values.index.get_level_values("task"):
-                axis.set_yticks([])
-                axis.text(0.5, 0.6, "nothing measured yet", ha="center", color="0.35", transform=axis.transAxes)
-            axis.set(title=task, xlabel="step", xlim=(0, max(study.frames.steps.values())))
+            axis.set(title=title(task, WIDTH), xlabel="step")
+        if has_stages:
+            stages.draw(axes[len(tasks)], staged, WIDTH * 0.85)
+            axes[len(tasks)].set(title="stages", xlabel="step", xlim=(0, last))
+        at_ends(places[-1], _ends(list(of_task.values())[-1], labels), look)
         axes[0].set_ylabel(unit)
+        if left := [task for task in study.frames.tasks if task not in measured]:
+            figure.suptitle(title(f"nothing measured yet: {', '.join(left)}", WIDTH * 3), fontsize=8, color="0.35")
         legend_below(figure, axes[0])
         return save(figure, path)
 
 
-def _line(axis: Any, values: pd.DataFrame, label: str, task: str, look: dict[str, Any], with_band: bool) -> None:
-    own = values[(values.index.get_level_values("label") == label) & (values.index.get_level_values("task") == task)]
-    own = own.droplevel(["label", "task"]).sort_index()
+def _means(values: pd.DataFrame, tasks: list[str]) -> dict[str, pd.DataFrame]:
+    """Return the mean over tasks, at the evaluations with the most tasks of a strategy and seed."""
+    by_step = values.groupby(level=["label", "step"], sort=False)
+    most = by_step.count().groupby(level="label").transform("max")
+    means = by_step.mean().where(by_step.count() == most).dropna(how="all")
+    return {f"mean over {len(tasks)} tasks": means}
+
+
+def _ends(values: pd.DataFrame, labels: list[str]) -> dict[str, tuple[float, float]]:
+    """Return label -> last point (step, mean over seeds)."""
+    found = {}
+    for label in labels:
+        if label in values.index.get_level_values("label"):
+            own = values.xs(label, level="label").mean(axis=1).dropna().sort_index()
+            found[label] = (float(own.index[-1]), float(own.iloc[-1]))
+    return found
+
+
+def _panel(axis: Any, values: pd.DataFrame, staged: list[stages.Schedule], look: dict[str, dict[str, Any]]) -> None:
+    """Draw the lines of a task. Seeds of a strategy are averaged only if they have the same stages."""
+    known = set(values.index.get_level_values("label"))
+    with_band = len({one.label for one in staged}) <= BANDS
+    named = set[str]()
+    for one in staged:
+        if one.label in known:
+            own = values.xs(one.label, level="label").reindex(columns=list(one.seeds)).dropna(how="all").sort_index()
+            name = "" if one.label in named else legend_name(one.label)
+            place = list(look).index(one.label)
+            _line(axis, own, look[one.label], name, place, with_band and one.is_only, 1.8 if one.is_only else 0.9)
+            named.add(one.label)
+
+
+def _name_lone_points(axis: Any, values: pd.DataFrame, last: int) -> None:
+    """Write the names of strategies with a single evaluation beside their points, if there are few of them."""
+    counts = values.groupby(level="label").size()
+    lone = [str(label) for label in counts[counts == 1].index]
+    for label in lone if len(lone) <= LONE else []:
+        (step,), (score,) = (part for part in zip(*values.xs(label, level="label").mean(axis=1).items(), strict=True))
+        side = {"ha": "right", "xytext": (-6, 4)} if step >= last else {"xytext": (6, 4)}
+        axis.annotate(legend_name(label), (step, score), textcoords="offset points", fontsize=7, **side)
+
+
+def _line(
+    axis: Any, own: pd.DataFrame, look: dict[str, Any], name: str, place: int, with_band: bool, width: float
+) -> None:
+    if own.empty:
+        return
     own = own[own.notna().sum(axis=1) == own.notna().sum(axis=1).max()]  # points that all seeds have
-    if look["marker"] == LONE and len(own) > 1:
-        look = {**look, "marker": ""}
-    axis.plot(own.index, own.mean(axis=1), label=legend_name(label), linewidth=1.8, markersize=5, clip_on=False, **look)
+    size = 7 if len(own) == 1 else 4.5
+    axis.plot(
+        own.index, own.mean(axis=1), label=name or None, linewidth=width, markersize=size, clip_on=False,
+        markevery=sparse(len(own), place), **look,
+    )  # fmt: skip
     if with_band and own.notna().any(axis=0).sum() > 1:
         axis.fill_between(own.index, own.min(axis=1), own.max(axis=1), color=look["color"], alpha=0.15, lw=0)
-
-
-def _boundaries(study: Study, label: str) -> list[int]:
-    """Return the steps at which a strategy changes stage, without the end of the run."""
-    frame = study.frames.matrices
-    return sorted(frame[frame["label"] == label]["step"].unique())[:-1]

@@ -10,11 +10,13 @@ import numpy as np
 from cmtl_ir.measures.scale import PSNR, Scale
 
 from ..data.study import Study
-from .style import house, panels, save
+from .style import house, panels, save, title
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NARROW = 8
+"""Number of letters of a task's name that fit above a column."""
 WIDEST = 14.5
 """Maximum width of a line of panels in inches. Further strategies are drawn below."""
 
@@ -43,50 +45,56 @@ def input_scores(study: Study, scale: Scale = PSNR) -> pd.Series:
 
 
 def matrix_heatmaps(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
-    """Draw R (mean over seeds). Colour is the gain over the degraded input, and a frame marks a task's own stage."""
-    found = {title: own for label in staged(study) for title, own in same_stages(study.frames.matrices, label).items()}
+    """Draw R (mean over seeds). Colour is the gain over the degraded input, and a frame marks a task's own stage.
+
+    Scores below that of the degraded input are bold and orange.
+    """
+    found = {name: own for label in staged(study) for name, own in same_stages(study.frames.matrices, label).items()}
     if not found:
         return []
     tasks = study.frames.tasks
     floor, column = input_scores(study, scale)[tasks].to_numpy(), scale.name
     tables = {
-        title: own.pivot_table(index="stage", columns="task", values=column)[tasks]
-        for title, own in found.items()
+        name: own.pivot_table(index="stage", columns="task", values=column, dropna=False)[tasks]
+        for name, own in found.items()
         if own[column].notna().any()
     }
     if not tables:
         return []
-    gains = {title: scale.sign * (table.to_numpy() - floor) for title, table in tables.items()}
+    gains = {name: scale.sign * (table.to_numpy() - floor) for name, table in tables.items()}
     every = np.concatenate(list(gains.values()))
-    limits = {"vmin": float(np.nanmin(every)), "vmax": float(np.nanmax(every)), "cmap": "cividis"}
+    most = float(np.nanmax(np.abs(every))) or 1.0
+    limits = {"vmin": -most, "vmax": most, "cmap": "PuOr"}  # the gain has a sign: white is 0
     with house() as plots:
         width = 1.1 + 0.72 * len(tasks)
         height = 0.9 + 0.42 * max(len(table) for table in tables.values())
         figure, axes = panels(plots, len(tables), width, height, columns=max(1, int(WIDEST / width)))
-        for axis, (title, table) in zip(axes, tables.items(), strict=True):
-            image = axis.imshow(gains[title], aspect="auto", **limits)
-            _annotate(axis, table.to_numpy(), gains[title], limits, max(scale.digits - 1, 1))
-            _name(axis, title, found[title], tasks)
+        for axis, (name, table) in zip(axes, tables.items(), strict=True):
+            image = axis.imshow(gains[name], aspect="auto", **limits)
+            _annotate(axis, table.to_numpy(), gains[name], most, max(scale.digits - 1, 1))
+            _name(axis, name, found[name], tasks, width)
         label = f"gain over input ({scale.unit or scale.label})"
         figure.colorbar(image, ax=axes, label=label, shrink=min(0.9, 3.0 / figure.get_size_inches()[1]))
         return save(figure, path)
 
 
-def _annotate(axis: Any, scores: np.ndarray, gains: np.ndarray, limits: dict[str, Any], digits: int) -> None:
-    middle = (limits["vmin"] + limits["vmax"]) / 2
+def _annotate(axis: Any, scores: np.ndarray, gains: np.ndarray, most: float, digits: int) -> None:
     for (row, column), score in np.ndenumerate(scores):
-        colour = "black" if gains[row, column] > middle else "white"
-        axis.text(column, row, f"{score:.{digits}f}", ha="center", va="center", fontsize=9, color=colour)
+        gain = gains[row, column]
+        colour, weight = "white" if abs(gain) > 0.6 * most else "black", "bold" if gain < 0 else "normal"
+        text = f"{score:.{digits}f}" if np.isfinite(score) else "–"
+        axis.text(column, row, text, ha="center", va="center", fontsize=9, color=colour, weight=weight)
 
 
-def _name(axis: Any, title: str, own: Any, tasks: list[str]) -> None:
+def _name(axis: Any, name: str, own: Any, tasks: list[str], width: float) -> None:
     from matplotlib.patches import Rectangle
 
     stages = own.drop_duplicates("stage").sort_values("stage")["stage_name"]
-    names = [f"{number + 1}: {name}" if len(name) < 16 else f"stage {number + 1}" for number, name in enumerate(stages)]
+    names = [f"{number + 1}: {one}" if len(one) < 16 else f"stage {number + 1}" for number, one in enumerate(stages)]
     axis.set_yticks(range(len(names)), names)
-    axis.set_xticks(range(len(tasks)), tasks)
-    axis.set(title=title, xlabel="scored on")
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if max(map(len, tasks)) > NARROW else {}
+    axis.set_xticks(range(len(tasks)), tasks, **turned)
+    axis.set(title=title(name, width), xlabel="scored on")
     axis.tick_params(length=0)
     for column, task in enumerate(tasks):
         row = int(own[own["task"] == task]["own_stage"].iloc[0])

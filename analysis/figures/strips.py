@@ -13,7 +13,7 @@ from cmtl_ir.store.layout import RESTORED
 
 from ..data.sources import Member
 from ..data.study import Study
-from .style import house, save
+from .style import house, save, title
 
 CROP = 64
 """Side of the zoomed crop in pixels. For small images it is at most half of their shorter side."""
@@ -42,7 +42,7 @@ def restored_strips(study: Study, path: Path) -> list[Path]:
         for line, task in zip(axes, tasks, strict=True):
             _row(line, study, task, members)
         for axis, column in zip(axes[0], columns, strict=True):
-            axis.set_title(column, fontsize=9)
+            axis.set_title(title(column, SIZE), fontsize=9)
         return save(figure, path)
 
 

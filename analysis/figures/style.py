@@ -1,15 +1,18 @@
-"""Common style of all figures: safe for colour-blind readers, readable in grey, one colour per strategy everywhere."""
+"""Common style of all figures: safe for colour-blind readers, readable in grey, one look per strategy everywhere."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.escaping import one_line
 from cmtl_ir.base.files import write_whole
+
+from .fonts import make_readable
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
@@ -23,24 +26,40 @@ RC = {
     "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "text.parse_math": False, "font.family": "DejaVu Sans",
 }  # fmt: skip
 
+MARKS = 5
+"""Number of markers on a line of many points."""
+LETTERS = 11.5
+"""Letters of a title that fit into an inch."""
 BANDS = 6
 """Maximum number of strategies with bands in one panel. With more strategies, only lines are drawn."""
 
 
 def looks(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return label -> line colour and dashes. Both repeat with different periods, so pairs stay distinct.
+    """Return label -> colour, dashes and marker, as keyword arguments of `axis.plot`.
 
+    Each of the three repeats with its own period. Of up to 35 strategies, no two share two of the three, so a lone
+    point (colour and marker) and a line in grey (dashes and marker) still belong to one strategy only.
     Pass all labels of a comparison in its order, so that a strategy looks the same in every figure.
     """
     return {
-        label: {"color": OKABE_ITO[i % len(OKABE_ITO)], "linestyle": DASHES[i % len(DASHES)]}
+        label: {
+            "color": OKABE_ITO[i % len(OKABE_ITO)],
+            "linestyle": DASHES[i % len(DASHES)],
+            "marker": MARKERS[i % len(MARKERS)],
+        }
         for i, label in enumerate(labels)
     }
 
 
-def marker(labels: Sequence[str], label: str) -> str:
-    """Return the marker of a strategy."""
-    return MARKERS[list(labels).index(label) % len(MARKERS)]
+def points(look: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the look of a strategy for points without a line."""
+    return {**look, "linestyle": "none"}
+
+
+def sparse(count: int, place: int) -> tuple[int, int]:
+    """Return `markevery` for a line of `count` points: about `MARKS` markers, shifted by the strategy's place."""
+    every = max(1, count // MARKS)
+    return place % every, every
 
 
 def pyplot() -> Any:
@@ -83,6 +102,20 @@ def legend_name(label: str) -> str:
     return f" {name}" if name.startswith("_") else name
 
 
+def not_measured(column: int, row: int) -> Any:
+    """Return the hatched square of a cell of a heat-map that was not measured."""
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="/////", edgecolor="0.6", linewidth=0)
+
+
+def title(text: str, inches: float, lines: int = 2) -> str:
+    """Return a title that fits above a panel: wrapped, and shortened if it is longer than `lines` lines."""
+    across = max(6, int(inches * LETTERS))
+    broken = textwrap.wrap(one_line(text), across, max_lines=lines, placeholder="…") or [""]
+    return "\n".join(broken)
+
+
 def legend_below(figure: Any, axis: Any, last: str = "") -> None:
     """Draw one legend for all panels. `last`: name that is listed after all others."""
     found = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == last)
@@ -94,6 +127,7 @@ def legend_below(figure: Any, axis: Any, last: str = "") -> None:
 
 def save(figure: Any, path: Path) -> list[Path]:
     """Write PATH.png, .pdf and .svg without a time stamp, so that equal figures are equal files."""
+    make_readable(figure)
     stamps = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
     files = []
     for kind, stamp in stamps.items():

@@ -13,13 +13,16 @@ from PIL import Image
 from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.measures.statistics import seed_interval
 from cmtl_ir.store.layout import image_file
+from cmtl_ir.unlearning.attack import over_seeds
 from cmtl_ir.unlearning.report import COLLATERAL_DB, Measured, Report
 
 from .strips import most_telling
-from .style import house, legend_below, legend_name, looks, marker, panels, save
+from .style import house, legend_below, legend_name, looks, panels, points, save, title
 
 SHEET = 6
 """Maximum number of images side by side."""
+WIDTH = 4.1
+"""Width of a panel in inches."""
 LINE = 0.21
 """Height of a method's name in inches."""
 
@@ -27,39 +30,51 @@ LINE = 0.21
 def overview(report: Report, path: Path, scale: Scale = PSNR) -> list[Path]:
     """Draw scores of forgotten against retained tasks, and the harm of each retained task, as means over seeds.
 
-    The figure of PSNR also shows relearning and cost.
+    The figure of PSNR also shows relearning, membership and cost.
     """
     look = looks(report.labels)
     with house() as plots:
         height = max(3.1, 0.9 + LINE * len(report.labels))
-        figure, axes = panels(plots, 4 if scale == PSNR else 2, width=4.1, height=height, columns=2)
+        is_first = scale == PSNR
+        figure, axes = panels(plots, 5 if is_first else 2, width=WIDTH, height=height, columns=3 if is_first else 2)
         _trade(axes[0], report, look, scale)
         _harm(axes[1], report, scale)
-        if scale == PSNR:
+        if is_first:
             _relearning(axes[2], report, look)
-            _cost(axes[3], report)
+            _membership(axes[3], report, look)
+            _cost(axes[4], report)
         legend_below(figure, axes[0])
         return save(figure, path)
 
 
 def _trade(axis: Any, report: Report, look: dict[str, dict[str, Any]], scale: Scale) -> None:
-    """Draw one point per method, and grey lines through the retrained model. Methods near their crossing are good."""
+    """Draw one point per method, and lines through the retrained model and the degraded input.
+
+    A method near the crossing of the retrained model's lines is good.
+    """
     for label in report.labels:
         models = report.of(label)
         forget, retain = (_mean(models, tasks, scale) for tasks in (report.forget, report.retain))
-        axis.plot(
-            forget, retain, linestyle="none", marker=marker(report.labels, label), color=look[label]["color"],
-            markersize=6, label=legend_name(label),
-        )  # fmt: skip
+        axis.plot(forget, retain, markersize=6, label=legend_name(label), **points(look[label]))
     references = [one for seed in report.references if (one := report.retrained(seed)) is not None]
     if references:
         forget, retain = (_mean(references, tasks, scale) for tasks in (report.forget, report.retain))
         axis.axvline(forget, color="0.6", linewidth=0.8, zorder=0)
         axis.axhline(retain, color="0.6", linewidth=0.8, zorder=0)
+    untouched = _untouched(report, scale)
+    if np.isfinite(untouched):
+        axis.axvline(untouched, color="0.4", linewidth=1, linestyle=":", zorder=0)
     unit = f" ({scale.unit})" if scale.unit else ""
     names = [f"{scale.label} of {', '.join(tasks)}{unit}" for tasks in (report.forget, report.retain)]
-    axis.set(xlabel=names[0], ylabel=names[1])
-    axis.set_title("grey lines: retrained without it" if references else "no reference")
+    axis.set(xlabel=title(names[0], WIDTH), ylabel=title(names[1], 2.6))
+    said = "grey: the retrained model" if references else "no retrained model to compare with"
+    axis.set_title(f"{said}; dotted: input" if np.isfinite(untouched) else said)
+
+
+def _untouched(report: Report, scale: Scale) -> float:
+    """Return the score of the degraded input on the forgotten tasks. NaN if it is not known."""
+    known = [one.result.get(f"{scale.name}_input", {}) for one in report.models]
+    return float(np.mean([[scores.get(task, np.nan) for task in report.forget] for scores in known]))
 
 
 def _mean(models: Sequence[Measured], tasks: Sequence[str], scale: Scale) -> float:
@@ -92,17 +107,37 @@ def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> N
     A curve ends in its method's marker, where the task is relearned or the budget is spent.
     """
     targets = []
+    targets, longest = [], 0
     for label in report.labels:
         back = report.of(label)[0].audit.relearning
         if back is None:
             continue
         targets.append(back.target)
-        axis.plot(*zip(*back.curve, strict=True), linewidth=1.2, **look[label])
-        axis.plot(*back.curve[-1], marker=marker(report.labels, label), markersize=5, color=look[label]["color"])
+        longest = max(longest, back.curve[-1][0])
+        end = [len(back.curve) - 1]
+        axis.plot(*zip(*back.curve, strict=True), linewidth=1.2, markersize=5, markevery=end, **look[label])
     for target in targets[:1]:
         axis.axhline(target, color="0.4", linewidth=0.8, dashes=(3, 2))
-    axis.set(xlabel="steps of relearning", ylabel=f"PSNR of {', '.join(report.forget)} (dB)")
+    if not targets:
+        axis.text(0.5, 0.5, "not measured", ha="center", color="0.35", transform=axis.transAxes)
+    names = title(f"PSNR of {', '.join(report.forget)} (dB)", 2.6)
+    axis.set(xlabel="steps of relearning", ylabel=names, xlim=(-0.02 * longest, None))
     axis.set_title("trained on it again (dashed: known again)")
+
+
+def _membership(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> None:
+    """Draw the AUC of the attack on every method with its 95 % interval, and the line of a guess."""
+    for place, label in enumerate(report.labels):
+        found = over_seeds([one.audit.attack for one in report.of(label)])
+        if np.isfinite(found.estimate):
+            half = [[found.estimate - found.low], [found.high - found.estimate]]
+            axis.errorbar(found.estimate, place, xerr=half, elinewidth=0.9, capsize=2, **points(look[label]))
+        else:
+            axis.text(0.5, place, "too few samples", ha="center", va="center", fontsize=7, color="0.35")
+    axis.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
+    axis.set_yticks(range(len(report.labels)), report.labels)
+    axis.set(xlabel="AUC, 95 % interval", ylim=(len(report.labels) - 0.5, -0.5))
+    axis.set_title("membership of training draws (dotted: a guess)")
 
 
 def _cost(axis: Any, report: Report) -> None:
@@ -112,7 +147,7 @@ def _cost(axis: Any, report: Report) -> None:
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
     axis.set(xlabel=report.time_unit)
-    axis.set_title("from the original to the result")
+    axis.set_title("time from the original to the result")
 
 
 # ------------------------------------------------------------------------------------------------- side by side
@@ -133,7 +168,7 @@ def side_by_side(report: Report, task: str, path: Path) -> list[Path]:
         figure, axes = panels(plots, len(cells), width=1.6, height=1.85, columns=SHEET)
         for axis, (label, image) in zip(axes, cells.items(), strict=True):
             axis.imshow(image[top : top + side, left : left + side], interpolation="nearest")
-            axis.set_title(label, fontsize=8)
+            axis.set_title(title(label, 1.9), fontsize=8)
             axis.set(xticks=[], yticks=[])
             for spine in axis.spines.values():
                 spine.set_visible(False)

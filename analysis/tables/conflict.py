@@ -40,7 +40,8 @@ def conflict_table(study: Study) -> Table | None:
     ]
     if any(row[-1].text == UNMEASURABLE for row in rows):
         notes.append(
-            f"{UNMEASURABLE}: the gradient common to the batch's halves cannot be distinguished from noise; "
+            f"{UNMEASURABLE}: the gradient common to the batch's halves cannot be distinguished from noise, "
+            "or the corrected value lies outside [-1, 1]; "
             "larger batches or a smaller conflict.every measure it."
         )
     headings = ["strategy", "pair", "steps logged", "cosine", "share < 0", "corrected cosine"]

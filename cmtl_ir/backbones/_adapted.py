@@ -93,6 +93,11 @@ class Adapted(nn.Module):
         self.live = 0  # the value of `opened`, kept on the CPU to avoid a synchronisation
         self.register_load_state_dict_post_hook(lambda module, _: module.count())
 
+    def plain_names(self) -> dict[str, str | None]:
+        """Return the name of each tensor in the plain network, or `None` for one of the experts and the gate."""
+        blocks = {f"{name}." for name, one in self.named_modules() if isinstance(one, AdaptedBlock)}
+        return {key: _plain_name(key, blocks) for key in self.state_dict()}
+
     def open(self, live: int) -> None:
         """Use the first `live` experts in all later passes."""
         self.opened.fill_(live)
@@ -146,3 +151,15 @@ class Adapted(nn.Module):
         for hook in hooks:
             hook.remove()
         return found
+
+
+def _plain_name(key: str, blocks: set[str]) -> str | None:
+    """Return a name without `network.` and without the `block.` of each wrapped block. `None` for an added tensor."""
+    if not key.startswith("network."):
+        return None
+    for end in [place + 1 for place, letter in enumerate(key) if letter == "."][::-1]:
+        if key[:end] in blocks:
+            if not key[end:].startswith("block."):
+                return None
+            key = key[:end] + key[end:].removeprefix("block.")
+    return key.removeprefix("network.")

@@ -38,6 +38,13 @@ class _Headed:
             returned, own = returned
         return returned, {**own, "latent": latent, **{label: head(latent) for label, head in self.auxiliary.items()}}
 
+    def plain_names(self) -> dict[str, str | None]:
+        """Return the name of each tensor in the network without heads, or `None` for one of a head."""
+        above: Any = super()
+        network: Any = self
+        own = above.plain_names() if hasattr(above, "plain_names") else {key: key for key in network.state_dict()}
+        return {key: None if key.startswith("auxiliary.") else name for key, name in own.items()}
+
 
 def headed(*, of: dict[str, Any], heads: Mapping[str, Mapping[str, Any]], tasks: Sequence[str]) -> nn.Module:
     """Return the network `of`, which in training returns its latent and what heads make of it next to its images.

@@ -23,7 +23,7 @@ COSINE_OFFSET = 0.008
 # Hashed once, not at every step.
 START, STATE = keyed.name_key("start"), keyed.name_key("state")
 
-Sampler = Literal["posterior", "sde"]
+Sampler = Literal["posterior", "sde", "ode"]
 
 
 class MeanReverting:
@@ -115,6 +115,9 @@ class MeanRevertingNet(nn.Module):
         for step in range(sde.steps, 0, -1):
             t = torch.full((len(mu),), step, device=mu.device)
             noise = self.noise(state, mu, t.to(mu.dtype) * STEPS / sde.steps, *conditions).to(mu.dtype)
+            if self.sampler == "ode":
+                state = sde.ode_step(state, mu, t, noise)
+                continue
             if self.sampler == "posterior":
                 state = sde.optimum(state, mu, t, sde.clean(state, mu, t, noise))
                 deviation = sde.at(sde.posterior_deviation, t, mu)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones._transposed_attention import attend_channels
 from cmtl_ir.backbones.restormer import NormKind, Restormer
 
@@ -165,14 +164,6 @@ class AdaIR(Restormer):
         self.fre2 = FrequencyBlock(4 * width, heads[2])
         self.fre3 = FrequencyBlock(2 * width, heads[2])
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
-        height, width = x.shape[-2:]
-        padded = pad_to(x, 8, "reflect")
-        f1 = self.encoder_level1(self.patch_embed(padded))
-        f2 = self.encoder_level2(self.down1_2(f1))
-        f3 = self.encoder_level3(self.down2_3(f2))
-        h = self.fre1(padded, self.latent(self.down3_4(f3)))
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(h), f3], dim=1)))
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(self.fre2(padded, h)), f2], dim=1)))
-        h = self.decoder_level1(torch.cat([self.up2_1(self.fre3(padded, h)), f1], dim=1))
-        return (self.output(self.refinement(h)) + padded)[:, :, :height, :width]
+    def between(self, level: int, h: Tensor, image: Tensor) -> Tensor:
+        block = (self.fre3, self.fre2, self.fre1)[level - 2]
+        return block(image, h)

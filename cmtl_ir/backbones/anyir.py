@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._four_levels import FourLevels, check_four_levels
 from cmtl_ir.backbones._frozen_statistics import BatchNormNetwork
-from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones._transposed_attention import GatedFeedForward, attend_channels, depthwise
-from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample, check_four_levels
+from cmtl_ir.backbones.restormer import Norm
 
 
 def _pointwise(channels: int, outputs: int) -> nn.Conv2d:
@@ -78,7 +77,7 @@ class SplitBlock(nn.Module):
         return x + self.ffn(self.norm2(x))
 
 
-class AnyIR(BatchNormNetwork):
+class AnyIR(BatchNormNetwork, FourLevels):
     """Any Image Restoration with Efficient Automatic Degradation Adaptation (Ren et al., 2024, arXiv 2407.13372).
 
     AnyIR: a small Restormer whose blocks attend with one half of the channels and convolve with the other. `task` is
@@ -92,9 +91,6 @@ class AnyIR(BatchNormNetwork):
     publish no licence.
     """
 
-    latent_module: ClassVar[str] = "latent"
-    unused: tuple[str, ...] = ()
-
     def __init__(
         self,
         *,
@@ -107,39 +103,16 @@ class AnyIR(BatchNormNetwork):
     ) -> None:
         super().__init__()
         check_four_levels(blocks, heads)
+        counts, all_heads = (*blocks, refinement_blocks), (*heads, heads[0])
 
-        def level(channels: int, count: int, head: int) -> nn.Sequential:
-            return nn.Sequential(*(SplitBlock(channels, head, expansion) for _ in range(count)))
+        def level(channels: int, number: int) -> nn.Sequential:
+            return nn.Sequential(*(SplitBlock(channels, all_heads[number], expansion) for _ in range(counts[number])))
 
-        self.patch_embed = PatchEmbed(width)
-        self.encoder_level1 = level(width, blocks[0], heads[0])
-        self.down1_2 = Downsample(width)
-        self.encoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.down2_3 = Downsample(2 * width)
-        self.encoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.down3_4 = Downsample(4 * width)
-        self.latent = level(8 * width, blocks[3], heads[3])
+        self.make_encoder(width, level)
+        self.latent = level(8 * width, 3)
         self.reduce_dim_level3 = _pointwise(8 * width, 4 * width)
-        self.up4_3 = Upsample(4 * width)
-        self.reduce_chan_level3 = _pointwise(6 * width, 4 * width)
-        self.decoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.up3_2 = Upsample(4 * width)
-        self.reduce_chan_level2 = _pointwise(4 * width, 2 * width)
-        self.decoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.up2_1 = Upsample(2 * width)
-        self.decoder_level1 = level(2 * width, blocks[0], heads[0])
-        self.refinement = level(2 * width, refinement_blocks, heads[0])
-        self.output = nn.Conv2d(2 * width, 3, 3, padding=1, bias=False)
+        self.make_decoder(width, level, deepest=4)
         self.freeze_statistics(frozen_statistics)
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
-        height, width = x.shape[-2:]
-        padded = pad_to(x, 8, "reflect")
-        f1 = self.encoder_level1(self.patch_embed(padded))
-        f2 = self.encoder_level2(self.down1_2(f1))
-        f3 = self.encoder_level3(self.down2_3(f2))
-        h = self.up4_3(self.reduce_dim_level3(self.latent(self.down3_4(f3))))
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([h, f3], dim=1)))
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(h), f2], dim=1)))
-        h = self.decoder_level1(torch.cat([self.up2_1(h), f1], dim=1))
-        return (self.output(self.refinement(h)) + padded)[:, :, :height, :width]
+    def between(self, level: int, h: Tensor, image: Tensor) -> Tensor:
+        return self.reduce_dim_level3(h) if level == 4 else h

@@ -7,9 +7,11 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from cmtl_ir.backbones._instance import InstanceNorm
 from cmtl_ir.backbones._layers import pad_to
+from cmtl_ir.base.errors import ConfigError
 
 BLOCKS = 9  # of every branch of the encoder
 SMALLEST = 8  # pixels a side: a quarter of it is reflected by one
@@ -169,8 +171,8 @@ class BIDeN(nn.Module):
     reflected right and bottom up to a multiple of 4 and at least 8, and cropped after. Takes and returns [0, 1]; the
     encoder sees 2x - 1, and the heads end in a tanh without a skip.
 
-    `discriminator` adds the authors' netD, which `forward` does not read; its adversarial training is an objective
-    of its own. Weights of the authors: MIT, with parts under BSD.
+    `discriminator` adds the authors' netD, which restoring does not read. The base objective `adversary` trains it
+    together with the network. Weights of the authors: MIT, with parts under BSD.
 
     Departure: in training every head runs on every image, and the head of the task is selected after.
     """
@@ -197,7 +199,12 @@ class BIDeN(nn.Module):
         heads = [f"netH{number}.*" for number in range(2, tasks + 1)] if head == "first" else []
         self.unused = (*heads, "netD.*")
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W], [B] -> [B, 3, H, W]
+    def forward(
+        self, x: Tensor, task: Tensor | None = None, target: Tensor | None = None, keys: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Restore [B, 3, H, W] by the heads of the tasks [B]; with the clean images as `target`, return `judged`."""
+        if target is not None:
+            return self.judged(x, target, task)
         return self._chosen(self.netE(self._shown(x)), task)[:, :, : x.shape[2], : x.shape[3]]
 
     def forward_features(self, x: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -215,6 +222,29 @@ class BIDeN(nn.Module):
         if hasattr(self, "netD"):
             found["sources"] = self.netD(pad_to(shown, 1, "replicate", smallest=24))[1]
         return restored, found
+
+    def judged(self, x: Tensor, target: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The restored images, and what the discriminator says, for the objective `adversary`.
+
+        "judged" are its logits of the restored images, without a gradient for the discriminator, "fake" the same
+        without a gradient for the network, "real" those of the clean images `target`, [B, 1, h, w] each. "sources"
+        are its logits of which components the degraded images x contain, "present" those that they contain, [B, K].
+        """
+        if not hasattr(self, "netD"):
+            raise ConfigError(
+                "backbone biden: the objective adversary needs its discriminator: set discriminator: true"
+            )
+        restored = self._chosen(self.netE(self._shown(x)), task)[:, :, : x.shape[2], : x.shape[3]]
+        constant = {name: value.detach() for name, value in self.netD.named_parameters()}
+        shown, fake, real = (pad_to(2 * y - 1, 1, "replicate", smallest=24) for y in (x, restored, target))
+        first = torch.zeros(len(x), dtype=torch.int64, device=x.device) if task is None else task
+        return restored, {
+            "judged": functional_call(self.netD, constant, (fake,))[0],
+            "fake": self.netD(fake.detach())[0],
+            "real": self.netD(real)[0],
+            "sources": self.netD(shown)[1],
+            "present": F.one_hot(first, self.tasks).to(x.dtype),
+        }
 
     def picture(self, features: Tensor, number: int) -> Tensor:
         """What head `number`, counted from 0, makes of the encoder's features, in [0, 1]."""

@@ -9,17 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._four_levels import Downsample, PatchEmbed, Upsample, check_four_levels
 from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones.promptir import LARGE, MEDIUM, REDUCED, SMALL, PromptBlock
-from cmtl_ir.backbones.restormer import (
-    Downsample,
-    NormKind,
-    PatchEmbed,
-    TransformerBlock,
-    Upsample,
-    check_four_levels,
-    transformer_level,
-)
+from cmtl_ir.backbones.restormer import NormKind, TransformerBlock, transformer_level
 
 
 def _pointwise(channels: int, outputs: int) -> nn.Conv2d:

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._four_levels import Downsample, PatchEmbed, Upsample
 from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones._transposed_attention import GatedFeedForward, attend_channels, depthwise
-from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample
+from cmtl_ir.backbones.restormer import Norm
 
 ROWS, COLUMNS = 3, 6
 SAMPLING_IN_GRID = 2

@@ -6,22 +6,16 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._four_levels import FourLevels, check_four_levels
 from cmtl_ir.backbones._layers import pad_to
 from cmtl_ir.backbones._transposed_attention import attend_channels
-from cmtl_ir.backbones.restormer import (
-    Downsample,
-    Norm,
-    PatchEmbed,
-    Upsample,
-    check_four_levels,
-    transformer_level,
-)
+from cmtl_ir.backbones.restormer import Norm, transformer_level
 
 GROUPS = 24
 
@@ -219,7 +213,7 @@ class HyperLevel(nn.Module):
         return x
 
 
-class HAIR(nn.Module):
+class HAIR(FourLevels):
     """HAIR: Hypernetworks-based All-in-One Image Restoration (Cao et al., 2024, arXiv 2408.08091).
 
     Restormer whose encoder is ordinary; every block of the latent level, the decoder and the refinement takes its
@@ -230,10 +224,6 @@ class HAIR(nn.Module):
     Departure: `width` may be any multiple of 16 (the authors' class builds at 48 only). The authors publish no
     licence.
     """
-
-    couples_samples = False
-    latent_module: ClassVar[str] = "latent"
-    unused: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -250,43 +240,24 @@ class HAIR(nn.Module):
             raise ValueError(f"width {width} is not a multiple of 16: the feature net has {GROUPS} groups of channels")
         # The feature net halves an eighth of the image twice; a group of one channel needs two pixels or more.
         self.smallest = 64 if 3 * width // 2 == GROUPS else 32
-        level = partial(transformer_level, expansion=expansion, norm="WithBias")
+        counts, all_heads = (*blocks, refinement_blocks), (*heads, heads[0])
 
-        def hyper(channels: int, count: int, head: int, more: int = 1) -> HyperLevel:
-            rows = max(4, count) + more
-            return HyperLevel(channels, head, count, rows=rows, width=width, expansion=expansion)
+        def level(channels: int, number: int) -> nn.Module:
+            return transformer_level(channels, counts[number], heads[number], expansion=expansion, norm="WithBias")
 
-        self.patch_embed = PatchEmbed(width)
-        self.encoder_level1 = level(width, blocks[0], heads[0])
-        self.down1_2 = Downsample(width)
-        self.encoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.down2_3 = Downsample(2 * width)
-        self.encoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.down3_4 = Downsample(4 * width)
+        def hyper(channels: int, number: int) -> HyperLevel:
+            rows, head = max(4, counts[number]) + (number != 2), all_heads[number]
+            return HyperLevel(channels, head, counts[number], rows=rows, width=width, expansion=expansion)
+
+        self.make_encoder(width, level)
         self.feature = FeatureNet(width)
-        self.latent = hyper(8 * width, blocks[3], heads[3])
+        self.latent = hyper(8 * width, 3)
         self.reduce_latent = _conv(8 * width, 4 * width)
-        self.up4_3 = Upsample(4 * width)
-        self.reduce_chan_level3 = nn.Conv2d(6 * width, 4 * width, 1, bias=False)
-        self.decoder_level3 = hyper(4 * width, blocks[2], heads[2], more=0)
-        self.up3_2 = Upsample(4 * width)
-        self.reduce_chan_level2 = nn.Conv2d(4 * width, 2 * width, 1, bias=False)
-        self.decoder_level2 = hyper(2 * width, blocks[1], heads[1])
-        self.up2_1 = Upsample(2 * width)
-        self.decoder_level1 = hyper(2 * width, blocks[0], heads[0])
-        self.refinement = hyper(2 * width, refinement_blocks, heads[0])
-        self.output = nn.Conv2d(2 * width, 3, 3, padding=1, bias=False)
+        self.make_decoder(width, hyper, deepest=4)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
-        height, width = x.shape[-2:]
         padded = pad_to(x, 8, "reflect", smallest=self.smallest)
-        f1 = self.encoder_level1(self.patch_embed(padded))
-        f2 = self.encoder_level2(self.down1_2(f1))
-        f3 = self.encoder_level3(self.down2_3(f2))
-        f4 = self.down3_4(f3)
-        features = self.feature(f4)  # [B, 2d]
-        h = self.reduce_latent(self.latent(f4, features))
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(h), f3], dim=1)), features)
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(h), f2], dim=1)), features)
-        h = self.decoder_level1(torch.cat([self.up2_1(h), f1], dim=1), features)
-        return (self.output(self.refinement(h, features)) + padded)[:, :, :height, :width]
+        *skips, deepest = self.encoded(padded)
+        features = self.feature(deepest)  # [B, 2d]
+        h = self.reduce_latent(self.latent(deepest, features))
+        return self.decoded(h, skips, padded, features)[:, :, : x.shape[2], : x.shape[3]]

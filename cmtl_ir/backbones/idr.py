@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._four_levels import Downsample, FourLevels, PatchEmbed, check_four_levels
 from cmtl_ir.backbones._ingredients import Principle, Supervision
 from cmtl_ir.backbones._layers import pad_to
-from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample, check_four_levels, transformer_level
+from cmtl_ir.backbones.restormer import Norm, transformer_level
 
 TOKENS = 24  # of the key of a task
 KINDS = ("add", "conv", "point")
@@ -115,7 +116,7 @@ def _singular(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return left * signs, values, right * signs
 
 
-class IDR(nn.Module):
+class IDR(FourLevels):
     """Ingredient-oriented Multi-Degradation Learning for Image Restoration (IDR; Zhang et al., CVPR 2023).
 
     Restormer whose encoder undoes each degradation by the operation that makes it: addition (noise, rain), convolution
@@ -130,9 +131,6 @@ class IDR(nn.Module):
     the library, so that their stage 2 files fit only the machine that trained them.
     """
 
-    couples_samples = False
-    latent_module: ClassVar[str] = "latent"
-    unused: tuple[str, ...] = ()
     membership: Tensor  # [T, 3]
 
     def __init__(
@@ -151,7 +149,11 @@ class IDR(nn.Module):
         if 8 * width < TOKENS:
             raise ValueError(f"width is {width}: keys of {TOKENS} tokens need at least {TOKENS // 8}")
         self.stage = stage
-        level = partial(transformer_level, expansion=expansion, norm="WithBias")
+        counts, all_heads = (*blocks, refinement_blocks), (*heads, heads[0])
+
+        def level(channels: int, number: int) -> nn.Sequential:
+            return transformer_level(channels, counts[number], all_heads[number], expansion=expansion, norm="WithBias")
+
         ingredients = partial(Ingredients, key_channels=8 * width, tasks=len(operations), expansion=expansion)
         self.degra_key = nn.Parameter(torch.randn(len(operations), TOKENS, 8 * width), requires_grad=stage == 1)
         self.dmixer = KeyMixer(len(operations))
@@ -159,20 +161,11 @@ class IDR(nn.Module):
         self.patch_embed = PatchEmbed(width)
         for number in range(1, 4):
             channels = width << (number - 1)
-            self.add_module(f"encoder_level{number}", level(channels, blocks[number - 1], heads[number - 1]))
+            self.add_module(f"encoder_level{number}", level(channels, number - 1))
             self.add_module(f"kdp_level{number}", ingredients(channels, heads[number - 1]))
             self.add_module(f"down{number}_{number + 1}", Downsample(channels))
-        self.latent = level(8 * width, blocks[3], heads[3])
-        self.up4_3 = Upsample(8 * width)
-        self.reduce_chan_level3 = nn.Conv2d(8 * width, 4 * width, 1, bias=False)
-        self.decoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.up3_2 = Upsample(4 * width)
-        self.reduce_chan_level2 = nn.Conv2d(4 * width, 2 * width, 1, bias=False)
-        self.decoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.up2_1 = Upsample(2 * width)
-        self.decoder_level1 = level(2 * width, blocks[0], heads[0])
-        self.refinement = level(2 * width, refinement_blocks, heads[0])
-        self.output = nn.Conv2d(2 * width, 3, 3, padding=1, bias=False)
+        self.latent = level(8 * width, 3)
+        self.make_decoder(width, level)
         unread = ("dmixer.*", "kdp_level?.principle.pred.*") if stage == 1 else ("degra_key",)
         self.unused = ("kdp_level?.attn.temperature", "kdp_level?.attn.qkv*", *unread)
 
@@ -197,7 +190,7 @@ class IDR(nn.Module):
             skips.append(h)
             h = self.get_submodule(f"down{number}_{number + 1}")(h)
         found["classes"] = torch.stack(classes, dim=1)
-        return (self._decoded(h, skips) + padded)[:, :, :height, :width], found
+        return self.decoded(self.latent(h), skips, padded)[:, :, :height, :width], found
 
     def _undone(self, h: Tensor, image: Tensor, task: Tensor | None, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """Features, side image and class probabilities after the ingredients of one level."""
@@ -213,11 +206,3 @@ class IDR(nn.Module):
         resized = image if number == 1 else F.interpolate(image, h.shape[-2:], mode="bilinear")
         h, side = part(h, key, resized, weights, self.stage == 2)
         return h, side, probabilities
-
-    def _decoded(self, h: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        f1, f2, f3 = skips
-        h = self.latent(h)
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(h), f3], dim=1)))
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(h), f2], dim=1)))
-        h = self.decoder_level1(torch.cat([self.up2_1(h), f1], dim=1))
-        return self.output(self.refinement(h))

@@ -84,8 +84,9 @@ class IRSDE(MeanRevertingNet):
     """Controlling Vision-Language Models for Universal Image Restoration (DA-CLIP; Luo et al., ICLR 2024).
 
     IR-SDE (ICML 2023) with DA-CLIP's U-Net: a mean-reverting diffusion from the degraded image plus noise to the clean
-    one. `forward` samples by the posterior or by the reverse SDE in `steps` steps, in training as in eval; its noise
-    is keyed by the content of each image. `training_pair` gives the two states whose L1 distance is the training loss.
+    one. `forward` samples in `steps` steps, in training as in eval, by the posterior, by the reverse SDE or by the
+    probability flow (`sampler: ode`, which draws noise for the start alone). The noise is keyed by the content of each
+    image. `training_pair` gives the two states whose L1 distance is the training loss.
     Any H and W: reflected right and bottom up to a multiple of 16 inside the U-Net.
 
     `degradation` [B, V] replaces a fixed vector drawn by the number of the `task` [B], or zeros without `task`; the

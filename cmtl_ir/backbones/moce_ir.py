@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._experts import largest, mixed
+from cmtl_ir.backbones._four_levels import Downsample, PatchEmbed, Upsample, check_four_levels
 from cmtl_ir.backbones._layers import image_keys, pad_to
 from cmtl_ir.backbones._transposed_attention import ChannelAttention, CrossChannelAttention, GatedFeedForward, depthwise
-from cmtl_ir.backbones.restormer import Downsample, Norm, PatchEmbed, Upsample, check_four_levels
+from cmtl_ir.backbones.restormer import Norm
 from cmtl_ir.base import keyed
 
 

@@ -89,9 +89,23 @@ class PromptGIP(nn.Module):
         if tasks:
             self.examples = nn.Parameter(0.5 + 0.02 * torch.randn(tasks, 6, EXAMPLE_SIDE, EXAMPLE_SIDE))
 
-    def forward(self, x: Tensor, task: Tensor | None = None, example: Pair | None = None) -> Tensor:
-        """Restore [B, 3, H, W]. Raises ValueError if there is neither an example nor a learned pair."""
+    def forward(
+        self,
+        x: Tensor,
+        task: Tensor | None = None,
+        example: Pair | None = None,
+        target: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Restore [B, 3, H, W]. Raises ValueError if there is neither an example nor a learned pair.
+
+        With the clean images as `target` [B, 3, H, W], and `keys` [B], return what `masked` returns instead: the second
+        answer, and the rest by name with both as "answers".
+        """
         height, width = x.shape[-2:]
+        if target is not None:
+            answers, found = self.masked(x, target, task, example, keys)
+            return answers[:, 1, :, :height, :width], {"answers": answers, **found}
         side = min(self._multiple(max(height, width)), self.size)
         padded = pad_to(x, 1, "reflect", smallest=side)
         tiles = Tiles((padded.shape[2], padded.shape[3]), side, side - side // 4)
@@ -107,14 +121,18 @@ class PromptGIP(nn.Module):
         return tiles.averaged(answer)[:, :, :height, :width]
 
     def masked(
-        self, x: Tensor, target: Tensor, task: Tensor | None = None, example: Pair | None = None
+        self,
+        x: Tensor,
+        target: Tensor,
+        task: Tensor | None = None,
+        example: Pair | None = None,
+        keys: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The training pass: a random quarter of the tokens of both answers is visible.
 
         Returns both answers after the head [B, 2, 3, s, s], and "patches", the same before the head, "truth", what
-        they should be, and "hidden" [B, 2, 1, s, s], 1 for every pixel of a hidden token. Which tokens are visible is
-        read off the pixels of x. The authors' loss is the mean squared error of the patches over hidden pixels plus
-        the L1 errors of both answers.
+        they should be, and "hidden" [B, 2, 1, s, s], 1 for every pixel of a hidden token. `keys` [B] decide which
+        tokens are visible; without them the pixels of x do. The objective `masked_answers` is the authors' loss.
         """
         side = self._multiple(max(x.shape[-2:]))
         if side > LARGEST:
@@ -123,7 +141,8 @@ class PromptGIP(nn.Module):
         first, second = self._example(x, task, example, side)
         pictures = torch.stack([first, second, question, truth], dim=1)
         tokens = (side // self.patch) ** 2
-        order = keyed.uniform(keyed.substream(image_keys(x), "visible"), (2 * tokens,)).argsort(1)
+        keys = keyed.substream(image_keys(x) if keys is None else keys, "visible")
+        order = keyed.uniform(keys, (2 * tokens,)).argsort(1)
         shown = order[:, : int(2 * tokens * VISIBLE)]  # of the tokens of pictures 2 and 4
         shown = shown + tokens + tokens * (shown >= tokens)
         questions = torch.arange(tokens, device=x.device).expand(len(x), -1)

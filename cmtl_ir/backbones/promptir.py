@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._layers import pad_to
-from cmtl_ir.backbones.restormer import (
-    Downsample,
-    NormKind,
-    PatchEmbed,
-    TransformerBlock,
-    Upsample,
-    check_four_levels,
-    transformer_level,
-)
+from cmtl_ir.backbones._four_levels import Downsample, FourLevels, PatchEmbed, Upsample, check_four_levels
+from cmtl_ir.backbones.restormer import NormKind, TransformerBlock, transformer_level
 
 COMPONENTS = 5
 SMALL, MEDIUM, LARGE = 64, 128, 320  # channels of the prompts of level 1, 2, 3
@@ -50,8 +41,8 @@ class PromptBlock(nn.Module):
         return super()._apply(lambda tensor: fn(tensor[0])[None] if tensor.ndim == 5 else fn(tensor), recurse)
 
 
-class PromptIR(nn.Module):
-    """PromptIR: Prompting for All-in-One Blind Image Restoration (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090).
+class PromptIR(FourLevels):
+    """PromptIR: Prompting for All-in-One Image Restoration (Potlapalli et al., NeurIPS 2023, arXiv 2306.13090).
 
     A Restormer whose decoder is informed of the degradation by three learned prompts, which are weighted depending on
     the features. `task` is not read. Any H and W: reflected right and bottom up to a multiple of 8 and cropped after.
@@ -60,8 +51,6 @@ class PromptIR(nn.Module):
     Departure: there is no variant without prompts (the authors' decoder=False), because that is Restormer.
     """
 
-    couples_samples = False
-    latent_module: ClassVar[str] = "latent"
     unused: tuple[str, ...] = ("chnl_reduce?.weight", "reduce_noise_channel_?.weight")
 
     def __init__(
@@ -124,17 +113,8 @@ class PromptIR(nn.Module):
         self.reduce_noise_level1 = _pointwise(2 * width + SMALL, 2 * width)
         self.decoder_level1 = level(2 * width, blocks[0], heads[0])
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
-        height, width = x.shape[-2:]
-        padded = pad_to(x, 8, "reflect")
-        f1 = self.encoder_level1(self.patch_embed(padded))
-        f2 = self.encoder_level2(self.down1_2(f1))
-        f3 = self.encoder_level3(self.down2_3(f2))
-        h = self.latent(self.down3_4(f3))
-        h = self.reduce_noise_level3(self.noise_level3(torch.cat([h, self.prompt3(h)], dim=1)))
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(h), f3], dim=1)))
-        h = self.reduce_noise_level2(self.noise_level2(torch.cat([h, self.prompt2(h)], dim=1)))
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(h), f2], dim=1)))
-        h = self.reduce_noise_level1(self.noise_level1(torch.cat([h, self.prompt1(h)], dim=1)))
-        h = self.decoder_level1(torch.cat([self.up2_1(h), f1], dim=1))
-        return (self.output(self.refinement(h)) + padded)[:, :, :height, :width]
+    def between(self, level: int, h: Tensor, image: Tensor) -> Tensor:
+        prompt, noise, reduce = (
+            self.get_submodule(f"{name}{level - 1}") for name in ("prompt", "noise_level", "reduce_noise_level")
+        )
+        return reduce(noise(torch.cat([h, prompt(h)], dim=1)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cmtl_ir.backbones._layers import ChannelNorm, pad_to
+from cmtl_ir.backbones._four_levels import FourLevels, check_four_levels
+from cmtl_ir.backbones._layers import ChannelNorm
 from cmtl_ir.backbones._transposed_attention import attend_channels
 
 NormKind = Literal["WithBias", "BiasFree"]
@@ -85,51 +85,12 @@ class TransformerBlock(nn.Module):
         return x + self.ffn(self.norm2(x))
 
 
-class PatchEmbed(nn.Module):
-    """The first convolution under the authors' name, `proj`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, channels, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:  # [B, 3, H, W] -> [B, C, H, W]
-        return self.proj(x)
-
-
-class Downsample(nn.Module):
-    """Halve the resolution: [B, C, H, W] -> [B, 2C, H/2, W/2]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
-
-
-class Upsample(nn.Module):
-    """Double the resolution: [B, C, H, W] -> [B, C/2, 2H, 2W]."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
-
-
 def transformer_level(channels: int, count: int, heads: int, *, expansion: float, norm: NormKind) -> nn.Sequential:
     """Return the blocks of one level, in sequence."""
     return nn.Sequential(*(TransformerBlock(channels, heads, expansion, norm) for _ in range(count)))
 
 
-def check_four_levels(blocks: Sequence[int], heads: Sequence[int]) -> None:
-    """Raise ValueError unless both have one number per level, of four levels."""
-    if len(blocks) != 4 or len(heads) != 4:
-        raise ValueError(f"blocks and heads have {len(blocks)} and {len(heads)} numbers: give four each, one per level")
-
-
-class Restormer(nn.Module):
+class Restormer(FourLevels):
     """Restormer: Efficient Transformer for High-Resolution Image Restoration (Zamir et al., CVPR 2022, 2111.09881).
 
     Four levels of channel attention with concatenated skips that learn the residual of the input. Any H and W:
@@ -138,10 +99,6 @@ class Restormer(nn.Module):
 
     Departure: no dual-pixel input (six channels in, `skip_conv`).
     """
-
-    couples_samples = False
-    latent_module: ClassVar[str] = "latent"
-    unused: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -155,35 +112,11 @@ class Restormer(nn.Module):
     ) -> None:
         super().__init__()
         check_four_levels(blocks, heads)
-        level = partial(transformer_level, expansion=expansion, norm=norm)
-        self.patch_embed = PatchEmbed(width)
-        self.encoder_level1 = level(width, blocks[0], heads[0])
-        self.down1_2 = Downsample(width)
-        self.encoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.down2_3 = Downsample(2 * width)
-        self.encoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.down3_4 = Downsample(4 * width)
-        self.latent = level(8 * width, blocks[3], heads[3])
-        self.up4_3 = Upsample(8 * width)
-        self.reduce_chan_level3 = nn.Conv2d(8 * width, 4 * width, 1, bias=False)
-        self.decoder_level3 = level(4 * width, blocks[2], heads[2])
-        self.up3_2 = Upsample(4 * width)
-        self.reduce_chan_level2 = nn.Conv2d(4 * width, 2 * width, 1, bias=False)
-        self.decoder_level2 = level(2 * width, blocks[1], heads[1])
-        self.up2_1 = Upsample(2 * width)
-        # The last level has no reducing convolution and keeps the 2C channels of its concatenation.
-        self.decoder_level1 = level(2 * width, blocks[0], heads[0])
-        self.refinement = level(2 * width, refinement_blocks, heads[0])
-        self.output = nn.Conv2d(2 * width, 3, 3, padding=1, bias=False)
+        counts, all_heads = (*blocks, refinement_blocks), (*heads, heads[0])
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
-        height, width = x.shape[-2:]
-        padded = pad_to(x, 8, "reflect")
-        f1 = self.encoder_level1(self.patch_embed(padded))
-        f2 = self.encoder_level2(self.down1_2(f1))
-        f3 = self.encoder_level3(self.down2_3(f2))
-        h = self.latent(self.down3_4(f3))
-        h = self.decoder_level3(self.reduce_chan_level3(torch.cat([self.up4_3(h), f3], dim=1)))
-        h = self.decoder_level2(self.reduce_chan_level2(torch.cat([self.up3_2(h), f2], dim=1)))
-        h = self.decoder_level1(torch.cat([self.up2_1(h), f1], dim=1))
-        return (self.output(self.refinement(h)) + padded)[:, :, :height, :width]
+        def level(channels: int, number: int) -> nn.Sequential:
+            return transformer_level(channels, counts[number], all_heads[number], expansion=expansion, norm=norm)
+
+        self.make_encoder(width, level)
+        self.latent = level(8 * width, 3)
+        self.make_decoder(width, level)

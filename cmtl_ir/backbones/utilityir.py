@@ -306,6 +306,11 @@ class UtilityIR(nn.Module):
         restored, kind, severity = self._restored(x, type_map, severity)
         return restored, {"type": kind, "severity": severity, "quality": self.die.quality(severity)}
 
+    def estimates(self, x: Tensor) -> dict[str, Tensor]:
+        """The estimates of `forward_features` without the restoration, of images [B, 3, H, W]."""
+        kind, severity = self.die(pad_to(x, 4, "reflect", smallest=8))
+        return {"type": kind, "severity": severity, "quality": self.die.quality(severity)}
+
     def _restored(self, x: Tensor, kind: Tensor | None, severity: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         height, width = x.shape[-2:]
         padded = pad_to(x, 4, "reflect", smallest=8)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cmtl_ir.backbones._layers import image_keys
 from cmtl_ir.backbones.airnet import CHANNELS, DeformableConv, GuidedBlock, GuidedModule, ResidualBlock, Restorer
+from cmtl_ir.base import keyed
 
 SLOPE = 0.1
 SQUEEZED = 16
@@ -111,41 +113,69 @@ class UWADN(nn.Module):
     """A Unified-Width Adaptive Dynamic Network for All-in-One Image Restoration (U-WADN; Xu et al., 2024).
 
     AirNet's restorer at several widths, all from the same weights: a narrow width uses the first channels of every
-    convolution. The encoder classifies the degradation and so chooses the width of each image. `forward` restores at
-    the chosen widths, whose choice has no gradient, `at_width` at a given one, and `forward_features` gives the logits
-    for the authors' two stages. Any H and W, no padding, no global skip.
+    convolution. The encoder classifies the degradation and so chooses the width of each image. Restoring is at the
+    chosen widths, and `at_width` restores at a given one. Any H and W, no padding, no global skip.
+
+    In training, `stage: 1` returns two images, of a random narrow width and of the full one, whose losses are weighed
+    1 to 5, and `stage: 2` trains only the choice. `forward_features` gives the logits of degradation and width, which
+    `own_classes` (weight 0.1 in stage 1, 1 in stage 2, smoothing 0) and `width_choice` (stage 2) supervise.
 
     In training BatchNorm makes the encoder's features depend on the whole batch: samples couple. The authors' code has
     no license.
 
-    Departures: each image has its own width, where the authors choose one per batch; the deformable convolution is
+    Departures: each image has its own width, where the authors have one per batch; the deformable convolution is
     AirNet's here, on grid_sample. Which images run at which width depends on the data: torch.compile breaks the graph.
     """
 
     couples_samples = True
     unused: tuple[str, ...] = ("E.E.E.*", "E.E.mlp.*", "E.se.*", "E.classifier.*")
     latent_module: ClassVar[str] = "transform"
+    restored_output: ClassVar[str] = "last"
+    output_weights: ClassVar[tuple[float, ...]] = (1.0, 5.0)
 
     def __init__(
-        self, *, groups: int = 5, blocks: int = 5, widths: Sequence[float] = (0.6, 0.7, 0.8, 0.9, 1.0)
+        self,
+        *,
+        groups: int = 5,
+        blocks: int = 5,
+        widths: Sequence[float] = (0.6, 0.7, 0.8, 0.9, 1.0),
+        stage: Literal[1, 2] = 1,
     ) -> None:
         super().__init__()
         if not all(0 < width <= 1 for width in widths):
             raise ValueError(f"widths are shares of {CHANNELS} channels, above 0 and at most 1, not {list(widths)}")
+        self.widths, self.stage = tuple(widths), stage
         self.channels = [int(CHANNELS * width) for width in widths]
         self.R = Restorer(groups, blocks)
         self.E = Selector(len(widths))
         self.transform = nn.Conv2d(CHANNELS, CHANNELS, 1, bias=False)
+        if stage == 2:
+            for part in (self.R, self.transform, self.E.E.E_pre):
+                part.requires_grad_(False)
 
-    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
+    def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor | list[Tensor]:
+        """Restore [B, 3, H, W]; in training in stage 1 at a random narrow width and at the full one."""
         return self.forward_features(x, task)[0]
 
-    def forward_features(self, x: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The restored images, and "degradation" and "width" [B, W], the logits of both choices."""
+    def forward_features(
+        self, x: Tensor, task: Tensor | None = None
+    ) -> tuple[Tensor | list[Tensor], dict[str, Tensor]]:
+        """What `forward` returns, and "degradation" and "width" [B, W], the logits of both choices.
+
+        In training in stage 2 also "images" [B, W, 3, H, W], restored at every width, and "widths" [B, W].
+        """
         features = self.E(x)
         degradation, width = self.E.logits(features)
-        restored = self._restored(x, features, width.argmax(1))
-        return restored, {"degradation": degradation, "width": width}
+        found, last = {"degradation": degradation, "width": width}, len(self.widths) - 1
+        if not self.training:
+            return self._restored(x, features, width.argmax(1)), found
+        if self.stage == 1:
+            narrow = keyed.integers(keyed.substream(image_keys(x), "width"), 0, max(last, 1))
+            return [self._restored(x, features, one) for one in (narrow, torch.full_like(narrow, last))], found
+        representation = self.transform(features)
+        images = torch.stack([restored_at(self.R, x, representation, width) for width in self.channels], dim=1)
+        found |= {"images": images, "widths": x.new_tensor(self.widths).expand(len(x), -1)}
+        return images[torch.arange(len(x), device=x.device), width.argmax(1)], found
 
     def at_width(self, x: Tensor, number: int) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
         """Restore at one of `widths`, counted from 0."""

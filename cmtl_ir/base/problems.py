@@ -31,7 +31,8 @@ def problems_of(error: ValidationError, record: type[BaseModel], prefix: str = "
     for one in error.errors(include_url=False):
         path = ".".join([prefix, *map(str, one["loc"])]).strip(".")
         if one["type"] == "extra_forbidden":
-            known = list(_record_at(record, one["loc"][:-1]).model_fields)
+            fields = _record_at(record, one["loc"][:-1]).model_fields
+            known = [field.alias or name for name, field in fields.items()]
             found.append(Problem(path, f"unknown key; {errors.suggestion(str(one['loc'][-1]), known)}"))
         elif one["type"] == "missing":
             found.append(Problem(path, "is required"))

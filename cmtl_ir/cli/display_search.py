@@ -16,7 +16,7 @@ from cmtl_ir.cli.display import RunBar, console, say, show
 from cmtl_ir.cli.terminal import Words
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import given_up
-from cmtl_ir.search.report import best_trials, importances
+from cmtl_ir.search.report import best_trials, importances, no_importances
 from cmtl_ir.store.run import Run
 
 SHOWN = 10
@@ -81,7 +81,9 @@ def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:
     show(table)
     for objective, named in importances(plan, study).items():
         shares = ", ".join(f"{name} {share:.2f}" for name, share in named.items())
-        say(f"what {objective} depends on: {shares}")
+        say(f"share of the variance of {objective} (fANOVA): {shares}")
+    if lacking := no_importances(study):
+        say(lacking)
     say(f"trials: {', '.join(counted)}; scores are means over tasks and seeds, on validation images")
     failed = given_up(trials, plan.search.retries)
     for number, reason in failed.items():

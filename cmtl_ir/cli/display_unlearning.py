@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,8 @@ from cmtl_ir.store.folder import read_result
 from cmtl_ir.unlearning.jobs import runs_of
 from cmtl_ir.unlearning.planning import Job
 from cmtl_ir.unlearning.report import NO_REFERENCE, Measured, Report, mean_of, notes, verdict
+
+LACKING = "-"
 
 
 def plans(requests: Sequence[Sequence[Job]]) -> None:
@@ -59,7 +62,8 @@ def outcome(report: Report, failures: Mapping[str, str], files: Sequence[Path]) 
     """Print the short table, the verdicts and the paths of the files. table.md has all columns."""
     for scale in report.scales:
         if scale == PSNR or scale not in DEFAULT:  # the files have all of them
-            show(_table(report, scale))
+            for table in _tables(report, scale):
+                show(table)
     for label in report.labels:
         for words in verdict(report, label):
             say(f"{label}: {words}")
@@ -77,30 +81,66 @@ def reassembled(grouped: Sequence[Path]) -> None:
         say(f"grouped run {folder}: {', '.join(f'{task} {psnr:.2f} dB' for task, psnr in scores.items())}")
 
 
-def _table(report: Report, scale: Scale) -> Table:
-    """Return the table of scores, gap and harm by one metric. Columns independent of the metric are in that of PSNR."""
-    title = f"{report.name}: forget {', '.join(report.forget)}"
-    title += "" if scale == PSNR else f", {scale.label}"
+def _tables(report: Report, scale: Scale) -> list[Table]:
+    """Return tables of scores, gap and harm by one metric, each narrow enough for the terminal.
+
+    Columns that are independent of the metric are in those of PSNR. Every table begins with the methods.
+    """
+    title = f"{report.name}: forget {', '.join(report.forget)}" + ("" if scale == PSNR else f", {scale.label}")
+    names, columns = ["(degraded input)", *report.labels], _columns(report, scale)
+    room = console.width - max(map(cell_len, names))
+    tables: list[dict[str, list[str]]] = [{}]
+    left = room
+    for heading, cells in columns.items():
+        width = 2 + max(map(cell_len, [heading, *cells]))
+        if width > left and tables[-1]:
+            tables.append({})
+            left = room
+        tables[-1][heading] = cells
+        left -= width
+    return [_table(title, names, one) for one in tables]
+
+
+def _table(title: str, names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("method", no_wrap=True)
-    unit, ends = scale.unit or scale.label, ("AUC", "relearn", "steps", report.time_unit) if scale == PSNR else ()
-    for column in (f"forget {unit}", f"gap {unit}", *(f"harm {task}" for task in report.retain), *ends):
-        table.add_column(column, justify="right")
-    for label in report.labels:
-        models = report.of(label)
-        table.add_row(label, *_scores(report, models, scale), *(_audit(report, models) if ends else ()))
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in zip(names, *columns.values(), strict=True):
+        table.add_row(*row)
     return table
 
 
-def _scores(report: Report, models: Sequence[Measured], scale: Scale) -> list[str]:
+def _columns(report: Report, scale: Scale) -> dict[str, list[str]]:
+    """Return heading -> cells: that of the degraded input, then one per method."""
+    models = [report.of(label) for label in report.labels]
+    unit = scale.unit or scale.label
+    columns = {f"forget {unit}": [_input(report, scale), *(_forgotten(report, own, scale) for own in models)]}
+    columns[f"gap {unit}"] = [LACKING, *(_gap(report, own, scale) for own in models)]
+    for task in report.retain:
+        harms = [mean_of([report.harm(one, task, scale) for one in own]) for own in models]
+        columns[f"harm {task}"] = [LACKING, *(f"{harm:+.{scale.digits}f}" for harm in harms)]
+    if scale == PSNR:
+        audits = zip(*(_audit(report, own) for own in models), strict=True)
+        ends = ("AUC", "relearn", "steps", report.time_unit)
+        columns |= {heading: [LACKING, *cells] for heading, cells in zip(ends, audits, strict=True)}
+    return columns
+
+
+def _input(report: Report, scale: Scale) -> str:
+    """Return the score of the degraded input on the forgotten tasks."""
+    known = [one.result.get(f"{scale.name}_input", {}).get(task) for one in report.models for task in report.forget]
+    return LACKING if None in known else scale.text(mean_of(known))
+
+
+def _forgotten(report: Report, models: Sequence[Measured], scale: Scale) -> str:
+    return scale.text(mean_of([one.score(task, scale) for one in models for task in report.forget]))
+
+
+def _gap(report: Report, models: Sequence[Measured], scale: Scale) -> str:
     gaps = [report.gap(one, task, scale) for one in models for task in report.forget]
-    known, signed = [gap for gap in gaps if gap is not None], f"+.{scale.digits}f"
-    harms = [mean_of([report.harm(one, task, scale) for one in models]) for task in report.retain]
-    return [
-        scale.text(mean_of([one.score(task, scale) for one in models for task in report.forget])),
-        f"{mean_of(known):{signed}}" if len(known) == len(gaps) else NO_REFERENCE,
-        *(f"{harm:{signed}}" for harm in harms),
-    ]
+    known = [gap for gap in gaps if gap is not None]
+    return f"{mean_of(known):+.{scale.digits}f}" if len(known) == len(gaps) else NO_REFERENCE
 
 
 def _audit(report: Report, models: Sequence[Measured]) -> list[str]:

@@ -43,7 +43,7 @@ def search(
         with display_search.live() as shown:
             found = finish(plan, workspace, shown)
         rows, shares = trial_rows(plan, found.study), importances(plan, found.study)
-        figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder)
+        figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder, list(plan.space))
         found.tracking.publish(parent_of(plan, found.tracking), figures)
         pictures = [file for file in figures if file.suffix == ".png"]
         failed += len(display_search.outcome(plan, found.study, [*found.files, *pictures]))

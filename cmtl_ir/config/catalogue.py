@@ -161,6 +161,7 @@ def json_schema() -> dict[str, Any]:
     parts: dict[str, Any] = {key: _schema_of_key(family) for key, family in KEYS.items()}
     parts |= {"weighting_sees": {"enum": ["restoration", "total"], "default": "restoration"}}
     parts |= {"training": {"anyOf": [{"$ref": "#/$defs/OwnTraining"}, {"type": "null"}]}}
+    parts |= {"start": frame["properties"]["start"]}
     definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
     networks = [
         _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)

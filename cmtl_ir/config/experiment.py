@@ -17,7 +17,9 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
+from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
 from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import base_described, base_objective, described, part_from
@@ -146,37 +148,6 @@ class EvaluationConfig(Record):
         return names
 
 
-class ConflictConfig(Record):
-    """Gradient-conflict statistics."""
-
-    every: int = Field(0, ge=0)
-    """Steps between logged conflict statistics; 0: never. It is part of a run's identity, because a logged step updates
-    from the row gradients that it logs."""
-    blocks: dict[str, list[str]] | None = None
-    """Name -> shell patterns of parameter names, as in `encoder: [encoders*, downs*]`: the statistics are also
-    logged for these parameters alone. Not part of a run's identity: finished runs are not trained again."""
-
-    @field_validator("blocks")
-    @classmethod
-    def _block_names(cls, blocks: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-        for name, patterns in (blocks or {}).items():
-            names.block(name)
-            if not patterns:
-                raise ValueError(f"{name}: the list is empty; name one pattern or more, as in ['encoders*']")
-        return blocks
-
-
-class CheckpointConfig(Record):
-    """When the state is saved, from which a killed run resumes to the same weights."""
-
-    every: int = Field(200, gt=0)
-    """Steps between checkpoints; one is also written at stage ends and on Ctrl-C or SIGTERM."""
-    minutes: float | None = Field(10.0, gt=0)
-    """Also save if the last checkpoint is older than this many minutes; null: by steps only."""
-    keep: int = Field(2, ge=1)
-    """Number of checkpoints to keep, the newest ones."""
-
-
 def _keys_of_a_strategy() -> dict[str, Any]:
     """Return field definitions for pydantic, one per family that is a key of a strategy."""
     fields: dict[str, Any] = {}
@@ -213,6 +184,8 @@ class Strategy(_Keys):
     training: dict[str, Any] | None = None
     """Training settings of this strategy alone, merged over those of the experiment; null: none of its own. The
     identity of a run holds the merged settings, so a strategy may also be given them by its own experiment."""
+    start: StartConfig | None = None
+    """Weights that this strategy begins from; null: those of the experiment's `start`, or else initial weights."""
 
     def resolved(self) -> dict[str, Any]:
         """Return every part with all its fields as plain data. It is part of the identity of a run."""
@@ -264,7 +237,7 @@ class Strategy(_Keys):
         for key, family in KEYS.items():
             parts = tuple(part.model_copy(deep=True) for part in self.parts_of(key))
             made[key] = parts if family.many else next(iter(parts), None)
-        return Strategy(**made, weighting_sees=self.weighting_sees, training=self.training)
+        return Strategy(**made, weighting_sees=self.weighting_sees, training=self.training, start=self.start)
 
 
 class Experiment(Record):
@@ -287,6 +260,8 @@ class Experiment(Record):
     """Gradient-conflict statistics."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints. Not part of a run's identity."""
+    start: Annotated[StartConfig | None, OmitIfDefault()] = None
+    """Weights that all strategies begin from: a run, a file, or {from: ..., learned: [...]}; null: initial weights."""
     seeds: list[Seed] = Field([0], min_length=1)
     """Seeds. Each strategy is trained once per seed."""
     strategies: dict[str, Strategy] = Field(min_length=1)
@@ -316,6 +291,19 @@ class Experiment(Record):
         return seeds
 
     @model_validator(mode="after")
+    def _starts_know_their_tasks(self) -> Experiment:
+        own = {f"strategies.{label}.start": one.start for label, one in self.strategies.items()}
+        for path, start in {"start": self.start, **own}.items():
+            if start is not None:
+                start.check(list(self.tasks), path)
+        return self
+
+    def start_of(self, strategy: Strategy) -> StartConfig | None:
+        """Return the weights that a strategy begins from. `None` stands for initial weights."""
+        start = strategy.start or self.start
+        return None if start is None or start.is_initial else start
+
+    @model_validator(mode="after")
     def _parts_know_their_tasks(self) -> Experiment:
         for label, strategy in self.strategies.items():
             for key in KEYS:
@@ -337,6 +325,8 @@ class Experiment(Record):
 
 
 def _declared(strategy: Strategy) -> dict[str, Any]:
-    """Return a strategy as its experiment file declares it: its parts, and the training settings of its own."""
-    own = {} if strategy.training is None else {"training": strategy.training}
+    """Return a strategy as its experiment file declares it: its parts, and its own training settings and start."""
+    own: dict[str, Any] = {} if strategy.training is None else {"training": strategy.training}
+    if strategy.start is not None:
+        own["start"] = strategy.start.model_dump(mode="json")
     return {**strategy.resolved(), **own}

@@ -17,6 +17,7 @@ from cmtl_ir.base.problems import Problem, problems_of
 from cmtl_ir.base.yaml import merged
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import own_training
+from cmtl_ir.config.start import start_from
 from cmtl_ir.config.unlearning import unlearning_from
 from cmtl_ir.strategy.families import KEYS, Family
 from cmtl_ir.strategy.making import auxiliary_objective, part_from
@@ -175,8 +176,7 @@ def _strategy(
     if raw is not None and not isinstance(raw, Mapping):
         problems.append(Problem(path, f"expected parts such as {{surgery: pcgrad}}, found {raw!r}"))
     for key in parts:
-        if key not in (*KEYS, "weighting_sees", "training"):
-            known = [*KEYS, "weighting_sees", "training"]
+        if key not in (known := [*KEYS, "weighting_sees", "training", "start"]):
             problems.append(Problem(f"{path}.{key}", f"unknown part; {suggestion(str(key), known)}"))
     made: dict[str, Any] = {}
     for key, family in KEYS.items():
@@ -188,6 +188,7 @@ def _strategy(
         said = f"expected {' or '.join(SEES)}, found {made['weighting_sees']!r}"
         problems.append(Problem(f"{path}.weighting_sees", said))
     made["training"] = own_training(training, parts.get("training"), f"{path}.training", problems)
+    made["start"] = start_from(parts.get("start"), f"{path}.start", problems)
     return Strategy.model_construct(**made)
 
 

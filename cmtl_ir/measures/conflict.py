@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,25 @@ def crossed_products(gramian: Array, rows: int, pieces: Sequence[tuple[int, int]
 # ------------------------------------------------------------------------------------ noise-corrected cosine
 
 
+ROUNDING = 1e-6
+"""A cosine may exceed 1 by this much, because its sums are rounded."""
+OUTSIDE: dict[str, Any] = {
+    "estimate": math.nan,
+    "low": math.nan,
+    "high": math.nan,
+    "reason": "not measurable: outside [-1, 1]",
+}
+
+
 def corrected_cosine(products: Array, signals_a: Array, signals_b: Array) -> Interval:
     """Return sum <a, b> / sqrt(sum <a1, a2> sum <b1, b2>) over steps, each [T], which per-step ratios would bias.
 
     `products` are <g_a, g_b>, or the crossed products if the rows share clean images. The interval is that of
     `ratio_of_sums`. Its `reason` says why there is none: too few steps, or a signal not distinguishable from 0.
+    An estimate outside [-1, 1] is no cosine: it is NaN, and not measurable.
     """
-    return ratio_of_sums(products, signals_a, signals_b)
+    found = ratio_of_sums(products, signals_a, signals_b)
+    return replace(found, **OUTSIDE) if abs(found.estimate) > 1 + ROUNDING else found
 
 
 # --------------------------------------------------------------------------------------------------- the log
@@ -187,7 +199,8 @@ class ConflictLog:
             if record.row_a != record.row_b:
                 values[f"conflict{within}/{pair}"] = math.nan if record.cosine is None else record.cosine
                 pooled = pooled_ratio(*self.pair(record.row_a, record.row_b, last=WINDOW, block=block))
-                values[f"conflict_corrected{within}/{pair}"] = pooled
+                if abs(pooled) <= 1 + ROUNDING:  # any other is no cosine, and noise
+                    values[f"conflict_corrected{within}/{pair}"] = pooled
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def state(self) -> dict[str, Any]:

@@ -13,9 +13,16 @@ SEMANTICS_VERSION = 4
 """Version of the numerical semantics. Increment it when the same configuration computes something else."""
 
 
-def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Mapping[str, Task]) -> dict[str, Any]:
+def identity_of(
+    experiment: Experiment,
+    strategy: Strategy,
+    seed: int,
+    tasks: Mapping[str, Task],
+    start: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the identity of a run: tasks and their pixels, backbone, training, parts and seed.
 
+    `start`: hash of the weights that the run begins from, and the tasks that they know; `None`: initial weights.
     Labels, paths, device and the cadence of evaluations and checkpoints are not part of it. `conflict.every` is: a
     logged step updates the weights from the row gradients that it logs, which changes the last bits.
     """
@@ -24,6 +31,7 @@ def identity_of(experiment: Experiment, strategy: Strategy, seed: int, tasks: Ma
     return {
         **({"validation": validated} if validated else {}),
         **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
+        **({"start": dict(start)} if start is not None else {}),
         "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
+from cmtl_ir.runs.begin.weights import StartWeights, start_identity, start_weights
 from cmtl_ir.runs.identity import apart_from_seed, identity_of
 from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
@@ -65,8 +67,22 @@ class PlannedRun:
     """Function that trains the run, as `module:function`. It takes an `execution.ActiveRun`."""
     declared: Experiment | None = None
     """Experiment whose strategy of this label has training settings of its own. `None` if it has none."""
+    weights: StartWeights | None = None
+    """Weights that the learner begins from. `None` stands for initial weights."""
     rescorable: bool = True
     """Whether the run may take over the weights of a finished run with the same training. `--fresh` trains it."""
+
+    def at_seed(self, seed: int, out: Path) -> Run:
+        """Return the run of another seed. Under `data.holdout: rotate` its images are still those of this run.
+
+        If the weights that it begins from are not found, their hash is `None`.
+        """
+        identity = {**self.run.identity, "seed": seed}
+        if self.weights is not None:
+            identity["start"] = {**self.weights.identity, "weights": None}
+            with suppress(UserError):
+                identity["start"] = start_identity(self.experiment, self.strategy, seed, out)
+        return replace(self.run, seed=seed, identity=identity)
 
     @property
     def steps_taken_over(self) -> int:
@@ -74,12 +90,14 @@ class PlannedRun:
         return self.begin.step if self.begin is not None else 0
 
     def learner(self, ranks: Ranks = ALONE) -> Learner:
-        """Return a learner with the initial weights of the run."""
+        """Return a learner with the weights that the run begins from."""
         learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
         store = self.run.folder.parent
         shared = self.declared or self.experiment
         learner.teachers = SingleTaskTeachers(shared, self.run.seed, self.tasks, store, self.device)
         learner.finished_runs = FinishedRuns(store.parent, self.device)
+        if self.weights is not None:
+            self.weights(learner)
         return learner
 
     def started(self, learner: Learner) -> Curve:
@@ -145,13 +163,21 @@ class Prepared:
 
         Rows of strategies that this plan lacks are not judged.
         """
-        own = next((run for run in self.runs if run.label == row["label"]), None)
-        if own is None or hash_of({**own.identity, "seed": row["seed"]}) == row["hash"]:
+        one = next((one for one in self.planned if one.run.label == row["label"]), None)
+        if one is None:
+            return False
+        own = one.at_seed(row["seed"], self.out)
+        if own.hash == row["hash"]:
             return False
         folder = own.folder.parent / row["hash"]
+        start = own.identity.get("start", {})
+        lost = "weights" in start and start["weights"] is None
         if not has_config(folder):  # not started; under `rotate`, its hash is not known here
-            return own.identity.get("holdout") != "rotate"
-        return apart_from_seed(read_identity(folder)) != apart_from_seed(own.identity)
+            return own.identity.get("holdout") != "rotate" and not lost
+        found, wanted = apart_from_seed(read_identity(folder)), apart_from_seed(own.identity)
+        if lost and "start" in found:
+            wanted["start"] = {**start, "weights": found["start"]["weights"]}
+        return found != wanted
 
 
 def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared:
@@ -172,10 +198,27 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
         own, trained = trained_under(experiment, strategy)
         declared = experiment if strategy.training is not None else None
         for seed in experiment.seeds:
-            identity = identity_of(own, trained, seed, tasks[seed])
+            weights = _start(label, own, trained, seed, out)
+            identity = identity_of(own, trained, seed, tasks[seed], weights.identity if weights is not None else None)
             run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
-            planned.append(PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared))
+            one = PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared, weights=weights)
+            planned.append(one)
     return Prepared(experiment, tasks, planned, out, chosen)
+
+
+def _start(label: str, experiment: Experiment, strategy: Strategy, seed: int, out: Path) -> StartWeights | None:
+    """Return the weights that a strategy begins from. Raise ConfigError with its key if there are none such."""
+    key = "start" if strategy.start is None else f"strategies.{label}.start"
+    try:
+        weights = start_weights(experiment, strategy, seed, out)
+    except UserError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    if weights is not None and strategy.grouping is not None:
+        raise ConfigError(
+            f"{key}: the groups of {label} train networks of their own, which cannot begin from the weights of one; "
+            f"set strategies.{label}.start to `initial`"
+        )
+    return weights
 
 
 def _check_grouping(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -> None:

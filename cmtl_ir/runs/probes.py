@@ -16,7 +16,7 @@ def probe(prepared: Prepared) -> None:
     faults: dict[str, list[str]] = {}
     for label in prepared.experiment.strategies:
         if (one := waiting.get(label)) is not None:
-            for fault in faults_of(one.experiment, one.strategy, one.tasks, one.run.seed, prepared.device):
+            for fault in faults_of(one.experiment, one.strategy, one.tasks, one.run.seed, prepared.device, one.weights):
                 faults.setdefault(fault, []).append(label)
     if faults:
         listed = "\n".join(f"  strategies.{', '.join(labels)}: {fault}" for fault, labels in faults.items())

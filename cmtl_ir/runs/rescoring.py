@@ -1,7 +1,8 @@
 """Scoring of a trained run on other test images. Training does not see test images, so it is not repeated for them.
 
 The hash of a run contains its test images, because its scores depend on them. A run that differs from a finished run in
-nothing else takes over the weights at the ends of that run's stages, and is scored with them.
+nothing else takes over the weights at the ends of that run's stages, and is scored with them. So does a single-task run
+where the experiment has got or lost other tasks.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ log = logging.getLogger("cmtl_ir")
 def trained_alike(run: Run) -> Path | None:
     """Return the folder of a finished run that only differs in its test images or metric protocol, or `None`.
 
+    A single-task run may also differ in the tasks that it does not train.
+
     It must still have the weights at the end of each of its stages. Runs with a damaged file are passed over.
     """
     wanted, store = _training_of(run.identity), run.folder.parent
-    marks = [f"seed: {run.seed}\n", *run.identity["tasks"].values()]
+    only = _only_task(run.identity)
+    digests = run.identity["tasks"]
+    marks = [f"seed: {run.seed}\n", *(digests.values() if only is None else [digests[only]])]
     for config in sorted(store.glob(f"*/{CONFIG}")):
         folder = config.parent
         if folder == run.folder or "." in folder.name or not (has_weights(folder) and is_finished(folder)):
@@ -51,7 +56,22 @@ def trained_alike(run: Run) -> Path | None:
 
 
 def _training_of(identity: Mapping[str, Any]) -> str:
-    return json.dumps({key: value for key, value in identity.items() if key not in SCORED}, sort_keys=True)
+    kept = {key: value for key, value in identity.items() if key not in SCORED}
+    only = _only_task(identity)
+    if only is not None:
+        for key in {"tasks", "validation"} & kept.keys():
+            kept[key] = {only: kept[key].get(only)}
+        kept["number"] = list(identity["tasks"]).index(only)  # networks may read the number of a task
+    return json.dumps(kept, sort_keys=True)
+
+
+def _only_task(identity: Mapping[str, Any]) -> str | None:
+    """Return the task that a run trains if nothing else in it can depend on the other tasks. Otherwise `None`."""
+    strategy = identity.get("strategy", {})
+    curriculum = strategy.get("curriculum") or {}
+    plain = not strategy.get("auxiliary") and not strategy.get("retention") and not strategy.get("grouping")
+    alone = plain and curriculum.get("name") == "single" and "unlearning" not in identity and "without" not in identity
+    return curriculum["task"] if alone and curriculum["task"] in identity.get("tasks", {}) else None
 
 
 def _has_stages(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.reading import neutral
+from cmtl_ir.runs.begin.weights import start_identity
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.layout import WEIGHTS
@@ -34,7 +35,9 @@ class SingleTaskTeachers:
     def __call__(self, task: str) -> nn.Module:
         """Return the network, frozen and in eval mode. Raise UserError, with the training command, if there is none."""
         if task not in self._loaded:
-            identity = identity_of(self.experiment, self._strategy(task), self.seed, self.tasks)
+            single = self._strategy(task)
+            start = start_identity(self.experiment, single, self.seed, self.store.parent)
+            identity = identity_of(self.experiment, single, self.seed, self.tasks, start)
             folder = self.store / hash_of(identity)
             if not (folder / WEIGHTS).is_file():
                 strategy = f"strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}"

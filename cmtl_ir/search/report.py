@@ -17,6 +17,9 @@ from cmtl_ir.base.files import write_whole
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import CPU, FREE, REASON
 
+LEAST_TRIALS = 30
+"""Minimum number of complete trials for importances. With fewer, the forest of fANOVA fits the noise."""
+
 
 def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
     """Write trials.csv, importances.csv, front.csv and one experiment file per best trial, and return their paths."""
@@ -37,7 +40,7 @@ def leave_tables(plan: Plan, study: Study, folder: Path) -> list[Path]:
 
 def best_trials(study: Study) -> list[FrozenTrial]:
     """Return the best trial, or the Pareto front sorted by its first objective. Empty if no trial is complete."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = _complete(study)
     if not complete:
         return []
     if len(study.directions) == 1:
@@ -49,33 +52,43 @@ def best_trials(study: Study) -> list[FrozenTrial]:
 def importances(plan: Plan, study: Study) -> dict[str, dict[str, float]]:
     """Return the importance of each parameter per objective, for parameters that every trial has.
 
-    The importance is the share of a parameter in what distinguishes the better trials, by PED-ANOVA (Watanabe et al.,
-    IJCAI 2023). The evaluator is named explicitly because the default of Optuna differs between its versions.
+    The importance is the share of a parameter in the variance of the objective, by fANOVA (Hutter et al., ICML 2014).
+    Empty for fewer than `LEAST_TRIALS` complete trials.
     """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = _complete(study)
     common = set.intersection(*(set(trial.params) for trial in complete)) if complete else set()
-    if len(complete) < 2 or not common:
+    if len(complete) < LEAST_TRIALS or not common:
         return {}
     found = {}
-    for number, (name, direction) in enumerate(plan.search.objectives.items()):
+    for number, name in enumerate(plan.search.objectives):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 found[name] = optuna.importance.get_param_importances(
                     study,
-                    evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+                    evaluator=optuna.importance.FanovaImportanceEvaluator(seed=plan.search.seed),
                     params=sorted(common),
-                    target=_badness(number, direction),
+                    target=_objective(number),
                 )
-            except (ValueError, RuntimeError):  # all trials alike, or too few of them
+            except (ValueError, RuntimeError):  # all trials alike
                 continue
     return found
 
 
-def _badness(number: int, direction: str) -> Callable[[FrozenTrial], float]:
-    """Return the objective with the sign that makes low values good, as the evaluator expects."""
-    sign = -1.0 if direction == "maximize" else 1.0
-    return lambda trial: sign * float(trial.values[number])
+def no_importances(study: Study) -> str:
+    """Return why there are no importances: too few trials. Empty if there are enough."""
+    complete = len(_complete(study))
+    if complete >= LEAST_TRIALS:
+        return ""
+    return f"importance of the parameters: not estimated, {complete} complete trials are fewer than {LEAST_TRIALS}"
+
+
+def _complete(study: Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _objective(number: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: float(trial.values[number])
 
 
 def trial_rows(plan: Plan, study: Study) -> list[dict[str, Any]]:

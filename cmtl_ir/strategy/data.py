@@ -186,11 +186,19 @@ class History:
     """The information from which a curriculum decides the next stage."""
 
     tasks: tuple[str, ...]
-    """Tasks in the order of the experiment file."""
+    """Tasks to be learnt, in the order of the experiment file."""
     steps: int
     """Number of steps of the whole run."""
     stages: tuple[Stage, ...]
-    """The finished stages."""
+    """The finished stages, without that of the tasks that the run knew before."""
     dataset_sizes: Mapping[str, int]
     """Task -> number of training images, times the repeats."""
     learner: Learner
+    learned: tuple[str, ...] = ()
+    """Tasks that the weights of `start` already know. A curriculum that mixes tasks includes them; one that trains
+    tasks one after another goes on with `tasks`."""
+
+    @property
+    def all_tasks(self) -> tuple[str, ...]:
+        """All tasks of the run: those that were known before, then those to be learnt."""
+        return (*self.learned, *self.tasks)

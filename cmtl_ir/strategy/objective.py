@@ -70,6 +70,9 @@ class Objective(Part):
     images · `snapshots`: copies of the network that the part keeps · `runs`: finished runs, frozen ·
     `teacher:single`: `Learner.teacher` · `prompt`: `Learner.restore` under another task's name."""
 
+    pair: ClassVar[str] = "training_pair"
+    """Method of the networks that an objective with `pair` among its needs is made for."""
+
     weight: float = Field(1.0, ge=0)
     """w: factor of this objective next to the base objective; 0: it is not built."""
     rows: Literal["stage", "all"] = "stage"

@@ -207,5 +207,12 @@ class Retention(Part):
     def after_step(self, learner: Learner, update: Tensor | None) -> None:
         """Act after the step of the optimizer. `update` is [P] if `needs_update`, and otherwise `None`."""
 
+    def learned_before(self, stage: Stage, learner: Learner) -> None:
+        """Act in place of the training of a stage whose tasks the weights of `start` already know.
+
+        Called between `enter_stage` and `end_stage` of that stage, which has no steps. Raise ConfigError if the method
+        must have seen the training of a task to protect it.
+        """
+
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Act after the last step of a stage."""

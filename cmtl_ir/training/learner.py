@@ -36,6 +36,8 @@ from cmtl_ir.training.shares import DataState
 
 ON_CPU = ("weighting", "surgery")
 """Families whose parts compute on the CPU and keep their state there."""
+LEARNED = "learned"
+"""Name of the stage of the tasks that a run knew before its first step."""
 
 
 class Learner:
@@ -61,9 +63,9 @@ class Learner:
         self.objective = objective_of(self.training.loss)
         self.backbone = strategy.backbone(experiment.backbone, self.tasks)
         self.model = network_to_device(initial_model(self.backbone, seed), device)
-        if "pair" in self.objective.needs and not hasattr(self.model, "training_pair"):
-            name = experiment.backbone["name"]
-            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no training_pair")
+        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
+            name, missing = experiment.backbone["name"], self.objective.pair
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {missing}")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -85,6 +87,7 @@ class Learner:
         self.evaluated_every = experiment.evaluation.every
         self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
         self.finished_runs: Callable[[str], nn.Module] | None = None  # name -> network of a finished run
+        self.learned: tuple[str, ...] = ()  # tasks that the weights of `start` already know
         self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
         for part in self.parts().values():
             part.reset()
@@ -163,7 +166,9 @@ class Learner:
     def history(self) -> History:
         """Return the history from which the curriculum decides the next stage."""
         sizes = {name: task.size for name, task in self.task_of.items()}
-        return History(self.tasks, self.training.steps, self.finished, sizes, self)
+        tasks = tuple(task for task in self.tasks if task not in self.learned)
+        own = self.finished[1:] if self.learned else self.finished
+        return History(tasks, self.training.steps, own, sizes, self, self.learned)
 
     def evaluated_weights(self) -> dict[str, Tensor]:
         """Return the weights that are scored and stored, which are the averaged ones if the run averages."""
@@ -179,6 +184,10 @@ class Learner:
             return stage
         mixture = {row: share for row, share in stage.mixture.items() if row.rpartition(":")[2] not in self.excluded}
         return replace(stage, mixture=mixture, steps=stage.steps if mixture or not stage.mixture else 0)
+
+    def learned_stage(self) -> Stage:
+        """Return the stage, of 0 steps, that stands for the tasks that the weights of `start` already know."""
+        return Stage(LEARNED, dict.fromkeys(self.learned, 1.0 / len(self.learned)), 0)
 
     @property
     def steps_left(self) -> int:

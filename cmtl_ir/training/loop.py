@@ -48,6 +48,8 @@ def train(learner: Learner, watcher: Watcher) -> None:
     if learner.device.type == "cpu":
         keep_freed_memory()
     curriculum, retention = learner.strategy.curriculum, learner.strategy.retention
+    if learner.learned and not learner.finished:
+        take_over(learner, watcher)
     while True:
         stage = learner.stage or curriculum.next_stage(learner.history())
         if stage is None:
@@ -67,6 +69,18 @@ def train(learner: Learner, watcher: Watcher) -> None:
             retention.end_stage(seen, learner)
         learner.finish_stage()
         watcher.stage_ended(learner, seen)
+
+
+def take_over(learner: Learner, watcher: Watcher) -> None:
+    """Finish the stage of the tasks that the weights of `start` already know, which takes no step."""
+    stage, retention = learner.learned_stage(), learner.strategy.retention
+    if retention is not None:
+        retention.begin_stage(stage, learner)
+        retention.enter_stage(stage, learner)
+        retention.learned_before(stage, learner)
+        retention.end_stage(stage, learner)
+    learner.finished = (stage,)
+    watcher.stage_ended(learner, stage)
 
 
 def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:

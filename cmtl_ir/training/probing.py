@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -38,12 +38,23 @@ COUPLED = 1e-3
 
 
 def faults_of(
-    experiment: Experiment, strategy: Strategy, tasks: Mapping[str, Task], seed: int, device: torch.device
+    experiment: Experiment,
+    strategy: Strategy,
+    tasks: Mapping[str, Task],
+    seed: int,
+    device: torch.device,
+    start: Callable[[Learner], None] | None = None,
 ) -> list[str]:
-    """Return why the strategy cannot be trained: a sentence per fault, each with its key. Empty if it can."""
+    """Return why the strategy cannot be trained: a sentence per fault, each with its key. Empty if it can.
+
+    `start` fills a learner with the weights that the run begins from. `None` stands for initial weights.
+    """
     with _generators_kept(device):
         try:
             learner = _learner(experiment, strategy, tasks, seed, device)
+            if start is not None:
+                start(learner)
+                _know(learner)
             found = [*_unmatched(learner), *_faulty_images(learner)]
             if not found:
                 found = [*_coupled(experiment, learner)]
@@ -88,6 +99,17 @@ def _learner(
 
     learner.teachers = learner.finished_runs = untrained
     return learner
+
+
+def _know(learner: Learner) -> None:
+    """Let the retention refuse tasks that the weights already know. What it would measure on their data is left out."""
+    stage, retention = learner.learned_stage() if learner.learned else None, learner.strategy.retention
+    if stage is None:
+        return
+    if retention is not None:
+        retention.begin_stage(stage, learner)
+        retention.learned_before(stage, learner)
+    learner.finished = (stage,)
 
 
 def _told(error: Exception) -> str:

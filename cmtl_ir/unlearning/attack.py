@@ -70,6 +70,16 @@ def familiarity(learner: Learner, task: str, ids: Tensor) -> Tensor:
     return torch.cat(found).cpu()
 
 
+def over_seeds(found: Sequence[Interval]) -> Interval:
+    """Return the mean AUC over seeds, with the interval that follows from the attacked samples of each seed.
+
+    It is NaN if a seed had too few samples.
+    """
+    mean = sum(one.estimate for one in found) / len(found)
+    half = math.sqrt(sum(((one.high - one.low) / 2) ** 2 for one in found)) / len(found)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), len(found))
+
+
 def membership(learner: Learner, drawn: dict[str, int], tasks: Sequence[str]) -> Interval:
     """Return the AUC of distinguishing draws that the original was trained on from later draws of the same images.
 

@@ -29,7 +29,7 @@ from cmtl_ir.unlearning.origin import Origin
 from cmtl_ir.unlearning.probe import probe_psnr
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB, Relearning, relearning
 
-VERSION = 1
+VERSION = 2
 """Version of the measures. Increment it when one changes: audits of earlier versions are then repeated."""
 KEPT_PIXELS = 8_000_000
 """Outputs of the retrained model are kept up to this many pixels. Beyond, they are computed again per model."""

@@ -18,7 +18,7 @@ from cmtl_ir.store.folder import is_finished
 from cmtl_ir.store.layout import WEIGHTS
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.strategy.making import described
-from cmtl_ir.strategy.unlearning import Program, Request, Rerun, Unlearner
+from cmtl_ir.strategy.unlearning import Ensemble, Program, Request, Rerun, Unlearner
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.unlearning.origin import Origin, stages_of
 
@@ -91,7 +91,13 @@ class Without:
 
 
 def refuse_impossible(job: Job) -> None:
-    """Raise UserError if the method needs data that must not be read."""
+    """Raise UserError if the method needs data that must not be read, or a training that began without the tasks."""
+    if isinstance(job.method, Rerun | Ensemble) and "start" in job.origin.identity:
+        raise UserError(
+            f"{job.method.called} trains again from where {job.origin.name} began. These are the weights of its "
+            f"`start`, which may know {', '.join(job.forget)}, so the result would not be exact; choose another "
+            "method, or train a run that begins from initial weights"
+        )
     if not job.use_retain and job.method.wants_retain():
         free = "`retain: false`" if "retain" in type(job.method).model_fields and not job.method.needs_retain else ""
         way = f"set {free}" if free else "the methods `ascent` and `instance_wise` with `retain: false` need none"

@@ -30,7 +30,13 @@ class Cumulative(OrderedCurriculum):
         order = self.ordered(history)
         lengths = split(history.steps, [1] * (len(order) - 1) + [self.last])
         return [
-            Stage(task, uniform(order[: i + 1]), steps, fresh_optimizer=True, cycles=self._cycles(i, order))
+            Stage(
+                task,
+                uniform([*history.learned, *order[: i + 1]]),
+                steps,
+                fresh_optimizer=True,
+                cycles=self._cycles(i, order),
+            )
             for i, (task, steps) in enumerate(zip(order, lengths, strict=True))
         ]
 

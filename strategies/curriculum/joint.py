@@ -30,6 +30,6 @@ class Joint(Curriculum):
         """Return one stage with the whole budget, then `None`."""
         if history.stages:
             return None
-        sizes = {task: history.dataset_sizes[task] for task in history.tasks} if self.balance == "by_size" else None
-        mixture = shares(sizes) if sizes else uniform(history.tasks)
+        sizes = {task: history.dataset_sizes[task] for task in history.all_tasks} if self.balance == "by_size" else None
+        mixture = shares(sizes) if sizes else uniform(history.all_tasks)
         return Stage("joint", mixture, history.steps, cycles=self.cycles)

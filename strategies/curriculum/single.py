@@ -26,9 +26,9 @@ class Single(Curriculum):
 
     def next_stage(self, history: History) -> Stage | None:
         """Return one stage with the whole budget, then `None`. Raise ConfigError if the run has no such task."""
-        if self.task not in history.tasks:
+        if self.task not in history.all_tasks:
             raise ConfigError(
-                f"curriculum.task: there is no task {self.task!r}; {suggestion(self.task, list(history.tasks))}"
+                f"curriculum.task: there is no task {self.task!r}; {suggestion(self.task, list(history.all_tasks))}"
             )
         if history.stages:
             return None

@@ -13,7 +13,7 @@ from cmtl_ir.base import keyed
 from cmtl_ir.strategy.data import Batch, Learner, Row, Stage
 from cmtl_ir.strategy.parts import Cost, Retention
 
-from ..shared.tasks import old_tasks
+from ..shared.tasks import old_tasks, own_tasks
 
 Capacity = int | Literal["all"]
 Policy = Literal["balanced", "balanced_up", "reservoir"]
@@ -105,6 +105,12 @@ class Remembering(Retention):
         """Record the ids of the stage's own rows."""
         if row == batch.task:
             self.memory.see(row, batch.ids)
+
+    def learned_before(self, stage: Stage, learner: Learner) -> None:
+        """Take the first `capacity` ids of each task for those that it was trained on."""
+        count = 1 if self.capacity == "all" else self.capacity
+        for task in own_tasks(stage) if count else ():
+            self.memory.see(task, torch.arange(count))
 
     def end_stage(self, stage: Stage, learner: Learner) -> None:
         """Select the ids to remember."""

@@ -8,10 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategy.data import Learner, Stage
 from cmtl_ir.strategy.parts import Cost
 from cmtl_ir.strategy.registry import register
 
+from ..shared.tasks import own_tasks
 from ..shared.weights import weights_of
 from ._anchor import Anchored
 
@@ -37,6 +39,13 @@ class SI(Anchored):
         """Start the path integral at the current weights."""
         weights = weights_of(learner.model).detach()
         self.state.update(start=weights, last=weights, path=torch.zeros_like(weights))
+
+    def learned_before(self, stage: Stage, learner: Learner) -> None:
+        """Raise ConfigError: the path of the weights that learnt the tasks is not known."""
+        raise ConfigError(
+            f"retention: {self.called} measures importance while a task is trained, so it cannot protect "
+            f"{', '.join(own_tasks(stage))}, which the weights of `start` already know; use ewc or mas"
+        )
 
     @torch.no_grad()
     def after_step(self, learner: Learner, update: Tensor | None) -> None:

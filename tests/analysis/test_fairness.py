@@ -87,6 +87,18 @@ def test_what_changes_rounding_only_is_comparable(tmp_path: Path) -> None:
     assert study.reasons == [] and len(study.ranking) == 2
 
 
+def test_weights_to_begin_from_are_ranked_with_a_caution_where_strategies_differ_in_them(tmp_path: Path) -> None:
+    """Not where each seed has weights of its own."""
+    starts = {seed: {"start": {"weights": f"{seed}" * 64, "learned": ["noise"]}} for seed in (0, 1)}
+    one = {("pcgrad", seed): starts[seed] for seed in (0, 1)}
+    study = study_of(forged.comparison(tmp_path / "one", FINAL, identities=one))
+    assert study.reasons == [] and len(study.ranking) == 2
+    (caution,) = study.cautions
+    assert "joint (seed 0): initial weights; pcgrad (seed 0): 00000000." in caution
+    both = one | {("joint", seed): starts[seed] for seed in (0, 1)}
+    assert study_of(forged.comparison(tmp_path / "both", FINAL, identities=both)).cautions == []
+
+
 OWN = {"optimizer": {"lr": 1e-3}}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,14 @@ from skimage import io as images
 from cmtl_ir.analysis.data.columns import COLUMNS
 from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
-from cmtl_ir.analysis.figures import bars, captions, curves, matrices, strips, style, weights
+from cmtl_ir.analysis.figures import bars, captions, curves, fonts, matrices, stages, strips, style, weights
 from cmtl_ir.analysis.figures import conflict as conflict_figures
 from cmtl_ir.analysis.tables import conflict as conflict_table
 from cmtl_ir.analysis.tables import formats
 from cmtl_ir.base import yaml
 from cmtl_ir.measures.scale import PSNR
 from cmtl_ir.measures.statistics import ratio_of_sums
-from tests.analysis import forged
+from tests.analysis import forged, invented
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,10 @@ def test_the_corrected_cosine_pools_the_halves(study: Study) -> None:
     expected = ratio_of_sums(series["a", "b"], series["a", "a"], series["b", "b"])
     assert found == expected and found.high > 1 > found.estimate
     assert conflict_table.corrected_cell(found).high == 1.0
+    opposed = [{**row, "crossed": 1.6 * row["crossed"]} if row["row_b"] != row["row_a"] else row for row in rows]
+    beyond = conflict_table.corrected(pd.DataFrame(opposed), "a", "b")
+    assert ratio_of_sums(*(1.6 * series["a", "b"], series["a", "a"], series["b", "b"])).estimate > 1
+    assert conflict_table.corrected_cell(beyond).text == "not measurable"
     lost = conflict_table.corrected(pd.DataFrame([{**row, "crossed": 0.0} for row in rows]), "a", "b")
     assert conflict_table.corrected_cell(lost).text == "not measurable"
 
@@ -178,11 +184,64 @@ def test_many_matrices_stand_below_one_another(tmp_path: Path) -> None:
     assert width < 150 * 16 and height > 150 * 3
 
 
-def test_a_strategy_keeps_its_look_whatever_else_is_finished(study: Study) -> None:
+def test_a_strategy_keeps_its_look_whatever_else_is_finished() -> None:
+    """Of 30 strategies, no two share colour and marker (a point), nor dashes and marker (a line in grey)."""
     names = [f"strategy{number}" for number in range(30)]
-    looks = [tuple(map(str, look.values())) for look in style.looks(names).values()]
-    assert len(set(looks)) == 30
+    looks = list(style.looks(names).values())
+    for shared in (("color", "marker"), ("linestyle", "marker"), ("color", "linestyle")):
+        assert len({tuple(str(look[part]) for part in shared) for look in looks}) == 30
     assert style.looks(names)["strategy7"] == style.looks(names[:9])["strategy7"]
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return invented.comparison(tmp_path_factory.mktemp("made_up"), 4, [0, 1], ("noise", "rain", "haze"))
+
+
+def test_stages_are_named_and_seeds_of_other_orders_are_not_averaged(made_up: Path, tmp_path: Path) -> None:
+    study = Study.of(Frames.of_folder(made_up))
+    found = {one.title: [name for _, name in one.ends] for one in stages.schedules(study)}
+    assert found["strategy01"] == ["noise", "rain", "haze"] and found["strategy00"] == ["joint"]
+    assert {"strategy02, seed 0", "strategy02, seed 1"} <= set(found)
+    text = curves.score_curves(study, tmp_path / "curves")[2].read_text()
+    drawn = ["stages", "mean over 3 tasks", "strategy02, seed 1", "noise", "rain", "haze"]
+    assert all(f"<!-- {one} -->" in text for one in drawn)
+    # evaluated once: named beside its point in each of the three panels, at the end of the mean, and in the legend
+    assert text.count("strategy03 -->") == 5
+
+
+def test_weights_that_only_count_samples_are_not_drawn_nor_are_unfinished_seeds(made_up: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(made_up.parent, tmp_path / "copied")) / made_up.name
+    table = weights.trajectories(Study.of(Frames.of_folder(copied)))
+    assert {key: list(one.columns) for key, one in table.items()} == {("strategy01", "weight"): [0, 1]}
+    run = next(row["hash"] for row in json.loads((copied / "runs.json").read_text()) if row["label"] == "strategy01")
+    (copied.parent / "store" / run / "result.json").unlink()  # of seed 0
+    assert list(weights.trajectories(Study.of(Frames.of_folder(copied)))["strategy01", "weight"].columns) == [1]
+
+
+def test_values_are_printed_and_two_seeds_are_points(made_up: Path, tmp_path: Path) -> None:
+    study = Study.of(Frames.of_folder(made_up))
+    text = bars.gain_bars(study, tmp_path / "gains")[2].read_text()
+    means = study.measures.groupby("label")["gain"].mean()
+    assert all(f"<!-- {gain:+.2f} -->" in text for gain in means) and "LineCollection" not in text
+    assert conflict_figures.without_rates(study) == "No conflict was logged of: strategy00."
+
+
+def test_a_script_without_a_font_is_spelled_out_and_named_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(fonts, "_others_installed", dict)
+    fonts.font_of.cache_clear()
+    for name in ("one", "two"):
+        with style.house() as plots:
+            figure, axis = plots.subplots()
+            axis.set(title="雨 and Ωδ", yticks=[0, 1], yticklabels=["ノイズ", "b"])
+            text = style.save(figure, tmp_path / name)[2].read_text()
+        assert r"<!-- \u96e8 and Ωδ -->" in text and r"<!-- \u30ce\u30a4\u30ba -->" in text
+    assert [record.message.split(";")[0] for record in caplog.records] == [
+        "figures: no installed font has the characters of CJK, KATAKANA"
+    ]
+    fonts.font_of.cache_clear()
 
 
 def test_figures_without_data_are_left_out(tmp_path: Path) -> None:

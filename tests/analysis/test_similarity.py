@@ -46,6 +46,14 @@ def test_in_a_task_s_row_those_that_train_with_it_are_framed(files: dict[str, Pa
     assert count == [6, 0]
 
 
+def test_no_group_is_shown_of_a_measure_without_a_measurable_pair(tmp_path: Path) -> None:
+    lost = Matrix("gradient cosine", TASKS, np.where(np.eye(4, dtype=bool), 1.0, np.nan), "cosine")
+    made = {file.suffix: file for file in similarity.leave_similarity({"conflict": lost}, tmp_path, groups=GROUPS)}
+    text, drawn = made[".md"].read_text(), made[".svg"].read_text().lower()
+    assert "Groups:" not in text and "No pair of tasks was measurable" in text
+    assert "stroke: #d55e00" not in drawn and "<!-- no pair was measurable -->" in drawn
+
+
 def test_agreement_is_spearmans_over_the_pairs_that_both_measured() -> None:
     """High is similar in one and low in the other; noise with blur was not measurable."""
     cosines, distances = [0.6, -0.2, 0.1, 0.3, 0.4], [1.0, 5.0, 4.0, 3.0, 2.5]

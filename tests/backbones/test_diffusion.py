@@ -42,15 +42,16 @@ def test_a_step_of_the_sde_is_the_authors(step: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("sampler", ["posterior", "sde"])
+@pytest.mark.parametrize("sampler", ["posterior", "sde", "ode"])
 def test_ir_sdes_noise_is_keyed_by_the_image(sampler: str) -> None:
     model = Case("ir_sde", CASES["ir_sde"].fields | {"sampler": sampler, "steps": 2}).build()
     x = image(3, 12, 9, batch=2)
     restored = model(x)
     assert torch.equal(model(x), restored)
     torch.testing.assert_close(model(x.flip(0)), restored.flip(0), rtol=1e-10, atol=1e-10)
-    noiseless = model.sampled(x, x, model.of_task(x, None), None, keys=None)
-    assert not torch.allclose(restored, noiseless)
+    start, vector = model.sde.start(x, image(3, 12, 9, batch=2, key="start")), model.of_task(x, None)
+    noisy, noiseless = (model.sampled(start, x, vector, None, keys=keys) for keys in (torch.arange(2), None))
+    assert torch.equal(noisy, noiseless) == (sampler == "ode")
 
 
 @torch.no_grad()

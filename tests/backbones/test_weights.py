@@ -96,12 +96,30 @@ def test_weights_load_from_safetensors(weights: Weights, tmp_path: Path) -> None
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
 
 
+PUBLISHED = {
+    "adair": ("state_dict", "net."),
+    "dehazeformer": ("state_dict", "module."),
+    "dgunet": ("state_dict", "module."),
+    "dgunet_plus": ("state_dict", "module."),
+    "fsnet": ("model", ""),
+    "grl": ("state_dict", "model."),
+    "hair": ("state_dict", "net."),
+    "mprnet": ("state_dict", "module."),
+    "promptir": ("state_dict", "net."),
+    "weather_diffusion": ("ema_helper", "module."),
+}
+"""Mapping and prefix of the authors' files where they are known; `params` without a prefix otherwise."""
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_every_network_loads_its_own_weights(name: str, tmp_path: Path) -> None:
+def test_every_network_loads_its_authors_file(name: str, tmp_path: Path) -> None:
+    wrapper, prefix = PUBLISHED.get(CASES[name].name, ("params", ""))
     taught, model = CASES[name].build(torch.float32), backbones.build(CASES[name].name, **CASES[name].fields)
-    save_file({key: value.clone() for key, value in taught.state_dict().items()}, tmp_path / "weights.safetensors")
-    backbones.load_weights(model, tmp_path / "weights.safetensors")
+    torch.save({wrapper: prefixed(taught.state_dict(), prefix)}, tmp_path / "weights.pth")
+    report = backbones.load_weights(model, tmp_path / "weights.pth")
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in taught.state_dict().items())
+    assert (report.wrappers, report.prefixes) == ((wrapper,), (prefix,) if prefix else ())
+    assert f"from `{wrapper}`" in str(report) and (f"without the prefix `{prefix}`" in str(report)) == bool(prefix)
 
 
 def test_a_part_called_net_is_no_wrapper(tmp_path: Path) -> None:

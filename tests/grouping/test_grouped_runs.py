@@ -198,7 +198,9 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("saves", [1, 4, 8])
+@pytest.mark.parametrize(
+    "saves", [pytest.param(1, marks=pytest.mark.release), pytest.param(4, marks=pytest.mark.release), 8]
+)
 def test_a_grouped_run_that_breaks_off_anywhere_goes_on_to_the_same_bits(
     done: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from cmtl_ir.grouping.probe import read_conflict
 from cmtl_ir.measures import conflict
 from cmtl_ir.measures.conflict import ConflictLog, corrected_cosine, crossed_products
+from cmtl_ir.measures.statistics import pooled_ratio
 
 PAIR = np.array([[3.0, 0.0], [-3.0, 4.0]])  # norms 3 and 5, product -9
 HALVES = [(0, 2), (0, 2), (1, 2), (1, 2)]  # two rows of four samples, each in two halves
@@ -74,7 +75,7 @@ def pooled(signals: np.ndarray, noise: float, shared: float, crossed: bool, step
         rows = step_of(signals, noise, shared, random)
         log.add(step, ["a", "b"], HALVES, rows @ rows.T)
     raw = np.mean([r.cosine for r in log.rows if r.row_a != r.row_b])
-    return log.corrected("a", "b", crossed).estimate, float(raw)
+    return pooled_ratio(*log.pair("a", "b", crossed)), float(raw)
 
 
 def at_cosine(cosine: float, size: int = 40) -> np.ndarray:

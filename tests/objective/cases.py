@@ -20,7 +20,8 @@ from tests import tiny
 OWN = Path(__file__).with_name("own.py")
 
 OF_FILE = ("Bank", "Latent", "Others")
-AUXILIARY = [name for name in registry.names("objective") if name != "diffusion"]  # a base objective only
+BASE_ONLY = ("adversary", "diffusion", "masked_answers")
+AUXILIARY = [name for name in registry.names("objective") if name not in BASE_ONLY]
 CASES: dict[str, dict[str, Any]] = {name: {"name": name} for name in AUXILIARY}
 CASES["ms_ssim"] = {"name": "ms_ssim", "scales": 2}
 CASES["snapshot_contrast"] = {"name": "snapshot_contrast", "weight": 0.1, "renew": [2, 3]}

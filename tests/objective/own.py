@@ -30,11 +30,18 @@ class Small(nn.Module):
         return x + self.last(torch.tanh(self.first(x)))
 
     def forward_features(self, x: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the image, and features such as networks with experts, a classifier and side images have."""
+        """Return the image, and features such as networks with losses of their own have."""
         h = torch.tanh(self.first(x))
         shares = h.mean((2, 3)).softmax(1)[:, None]  # [B, 1, 4]
-        side = F.avg_pool2d(x + self.last(h), 2)
-        return x + self.last(h), {"importance": shares, "load": shares.square(), "classes": shares, "side1": side}
+        y = x + self.last(h)
+        sizes = {"images": torch.stack([x, y], 1), "width": h.mean((2, 3))[:, :2], "widths": x.new_ones(len(x), 2)}
+        experts = {"importance": shares, "load": shares.square(), "classes": shares}
+        return y, {**experts, **sizes, **self.estimates(x), "side1": F.avg_pool2d(y, 2)}
+
+    def estimates(self, x: Tensor) -> dict[str, Tensor]:
+        """Return a map of the degradation's type, and the quality of each image."""
+        h = torch.tanh(self.first(x))
+        return {"type": h, "quality": 50 * h.mean((1, 2, 3))}
 
 
 class Prompted(Small):

@@ -24,8 +24,9 @@ from .test_values import made
 FORMS = {"ir_sde": "l1", "weather_diffusion": "squares"}
 
 
-def learner_of(name: str, strategy: dict[str, Any] | None = None, loss: Any = None) -> Learner:
-    raw = {**tiny.RAW, "backbone": {"name": name, **CASES[name].fields}, "strategies": {"one": strategy or {}}}
+def learner_of(name: str, strategy: dict[str, Any] | None = None, loss: Any = None, **fields: Any) -> Learner:
+    backbone = {"name": name, **CASES[name].fields, **fields}
+    raw = {**tiny.RAW, "backbone": backbone, "strategies": {"one": strategy or {}}}
     raw["training"] = {"steps": 2, "batch": 6, "loss": loss or {"name": "diffusion", "form": FORMS[name]}}
     experiment, device = validate(raw, "diffusion"), torch.device("cpu")
     tasks = tiny.build_tasks(experiment.tasks, experiment.data, 0, device)

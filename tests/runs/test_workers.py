@@ -174,6 +174,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.release
 def test_ctrl_c_stops_all_workers_with_a_checkpoint(
     tmp_path: Path,
     processes: dict[str, list[subprocess.Popen[str]]],

@@ -12,13 +12,13 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from cmtl_ir import cli
-from cmtl_ir.analysis.search import best_so_far, undominated
+from cmtl_ir.analysis.search import against_parameters, best_so_far, undominated
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import Pruned
 from cmtl_ir.config import reading
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.search.config import Plan, SearchConfig
-from cmtl_ir.search.report import importances
+from cmtl_ir.search.report import LEAST_TRIALS, importances, no_importances
 from cmtl_ir.search.scores import Report
 from cmtl_ir.tracking.store import local_uri, read_runs
 from tests import tiny
@@ -93,8 +93,9 @@ def test_run_takes_the_winner_and_has_nothing_left_to_train(done: Path) -> None:
 
 
 def test_tables_and_figures_are_left(done: Path) -> None:
-    for name in ("importances.csv", "front.csv", "history.png", "front.png", "importances.png"):
+    for name in ("front.csv", "history.png", "front.png", "parameters.png"):
         assert (done / name).is_file(), name
+    assert not list(done.glob("importances.*"))  # too few trials
 
 
 def test_a_trial_that_is_given_up_stops_on_the_way_and_its_run_can_go_on(tmp_path: Path) -> None:
@@ -164,18 +165,29 @@ def test_pruned_on_seeds_the_pruner_sees_the_end_of_each_and_the_rest_are_not_tr
 # ---------------------------------------------------------------------------------------- what is drawn of it
 
 
-@pytest.mark.parametrize(("direction", "matters"), [("maximize", "a"), ("minimize", "b")])
-def test_importances_are_of_being_good_not_of_being_bad(direction: str, matters: str) -> None:
-    """High values need `a` in the middle, low ones `b`: the evaluator itself always asks what makes values low."""
-    objective = {"maximize": "mean_psnr", "minimize": "forgetting_db"}[direction]
-    block = SearchConfig.model_validate({"space": SPACE, "objectives": [objective]})
-    study = optuna.create_study(direction=direction)
+def test_importances_are_shares_of_the_variance_and_refused_for_few_trials() -> None:
+    """Of a + b / 2 with uniform a and b, fANOVA gives a 0.8 of the variance."""
+    plan = Plan("x", {}, {}, SearchConfig.model_validate({"space": SPACE}))
+    study = optuna.create_study(direction="maximize")
     ends = dict.fromkeys(("a", "b"), FloatDistribution(0.0, 1.0))
-    for a, b in np.random.default_rng(0).random((200, 2)):
-        value = 10.0 * (abs(a - 0.5) < 0.1) - 10.0 * (abs(b - 0.5) < 0.1)
-        study.add_trial(optuna.create_trial(params={"a": a, "b": b}, distributions=ends, value=value))
-    shares = importances(Plan("x", {}, {}, block), study)[objective]
-    assert max(shares, key=lambda name: shares[name]) == matters and shares[matters] > 0.8
+    for number, (a, b) in enumerate(np.random.default_rng(0).random((120, 2))):
+        if number == LEAST_TRIALS - 1:
+            assert importances(plan, study) == {} and "29 complete trials are fewer than 30" in no_importances(study)
+        study.add_trial(optuna.create_trial(params={"a": a, "b": b}, distributions=ends, value=a + b / 2))
+    shares = importances(plan, study)["mean_psnr"]
+    assert shares["a"] == pytest.approx(0.8, abs=0.06) and not no_importances(study)
+
+
+def test_objectives_are_drawn_against_parameters_of_any_kind(tmp_path: Path) -> None:
+    trials = [
+        {"trial": 0, "state": "complete", "mean_psnr": 20.0, "lr": 1e-4, "surgery": "pcgrad", "scale": 2},
+        {"trial": 1, "state": "complete", "mean_psnr": 21.0, "lr": 1e-1, "surgery": "", "scale": 3},
+    ]
+    names = ["lr", "surgery", "scale", "never"]
+    png, _, svg = against_parameters(trials, {"mean_psnr": "maximize"}, names, tmp_path / "parameters")
+    text = svg.read_text()
+    assert png.is_file() and all(f"<!-- {one} -->" in text for one in (*names[:3], "mean_psnr (dB)", "pcgrad"))
+    assert "<!-- never -->" not in text
 
 
 def test_the_front_is_what_no_other_trial_beats() -> None:

@@ -35,7 +35,7 @@ assert tracker.finish()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_four_processes_start_together_on_a_fresh_file(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", FOUR, str(tmp_path)]
@@ -174,7 +174,7 @@ def test_a_store_that_is_gone_is_not_made_again_by_a_delivery(store: Tracking) -
     assert not (store.folder / "mlflow.db").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.skipif(os.name == "nt", reason="process groups")
 def test_a_server_that_goes_away_and_comes_back(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from cmtl_ir.analysis.unlearning import forgetting_table, in_words
 from cmtl_ir.measures.scale import PSNR, SSIM, Scale
 from cmtl_ir.measures.statistics import Interval
 from cmtl_ir.unlearning.audit import Audit
-from cmtl_ir.unlearning.relearn import Relearning
+from cmtl_ir.unlearning.relearn import Relearning, is_checked
 from cmtl_ir.unlearning.report import ORIGINAL, Measured, Report, figures, verdict
 
 IDENTITY = {"haze": 13.0, "rain": 17.0}
@@ -155,6 +156,25 @@ def test_the_terminal_has_a_table_of_each_further_metric(capsys: pytest.CaptureF
     display_unlearning.outcome(made, {}, [])
     shown = capsys.readouterr().out
     assert "forget haze, MAE" in shown and "37.5000" in shown
+
+
+def test_a_narrow_terminal_has_every_column_and_the_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cmtl_ir.cli import display_unlearning
+
+    monkeypatch.setattr(display_unlearning.console, "_width", 40)
+    display_unlearning.outcome(report(("some", 12.5, 21.0)), {}, [])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("forget dB", "gap dB", "harm rain", "AUC", "relearn", "steps"))
+    (line, *_) = [line for line in shown.splitlines() if line.startswith("(degraded input)")]
+    assert "13.00" in line
+
+
+def test_relearning_is_measured_at_steps_a_tenth_of_themselves_apart() -> None:
+    checked = [step for step in range(1, 101) if is_checked(step)]
+    assert checked[:20] == list(range(1, 21))
+    assert all(after - before <= 0.1 * after + 1 for before, after in pairwise(checked)) and len(checked) < 60
 
 
 def test_a_budget_that_does_not_bring_it_back_is_an_inequality() -> None:
