@@ -12,7 +12,7 @@ from torch import Tensor
 from cmtl_ir.strategies.adaptation._moving import moved_parameters
 from cmtl_ir.strategies.adaptation._views import SYMMETRIES, ensemble, mean_of_views, spread, turned, turned_back
 from cmtl_ir.strategies.adaptation.norm_sam import change, sharpened
-from cmtl_ir.strategies.adaptation.prior_guided import Blur, Pointwise, flow, geometric, towards
+from cmtl_ir.strategies.adaptation.prior_guided import Blur, Pointwise, PriorGuided, flow, geometric, towards
 from cmtl_ir.strategies.adaptation.redegrade import kept_coordinates
 from cmtl_ir.strategies.adaptation.sure import noise_level, risk
 from cmtl_ir.strategy.degradation import Degradation
@@ -270,12 +270,12 @@ def test_prior_guided_starts_at_the_identity_and_fits_the_degradation(monkeypatc
     assert geometric(1.0, 0.01, 3) == pytest.approx([1.0, 0.1, 0.01])
     monkeypatch.setattr(around, "finished", lambda run: Function(lambda x, w: x * 0 + image()))  # knows the truth
     dark = 0.5 * x
-    answer = adapter("prior_guided:prior=p,guide=0.01,fits=20").adapt(Mixing(), dark, around)
-    free = adapter("prior_guided:prior=p,guide=0.01,fits=0").adapt(Mixing(), dark, around)
+    answer = PriorGuided(prior="p", guide=0.01, fits=20).adapt(Mixing(), dark, around)
+    free = PriorGuided(prior="p", guide=0.01, fits=0).adapt(Mixing(), dark, around)
     assert (answer - x).abs().mean() < 0.1 * (free - x).abs().mean() and any(
         "1 parameters" in one for one in around.notes
     )
-    none = adapter("prior_guided:prior=p,levels=0").adapt(Mixing().eval(), dark, around)
+    none = PriorGuided(prior="p", levels=0).adapt(Mixing().eval(), dark, around)
     assert torch.equal(none, around.restore(Mixing().eval(), dark))
 
 
