@@ -185,13 +185,13 @@ def evaluate(
         used_with_weights(weights, backbone, [])
         used = lookup.find_run(run, out)
         experiment = load_scored(file or str(lookup.experiment_of(used, out)), set_)
-    scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     if adapt:
         from cmtl_ir.cli import display_adaptation
 
-        display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
+        display_adaptation.evaluate(used, experiment, adapt, out, device, metric, csv)
         return
     rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
+    scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
 
