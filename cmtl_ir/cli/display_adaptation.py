@@ -17,7 +17,6 @@ from cmtl_ir.cli.display import say, show
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.inference.adapted_scores import evaluate_adapted
 from cmtl_ir.inference.published import Published
-from cmtl_ir.measures.metric import metrics_from
 from cmtl_ir.measures.scale import Scale
 
 BLOCKS = {True: "settings of the training", False: "settings outside the training"}
@@ -30,12 +29,12 @@ def evaluate(
     out: Path,
     device: str,
     metrics: Sequence[str],
+    scale: Scale,
     file: Path | None,
 ) -> None:
     """Score a run or a checkpoint under adapters, and print the tables of its first metric."""
     rows = evaluate_adapted(used, experiment, adapt, out=out, device=device, metrics=metrics, say=say)
-    (first, *_) = metrics_from(experiment.evaluation.metrics)
-    scores(rows, first.scale, experiment.evaluation.protocol, file)
+    scores(rows, scale, experiment.evaluation.protocol, file)
 
 
 def scores(rows: list[dict[str, Any]], scale: Scale, protocol: str, file: Path | None) -> None:

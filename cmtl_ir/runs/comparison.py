@@ -62,6 +62,7 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
     """Train the runs of a plan, after one probe batch of each strategy. See `run`."""
     ranks, experiment = current(), prepared.experiment
     probe(prepared)
+    refuse_missing_teachers(prepared)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
     parent = workspace.tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
     rows = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
@@ -73,8 +74,24 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
         for earlier in [earlier for one in prepared.runs for earlier in one.folders]:
             set_aside(earlier)
     ranks.wait()
-    failures = (_in_processes if workspace.parallel else _in_turn)(prepared.planned, workspace, parent)
+    failures: dict[str, str] = {}
+    for wave in _waves(prepared.planned):
+        failures |= (_in_processes if workspace.parallel else _in_turn)(wave, workspace, parent)
     return Comparison(experiment, folder, prepared.runs, failures, workspace.tracking, parent)
+
+
+def refuse_missing_teachers(prepared: Prepared) -> None:
+    """Raise UserError, with the training command, for a teacher that is neither finished nor planned."""
+    coming = {one.hash for one in prepared.runs}
+    for one in prepared.planned:
+        for task in one.tasks if one.needs_teachers and one.run.status != "finished" else ():
+            one.teachers().refuse_missing(task, coming)
+
+
+def _waves(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """Return the runs that need no teachers, and then those that do."""
+    waves = [[one for one in planned if one.needs_teachers == late] for late in (False, True)]
+    return [wave for wave in waves if wave]
 
 
 def _in_turn(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -> dict[str, str]:
