@@ -11,6 +11,12 @@ from ..data import measures
 from ..data.significance import Verdict, why_untested
 from ..data.study import Study
 
+SELECTED = {
+    "keep_best": "Scored weights: those of the evaluation that was best on validation images, not of the last step",
+    "stop_early": "Stages ended early once validation images showed no progress, so that steps differ",
+}
+"""Key of `training` -> what it does to the scored weights."""
+
 
 def refusal(study: Study) -> list[str]:
     """Return the note that says why the runs are not ranked. Empty if they are ranked."""
@@ -20,6 +26,7 @@ def refusal(study: Study) -> list[str]:
 def score_notes(study: Study, scale: Scale) -> list[str]:
     """Return notes on the scored images, the meaning of ±, and the tests."""
     notes = [f"{_tested_on(study)}, metric protocol {study.protocol or 'not recorded'}."]
+    notes += _selection_notes(study)
     notes += [] if scale.higher_is_better else [f"{scale.label}: lower is better."]
     if any(count > 1 for count in study.seeds.values()):
         notes.append("± is the half-width of the 95 % t-interval over seeds.")
@@ -28,6 +35,19 @@ def score_notes(study: Study, scale: Scale) -> list[str]:
     if len(set(study.seeds.values())) > 1:
         notes.append("Strategies have different numbers of seeds: compare their differences over shared seeds instead.")
     return [*notes, *_test_notes(study, study.verdicts(scale))]
+
+
+def _selection_notes(study: Study) -> list[str]:
+    """Return the note on weights that were chosen by validation images. Empty if those of the last step are scored."""
+    experiment = study.frames.experiment
+    shared = experiment.get("training") or {}
+    own = {label: one.get("training") or {} for label, one in experiment.get("strategies", {}).items()}
+    notes = []
+    for key, words in SELECTED.items():
+        labels = [label for label in study.labels if {**shared, **own.get(label, {})}.get(key) is not None]
+        whom = "" if set(labels) == set(study.labels) else f" ({', '.join(labels)})"
+        notes += [f"{words}{whom}."] if labels else []
+    return notes
 
 
 def _tested_on(study: Study) -> str:

@@ -65,6 +65,9 @@ class ImageContext:
     def classify(self, network: nn.Module, degraded: Tensor) -> Mapping[str, float] | None:
         return self.subject.classify(network, degraded, self.number)
 
+    def finished(self, run: str) -> nn.Module:
+        return self.subject.origin.finished(run)
+
     def stepped(self) -> None:
         self.steps += 1
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.runs.trained import load_model
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import Objective
@@ -21,10 +24,19 @@ class Origin:
     """The experiment that a network was trained in. It is read, and its images are opened, when they are first used."""
 
     def __init__(
-        self, find: Callable[[], Experiment | None], tasks: Sequence[str], seed: int, device: torch.device
+        self,
+        find: Callable[[], Experiment | None],
+        tasks: Sequence[str],
+        seed: int,
+        device: torch.device,
+        out: Path = Path("runs"),
     ) -> None:
-        """`find` returns the experiment, or `None` for a network of unknown training; it may raise UserError."""
-        self._find, self.tasks, self.seed, self.device = find, tuple(tasks), seed, device
+        """`find` returns the experiment, or `None` for a network of unknown training; it may raise UserError.
+
+        `out` is the folder in which other runs are looked up.
+        """
+        self._find, self.tasks, self.seed, self.device, self.out = find, tuple(tasks), seed, device, out
+        self._finished: dict[str, nn.Module] = {}
 
     @cached_property
     def experiment(self) -> Experiment | None:
@@ -57,3 +69,12 @@ class Origin:
             raise UserError(f"no task {task!r}: the network was trained on {', '.join(self._images)}")
         batch = self._images[task].batch(torch.tensor(list(ids), dtype=torch.int64))
         return batch.degraded.to(self.device, memory_format=torch.channels_last)
+
+    def finished(self, run: str) -> nn.Module:
+        """Return the network of a finished run of one task, frozen. Raise UserError if there is none."""
+        if run not in self._finished:
+            model, tasks = load_model(find_run(run, self.out), self.device)
+            if len(tasks) != 1:
+                raise UserError(f"{run} was trained on {', '.join(tasks)}; a prior is a run of one task")
+            self._finished[run] = model.requires_grad_(False)
+        return self._finished[run]

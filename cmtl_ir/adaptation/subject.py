@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cmtl_ir.adaptation.origin import Origin
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.grouping.router import GroupedModel
+from cmtl_ir.strategy.output import final_output
 
 HEAD = "degradation_class"
 """Label of the head that classifies the degradation."""
@@ -57,6 +58,15 @@ class OneNetwork:
 
     def as_task(self, network: nn.Module, task: str) -> tuple[nn.Module, int]:
         return network, self._number(task)
+
+    @torch.no_grad()
+    def reads_number(self) -> bool:
+        """Return whether the answer depends on the task number, so that the network is told each image's task."""
+        grey = torch.full((1, 3, 64, 64), 0.5, device=self.device)
+        numbers = (torch.full((1,), number, device=self.device) for number in (0, 1))
+        return len(self.known) > 1 and not torch.equal(
+            *(final_output(self.model, self.model(grey, n)) for n in numbers)
+        )
 
     @torch.no_grad()
     def classify(self, network: nn.Module, degraded: Tensor, number: int) -> Mapping[str, float] | None:

@@ -35,8 +35,8 @@ class WorkingCopy:
         square = length = 0.0
         moved = count = 0
         for now, trained in zip(self.network.parameters(), self._start, strict=False):  # buffers come after them
-            square += float((now.double() - trained.double()).square().sum())
-            length += float(trained.double().square().sum())
+            square += float((now - trained).float().square().sum())
+            length += float(trained.float().square().sum())
             moved += int((now != trained).sum())
             count += now.numel()
         return (square / length) ** 0.5 if length > 0 else 0.0, moved / max(count, 1)

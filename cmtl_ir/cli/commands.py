@@ -16,12 +16,15 @@ from cmtl_ir.cli.options import (
     DryRun,
     File,
     Fresh,
+    Given,
     MaxSeeds,
+    Metrics,
     Offline,
     Out,
     Ray,
     Resolve,
     Set,
+    Suite,
     TrackingUri,
     Weights,
     Workers,
@@ -29,12 +32,16 @@ from cmtl_ir.cli.options import (
     checkpoint_of,
     experiments,
     part_names,
+    scored_by,
     table_file,
     used_with_weights,
 )
 from cmtl_ir.cli.profile import profile
 from cmtl_ir.cli.report import compare, report
 from cmtl_ir.cli.search import search, sync
+from cmtl_ir.cli.stored.export import export
+from cmtl_ir.cli.stored.inspect import inspect
+from cmtl_ir.cli.stored.runs import cache, runs
 from cmtl_ir.cli.tune import tune
 from cmtl_ir.cli.unlearn import unlearn
 
@@ -46,8 +53,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data, name="data")
-for command in (profile, search, tune, sync, unlearn, report, compare):
+for group, called in ((data, "data"), (runs, "runs"), (cache, "cache")):
+    app.add_typer(group, name=called)
+for command in (profile, inspect, export, search, tune, sync, unlearn, report, compare):
     app.command()(command)
 
 
@@ -73,25 +81,28 @@ def run(
     from cmtl_ir.base import ranks as distributed
     from cmtl_ir.cli import display, display_resolution, display_scores
     from cmtl_ir.config import reading
-    from cmtl_ir.runs import comparison as runs
+    from cmtl_ir.runs import comparison as comparisons
     from cmtl_ir.runs import plan, two_stage
     from cmtl_ir.runs.workspace import Workspace
+    from cmtl_ir.suites import catalogue
 
     experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
+    catalogue.check(experiment.evaluation.suites)
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return
     with distributed.joined() as ranks, display.live() as shown:
-        uri = None if offline else tracking_uri
-        workspace = Workspace.at(out, device, uri, workers, ray, shown.of_run)
+        workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray, shown.of_run)
         if aim is None:
-            comparison, seeds = runs.train_all(experiment, workspace, fresh), None
+            comparison, seeds = comparisons.train_all(experiment, workspace, fresh), None
         else:
             comparison, seeds = two_stage.train_two_stages(experiment, workspace, aim, fresh, display.say)
     if ranks.number > 0:  # under torchrun, only rank 0 prints
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
+    from cmtl_ir.inference import open_sets
 
+    open_sets.leave_suites(comparison, out, device)
     files = leave_figures_and_tables(comparison, seeds)
     comparison.tracking.publish(comparison.parent, files)
     display_scores.comparison(comparison)
@@ -152,14 +163,11 @@ def evaluate(
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
-    metric: Annotated[
-        list[str],
-        typer.Option(
-            help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
-        ),
-    ] = [],  # noqa: B006
+    metric: Metrics = [],  # noqa: B006
     adapt: Adapt = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
+    suite: Suite = [],  # noqa: B006
+    task: Given = None,
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
 
@@ -172,26 +180,24 @@ def evaluate(
     from cmtl_ir.inference import restoration
     from cmtl_ir.inference.scored import load_scored
     from cmtl_ir.measures.metric import metrics_from
-    from cmtl_ir.store import lookup
 
     csv = table_file(csv)
-    if weights is not None:
-        if run or not file:
-            raise UserError("--weights is scored on the test sets of --file EXPERIMENT, and not together with a run")
-        fields = [one for one in set_ if one.startswith("backbone.")]
-        used: Any = checkpoint_of(weights, backbone, fields)
-        experiment = load_scored(file, [one for one in set_ if one not in fields])
-    else:
-        used_with_weights(weights, backbone, [])
-        used = lookup.find_run(run, out)
-        experiment = load_scored(file or str(lookup.experiment_of(used, out)), set_)
+    if adapt and (suite or task):
+        raise UserError(f"--adapt cannot be combined with {'--suite' if suite else '--task'}; leave one of them out")
+    used, source, overrides = scored_by(run, file, weights, backbone, set_, out)
+    experiment = load_scored(source, overrides)
+    if suite:
+        keeps = weights is None and not (file or set_ or metric)
+        display_scores.evaluate_suites(used, experiment, suite, source, out, device, metric, task, csv, keeps)
+        return
+    restoration.check_metrics(metric)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     if adapt:
         from cmtl_ir.cli import display_adaptation
 
         display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
         return
-    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
+    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, task=task, say=display.say)
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
 

@@ -22,8 +22,11 @@ class Form(StrEnum):
 
 def report(
     experiment: Annotated[
-        str,
-        typer.Argument(help="A comparison: its name, its folder, or its experiment file.", autocompletion=experiments),
+        list[str],
+        typer.Argument(
+            help="A comparison: its name, its folder, or its experiment file; several are merged into one.",
+            autocompletion=experiments,
+        ),
     ],
     format_: Annotated[Form, typer.Option("--format", help="report.md, report.html or both.")] = Form.all,
     baseline: Annotated[
@@ -41,13 +44,21 @@ def report(
     """Write the report of a comparison: a page, tables and figures. Log it to the tracking store as well."""
     from cmtl_ir.analysis import report as pages
     from cmtl_ir.analysis.data import frames as runs
+    from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli import display_report
+    from cmtl_ir.store.merging import merge
     from cmtl_ir.tracking.mlflow_store import sqlite_uri
 
-    frames = runs.opened(experiment, out, tracking_uri)
+    frames = runs.opened(experiment[0], out, tracking_uri)
+    if len(experiment) > 1:
+        if tracking_uri is not None:
+            raise UserError(f"--tracking-uri {tracking_uri}: only comparisons in folders are merged")
+        homes = [Path(runs.opened(one, out).source.where) for one in experiment]
+        frames = runs.opened(str(merge(homes)), out)
     home = Path(frames.source.where) if tracking_uri is None else out / frames.name
     local = home.parent / "mlflow.db"
-    log_to = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (sqlite_uri(local) if local.is_file() else None)
+    store = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (sqlite_uri(local) if local.is_file() else None)
+    log_to = store if len(experiment) == 1 else None  # a merged comparison was never trained
     windows = pages.windows(conflict_at)
     display_report.report(pages.write(frames, to or home / "report", format_.value, baseline, log_to, windows))
 

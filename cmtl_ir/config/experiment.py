@@ -17,6 +17,7 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
 from cmtl_ir.config.stages import refuse_stages_without_a_loss
 from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
@@ -100,6 +101,16 @@ class TrainingConfig(Record):
     Gramian."""
     compile: bool = False
     """Whether to compile the backbone with torch.compile (fixed patch size)."""
+    keep_best: Annotated[KeepBestConfig | None, OmitIfDefault()] = None
+    """Hand over the weights of the evaluation of each stage that is best on `data.val`, as in {on: mean_psnr}; null:
+    those of the last step. They are scored and stored."""
+    stop_early: Annotated[StopEarlyConfig | None, OmitIfDefault()] = None
+    """End a stage once `data.val` has not become better for some evaluations, as in {patience: 3}; null: at its end."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether validation images decide which weights are scored."""
+        return self.keep_best is not None or self.stop_early is not None
 
     @field_validator("optimizer", "schedule", mode="before")
     @classmethod
@@ -135,6 +146,10 @@ class EvaluationConfig(Record):
     tile: int = Field(1024, ge=128)
     """Images with a side above this many pixels are restored in overlapping tiles of this side; at least 128, twice
     the overlap."""
+
+    suites: Annotated[tuple[str, ...], OmitIfDefault()] = ()
+    """Suites that finished runs are scored on: severity, unseen, composite, order, mixed_sources, cdd11, or the path of
+    a .yaml file with test sets. Not part of a run's identity. Training and ordinary scores do not depend on them."""
 
     @field_validator("metrics")
     @classmethod
@@ -247,8 +262,7 @@ class Experiment(Record):
     name: str
     """Name of the comparison, of its folder and of its parent run."""
     tasks: dict[str, TaskConfig]
-    """Task name -> degradation or folders. A name begins with a lowercase letter, followed by at most 99 lowercase
-    letters, digits and underscores."""
+    """Task name -> degradation or folders. Names are checked by `cmtl_ir.base.names.task`."""
     data: DataConfig = DataConfig()
     """Images that the tasks share."""
     backbone: dict[str, Any] = Field({"name": "nafnet"})
@@ -314,6 +328,7 @@ class Experiment(Record):
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         refuse_stages_without_a_loss(self.strategies)
+        check_selection(self)
         return self
 
     def resolved(self) -> dict[str, Any]:

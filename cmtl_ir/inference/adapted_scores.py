@@ -9,6 +9,7 @@ from typing import Any
 
 from cmtl_ir.adaptation.naming import columns_of
 from cmtl_ir.adaptation.scoring import adapted_scores
+from cmtl_ir.adaptation.subject import OneNetwork
 from cmtl_ir.backbones.building import pick_device
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.inference.adapting import read_seed, subject_of
@@ -43,4 +44,6 @@ def evaluate_adapted(
     known = list(experiment.tasks) if isinstance(used, Published) else subject.origin.tasks
     seed = None if isinstance(used, Published) else read_seed(used)
     evaluator = evaluator_of(experiment, known, chosen, metrics, seed)
+    if isinstance(subject, OneNetwork) and subject.reads_number():
+        tell("the network is told the number of each image's task, with and without adaptation")
     return adapted_scores(evaluator, subject, adapters, tell)

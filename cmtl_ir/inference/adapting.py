@@ -39,10 +39,10 @@ def subject_of(
     """
     if isinstance(used, Published):
         names = [] if scored is None else list(scored.tasks)
-        return OneNetwork(used.model(device, say), names, Origin(lambda: scored, (), 0, device), tile, device)
+        return OneNetwork(used.model(device, say), names, Origin(lambda: scored, (), 0, device, out), tile, device)
     grouped = GroupedModel(used, device) if is_grouped(used) else None
     model, known = (None, grouped.tasks) if grouped is not None else load_model(used, device)
-    origin = Origin(lambda: _experiment(used, out, scored), known, read_seed(used), device)
+    origin = Origin(lambda: _experiment(used, out, scored), known, read_seed(used), device, out)
     if grouped is not None:
         return Grouped(grouped, origin, tile, device, told=scored is None)
     assert model is not None

@@ -28,6 +28,7 @@ def identity_of(
     """
     experiment, strategy = trained_under(experiment, strategy)
     validated = {name: task.val_digest for name, task in tasks.items() if task.val_digest is not None}
+    chosen = strategy.curriculum.averages or experiment.training.selects
     return {
         **({"validation": validated} if validated else {}),
         **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
@@ -41,7 +42,7 @@ def identity_of(
         "training": experiment.training.model_dump(mode="json"),
         "protocol": experiment.evaluation.protocol,
         "conflict": experiment.conflict.every,
-        **({"evaluations": experiment.evaluation.every} if strategy.curriculum.averages else {}),
+        **({"evaluations": experiment.evaluation.every} if chosen else {}),
         "strategy": strategy.resolved(),
         "seed": seed,
     }

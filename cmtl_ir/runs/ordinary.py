@@ -12,6 +12,7 @@ from cmtl_ir.runs.watching.logs import ConflictWatcher, LossLog
 from cmtl_ir.runs.watching.recorder import Recorder
 from cmtl_ir.runs.watching.saving import Checkpoints
 from cmtl_ir.runs.watching.scoring import Judging, Scoring
+from cmtl_ir.runs.watching.selecting import Selecting
 from cmtl_ir.runs.watching.watcher import Cadence
 from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import NonFinite
@@ -29,6 +30,8 @@ def train_run(active: ActiveRun) -> None:
     conflict = recorder.add(ConflictWatcher(tracker))
     losses = recorder.add(LossLog(learner, folder, cadence, tracker, active.progress))
     scoring = recorder.add(Scoring(learner, planned.evaluator(), cadence, tracker))
+    if planned.experiment.training.selects:
+        recorder.add(Selecting(scoring))
     saving = recorder.add(Checkpoints(recorder, folder, cadence))
     if active.judge is not None:
         recorder.add(Judging(scoring, active.judge, saving.save))

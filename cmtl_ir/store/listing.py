@@ -35,7 +35,7 @@ def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) ->
     file = folder / EXPERIMENT
     text = yaml.dump(resolved)
     if file.is_file() and not fresh:
-        before, now = _counted_before(file), _what_counts(yaml.parse(text))
+        before, now = _counted_before(file), what_counts(yaml.parse(text))
         other = [key for key in before if before[key] != now[key]]
         if other:
             raise UserError(
@@ -52,7 +52,7 @@ def claim_folder(resolved: Mapping[str, Any], out: Path, fresh: bool = False) ->
 
 def _counted_before(file: Path) -> dict[str, Any]:
     try:
-        return _what_counts(yaml.read(file))
+        return what_counts(yaml.read(file))
     except (UserError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{file} is damaged ({brief(error)}): move it away (mv {file} {file}.damaged), and the same command writes "
@@ -60,7 +60,7 @@ def _counted_before(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _what_counts(resolved: Mapping[str, Any]) -> dict[str, Any]:
+def what_counts(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings in which experiments of one table must agree. The memory for data changes no score."""
     data = {key: value for key, value in resolved["data"].items() if key != "gpu_gigabytes"}
     return {key: resolved[key] for key in ("tasks", "backbone", "training", "evaluation")} | {"data": data}

@@ -62,6 +62,9 @@ class AdaptationContext(Protocol):
     def classify(self, network: nn.Module, degraded: Tensor) -> Mapping[str, float] | None:
         """Return task -> probability for an image [1, 3, H, W]; `None` if the run has no classifier."""
 
+    def finished(self, run: str) -> nn.Module:
+        """Return the network of a finished run of one task, frozen. Raises UserError if there is none."""
+
     def stepped(self) -> None:
         """Count one step of an optimizer, for the report."""
 

@@ -133,6 +133,10 @@ class MlflowStore:
         )
         return found[0] if found else None
 
+    def members(self, comparison: str) -> list[Run]:
+        """Return the runs that belong to a comparison."""
+        return list(self.client.search_runs([self.experiment_id], f"tags.`in.{comparison}` LIKE '%'", max_results=5000))
+
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Create a run and return its id."""
         now = time.time_ns() // 1_000_000

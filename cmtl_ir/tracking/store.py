@@ -115,7 +115,7 @@ def deliver(folder: Path, uri: str | None = None) -> int:
         mark = Delivery.read(home)
         if uri is None and "***" in mark.uri:
             raise TrackingError(f"{home}: name the store's URI; its password is not kept in files ({mark.uri})")
-        address = uri or _present_uri(mark, home)
+        address = uri or present_uri(mark, home)
         store = stores[address] = stores.get(address) or _store_at(address, home)
         with store.answering():
             if (run := store.get(mark.run_id)) is None:
@@ -128,7 +128,7 @@ def deliver(folder: Path, uri: str | None = None) -> int:
     return len(homes)
 
 
-def _present_uri(mark: Delivery, home: Path) -> str:
+def present_uri(mark: Delivery, home: Path) -> str:
     """Return the URI of the store that a run's folder names, or of the one in the folder of results that was moved."""
     recorded = sqlite_file(mark.uri)
     if recorded is None:

@@ -32,6 +32,7 @@ from cmtl_ir.training.optimization import (
     optimizer_tree,
 )
 from cmtl_ir.training.passes import Passes
+from cmtl_ir.training.selection import Selection
 from cmtl_ir.training.shares import DataState
 
 ON_CPU = ("weighting", "surgery")
@@ -70,6 +71,8 @@ class Learner:
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
+        if ranks.count > 1 and self.training.selects:
+            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
         if not self.trained_parameters():
             raise ConfigError(
                 f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
@@ -79,11 +82,11 @@ class Learner:
         self.data = DataState()
         self.passes = Passes()
         self.before: list[Tensor] | None = None  # weights before the last step, kept only if the next step is logged
-        self.step = 0
+        self.step, self.stage_step = 0, 0
         self.stage: Stage | None = None
-        self.stage_step = 0
         self.finished: tuple[Stage, ...] = ()
         self.recent: list[dict[str, Tensor]] = []  # weights at the last evaluations of the stage, for `Stage.average`
+        self.selection = Selection()
         self.evaluated_every = experiment.evaluation.every
         self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
         self.finished_runs: Callable[[str], nn.Module] | None = None  # name -> network of a finished run
@@ -201,6 +204,11 @@ class Learner:
         assert self.stage is not None
         self.stage = replace(self.stage, steps=self.stage_step + 1)
 
+    def stop_stage(self) -> None:
+        """Make the step that was just taken the last one of its stage."""
+        assert self.stage is not None
+        self.stage = replace(self.stage, steps=self.stage_step)
+
     def start_stage(self, stage: Stage) -> None:
         """Set up optimizer and averages for a stage. The weights are not changed."""
         self.stage, self.stage_step = stage, 0
@@ -211,7 +219,7 @@ class Learner:
             raise ConfigError(f"stage {stage.name} hands over averaged weights: set training.ema")
         if stage.average > 0 and not self.strategy.curriculum.averages:
             raise TypeError(f"{self.strategy.curriculum.called} uses Stage.average: it must set `averages`")
-        self.recent = []
+        self.recent, self.selection = [], Selection()
         if self.training.ema is not None:
             self.average = AveragedWeights(self.model, self.training.ema)
 
@@ -229,11 +237,14 @@ class Learner:
         assert self.stage is not None
         if self.stage.weights == "ema" and self.average is not None:
             self.model.load_state_dict(self.average.weights)
+        handed = bool(self.recent) or self.selection.weights is not None
         if self.recent:
             self.model.load_state_dict(mean_of(self.recent))
             self.recent = []
-            if self.training.ema is not None:  # the weights handed over are also those evaluated
-                self.average = AveragedWeights(self.model, self.training.ema)
+        if self.selection.weights is not None:
+            self.model.load_state_dict(self.selection.weights)
+        if handed and self.training.ema is not None:  # the weights handed over are also those evaluated
+            self.average = AveragedWeights(self.model, self.training.ema)
 
     def finish_stage(self) -> None:
         """Close the current stage and append it to the history."""
@@ -258,6 +269,7 @@ class Learner:
             "data": self.data.tree(),
             "before": self.before,
             **({"recent": self.recent} if self.recent else {}),
+            **({"selection": self.selection.tree()} if self.selection.best is not None else {}),
             "step": self.step,
             "stage": asdict(self.stage) if self.stage is not None else None,
             "stage_step": self.stage_step,
@@ -273,6 +285,7 @@ class Learner:
         group_by_rate(self.optimizer, dict(self.model.named_parameters()), rates)
         load_optimizer(self.optimizer, tree["optimizer"])
         self.recent = to_device(tree.get("recent", []), self.device)
+        self.selection = Selection.of(tree.get("selection"), self.device)
         if tree["average"] is not None and self.training.ema is not None:
             self.average = AveragedWeights(self.model, self.training.ema)
             self.average.weights = {name: value.to(self.device) for name, value in tree["average"].items()}

@@ -189,10 +189,12 @@ def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> d
 def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
     """Return the origin's experiment with the recipe of the method.
 
-    It is scored at stage ends only and logs no conflict statistics.
+    It is scored at stage ends only and logs no conflict statistics. No weights are chosen by validation images: the
+    best ones for all tasks are those that have forgotten least.
     """
     experiment = named(job.origin.experiment, job)
-    training = TrainingConfig.model_validate(merged(experiment.training.model_dump(mode="json"), recipe))
+    unselected = experiment.training.model_copy(update={"keep_best": None, "stop_early": None})
+    training = TrainingConfig.model_validate(merged(unselected.model_dump(mode="json"), recipe))
     return experiment.model_copy(
         update={
             "backbone": job.origin.backbone,

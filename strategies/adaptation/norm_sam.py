@@ -100,6 +100,6 @@ def sharpened(weights: Sequence[Tensor], gradients: Sequence[Tensor], rho: float
 
 def change(now: Sequence[Tensor], start: Sequence[Tensor]) -> float:
     """Return |w - w0| / |w0| over all tensors; 0 where w0 is 0."""
-    moved = sum((one.detach() - trained).double().square().sum() for one, trained in zip(now, start, strict=True))
-    length = sum(trained.double().square().sum() for trained in start)
+    moved = sum((one.detach() - trained).float().square().sum() for one, trained in zip(now, start, strict=True))
+    length = sum(trained.float().square().sum() for trained in start)
     return float(torch.as_tensor(moved).sqrt() / torch.as_tensor(length).sqrt()) if float(length) > 0 else 0.0

@@ -98,6 +98,12 @@ def test_an_adapter_is_not_scored_on_what_it_was_tuned_on(out: Path) -> None:
         evaluate_adapted("tiny/one", tiny.experiment(**SMALL), ["consistency:tuned_on=gaussian_noise"], out=out)
 
 
+def test_a_prior_is_a_run_of_one_task(out: Path) -> None:
+    subject = subject_of(lookup.find_run("tiny/one", out), CPU, 128, out, print)
+    with pytest.raises(UserError, match="was trained on noise, rain; a prior is a run of one task"):
+        subject.origin.finished("tiny/one")
+
+
 def test_the_commands_print_tables_and_restore_folders(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,11 +12,12 @@ from torch import Tensor
 from cmtl_ir.strategies.adaptation._moving import moved_parameters
 from cmtl_ir.strategies.adaptation._views import SYMMETRIES, ensemble, mean_of_views, spread, turned, turned_back
 from cmtl_ir.strategies.adaptation.norm_sam import change, sharpened
+from cmtl_ir.strategies.adaptation.prior_guided import Blur, Pointwise, PriorGuided, flow, geometric, towards
 from cmtl_ir.strategies.adaptation.redegrade import kept_coordinates
 from cmtl_ir.strategies.adaptation.sure import noise_level, risk
 from cmtl_ir.strategy.degradation import Degradation
 from tests import tiny
-from tests.adaptation.cases import Function, Mixing, adapter, context, image
+from tests.adaptation.cases import Function, Mixing, adapter, context, image, subject
 
 
 def test_the_eight_symmetries_are_different_and_are_undone() -> None:
@@ -249,6 +250,37 @@ def test_a_chain_restores_the_task_that_is_found_until_none_is(monkeypatch: pyte
     assert torch.equal(answer, around.restore(model, brighter, "noise")) and list(seen) == [{}]
     monkeypatch.setattr(around, "classify", lambda network, degraded: found[0])
     assert torch.equal(adapter("chain", clean="rain").adapt(model, x, around), x)
+
+
+@pytest.mark.parametrize(("guide", "path"), [(0.0, [2.0, 1.2, 0.9, 0.72]), (0.25, [2.0, 1.5, 1.25, 1.0])])
+def test_prior_guided_follows_the_flow_of_a_known_prior(guide: float, path: list[float]) -> None:
+    """Prior N(0, 1), D = x / (1 + sigma^2), sigma 2, 1, .5, 0 from x = 2, with A the identity and y = 1."""
+    levels, one = [2.0, 1.0, 0.5, 0.0], torch.ones(1)
+    for stop in range(1, 5):
+        found = flow(
+            torch.tensor([2.0]), levels[:stop], lambda x, sigma: x / (1 + sigma**2),
+            lambda clean: towards(clean, lambda x: x, one, guide),
+        )  # fmt: skip
+        assert found.item() == pytest.approx(path[stop - 1], rel=1e-6)
+
+
+def test_prior_guided_starts_at_the_identity_and_fits_the_degradation(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, around = image(), context(Mixing())
+    assert torch.allclose(Pointwise()(x), x) and torch.allclose(Blur()(x), x, atol=1e-6)
+    assert geometric(1.0, 0.01, 3) == pytest.approx([1.0, 0.1, 0.01])
+    monkeypatch.setattr(around, "finished", lambda run: Function(lambda x, w: x * 0 + image()))  # knows the truth
+    dark = 0.5 * x
+    answer = PriorGuided(prior="p", guide=0.01, fits=20).adapt(Mixing(), dark, around)
+    free = PriorGuided(prior="p", guide=0.01, fits=0).adapt(Mixing(), dark, around)
+    assert (answer - x).abs().mean() < 0.1 * (free - x).abs().mean() and any(
+        "1 parameters" in one for one in around.notes
+    )
+    none = PriorGuided(prior="p", levels=0).adapt(Mixing().eval(), dark, around)
+    assert torch.equal(none, around.restore(Mixing().eval(), dark))
+
+
+def test_a_network_that_is_told_the_task_is_known() -> None:
+    assert subject(Mixing()).reads_number() and not subject(Function(lambda x, w: x * w)).reads_number()
 
 
 def test_mean_of_views_of_the_identity_is_the_image() -> None:

@@ -159,7 +159,7 @@ def test_the_default_generator_alone_decides_the_first_weights(case: Case) -> No
 # -------------------------------------------------------------------------------------------------- parameters
 
 
-@every_case
+@some_cases
 def test_exactly_the_unused_parameters_get_no_gradient(case: Case) -> None:
     model = case.build().train()
     # Above 64 pixels a side for TransWeather: below, its decoder has one token and nothing to ask.

@@ -23,8 +23,9 @@ TRAINED = {name: case for name, case in CASES.items() if name == case.name or na
     f"{name}_frozen": Case(name, {**CASES[name].fields, "frozen_statistics": True}) for name in ("anyir", "measnet")
 }
 JOINT = {name: case for name, case in TRAINED.items() if not name.endswith("_frozen")}
-UNDER_PCGRAD = sampled(TRAINED)
-"""Of the others, too, test_claims.py compares row gradients with one joint pass."""
+EACH_TIME = {*COUPLED, "anyir_frozen", "biden", "ipt", "mprnet", "nafnet", "swinir"}
+UNDER_PCGRAD = [pytest.param(name, id=name, marks=() if name in EACH_TIME else pytest.mark.release) for name in TRAINED]
+"""One of each kind and those that are refused each time, all before a release."""
 STEPS = 3
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cmtl_ir import backbones
 from cmtl_ir.base.weights_file import WeightsError
+from tests import tiny
 
 from .cases import CASES
 
@@ -53,6 +54,9 @@ WRAPPED: dict[str, tuple[Callable[[Weights], Any], tuple[str, ...], tuple[str, .
         lambda w: {"epoch": 120, "state_dict": prefixed(w, "net."), "lr_schedulers": []}, ("state_dict",), ("net.",)
     ),
     "next to an optimizer": (lambda w: {"model": w, "optimizer": {"state": {}}, "epoch": 3}, ("model",), ()),
+    "of a generator": (lambda w: {"params_d": zeros(w), "params_g": w}, ("params_g",), ()),
+    "by PyTorch's tutorial": (lambda w: {"model_state_dict": w, "optimizer_state_dict": {}}, ("model_state_dict",), ()),
+    "of a compiled network": (lambda w: {"network": prefixed(w, "_orig_mod.")}, ("network",), ("_orig_mod.",)),
     "data parallel": (lambda w: prefixed(w, "module."), (), ("module.",)),
     "both at once": (
         lambda w: {"state_dict": {"params": prefixed(w, "module.net.")}}, ("state_dict", "params"), ("module.", "net.")
@@ -76,6 +80,15 @@ def test_the_report_says_what_was_taken_and_what_was_not(weights: Weights, tmp_p
     said = str(backbones.load_weights(fresh(), tmp_path / "w.pth"))
     assert f"{len(weights)} tensors of {tmp_path / 'w.pth'}" in said
     assert "from `state_dict_ema`, not from `state_dict`, without the prefix `net.`" in said
+
+
+@pytest.mark.parametrize("prefix", ["netG.", "generator."])
+def test_a_generator_loads_without_its_discriminator(weights: Weights, tmp_path: Path, prefix: str) -> None:
+    torch.save({"state_dict": prefixed(weights, prefix) | prefixed(zeros(weights), "netD.")}, tmp_path / "w.pth")
+    model = fresh()
+    report = backbones.load_weights(model, tmp_path / "w.pth")
+    assert tiny.same(dict(model.state_dict()), weights) and report.left_out == len(weights)
+    assert f"without the prefix `{prefix}`; {len(weights)} tensors of other networks left out" in str(report)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".safetensors"])

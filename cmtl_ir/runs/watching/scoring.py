@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from cmtl_ir.base.errors import Pruned
 from cmtl_ir.measures import curve as curves
@@ -13,6 +13,8 @@ from cmtl_ir.runs.watching.watcher import Cadence, Curve, Judge, RunWatcher
 from cmtl_ir.strategy.data import Stage
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.training.step import StepResult
+
+Scored = TypeVar("Scored")
 
 
 class Scoring(RunWatcher):
@@ -45,13 +47,24 @@ class Scoring(RunWatcher):
 
     def _scored(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return the rows of test images and those of validation images, which may be empty."""
+        return self._under_evaluated(lambda: (self.evaluator.scores(self.learner.model), self._on_validation()))
+
+    def _under_evaluated(self, score: Callable[[], Scored]) -> Scored:
+        """Return what `score` returns while the model has the evaluated weights."""
         model = self.learner.model
         own = {name: value.clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.learner.evaluated_weights())
         try:
-            return self.evaluator.scores(model), self.validator.scores(model) if self.validator is not None else []
+            return score()
         finally:
             model.load_state_dict(own)
+
+    def _on_validation(self) -> list[dict[str, Any]]:
+        return self.validator.scores(self.learner.model) if self.validator is not None else []
+
+    def validated(self) -> list[dict[str, Any]]:
+        """Return the rows of validation images under the evaluated weights. Empty if there are no such images."""
+        return self._under_evaluated(self._on_validation)
 
     def state(self) -> dict[str, Any]:
         return {"curve": self.curve, "scores": self.scores}

@@ -20,6 +20,12 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "cmtl-ir"
 
 
+def cached_folders() -> list[Path]:
+    """Return the folders of the cache, one per source of images."""
+    home = default_cache()
+    return sorted(one for pattern in ("packs/*", "dead_leaves-*") for one in home.glob(pattern) if one.is_dir())
+
+
 def writable(folder: Path) -> Path:
     """Create a folder and return it, or a temporary folder of this process if it cannot be written to (logged)."""
     try:

@@ -1,0 +1,1 @@
+"""Commands on what is stored: files of weights, networks to take away, runs and decoded images."""
