@@ -12,8 +12,8 @@ import torch
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config import reading
-from cmtl_ir.config.catalogue import json_schema
 from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.schema import json_schema
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.parallel import job_of
 from cmtl_ir.runs.plan import narrowed_to, prepare
