@@ -15,19 +15,27 @@ from cmtl_ir.cli.options import (
     Device,
     DryRun,
     File,
+    FinishedRun,
     Fresh,
+    FurtherMetrics,
+    Labels,
     MaxSeeds,
     Offline,
     Out,
+    Places,
+    Quiet,
     Ray,
     Resolve,
     Set,
     TrackingUri,
+    Verbose,
     Weights,
     Workers,
     aim_of,
     checkpoint_of,
     experiments,
+    loudness_of,
+    names_of,
     part_names,
     table_file,
     used_with_weights,
@@ -54,7 +62,7 @@ for command in (profile, search, tune, sync, unlearn, report, compare):
 @app.command()
 def run(
     file: File,
-    strategy: Annotated[list[str], typer.Option(help="Only these labels (repeat the option).")] = [],  # noqa: B006
+    strategy: Labels = [],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Only these seeds (repeat the option).")] = [],  # noqa: B006
     steps: Annotated[int | None, typer.Option(help="Another number of steps for every strategy.", min=1)] = None,
     device: Device = "auto",
@@ -68,6 +76,8 @@ def run(
     dry_run: DryRun = False,
     resolve: Resolve = None,
     max_seeds: MaxSeeds = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
@@ -78,12 +88,12 @@ def run(
     from cmtl_ir.runs.workspace import Workspace
 
     experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
+    loudness = loudness_of(verbose, quiet)
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return
-    with distributed.joined() as ranks, display.live() as shown:
-        uri = None if offline else tracking_uri
-        workspace = Workspace.at(out, device, uri, workers, ray, shown.of_run)
+    with distributed.joined() as ranks, display.live(loudness) as shown:
+        workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray, shown.of_run)
         if aim is None:
             comparison, seeds = runs.train_all(experiment, workspace, fresh), None
         else:
@@ -136,28 +146,24 @@ def describe(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files, for editors that complete YAML."""
-    import json
+    from cmtl_ir.base.files import json_text
+    from cmtl_ir.config.schema import json_schema
+    from cmtl_ir.search.config import SearchConfig
+    from cmtl_ir.search.tuning import TuneConfig
 
-    from cmtl_ir.config.catalogue import json_schema
-
-    print(json.dumps(json_schema(), indent=1))
+    print(json_text(json_schema({"search": SearchConfig, "tune": TuneConfig})))
 
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")] = "",
+    run: FinishedRun = "",
     file: Annotated[str, typer.Option(help="Experiment whose test sets to score.", autocompletion=experiments)] = "",
     weights: Weights = None,
     backbone: Backbone = "",
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
-    metric: Annotated[
-        list[str],
-        typer.Option(
-            help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
-        ),
-    ] = [],  # noqa: B006
+    metric: FurtherMetrics = [],  # noqa: B006
     adapt: Adapt = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
 ) -> None:
@@ -201,7 +207,10 @@ def similarity(
     file: File,
     measure: Annotated[
         list[str],
-        typer.Option(help="Grouping whose measure to take (repeat the option); default: grids, tag, conflict."),
+        typer.Option(
+            help="Grouping whose measure to take (repeat the option); default: grids, tag, conflict.",
+            autocompletion=names_of("grouping"),
+        ),
     ] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="Seed; default: the first of the experiment.")] = None,
     share: Annotated[
@@ -228,14 +237,7 @@ def similarity(
 
 @app.command()
 def restore(
-    places: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[RUN] SOURCE TARGET",
-            help="A finished run (COMPARISON/LABEL[/SEED], its hash or folder; none with --weights), an image or a "
-            "folder of images, and the file or folder to write to. A folder keeps the structure of its source.",
-        ),
-    ],
+    places: Places,
     task: Annotated[str | None, typer.Option(help="Task name, for explicit prompts and grouped runs.")] = None,
     weights: Weights = None,
     backbone: Backbone = "",
