@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
 
 from cmtl_ir.base import yaml
+from cmtl_ir.cli import main
 from cmtl_ir.config.reading import shipped_experiments
-from cmtl_ir.config.schema import json_schema
-from cmtl_ir.search.config import SearchConfig
-from cmtl_ir.search.tuning import TuneConfig
-
-jsonschema = pytest.importorskip("jsonschema")  # of the extra `test`
 
 ACCEPTED = {
     "a whole file": "name: a\ntasks: {rain: {degradation: rain_streaks}}\nstrategies: {joint: }",
@@ -67,10 +66,40 @@ REJECTED = {
 
 
 @pytest.fixture(scope="module")
-def validator() -> Any:
-    schema = json_schema({"search": SearchConfig, "tune": TuneConfig})
+def schema() -> Any:
+    """What the command prints."""
+    said = io.StringIO()
+    with pytest.raises(SystemExit) as ended, redirect_stdout(said):
+        main(["schema"])
+    assert ended.value.code == 0
+    return json.loads(said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def validator(schema: Any) -> Any:
+    jsonschema = pytest.importorskip("jsonschema")  # of the extra `test`
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
+
+
+def test_every_reference_leads_to_a_definition(schema: Any) -> None:
+    references = set(_references(schema))
+    assert len(references) > 20 and {ref.removeprefix("#/$defs/") for ref in references} <= set(schema["$defs"])
+    assert '"pcgrad"' in json.dumps(schema["$defs"]["surgery"])
+
+
+def _references(value: object) -> list[str]:
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [ref for one in value.values() for ref in _references(one)]
+    return [ref for one in value for ref in _references(one)] if isinstance(value, list) else []
+
+
+def test_training_of_a_strategy_has_no_shared_objectives(schema: Any) -> None:
+    definitions = schema["$defs"]
+    assert definitions["Strategy"]["properties"]["training"]["anyOf"][0]["$ref"] == "#/$defs/OwnTraining"
+    assert "auxiliary" not in definitions["OwnTraining"]["properties"]
+    assert "auxiliary" in definitions["TrainingConfig"]["properties"]
 
 
 def test_every_shipped_file_is_accepted(validator: Any) -> None:

@@ -76,7 +76,9 @@ def test_a_comparison_has_the_figures_of_its_best_and_its_baseline_and_how_to_re
 
 def test_the_printed_address_opens_the_list_of_runs(made: Comparison, tmp_path: Path) -> None:
     identifier = made.tracking._store.experiment_id
-    assert made.tracking.page() == f"http://127.0.0.1:5000/#/experiments/{identifier}/runs?workflowType=machine_learning"
+    assert (
+        made.tracking.page() == f"http://127.0.0.1:5000/#/experiments/{identifier}/runs?workflowType=machine_learning"
+    )
     served = Tracking("https://me:secret@host:8080/", tmp_path)
     served.__dict__["_store"] = made.tracking._store
     assert served.page() == f"https://me:***@host:8080/#/experiments/{identifier}/runs?workflowType=machine_learning"
