@@ -19,7 +19,7 @@ from .data.study import Study
 from .figures import captions
 from .figures.captions import Figure
 from .summary import summary
-from .tables import formats, scores
+from .tables import formats, scores, suites
 from .tables.formats import Cell, Table, number
 
 Format = Literal["md", "html", "all"]
@@ -157,6 +157,7 @@ def page(study: Study, made: Sequence[Table], drawn: Sequence[Figure]) -> str:
         missing=[*study.cautions, *study.missing],
         tables={table.name: _prepared(table) for table in made},
         figures={one.name: _embedded(one) for one in drawn},
+        beyond=[table.name for table in made if table.name.startswith(suites.PREFIX)],
         others=[(scale.name, scale.label) for scale in study.scales[1:]],
         runs=_prepared(runs_table(study)),
         experiment=yaml.dump(study.frames.experiment) if study.frames.experiment else "",

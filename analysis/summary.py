@@ -7,7 +7,7 @@ import math
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.measures.statistics import Interval
 
-from . import verdicts
+from . import beyond, verdicts
 from .data import measures, own_training
 from .data.cost import clock_of
 from .data.study import Study
@@ -26,6 +26,7 @@ def summary(study: Study) -> list[str]:
         _forgotten(study),
         _against_single(study),
         _harm(study),
+        *beyond.sentences(study),
         _cost(study),
         *_by_other_metrics(study),
     ]

@@ -246,6 +246,8 @@ def test_a_checkpoint_gets_one_more_task_and_one_fewer_as_shown(
             main(shlex.split(command))
         assert ended.value.code == 0, f"{command}: {capsys.readouterr().err}"
     assert Path("restored.png").is_file()
+    (table,) = Path("runs/one_more.replay-without-rain").glob("table.md")
+    assert "the run began from weights that may know the task" in table.read_text()
 
 
 def test_the_frames_shown_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,17 +24,18 @@ BELOW = {
     "backbones": "base strategy",
     "config": "base strategy tasks backbones",
     "measures": "base strategy tasks backbones",
+    "suites": "base strategy tasks backbones config measures",
     "training": "base strategy tasks backbones config measures gradients store",
     "runs": "base strategy tasks backbones config measures gradients store training tracking processes",
 }
 BELOW["grouping"] = BELOW["search"] = f"{BELOW['runs']} runs"
 BELOW["unlearning"] = f"{BELOW['grouping']} grouping search"
 BELOW["adaptation"] = f"{BELOW['unlearning']} unlearning"
-BELOW["inference"] = f"{BELOW['adaptation']} adaptation"
+BELOW["inference"] = f"{BELOW['adaptation']} adaptation suites"
 BELOW["cli"] = f"{BELOW['inference']} inference analysis strategies face"
 BELOW["strategies"] = "base strategy measures gradients unlearning"
 BELOW["guests"] = f"{BELOW['strategies']} tasks config strategies"
-BELOW["analysis"] = "base strategy config measures tracking store runs unlearning"
+BELOW["analysis"] = "base strategy config measures suites tracking store runs unlearning"
 """Room -> the rooms that it may import."""
 
 PROBE_ALONE = {("strategies", "unlearning"): "cmtl_ir.unlearning.probe"}

@@ -17,7 +17,7 @@ from cmtl_ir.measures.continual import NEVER
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.store.folder import with_nan
-from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESULT
+from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESULT, SUITES
 from cmtl_ir.store.listing import comparisons, has_list
 from cmtl_ir.strategy.families import KEYS
 
@@ -140,6 +140,11 @@ class Frames:
     def images(self) -> pd.DataFrame:
         """One row per test image, variant and task of the finished runs."""
         return frame_of("images", self._files(PER_IMAGE), self.scales)
+
+    @cached_property
+    def suites(self) -> list[dict[str, Any]]:
+        """One row per line of a suite, test image and answer of the finished runs, as `evaluate --suite` left them."""
+        return list(self._files(SUITES))
 
     @cached_property
     def conflict(self) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from cmtl_ir.measures.scale import PSNR, Scale
 
 from ..data.study import Study
 from ..tables.formats import table_name
-from . import bars, conflict, curves, matrices, strips, weights
+from . import bars, conflict, curves, matrices, severity, strips, weights
 from .style import BANDS
 
 
@@ -68,6 +68,12 @@ def of_metric(scale: Scale) -> dict[str, tuple[str, str, Drawing]]:
 
 
 DRAWN: dict[str, tuple[str, str, Drawing]] = {
+    "severity": (
+        "Gain over severity",
+        "PSNR of one plain pass minus that of the degraded image, which is at 0, at the five severities of each "
+        "trained degradation; mean over images and seeds. Shaded: severities inside the training range.",
+        severity.severity_curves,
+    ),
     "restored": (
         "Restored samples",
         "The first test image of each task, and a crop of it where the strategies differ most; PSNR of the whole image",

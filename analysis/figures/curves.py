@@ -102,7 +102,7 @@ def _curves(
     measured = set(values.index.get_level_values("task"))
     tasks = [task for task in study.frames.tasks if task in measured]
     means = _means(values, tasks) if len(tasks) > 1 else {}
-    of_task = {task: values.xs(task, level="task") for task in tasks} | means
+    of_task = {task: _only(values, "task", task) for task in tasks} | means
     has_stages, last = bool(stages.by_stages(staged)), max(study.frames.steps.values())
     with house() as plots:
         figure, axes = panels(plots, len(of_task) + has_stages, width=WIDTH)
@@ -127,6 +127,11 @@ def _curves(
         return save(figure, path)
 
 
+def _only(values: pd.DataFrame, level: str, key: str) -> pd.DataFrame:
+    """Return the rows with a key at a level of the index, without this level."""
+    return values[values.index.get_level_values(level) == key].droplevel(level)
+
+
 def _means(values: pd.DataFrame, tasks: list[str]) -> dict[str, pd.DataFrame]:
     """Return the mean over tasks, at the evaluations with the most tasks of a strategy and seed."""
     by_step = values.groupby(level=["label", "step"], sort=False)
@@ -140,7 +145,7 @@ def _ends(values: pd.DataFrame, labels: list[str]) -> dict[str, tuple[float, flo
     found = {}
     for label in labels:
         if label in values.index.get_level_values("label"):
-            own = values.xs(label, level="label").mean(axis=1).dropna().sort_index()
+            own = _only(values, "label", label).mean(axis=1).dropna().sort_index()
             found[label] = (float(own.index[-1]), float(own.iloc[-1]))
     return found
 
@@ -152,7 +157,7 @@ def _panel(axis: Any, values: pd.DataFrame, staged: list[stages.Schedule], look:
     named = set[str]()
     for one in staged:
         if one.label in known:
-            own = values.xs(one.label, level="label").reindex(columns=list(one.seeds)).dropna(how="all").sort_index()
+            own = _only(values, "label", one.label).reindex(columns=list(one.seeds)).dropna(how="all").sort_index()
             name = "" if one.label in named else legend_name(one.label)
             place = list(look).index(one.label)
             _line(axis, own, look[one.label], name, place, with_band and one.is_only, 1.8 if one.is_only else 0.9)
@@ -164,7 +169,7 @@ def _name_lone_points(axis: Any, values: pd.DataFrame, last: int) -> None:
     counts = values.groupby(level="label").size()
     lone = [str(label) for label in counts[counts == 1].index]
     for label in lone if len(lone) <= LONE else []:
-        (step,), (score,) = (part for part in zip(*values.xs(label, level="label").mean(axis=1).items(), strict=True))
+        (step,), (score,) = (part for part in zip(*_only(values, "label", label).mean(axis=1).items(), strict=True))
         side = {"ha": "right", "xytext": (-6, 4)} if step >= last else {"xytext": (6, 4)}
         axis.annotate(legend_name(label), (step, score), textcoords="offset points", fontsize=7, **side)
 

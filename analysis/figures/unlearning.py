@@ -107,7 +107,7 @@ def _relearning(axis: Any, report: Report, look: dict[str, dict[str, Any]]) -> N
     A curve ends in its method's marker, where the task is relearned or the budget is spent.
     """
     targets = []
-    targets, longest = [], 0
+    targets, longest = list[float](), 0
     for label in report.labels:
         back = report.of(label)[0].audit.relearning
         if back is None:

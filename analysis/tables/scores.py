@@ -18,6 +18,7 @@ from .grouping import group_table
 from .notes import reference_notes, refusal, score_notes
 from .resolution import resolution_table
 from .significance import significance_table
+from .suites import suite_tables
 from .training import training_table
 from .tuning import tuning_table
 
@@ -32,7 +33,7 @@ def all_tables(study: Study) -> list[Table]:
     others = [table for table in by_metric if table not in first]
     further = (tuning_table, training_table, group_table, rates_table, conflict_table, blocks_table)
     found = [table for make in further if (table := make(study)) is not None]
-    return [*first, cost_table(study), *found, *others]
+    return [*first, cost_table(study), *found, *suite_tables(study), *others]
 
 
 def _of_metric(study: Study, scale: Scale) -> list[Table]:

@@ -232,7 +232,7 @@ class BIDeN(nn.Module):
         """
         if not hasattr(self, "netD"):
             raise ConfigError(
-                "backbone biden: the objective adversary needs its discriminator: set discriminator: true"
+                "backbone biden: the objective adversary needs its discriminator; set discriminator: true"
             )
         restored = self._chosen(self.netE(self._shown(x)), task)[:, :, : x.shape[2], : x.shape[3]]
         constant = {name: value.detach() for name, value in self.netD.named_parameters()}

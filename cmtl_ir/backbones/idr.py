@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cmtl_ir.backbones._four_levels import Downsample, FourLevels, PatchEmbed, check_four_levels
 from cmtl_ir.backbones._ingredients import Principle, Supervision
 from cmtl_ir.backbones._layers import pad_to
+from cmtl_ir.backbones._phases import Phased
 from cmtl_ir.backbones.restormer import Norm, transformer_level
 
 TOKENS = 24  # of the key of a task
@@ -116,13 +117,14 @@ def _singular(keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return left * signs, values, right * signs
 
 
-class IDR(FourLevels):
+class IDR(Phased, FourLevels):
     """Ingredient-oriented Multi-Degradation Learning for Image Restoration (IDR; Zhang et al., CVPR 2023).
 
     Restormer whose encoder undoes each degradation by the operation that makes it: addition (noise, rain), convolution
     (blur), scaling (haze, low light). `stage: 1` learns a key for each `task` [B]; without `task` the class that the
     network itself finds most probable is taken. `stage: 2` freezes the keys and mixes their singular vectors by the
-    class probabilities, so that it needs no task. `forward_features` gives the side images and the probabilities, which
+    class probabilities, so that it needs no task. `stage: both` is brought from the first to the second by the
+    curriculum `two_stage` with `first: network`. `forward_features` gives the side images and the probabilities, which
     both stages supervise. Any H and W: reflected right and bottom up to a multiple of 8 and cropped after.
 
     `operations` names the operation of each task; their number is the number of tasks. Weights of the authors: MIT.
@@ -131,6 +133,7 @@ class IDR(FourLevels):
     the library, so that their stage 2 files fit only the machine that trained them.
     """
 
+    frozen_in: ClassVar[Mapping[int, tuple[str, ...]]] = {1: ("dmixer.*",), 2: ("degra_key",)}
     membership: Tensor  # [T, 3]
 
     def __init__(
@@ -141,21 +144,21 @@ class IDR(FourLevels):
         refinement_blocks: int = 2,
         heads: Sequence[int] = (1, 2, 4, 8),
         expansion: float = 2.66,
-        stage: Literal[1, 2] = 1,
+        stage: Literal[1, 2, "both"] = 1,
         operations: Sequence[Operation] = ("add", "add", "point", "conv", "point"),
     ) -> None:
         super().__init__()
         check_four_levels(blocks, heads)
         if 8 * width < TOKENS:
             raise ValueError(f"width is {width}: keys of {TOKENS} tokens need at least {TOKENS // 8}")
-        self.stage = stage
+        self.stage = 2 if stage == 2 else 1
         counts, all_heads = (*blocks, refinement_blocks), (*heads, heads[0])
 
         def level(channels: int, number: int) -> nn.Sequential:
             return transformer_level(channels, counts[number], all_heads[number], expansion=expansion, norm="WithBias")
 
         ingredients = partial(Ingredients, key_channels=8 * width, tasks=len(operations), expansion=expansion)
-        self.degra_key = nn.Parameter(torch.randn(len(operations), TOKENS, 8 * width), requires_grad=stage == 1)
+        self.degra_key = nn.Parameter(torch.randn(len(operations), TOKENS, 8 * width), requires_grad=stage != 2)
         self.dmixer = KeyMixer(len(operations))
         self.register_buffer("membership", F.one_hot(torch.tensor([KINDS.index(one) for one in operations]), 3), False)
         self.patch_embed = PatchEmbed(width)
@@ -166,8 +169,13 @@ class IDR(FourLevels):
             self.add_module(f"down{number}_{number + 1}", Downsample(channels))
         self.latent = level(8 * width, 3)
         self.make_decoder(width, level)
-        unread = ("dmixer.*", "kdp_level?.principle.pred.*") if stage == 1 else ("degra_key",)
+        unread = {1: ("dmixer.*", "kdp_level?.principle.pred.*"), 2: ("degra_key",), "both": ()}[stage]
         self.unused = ("kdp_level?.attn.temperature", "kdp_level?.attn.qkv*", *unread)
+        if stage == "both":
+            self.begin_phases()
+
+    def use_phase(self, number: int) -> None:
+        self.stage = number
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W] -> [B, 3, H, W]
         return self.forward_features(x, task)[0]

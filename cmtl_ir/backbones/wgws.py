@@ -11,21 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmtl_ir.backbones._layers import pad_to
+from cmtl_ir.backbones._phases import Phased
 
 FIRST_INDICATOR = 0.15
 THRESHOLD = 0.1  # of an indicator, below which its branch is off
+WEATHER_PARTS = ("Encoder", "Decoder", "feat_extract.[0125]", "Convs", "AFFs", "FAM", "SCM")
 
 
 class WeatherConv(nn.Conv2d):
     """W * x + sum over weathers k of flag_k [I_k >= 0.1] R_k * x, with W frozen and without bias.
 
-    The residuals R_k start at zero. The step of the indicator I_k passes its gradient straight through.
+    The residuals R_k start at zero. The step of the indicator I_k passes its gradient straight through. In the phase
+    `general`, which only a convolution with `bias` has, it is an ordinary convolution.
     """
 
-    def __init__(self, channels: int, outputs: int, size: int, stride: int, weathers: int, residual: int) -> None:
-        super().__init__(channels, outputs, size, stride, size // 2, bias=False)
-        self.weight.requires_grad_(False)
-        self.weathers = weathers
+    def __init__(
+        self, channels: int, outputs: int, size: int, stride: int, weathers: int, residual: int, bias: bool = False
+    ) -> None:
+        super().__init__(channels, outputs, size, stride, size // 2, bias=bias)
+        self.weight.requires_grad_(bias)
+        self.weathers, self.general = weathers, bias
         residual = min(residual, size)
         self.residual_padding = size // 2 if residual == size else 0
         for number in range(1, weathers + 1):
@@ -35,7 +40,9 @@ class WeatherConv(nn.Conv2d):
 
     def weather(self, x: Tensor, flags: Tensor | None) -> Tensor:  # [B, C, H, W], [B, K]
         """Convolve; `flags` says whose residuals act on which image, `None` that none does."""
-        y = self(x)
+        if self.general:
+            return self(x)
+        y = F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
         if flags is None:
             return y
         for number in range(1, self.weathers + 1):
@@ -46,16 +53,28 @@ class WeatherConv(nn.Conv2d):
             y = y + branch * flags[:, number - 1].view(-1, 1, 1, 1)
         return y
 
+    def indicators(self) -> Tensor:  # [K]
+        """Absolute values of the indicators of all weathers."""
+        return torch.cat([self.get_parameter(f"B{number}_indicator") for number in range(1, self.weathers + 1)]).abs()
+
 
 class Conv(nn.Module):
     """The convolution under the authors' name, `layer`: plain with bias in stage 1, one per weather in stage 2."""
 
     def __init__(
-        self, channels: int, outputs: int, size: int, stride: int = 1, *, weathers: int = 0, residual: int = 1
+        self,
+        channels: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        *,
+        weathers: int = 0,
+        residual: int = 1,
+        both: bool = False,
     ) -> None:
         super().__init__()
         if weathers:
-            self.layer: nn.Conv2d = WeatherConv(channels, outputs, size, stride, weathers, residual)
+            self.layer: nn.Conv2d = WeatherConv(channels, outputs, size, stride, weathers, residual, both)
         else:
             self.layer = nn.Conv2d(channels, outputs, size, stride, size // 2)
 
@@ -163,38 +182,46 @@ def _repeated(x: Tensor, times: int) -> Tensor:
     return F.interpolate(x, scale_factor=float(times))
 
 
-class WGWS(nn.Module):
+class WGWS(Phased):
     """Learning Weather-General and Weather-Specific Features (WGWS-Net; Zhu et al., CVPR 2023).
 
     Three levels that learn the residual of the image. `stage: 1` is the weather-general network. `stage: 2` freezes
     its convolutions and adds to each one residual kernel per weather, of which those of `task` [B] act. Without
-    `task` the general network alone restores. `start_from` carries the weights of stage 1 over to stage 2. Any H and
+    `task` the general network alone restores. `start_from` carries the weights of stage 1 over to stage 2.
+    `stage: both` is the former first, and then the latter, to which the curriculum `two_stage` with `first: network`
+    brings it.
+    `forward_features` gives "indicators" [B], the sum of |I_k| of the image's weather over the convolutions. Any H and
     W: reflected right and bottom up to a multiple of 4 and cropped after.
 
     `residual_kernel: 1` is the authors' K1, `3` their K3. Their base is 18 in their settings 1 and 3
     and 20 in setting 2, their order of weathers snow, rain, raindrop. Their code has no license.
 
-    Departures: each image of a batch has its own weather; `tasks` replaces the fixed three.
+    Departures: each image of a batch has its own weather, where the authors make one step per weather; `tasks`
+    replaces the fixed three. As in their code, stage 2 drops the biases of stage 1.
     """
 
     couples_samples = False
     unused: tuple[str, ...] = ()
     latent_module: ClassVar[str] = "Encoder.2"
+    frozen_in: ClassVar[Mapping[int, tuple[str, ...]]] = {
+        1: ("*_residual", "*_indicator"),
+        2: tuple(f"{part}*.layer.{name}" for part in WEATHER_PARTS for name in ("weight", "bias")),
+    }
 
     def __init__(
         self,
         *,
         base: int = 18,
         blocks: int = 6,
-        stage: Literal[1, 2] = 1,
+        stage: Literal[1, 2, "both"] = 1,
         tasks: int = 3,
         residual_kernel: Literal[1, 3] = 1,
     ) -> None:
         super().__init__()
         if base < 4:
             raise ValueError(f"base is {base}: the module on the half image needs at least 4")
-        self.weathers = tasks if stage == 2 else 0
-        conv = partial(Conv, weathers=self.weathers, residual=residual_kernel)
+        self.weathers = 0 if stage == 1 else tasks
+        conv = partial(Conv, weathers=self.weathers, residual=residual_kernel, both=stage == "both")
         widths = (base, 2 * base, 4 * base)
         self.Encoder = nn.ModuleList(Level(width, blocks, conv) for width in widths)
         self.feat_extract = nn.ModuleList(
@@ -215,6 +242,13 @@ class WGWS(nn.Module):
         self.FAM2 = Attend(2 * base, conv)
         self.SCM2 = ShallowModule(2 * base, conv)
         self.unused = tuple(key for key, parameter in self.named_parameters() if not parameter.requires_grad)
+        if stage == "both":
+            self.begin_phases()
+
+    def use_phase(self, number: int) -> None:
+        for module in self.modules():
+            if isinstance(module, WeatherConv):
+                module.general = number == 1
 
     def start_from(self, general: Mapping[str, Tensor]) -> None:
         """Copy the weights of a stage 1 network. Stage 2 lacks 168 of its biases, which are dropped."""
@@ -222,11 +256,22 @@ class WGWS(nn.Module):
         self.load_state_dict({**ours, **{key: value for key, value in general.items() if key in ours}})
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:  # [B, 3, H, W], [B] -> [B, 3, H, W]
+        return self._restored(x, task)
+
+    def _restored(self, x: Tensor, task: Tensor | None) -> Tensor:
         height, width = x.shape[-2:]
         padded = pad_to(x, 4, "reflect")
         flags = None if task is None or not self.weathers else F.one_hot(task, self.weathers).to(x.dtype)  # [B, K]
         r1, r2, z = self._encoded(padded, flags)
         return (self._decoded(r1, r2, z, flags) + padded)[:, :, :height, :width]
+
+    def forward_features(self, x: Tensor, task: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the restored images [B, 3, H, W], and "indicators" [B]; these are 0 where no branch acts."""
+        convs = [module for module in self.modules() if isinstance(module, WeatherConv) and not module.general]
+        size = x.new_zeros(len(x))
+        if task is not None and convs:
+            size = torch.stack([one.indicators() for one in convs]).sum(0)[task]
+        return self._restored(x, task), {"indicators": size}
 
     def _encoded(self, x: Tensor, flags: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         extract, encoder = self.feat_extract, self.Encoder

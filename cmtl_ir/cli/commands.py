@@ -17,9 +17,10 @@ from cmtl_ir.cli.options import (
     File,
     FinishedRun,
     Fresh,
-    FurtherMetrics,
+    Given,
     Labels,
     MaxSeeds,
+    Metrics,
     Offline,
     Out,
     Places,
@@ -27,6 +28,7 @@ from cmtl_ir.cli.options import (
     Ray,
     Resolve,
     Set,
+    Suite,
     TrackingUri,
     Verbose,
     Weights,
@@ -37,6 +39,7 @@ from cmtl_ir.cli.options import (
     loudness_of,
     names_of,
     part_names,
+    scored_by,
     table_file,
     used_with_weights,
 )
@@ -81,18 +84,19 @@ def run(
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
-    from cmtl_ir.cli import display, display_resolution, display_scores
+    from cmtl_ir.cli import display, display_resolution
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs import plan, two_stage
     from cmtl_ir.runs.workspace import Workspace
+    from cmtl_ir.suites import catalogue
 
     experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
-    loudness = loudness_of(verbose, quiet)
+    catalogue.check(experiment.evaluation.suites)
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return
-    with distributed.joined() as ranks, display.live(loudness) as shown:
+    with distributed.joined() as ranks, display.live(loudness_of(verbose, quiet)) as shown:
         workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray, shown.of_run)
         if aim is None:
             comparison, seeds = runs.train_all(experiment, workspace, fresh), None
@@ -101,12 +105,12 @@ def run(
     if ranks.number > 0:  # under torchrun, only rank 0 prints
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
+    from cmtl_ir.inference import open_sets
 
+    open_sets.leave_suites(comparison, out, device)
     files = leave_figures_and_tables(comparison, seeds)
     comparison.tracking.publish(comparison.parent, files)
-    display_scores.comparison(comparison)
-    display_resolution.outcome(comparison, seeds)
-    display_scores.files(comparison, files)
+    display_resolution.results(comparison, seeds, files)
     if comparison.failures:
         raise typer.Exit(1)
 
@@ -163,9 +167,11 @@ def evaluate(
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     device: Device = "auto",
-    metric: FurtherMetrics = [],  # noqa: B006
+    metric: Metrics = [],  # noqa: B006
     adapt: Adapt = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(help="Also write the scores of each image to this file.")] = None,
+    suite: Suite = [],  # noqa: B006
+    task: Given = None,
 ) -> None:
     """Score a trained run again, or an authors' checkpoint.
 
@@ -178,26 +184,24 @@ def evaluate(
     from cmtl_ir.inference import restoration
     from cmtl_ir.inference.scored import load_scored
     from cmtl_ir.measures.metric import metrics_from
-    from cmtl_ir.store import lookup
 
     csv = table_file(csv)
-    if weights is not None:
-        if run or not file:
-            raise UserError("--weights is scored on the test sets of --file EXPERIMENT, and not together with a run")
-        fields = [one for one in set_ if one.startswith("backbone.")]
-        used: Any = checkpoint_of(weights, backbone, fields)
-        experiment = load_scored(file, [one for one in set_ if one not in fields])
-    else:
-        used_with_weights(weights, backbone, [])
-        used = lookup.find_run(run, out)
-        experiment = load_scored(file or str(lookup.experiment_of(used, out)), set_)
+    if adapt and (suite or task):
+        raise UserError(f"--adapt cannot be combined with {'--suite' if suite else '--task'}; leave one of them out")
+    used, source, overrides = scored_by(run, file, weights, backbone, set_, out)
+    experiment = load_scored(source, overrides)
+    if suite:
+        keeps = weights is None and not (file or set_ or metric)
+        display_scores.evaluate_suites(used, experiment, suite, source, out, device, metric, task, csv, keeps)
+        return
+    restoration.check_metrics(metric)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     if adapt:
         from cmtl_ir.cli import display_adaptation
 
         display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
         return
-    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, say=display.say)
+    rows = restoration.evaluate(used, experiment, out=out, device=device, metrics=metric, task=task, say=display.say)
     display_scores.scores(rows, scales, experiment.evaluation.protocol, csv)
     display.routing(restoration.routing(used, rows, out=out))
 

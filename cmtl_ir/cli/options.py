@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -136,6 +136,26 @@ def loudness_of(verbose: bool, quiet: bool) -> Loudness:
     return Loudness.VERBOSE if verbose else Loudness.QUIET if quiet else Loudness.NORMAL
 
 
+def scored_by(
+    run: str, file: str, weights: Path | None, backbone: str, set_: list[str], out: Path
+) -> tuple[Any, str, list[str]]:
+    """Return what `evaluate` scores (a run's folder or a checkpoint), its experiment, and the overrides of that.
+
+    Raise UserError for options that do not go together.
+    """
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.store import lookup
+
+    if weights is None:
+        used_with_weights(weights, backbone, [])
+        used = lookup.find_run(run, out)
+        return used, file or str(lookup.experiment_of(used, out)), set_
+    if run or not file:
+        raise UserError("--weights is scored on the test sets of --file EXPERIMENT, and not together with a run")
+    fields = [one for one in set_ if one.startswith("backbone.")]
+    return checkpoint_of(weights, backbone, fields), file, [one for one in set_ if one not in fields]
+
+
 def aim_of(resolve: float | None, max_seeds: int | None) -> Aim | None:
     """Return the aim of --resolve and --max-seeds, or `None` without both. Raise UserError for --max-seeds alone."""
     from cmtl_ir.base.errors import UserError
@@ -161,6 +181,24 @@ File = Annotated[
 ]
 Labels = Annotated[
     list[str], typer.Option(help="Only these labels (repeat the option).", autocompletion=strategy_labels)
+]
+Metrics = Annotated[
+    list[str],
+    typer.Option(
+        help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option).",
+        autocompletion=names_of("metric"),
+    ),
+]
+Suite = Annotated[
+    list[str],
+    typer.Option(
+        metavar="NAME|FILE.yaml",
+        help="Score test sets beyond the training range instead: severity, unseen, composite, order, mixed_sources, "
+        "cdd11, or a file of test sets (repeat the option).",
+    ),
+]
+Given = Annotated[
+    str | None, typer.Option(help="Trained task whose number is given for unknown tasks; default: the first.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder for runs, tables and the tracking store.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 and so on.")]
@@ -196,13 +234,6 @@ FinishedRun = Annotated[
     str,
     typer.Argument(
         help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.", autocompletion=finished_runs
-    ),
-]
-FurtherMetrics = Annotated[
-    list[str],
-    typer.Option(
-        help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option).",
-        autocompletion=names_of("metric"),
     ),
 ]
 Places = Annotated[

@@ -17,6 +17,7 @@ from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.stages import refuse_stages_without_a_loss
 from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
@@ -134,6 +135,10 @@ class EvaluationConfig(Record):
     tile: int = Field(1024, ge=128)
     """Images with a side above this many pixels are restored in overlapping tiles of this side; at least 128, twice
     the overlap."""
+
+    suites: Annotated[tuple[str, ...], OmitIfDefault()] = ()
+    """Suites that finished runs are scored on: severity, unseen, composite, order, mixed_sources, cdd11, or the path of
+    a .yaml file with test sets. Not part of a run's identity. Training and ordinary scores do not depend on them."""
 
     @field_validator("metrics")
     @classmethod
@@ -312,6 +317,7 @@ class Experiment(Record):
                 if unknown:
                     near = suggestion(unknown[0], list(self.tasks))
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
+        refuse_stages_without_a_loss(self.strategies)
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -14,11 +14,13 @@ def grouped_scores(model: GroupedModel, evaluator: Evaluator) -> list[dict[str, 
     """Return one row per image, as `Evaluator.scores` does, under the run's own routing.
 
     A row also holds the scores under the oracle's routing (METRIC_oracle), the task to which the image was assigned,
-    its group and distance, and the tasks that the other rules would have assigned.
+    its group and distance, and the tasks that the other rules would have assigned. No oracle knows a task that the run
+    was not trained on: the scores are those of its own routing.
     """
     rows = []
     for task, sample, identity in evaluator.samples():
-        told, found, others = model.told(task), model.told(task), {}
+        found, others = model.find(sample.degraded) if task not in model.tasks else model.told(task), {}
+        told = found
         if model.router is not None:
             query = model.router.query(sample.degraded)
             found = model.routed(model.router.distances(query))
@@ -53,8 +55,9 @@ def routing_report(rows: Sequence[dict[str, Any]], model: GroupedModel) -> dict[
     """Return the routing statistics of a run.
 
     They hold the confusion matrix, and the share of images that each rule, and chance, sends to the right task and to
-    the right group.
+    the right group. Images of tasks that the run was not trained on are left out.
     """
+    rows = [row for row in rows if row["task"] in model.tasks]
     rules = {column: column.removeprefix("routed_") for column in rows[0] if column.startswith("routed_")}
     named = {"routed": "own", **rules} if model.blind else {}
     accuracy = {

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.backbones.building import pick_device
+from cmtl_ir.backbones.sources import reads_task_number
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.experiment import Experiment
@@ -24,7 +25,7 @@ from cmtl_ir.inference.targets import Job, jobs_of
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.measures.tiling import check_tile, restore_tiled
-from cmtl_ir.runs.trained import load_model
+from cmtl_ir.runs.trained import load_model, trained_tasks
 from cmtl_ir.store.folder import has_config, is_grouped, read_identity
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.strategy.making import part_from
@@ -193,9 +194,13 @@ def evaluate(
     out: str | Path = "runs",
     device: str = "auto",
     metrics: Sequence[str] = (),
+    task: str | None = None,
     say: Say | None = None,
 ) -> list[dict[str, Any]]:
     """Score a run or a checkpoint on an experiment's test sets. Return one row per image, as `Evaluator.scores` does.
+
+    Tasks that the run was not trained on are scored too; then each row has a column `trained`. A network that reads a
+    task number is given that of `task` for tasks that it does not know. `None`: that of its first task.
 
     `metrics` are names of metrics in addition to `evaluation.metrics` (lpips, `file.py:Class`), with one column each.
     `say` is called with lines for the user; `None` logs them. Raises UserError before anything is scored if a metric,
@@ -205,14 +210,49 @@ def evaluate(
     check_metrics(metrics)
     if isinstance(run, Published):
         model = run.model(chosen, say or log.info)
-        return evaluator_of(experiment, list(experiment.tasks), chosen, metrics).scores(model)
+        return evaluator_of(experiment, list(experiment.tasks), chosen, metrics, task=task).scores(model)
     folder = find_run(run, out)
-    seed = read_identity(folder).get("seed") if has_config(folder) else None
+    identity = read_identity(folder) if has_config(folder) else {}
     if is_grouped(folder):
         grouped = GroupedModel(folder, chosen)
-        return grouped_scores(grouped, evaluator_of(experiment, grouped.tasks, chosen, metrics, seed))
+        _check_routable(grouped, experiment)
+        evaluator = evaluator_of(experiment, grouped.tasks, chosen, metrics, identity.get("seed"), task)
+        return _marked(grouped_scores(grouped, evaluator), grouped.tasks)
     model, known = load_model(folder, chosen)
-    return evaluator_of(experiment, known, chosen, metrics, seed).scores(model)
+    evaluator = evaluator_of(experiment, known, chosen, metrics, identity.get("seed"), task)
+    trained = trained_tasks(identity, known)
+    _say_untrained(experiment, trained, known, identity.get("backbone"), task, say or log.info)
+    return _marked(evaluator.scores(model), trained)
+
+
+def _check_routable(grouped: GroupedModel, experiment: Experiment) -> None:
+    """Raise UserError for tasks that a grouped run cannot answer because the task must be given."""
+    if not grouped.blind and (missing := sorted(set(experiment.tasks) - set(grouped.tasks))):
+        ways = " ".join(f"--set tasks.{name}=null" for name in missing)
+        raise UserError(
+            f"the run was made with routing: oracle and not trained on {', '.join(missing)}; it knows "
+            f"{', '.join(grouped.tasks)}; {ways} leaves them out"
+        )
+
+
+def _say_untrained(
+    experiment: Experiment, trained: Sequence[str], known: Sequence[str], backbone: Any, task: str | None, say: Say
+) -> None:
+    """Say which tasks the run was not trained on, and which number a network that reads one is given for them."""
+    untrained = [name for name in experiment.tasks if name not in trained]
+    if not untrained:
+        return
+    number = ""
+    if (unknown := [name for name in untrained if name not in known]) and backbone and reads_task_number(backbone):
+        number = f"; for {', '.join(unknown)} the network is given the number of {task or known[0]} (--task)"
+    say(f"not trained on {', '.join(untrained)}{number}")
+
+
+def _marked(rows: list[dict[str, Any]], trained: Sequence[str]) -> list[dict[str, Any]]:
+    """Return rows with a column that says whether the run was trained on their task, if it was not on some."""
+    if all(row["task"] in trained for row in rows):
+        return rows
+    return [{**row, "trained": row["task"] in trained} for row in rows]
 
 
 def check_metrics(names: Sequence[str]) -> None:
@@ -225,25 +265,24 @@ def check_metrics(names: Sequence[str]) -> None:
 
 
 def evaluator_of(
-    experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str], seed: int | None = None
-) -> Evaluator:
-    """Return what scores the experiment's tasks, in the order in which the model knows them.
+    experiment: Experiment, known: Sequence[str], device: torch.device, metrics: Sequence[str], seed: int | None = None,
+    task: str | None = None,
+) -> Evaluator:  # fmt: skip
+    """Return what scores the experiment's tasks, in the order in which the model knows them, then the others.
 
     `seed` chooses the test images under `data.holdout: rotate`: that of the run, so that it is not scored on images
-    that it was trained on. `None`: the first of the experiment.
+    that it was trained on. `None`: the first of the experiment. Raise UserError if the model does not know `task`.
     """
-    if missing := sorted(set(experiment.tasks) - set(known)):
-        ways = " ".join(f"--set tasks.{name}=null" for name in missing)
-        raise UserError(
-            f"the run was not trained on {', '.join(missing)}; it knows {', '.join(known)}; {ways} leaves them out"
-        )
+    if task is not None and task not in known:
+        raise UserError(f"--task {task!r}: this run knows {', '.join(known)}")
     asked = experiment.evaluation
     named = list(dict.fromkeys([*asked.metrics, *metrics]))
     smallest = smallest_side(asked.protocol, named)
     seed = experiment.seeds[0] if seed is None else seed
     tasks = build_tasks(experiment.tasks, experiment.data, seed, device, smallest=smallest)
-    ordered = {name: tasks[name] for name in known if name in tasks}
-    return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named, known=known)
+    ordered = {name: tasks[name] for name in [*known, *tasks] if name in tasks}
+    given = 0 if task is None else list(known).index(task)
+    return Evaluator(ordered, asked.protocol, asked.tile, device, metrics=named, known=known, given=given)
 
 
 def routing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ class Evaluator:
     """Scores a backbone on the test (or validation) images of every task under one protocol.
 
     `metrics` are names as `evaluation.metrics` lists them. `known` are the tasks that the backbone numbers, in its
-    order. `None` means `tasks`. Raise UserError if a metric cannot be loaded.
+    order. `None` means `tasks`. `given` is the number for other tasks. Raise UserError if a metric cannot be loaded.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class Evaluator:
         split: Literal["test", "val"] = "test",
         metrics: Sequence[str] = DEFAULT_NAMES,
         known: Sequence[str] | None = None,
+        given: int = 0,
     ) -> None:
         self.tasks, self.protocol, self.tile, self.device, self.split = tasks, protocol, tile, device, split
         self.names, self.metrics = tuple(metrics), metrics_from(metrics)
-        self.known = tuple(tasks if known is None else known)
+        self.known, self.given = tuple(tasks if known is None else known), given
         for metric in self.metrics:
             metric.prepare(device)
         self._kept: dict[str, list[tuple[TestSample, dict[str, float]]]] = {}
@@ -56,7 +58,13 @@ class Evaluator:
         """Return an evaluator of the validation images, or `None` if a task has none."""
         if any(task.splits.val is None for task in self.tasks.values()):
             return None
-        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val", self.names, self.known)
+        return Evaluator(self.tasks, self.protocol, self.tile, self.device, "val", self.names, self.known, self.given)
+
+    def with_tasks(self, tasks: Mapping[str, Task]) -> Evaluator:
+        """Return an evaluator of the test images of other tasks with the same metrics, which are not loaded again."""
+        other = copy(self)
+        other.tasks, other._kept, other._pixels = tasks, {}, 0
+        return other
 
     @property
     def scales(self) -> tuple[Scale, ...]:
@@ -77,7 +85,8 @@ class Evaluator:
 
     def restored(self, model: nn.Module, task: str, sample: TestSample, network: Restore | None = None) -> Tensor:
         """Return the model's output for a test sample, [1, 3, H, W] in [0, 1]."""
-        numbers = torch.full((1,), self.known.index(task), device=self.device)
+        number = self.known.index(task) if task in self.known else self.given
+        numbers = torch.full((1,), number, device=self.device)
         degraded = sample.degraded.to(self.device, memory_format=torch.channels_last)
         return restore_tiled(network or model, degraded, numbers, self.tile)
 

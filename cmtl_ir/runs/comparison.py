@@ -64,6 +64,7 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
     """Train the runs of a plan, after one probe batch of each strategy. See `run`."""
     ranks, experiment = current(), prepared.experiment
     probe(prepared)
+    refuse_missing_teachers(prepared)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
     note = f"{len(prepared.runs)} runs.\n\n    {repeating(experiment.name, workspace.out)}"
     parent = workspace.tracking.parent(experiment.name, {NOTE: note}, yaml.dump(experiment.resolved()))
@@ -77,10 +78,26 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
             set_aside(earlier)
     ranks.wait()
     waiting = any(run.status != "finished" for run in prepared.runs)
-    failures = (_in_processes if workspace.parallel else _in_turn)(prepared.planned, workspace, parent)
+    failures: dict[str, str] = {}
+    for wave in _waves(prepared.planned):
+        failures |= (_in_processes if workspace.parallel else _in_turn)(wave, workspace, parent)
     made = Comparison(experiment, folder, prepared.runs, failures, workspace.tracking, parent)
     workspace.tracking.conclude(parent, *figures_of(made.results()), ended=waiting)
     return made
+
+
+def refuse_missing_teachers(prepared: Prepared) -> None:
+    """Raise UserError, with the training command, for a teacher that is neither finished nor planned."""
+    coming = {one.hash for one in prepared.runs}
+    for one in prepared.planned:
+        for task in one.tasks if one.needs_teachers and one.run.status != "finished" else ():
+            one.teachers().refuse_missing(task, coming)
+
+
+def _waves(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """Return the runs that need no teachers, and then those that do."""
+    waves = [[one for one in planned if one.needs_teachers == late] for late in (False, True)]
+    return [wave for wave in waves if wave]
 
 
 def _in_turn(planned: Sequence[PlannedRun], workspace: Workspace, parent: str) -> dict[str, str]:

@@ -94,13 +94,22 @@ class PlannedRun:
     def learner(self, ranks: Ranks = ALONE) -> Learner:
         """Return a learner with the weights that the run begins from."""
         learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
-        store = self.run.folder.parent
-        shared = self.declared or self.experiment
-        learner.teachers = SingleTaskTeachers(shared, self.run.seed, self.tasks, store, self.device)
-        learner.finished_runs = FinishedRuns(store.parent, self.device)
+        learner.teachers = self.teachers()
+        learner.finished_runs = FinishedRuns(self.run.folder.parent.parent, self.device)
         if self.weights is not None:
             self.weights(learner)
         return learner
+
+    def teachers(self) -> SingleTaskTeachers:
+        """Return the networks of the single-task runs of this experiment and seed."""
+        shared = self.declared or self.experiment
+        return SingleTaskTeachers(shared, self.run.seed, self.tasks, self.run.folder.parent, self.device)
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether the single-task runs must be finished before this run."""
+        strategy = self.strategy
+        return strategy.curriculum.needs_teachers or any("teacher:single" in one.needs for one in strategy.auxiliary)
 
     def started(self, learner: Learner) -> Curve:
         """Bring a fresh learner to where the run starts and return the part of the curve that is taken over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,29 @@ class SingleTaskTeachers:
         self.experiment, self.seed, self.tasks, self.store, self.device = experiment, seed, tasks, store, device
         self._loaded: dict[str, nn.Module] = {}
 
+    def hash_of(self, task: str) -> str:
+        """Return the hash of the run whose network is the teacher of a task."""
+        single = self._strategy(task)
+        start = start_identity(self.experiment, single, self.seed, self.store.parent)
+        return hash_of(identity_of(self.experiment, single, self.seed, self.tasks, start))
+
     def __call__(self, task: str) -> nn.Module:
         """Return the network, frozen and in eval mode. Raise UserError, with the training command, if there is none."""
         if task not in self._loaded:
-            single = self._strategy(task)
-            start = start_identity(self.experiment, single, self.seed, self.store.parent)
-            identity = identity_of(self.experiment, single, self.seed, self.tasks, start)
-            folder = self.store / hash_of(identity)
-            if not (folder / WEIGHTS).is_file():
-                strategy = f"strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}"
-                raise UserError(
-                    f"the teacher of {task} is a finished single-task run with seed {self.seed}, which {self.store} "
-                    f"does not have: run this experiment with `--set '{strategy}' --strategy single_{task}` first"
-                )
-            model, _ = load_model(folder, self.device)
+            self.refuse_missing(task)
+            model, _ = load_model(self.store / self.hash_of(task), self.device)
             self._loaded[task] = model.requires_grad_(False)
         return self._loaded[task]
+
+    def refuse_missing(self, task: str, coming: Collection[str] = ()) -> None:
+        """Raise UserError, with the training command, if the run is neither finished nor one of the hashes `coming`."""
+        run = self.hash_of(task)
+        if run not in coming and not (self.store / run / WEIGHTS).is_file():
+            strategy = f"strategies.single_{task}={{curriculum: {{name: single, task: {task}}}}}"
+            raise UserError(
+                f"the teacher of {task} is a finished single-task run with seed {self.seed}, which {self.store} "
+                f"does not have: run this experiment with `--set '{strategy}' --strategy single_{task}` first"
+            )
 
     def _strategy(self, task: str) -> Strategy:
         """Return the strategy of the experiment that trains the task alone, or a neutral one if there is none."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,3 +41,11 @@ def load_model(run: Path, device: torch.device) -> tuple[nn.Module, list[str]]:
     except RuntimeError as error:
         raise UserError(f"{file} does not fit its backbone, whose code has changed since: {brief(error)}") from error
     return network_to_device(model, device).eval(), json.loads(header["tasks"])
+
+
+def trained_tasks(identity: Mapping[str, Any], known: Sequence[str]) -> list[str]:
+    """Return the tasks that a run was trained on, of those that its network knows."""
+    curriculum = identity.get("strategy", {}).get("curriculum") or {}
+    if curriculum.get("name") == "single":
+        return [curriculum["task"]]
+    return [task for task in known if task not in curriculum.get("without", ())]

@@ -8,6 +8,7 @@ OUT/store/HASH/             a run, named by the hash of its identity
     diverged.json           the step at which the run diverged, and the reason
     weights.safetensors     the evaluated weights
     curve.csv, per_image.csv, conflict.csv, restored/
+    suites.csv              scores of suites: one row per line, image and answer
     groups.json, uses.json  of a grouped run: its groups, and the runs that it uses
     probes/                 of a proxy run: the measurements of groupings
     lock, log.txt
@@ -25,6 +26,7 @@ from pathlib import Path
 STORE = "store"
 CONFIG, RESULT, WEIGHTS = "config.yaml", "result.json", "weights.safetensors"
 CURVE, PER_IMAGE, CONFLICT, RESTORED = "curve.csv", "per_image.csv", "conflict.csv", "restored"
+SUITES = "suites.csv"
 DIVERGED = "diverged.json"
 GROUPS, USES, PROBES = "groups.json", "uses.json", "probes"
 CHECKPOINTS, STAGES, JOURNAL, LOCK, LOG = "checkpoints", "stages", "metrics.jsonl", "lock", "log.txt"

@@ -59,6 +59,20 @@ def find_seeds(name: str | Path, out: str | Path = "runs") -> dict[int, Path]:
     return {int(read_identity(folder).get("seed", 0)): folder for folder in finished or [find_run(name, out)]}
 
 
+def references_of(run: Path, out: Path) -> dict[str, Path]:
+    """Return task -> folder of the finished single-task run with the seed of a run, of a comparison that lists both."""
+    found: dict[str, Path] = {}
+    for _, rows in comparisons(out):
+        seeds = [row["seed"] for row in rows if row["hash"] == run.name]
+        for row in rows:
+            folder = run_folder(out, row["hash"])
+            if row["seed"] in seeds and folder.name != run.name and (folder / WEIGHTS).is_file():
+                curriculum = read_identity(folder).get("strategy", {}).get("curriculum") or {}
+                if curriculum.get("name") == "single":
+                    found.setdefault(curriculum["task"], folder)
+    return found
+
+
 def _labels(out: Path) -> dict[str, str]:
     return {f"{at.name}/{row['label']}/{row['seed']}": row["hash"] for at, rows in comparisons(out) for row in rows}
 

@@ -22,6 +22,9 @@ class Batch:
     clean: Tensor  # [B, 3, H, W] in [0, 1]
 
 
+UNLABELLED = ":unlabelled"
+"""In place of a task whose images are to be degraded: the unlabelled images of the task (`data.labelled`)."""
+
 RowLoss = Callable[[Output, Batch], Tensor]
 """(output of the network for these samples, their batch) -> [B] loss of each sample."""
 
@@ -41,7 +44,8 @@ class Row:
     memory: Sequence[int] | None = None
     """Ids to draw from. `None` for the stream of the task."""
     images: str | None = None
-    """Task whose clean images this row degrades, with a counter of its own. `None` for the images of `task`."""
+    """Task whose clean images this row degrades, with a counter of its own. `None` for the images of `task`,
+    `UNLABELLED` for its unlabelled ones."""
     loss: RowLoss | None = None
     """Loss of the row. `None` for the base objective against the clean image."""
     projected: bool = False
@@ -95,6 +99,10 @@ class Stage:
     """Shell pattern of parameter names -> factor of the learning rate for these; the first that matches counts."""
     weights: Literal["raw", "ema"] = "raw"
     """Weights that the stage hands over: its last ones, or their moving average (`training.ema`)."""
+    frozen: Sequence[str] = ()
+    """Shell patterns of parameter names: these get no gradient in this stage, and stay bit-equal."""
+    weighed: bool = True
+    """False if every task weight is 1 and the weighting is not asked: for a stage without a restoration loss."""
     average: int = 0
     """Hand over the mean of the weights at the last n evaluations instead. 0 for none. See `Curriculum.averages`."""
 
@@ -150,7 +158,9 @@ class Learner(Protocol):
     def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
         """Return the samples (task, ids), on the clean crops of (images, ids) if `images` is given.
 
-        Counters of the data are not changed. Raise ValueError for `images` if the task cannot degrade other images.
+        With `UNLABELLED`, they are samples of the task's unlabelled images, and their clean images are NaN. Counters of
+        the data are not changed. Raise ValueError for `images` if the task cannot degrade other images, or if all its
+        images are labelled.
         """
 
     def sample_losses(self, output: Output, batch: Batch) -> Tensor:

@@ -108,6 +108,11 @@ class Objective(Part):
         """False if it never acts, so that it is not built."""
         return self.weight > 0 and self.begin < 1
 
+    def acts_throughout(self, stage: str) -> bool:
+        """Return whether it acts in every step of the stage of that name."""
+        here = self.stages is None or stage in self.stages
+        return self.weight > 0 and here and self.begin == 0 and self.until == 1
+
     def weight_at(self, stage: str, progress: float) -> float:
         """Return w(t) in the stage of that name, `progress` in 0 .. 1 of its steps; 0: it does not act."""
         if (self.stages is not None and stage not in self.stages) or not self.begin <= progress < self.until:

@@ -93,6 +93,16 @@ class Curriculum(Part):
     """True, or a property: its stages use `Stage.average`, so the cadence of evaluations decides the weights and
     becomes part of the run's identity."""
 
+    @property
+    def stands_on(self) -> Mapping[str, Sequence[str]]:
+        """Stage name -> auxiliary objectives, of which one must act throughout the stage: it has no other loss."""
+        return {}
+
+    @property
+    def needs_teachers(self) -> bool:
+        """Whether a stage calls `Learner.teacher`, so that the single-task runs must be finished before this run."""
+        return False
+
     def next_stage(self, history: History) -> Stage | None:
         """Return the stage after `history.stages`, or `None` if the run is complete.
 

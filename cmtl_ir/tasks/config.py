@@ -53,6 +53,10 @@ class DataConfig(Record):
     """Number of synthetic images of 256x256 pixels that degradation tasks also train on: opaque shapes of random size
     that cover each other. Every training image is drawn equally often, so 5 photographs and 20 of these are 80 %
     synthetic. They are rendered at their first use and kept in the cache."""
+    labelled: Annotated[float, OmitIfDefault()] = Field(default=1.0, gt=0, le=1)
+    """Share of the training photographs whose clean images may be read, by a hash of their names; at least one. A
+    photograph that several tasks degrade is labelled in all of them or in none, and the same ones under every seed. The
+    other photographs are for methods that train on degraded images alone (curriculum `mean_teacher`)."""
     patch: int = Field(default=48, ge=8)
     """Side of a training crop in pixels."""
     flips: Literal["dihedral", "horizontal", "none"] = "dihedral"

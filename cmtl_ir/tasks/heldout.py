@@ -33,3 +33,15 @@ def hold_out(store: Store, share: float, turn: int = 0) -> tuple[Store, Store]:
     held = {groups[(turn * count + place) % len(groups)] for place in range(count)}
     sides = [[i for i, group in enumerate(store.groups) if (group in held) is side] for side in (False, True)]
     return store.choose(sides[0]), store.choose(sides[1])
+
+
+def label(store: Store, share: float) -> tuple[Store, Store | None]:
+    """Split a store into (labelled images, the others). `None` if all are labelled.
+
+    An image is labelled if the hash of its name, as a fraction of 2^64, is below `share`, so that a larger share only
+    adds images. The image with the smallest hash always is. Images with the same pixels stay together.
+    """
+    fraction = {group: keyed.name_key("labelled", group) / 2**64 + 0.5 for group in set(store.groups)}
+    limit = max(share, min(fraction.values()) * (1 + 1e-12))
+    sides = [[i for i, group in enumerate(store.groups) if (fraction[group] < limit) is side] for side in (True, False)]
+    return store.choose(sides[0]), store.choose(sides[1]) if sides[1] else None

@@ -16,7 +16,7 @@ from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, warn_if_incomplete
 from cmtl_ir.tasks.embedded import embedded_files
 from cmtl_ir.tasks.extras import extra_files
-from cmtl_ir.tasks.heldout import HELD_OUT, HELD_OUT_EMBEDDED, hold_out
+from cmtl_ir.tasks.heldout import HELD_OUT, HELD_OUT_EMBEDDED, hold_out, label
 from cmtl_ir.tasks.images.decode import DataError, image_files
 from cmtl_ir.tasks.images.pack import OnError
 from cmtl_ir.tasks.images.pairs import open_pairs
@@ -79,10 +79,14 @@ class _Opener:
             train, val = hold_out(train, self.data.val, self.turn)
         elif self.data.val is not None and not task.paired:
             val = self._open(self.data.val, "val")
+        train, unlabelled = self._large_enough(train), None
+        if self.data.labelled < 1:
+            train, unlabelled = label(train, self.data.labelled)
         return Splits(
-            self._large_enough(train),
+            train,
             self._scorable(test, self.data.test_limit),
             None if val is None else self._scorable(val),
+            unlabelled,
         )
 
     def _pairs(self, task: TaskConfig) -> tuple[Store, Store]:

@@ -7,7 +7,7 @@ Legend: B samples of one batch, P side of a crop.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,6 +46,8 @@ class Splits:
     train: Store
     test: Store
     val: Store | None = None
+    unlabelled: Store | None = None
+    """Training images whose clean side is not read. `None` if all training images are labelled."""
 
 
 class Task:
@@ -78,7 +80,8 @@ class Task:
     def digest(self) -> str:
         """Hash of everything that determines the training samples except the seed: name, degradation, pixels, crops."""
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
-        return content_digest(self.name, *self._kind, self.splits.train.digest, how)
+        more = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
+        return content_digest(self.name, *self._kind, self.splits.train.digest, how, *more)
 
     @property
     def test_digest(self) -> str:
@@ -137,6 +140,30 @@ class Task:
         origin, size = cut.origin.to(self.device), cut.size.to(self.device)
         degraded = self.degradation.degrade(clean, self.degradation.parameters(keys), again, origin, size)
         return Batch(self.name, ids, degraded, clean)
+
+    @cached_property
+    def _unlabelled(self) -> Task:
+        if self.splits.unlabelled is None:
+            raise ValueError(
+                f"task {self.name} has no unlabelled images: set data.labelled to a share below 1 that leaves some"
+            )
+        return Task(
+            self.name,
+            Splits(self.splits.unlabelled, self.splits.test),
+            self.degradation,
+            self.data,
+            seed=self.seed,
+            device=self.device,
+            residents=self._residents,
+        )
+
+    def unlabelled_batch(self, ids: Tensor) -> Batch:
+        """Return samples [B] of the unlabelled images, whose clean images are NaN, so that their use is noticed.
+
+        Raise ValueError if all images are labelled.
+        """
+        batch = self._unlabelled.batch(ids)
+        return replace(batch, clean=torch.full_like(batch.clean, torch.nan))
 
     def _cut(self, ids: Tensor, second: bool = False) -> Cut:
         ids = ids.cpu()

@@ -16,7 +16,7 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under
-from cmtl_ir.strategy.data import Batch, History, Row, Stage
+from cmtl_ir.strategy.data import UNLABELLED, Batch, History, Row, Stage
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
@@ -98,6 +98,8 @@ class Learner:
         """Return the samples (task, ids), or those on the clean crops of (images, ids) if `images` names a task."""
         if images is None:
             return self.task_of[task].batch(ids)
+        if images == UNLABELLED:
+            return self.task_of[task].unlabelled_batch(ids)
         return self.task_of[task].batch_on(self.task_of[images], ids, ids)
 
     def forward(

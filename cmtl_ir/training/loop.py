@@ -20,7 +20,7 @@ from cmtl_ir.strategy.output import Output
 from cmtl_ir.training.auxiliaries import Auxiliaries
 from cmtl_ir.training.composition import narrowed, tier_of
 from cmtl_ir.training.learner import Learner
-from cmtl_ir.training.optimization import learning_rate
+from cmtl_ir.training.optimization import frozen, learning_rate
 from cmtl_ir.training.pieces import share_of_mean
 from cmtl_ir.training.samples import Prefetcher, Samples, choose, draw, has_room
 from cmtl_ir.training.shares import DataState, apportion, stage_rows
@@ -85,6 +85,11 @@ def take_over(learner: Learner, watcher: Watcher) -> None:
 
 def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     """Run the remaining steps of a stage."""
+    with frozen(learner.model, stage.frozen):
+        _train_stage(learner, stage, watcher)
+
+
+def _train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
     rows = entered(learner, stage)
     stepper = Stepper(learner, rows, make_engine(learner, rows, watcher))
     learner.agree()
@@ -97,7 +102,7 @@ def train_stage(learner: Learner, stage: Stage, watcher: Watcher) -> None:
             result = stepper.update(drawn, context, watcher.wants_gradients(learner.step))
             learner.before = learner.copy_of_weights() if watcher.wants_gradients(learner.step + 1) else None
             apply_update(learner, rate)
-            if drawn.stage_rows:
+            if drawn.stage_rows and stage.weighed:
                 learner.strategy.weighting.after_step(narrowed(context, range(drawn.stage_rows)))
             learner.strategy.curriculum.after_step(learner)
             stepper.auxiliaries.after_step()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from typing import Any
 
@@ -59,6 +60,27 @@ def group_by_rate(
             factor = next((factor for pattern, factor in rates.items() if fnmatch(name, pattern)), 1.0)
             groups.setdefault(factor, []).append(parameter)
     optimizer.param_groups[:] = [{**options, "params": own, "factor": factor} for factor, own in groups.items()]
+
+
+@contextmanager
+def frozen(model: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
+    """Let the parameters whose names match a shell pattern have no gradient meanwhile.
+
+    The optimizer, made before, goes on to hold them, so that a resumed run has the same one. Raise ConfigError for a
+    pattern that matches no name.
+    """
+    named = dict(model.named_parameters())
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in named):
+            raise ConfigError(f"frozen: no parameter matches {pattern!r}; {suggestion(pattern, list(named))}")
+    held = [one for name, one in named.items() if one.requires_grad and any(fnmatch(name, p) for p in patterns)]
+    try:
+        for parameter in held:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
 
 
 def mean_of(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

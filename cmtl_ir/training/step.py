@@ -119,6 +119,13 @@ class Stepper:
         totals = of_all_ranks(pieces, [one.total for one in held], self.ranks)
         return seen, torch.stack([losses.mean() for losses in totals])
 
+    def _weights(self, losses: Tensor, gramian: Tensor | None, context: StepContext) -> Tensor:
+        """Return the weights [K] of the stage rows for their losses [K]; 1 in a stage that is not weighed."""
+        assert self.learner.stage is not None
+        if not self.learner.stage.weighed:
+            return torch.ones_like(losses)
+        return self.strategy.weighting.scaled(losses, gramian, narrowed(context, range(len(losses))))
+
     def _output(self, drawn: Samples, start: int, stop: int) -> Output:
         """Return the output for samples start .. stop of those held here."""
         inputs = drawn.degraded[start:stop], drawn.task_numbers[start:stop]
@@ -132,8 +139,7 @@ class Stepper:
         held = self._joint_losses(self._output(drawn, 0, len(drawn.degraded)), drawn)
         losses = torch.stack([share_of_mean(one.total, n) for one, n in zip(held, drawn.counts, strict=True)])  # [M]
         seen, weighed = self._seen(drawn, cut(drawn, halves=False), [one.detached() for one in held])
-        own = narrowed(context, range(drawn.stage_rows))
-        weights = self.strategy.weighting.scaled(weighed.double()[: drawn.stage_rows], None, own)
+        weights = self._weights(weighed.double()[: drawn.stage_rows], None, context)
         torch.dot(coefficients(drawn, weights).float(), losses).backward()
         sum_gradients(self.learner.trained_parameters(), self.ranks)
         return StepResult([row.name for row in drawn.rows], seen.double(), weights)
@@ -200,8 +206,7 @@ class Stepper:
         """Weigh the rows, combine them, project the update and write it to `.grad`."""
         assert self.engine is not None
         stage, entering = drawn.stage_rows, drawn.entering
-        own = narrowed(context, range(stage))
-        weights = self.strategy.weighting.scaled(losses[:stage], gramian[:stage, :stage], own)
+        weights = self._weights(losses[:stage], gramian[:stage, :stage], context)
         c = coefficients(drawn, weights)
         live = torch.nonzero(c != 0).flatten()
         scale = len(live) * c[live]  # M c_k: the rows that surgery sees are scale * g

@@ -76,8 +76,9 @@ class Report:
     models: list[Measured]
     references: dict[int, str | None]
     """Seed -> hash of the retrained run. `None` if it is not finished."""
-    command: str
-    """Command that trains the missing references."""
+    command: str | None
+    """Command that trains the missing references. `None` if there can be none: the run began from weights that may know
+    the forgotten tasks."""
     budget: int
     """Largest number of relearning steps."""
 
@@ -169,7 +170,9 @@ def report_on(
     return report
 
 
-def _command(made: Forgetting) -> str:
+def _command(made: Forgetting) -> str | None:
+    if "start" in made.origins[0].identity:
+        return None
     tasks = " ".join(f"--forget {task}" for task in made.forget)
     return f"cmtl-ir unlearn {made.origins[0].called} {tasks} --method retrain --out {made.folder.parent}"
 
@@ -315,9 +318,8 @@ def notes(report: Report) -> list[str]:
         said.append(f"forgotten before: {', '.join(report.before)}; the retrained model never saw them either")
     if missing:
         seeds_named = ", ".join(map(str, missing))
-        said.append(
-            f"{NO_REFERENCE} for seed {seeds_named}: nothing can be called forgotten; make it: {report.command}"
-        )
+        way = f"make it: {report.command}" if report.command else "the run began from weights that may know the task"
+        said.append(f"{NO_REFERENCE} for seed {seeds_named}: nothing can be called forgotten; {way}")
     return said
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.base.record import OmitIfDefault
 from cmtl_ir.strategy.data import History, Stage
 from cmtl_ir.strategy.parts import Curriculum
 from cmtl_ir.strategy.registry import register
@@ -25,11 +28,19 @@ class Joint(Curriculum):
     repeats (PromptIR)."""
     cycles: int = Field(1, ge=1)
     """Number of cosine cycles of the learning rate, with one optimizer throughout. MiOIR's mixed baseline has 10."""
+    without: Annotated[tuple[str, ...], OmitIfDefault()] = ()
+    """Tasks that are left out of training, and tested all the same: leave-one-degradation-out."""
+
+    def named_tasks(self) -> Sequence[str]:
+        return self.without
 
     def next_stage(self, history: History) -> Stage | None:
-        """Return one stage with the whole budget, then `None`."""
+        """Return one stage with the whole budget, then `None`. Raise ConfigError if no task is left to train on."""
         if history.stages:
             return None
-        sizes = {task: history.dataset_sizes[task] for task in history.all_tasks} if self.balance == "by_size" else None
-        mixture = shares(sizes) if sizes else uniform(history.all_tasks)
+        tasks = [task for task in history.all_tasks if task not in self.without]
+        if not tasks:
+            raise ConfigError("curriculum.without: leaves no task to train on; keep one or more")
+        sizes = {task: history.dataset_sizes[task] for task in tasks} if self.balance == "by_size" else None
+        mixture = shares(sizes) if sizes else uniform(tasks)
         return Stage("joint", mixture, history.steps, cycles=self.cycles)

@@ -19,10 +19,7 @@ from tests.curriculum.cases import Still
 from tests.retention import cases
 
 TWO: dict[str, Any] = {"tasks": {"haze": None}, "conflict": {"every": 0}}
-EQUAL = [
-    "agem", "degradation_replay", "der", "distill", "distill-new", "ewc", "ewc-online", "freeze", "gem", "l2", "lira",
-    "mas", "pseudo_replay", "replay",
-]  # fmt: skip
+EQUAL = ["agem", "degradation_replay", "der", "distill", "ewc", "freeze", "l2", "lira", "mas", "replay"]
 """Retentions that know of a learnt task what they know of a trained one, whose 12 samples a memory of 12 holds."""
 
 
@@ -65,7 +62,7 @@ def test_the_rest_under_a_retention_is_the_second_stage(label: str) -> None:
 
 @pytest.mark.parametrize("strategy", [{"curriculum": "sequential"}, cases.strategy("l2")])
 def test_the_rest_after_two_tasks_is_the_third_stage(strategy: dict[str, Any]) -> None:
-    three = {"tasks": {}}
+    three: dict[str, Any] = {"tasks": {}}
     _, second, third = whole(strategy, 6, **three)
     assert tiny.same(rest(strategy, 2, second, ("noise", "rain"), **three).weights[1], third)
 

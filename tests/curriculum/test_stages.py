@@ -12,10 +12,15 @@ from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
 from cmtl_ir.strategies.curriculum.interleaved import Interleaved
 from cmtl_ir.strategies.curriculum.joint import Joint
+from cmtl_ir.strategies.curriculum.mean_teacher import MeanTeacher
 from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
+from cmtl_ir.strategies.curriculum.rebalance import Rebalance
 from cmtl_ir.strategies.curriculum.review import Review
 from cmtl_ir.strategies.curriculum.sequential import Sequential
+from cmtl_ir.strategies.curriculum.severity_ramp import SeverityRamp
 from cmtl_ir.strategies.curriculum.single import Single
+from cmtl_ir.strategies.curriculum.two_stage import TwoStage
+from cmtl_ir.strategies.curriculum.worst import Worst
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.parts import Curriculum
 from cmtl_ir.training.loop import train
@@ -33,6 +38,11 @@ CURRICULA: dict[str, Callable[..., Curriculum]] = {
     "cumulative": Cumulative,
     "mixed_matched": MixedMatched,
     "review": Review,
+    "two_stage": lambda: TwoStage(first="teachers", then="sequential"),
+    "mean_teacher": lambda: MeanTeacher(share=0),
+    "rebalance": lambda: Rebalance(windows=4),
+    "worst": Worst,
+    "severity_ramp": lambda: SeverityRamp(ids=10, stages=3),
     "review-phase": lambda: Review(rehearse="phase"),
 }
 

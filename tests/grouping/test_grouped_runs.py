@@ -17,6 +17,7 @@ import torch
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.inference import open_sets, restoration
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.runs.plan import Comparison
 from cmtl_ir.store import checkpoint
@@ -167,6 +168,24 @@ def test_with_an_oracle_nothing_is_routed_and_no_proxy_is_trained(done: Comparis
     result = labelled(done)["told"].result()["grouping"]
     assert set(result["accuracy"]) == {"chance"} and result["cost"]["router"] == 0
     assert all(row["routed"] == row["task"] for row in rows(labelled(done)["told"]))
+
+
+def test_a_router_answers_tasks_that_the_run_was_not_trained_on_and_an_oracle_cannot(
+    done: Comparison, tmp_path: Path
+) -> None:
+    unseen = grouped(tasks={"wet": {"degradation": "rain_streaks"}})
+    routed, told = labelled(done)["grids"], labelled(done)["told"]
+    found = restoration.evaluate(routed.folder, unseen, device="cpu")
+    wet = [row for row in found if row["task"] == "wet"]
+    assert len(wet) == 2 and all(not row["trained"] and row["psnr"] == row["psnr_oracle"] for row in wet)
+    report = restoration.routing(routed.folder, found)
+    assert report is not None and report["images"] == len(found) - len(wet)
+    with pytest.raises(UserError, match="routing: oracle and not trained on wet"):
+        restoration.evaluate(told.folder, unseen, device="cpu")
+    (tmp_path / "wet.yaml").write_text("wet: {degradation: rain_streaks}\n")
+    lines = open_sets.evaluate_suites(routed.folder, grouped(), [str(tmp_path / "wet.yaml")], device="cpu")
+    plain = {row["image"]: row["psnr"] for row in lines if row["answer"] == "none"}
+    assert plain == {row["image"]: row["psnr"] for row in wet}
 
 
 def test_cost_counts_stored_models_and_what_an_image_runs_through(done: Comparison) -> None:

@@ -265,9 +265,13 @@ COMMANDS = {
     "a task that the run does not know": (
         ["restore", "tiny/joint", "a.png", "b.png", "--task", "fog"], ["--task 'fog'", "noise, rain, haze"]
     ),
-    "a task that was not trained": (
-        ["evaluate", "tiny/joint", "--set", "tasks.fog.degradation=haze"], ["not trained on fog", "tasks.fog=null"]
+    "--task of evaluate that the run does not know": (
+        ["evaluate", "tiny/joint", "--task", "fog"], ["--task 'fog'", "noise, rain, haze"]
     ),
+    "suites of an adapted network": (
+        ["evaluate", "tiny/joint", "--suite", "severity", "--adapt", "none"], ["--adapt cannot be combined"]
+    ),
+    "an unknown suite": (["evaluate", "tiny/joint", "--suite", "composit"], ["no suite", "did you mean composite"]),
     "profile of fields that contradict": (
         ["profile", "nafnet", "--set", "encoder=[1]"], ["encoder has 1 levels and decoder 4", "describe nafnet"]
     ),

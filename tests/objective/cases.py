@@ -45,7 +45,9 @@ def small(auxiliary: Any = None, **overrides: Any) -> Learner:
     made = validate(tiny.merged({**raw, "data": data, "strategies": {"one": strategy}}, overrides), "small")
     device = torch.device("cpu")
     tasks = tiny.build_tasks(made.tasks, made.data, 0, device)
-    return Learner(made, made.strategies["one"], tasks, 0, device)
+    learner = Learner(made, made.strategies["one"], tasks, 0, device)
+    learner.teachers = lambda task: learner.fresh_network(learner.tasks.index(task)).requires_grad_(False)
+    return learner
 
 
 def stepper(

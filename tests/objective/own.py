@@ -36,6 +36,7 @@ class Small(nn.Module):
         y = x + self.last(h)
         sizes = {"images": torch.stack([x, y], 1), "width": h.mean((2, 3))[:, :2], "widths": x.new_ones(len(x), 2)}
         experts = {"importance": shares, "load": shares.square(), "classes": shares}
+        experts["indicators"] = h.abs().mean((1, 2, 3))
         return y, {**experts, **sizes, **self.estimates(x), "side1": F.avg_pool2d(y, 2)}
 
     def estimates(self, x: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmtl_ir import backbones
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.strategy.data import Batch
 from cmtl_ir.strategy.objective import Constants, Objective
@@ -50,6 +51,15 @@ def test_side_images_are_compared_with_the_clean_image_resized() -> None:
     assert value(made("side_images"), {"side1": clean + 1, "side2": halved - 2}, clean).item() == 3.0
     with pytest.raises(UserError, match=r"choose data\.patch a multiple"):
         value(made("side_images"), {"side1": torch.zeros(1, 3, 8, 8)}, clean)
+
+
+def test_the_size_of_indicators_is_their_sum_over_the_convolutions_of_the_weather() -> None:
+    """All indicators begin at 0.15; one per convolution and weather."""
+    network: Any = backbones.build("wgws", **CASES["wgws"].fields)
+    convolutions = sum(name.endswith("B2_indicator") for name, _ in network.named_parameters())
+    _, features = network.forward_features(torch.rand(2, 3, 8, 8), torch.tensor([1, 3]))
+    assert value(made("indicator_size"), features).tolist() == pytest.approx([0.15 * convolutions] * 2, rel=1e-6)
+    assert made("indicator_size").weight == 0.008 / 1000
 
 
 def test_choice_of_a_width_by_hand() -> None:
@@ -103,6 +113,7 @@ FITTING: list[tuple[str, dict[str, Any], Any]] = [
     ("moce_ir", {}, "expert_balance"),
     ("measnet", {"frozen_statistics": True}, {"name": "expert_balance", "form": "measnet", "weight": 0.001}),
     ("idr", {}, ["own_classes", "side_images"]),
+    ("wgws", {}, {"name": "indicator_size", "weight": 0.1}),
     ("utilityir", {}, ["type_contrast", "severity_ranking"]),
 ]
 ROUTERS = {
@@ -110,6 +121,7 @@ ROUTERS = {
     "measnet": "stpg_g_mese2",
     "idr": "principle.pred",
     "utilityir": "IQA_regressor",
+    "wgws": "_indicator",
 }
 """Parts of the names of parameters that only these losses train, or that they train among others."""
 

@@ -69,9 +69,8 @@ def test_smooth_l1_by_hand() -> None:
 
 
 @every_network
-@pytest.mark.parametrize("strategy", [{}, {"surgery": "pcgrad"}], ids=["joint", "pcgrad"])
-def test_the_networks_train_with_the_loss_that_is_their_own(name: str, strategy: dict[str, Any]) -> None:
-    learner, watcher = trained_by_its_own(name, strategy), tiny.Silent()
+def test_the_networks_train_with_the_loss_that_is_their_own(name: str) -> None:
+    learner, watcher = trained_by_its_own(name), tiny.Silent()
     before = tiny.weights(learner)
     train(learner, watcher)
     assert all(bool(result.losses.isfinite().all()) and bool(result.losses.all()) for result in watcher.results)

@@ -38,3 +38,15 @@ def test_a_teacher_is_the_frozen_network_of_the_single_task_run(tmp_path: Path) 
         learner.finished_run("other")
     with pytest.raises(UserError, match="single-task run with seed 0"):
         learner.teacher("haze")
+
+
+@pytest.mark.error("curriculum two_stage: first: teachers without single-task runs")
+def test_teachers_are_trained_before_their_student_and_missing_ones_are_named(tmp_path: Path) -> None:
+    student = {"curriculum": {"name": "two_stage", "first": "teachers"}}
+    with pytest.raises(UserError, match=r"the teacher of noise is .*--strategy single_noise` first"):
+        runs.run(tiny.experiment({"taught": student}, **SHORT), tmp_path, "cpu")
+    assert not list(tmp_path.glob("*/*/weights.safetensors"))
+    singles = {f"single_{task}": {"curriculum": {"name": "single", "task": task}} for task in tiny.RAW["tasks"]}
+    done = runs.run(tiny.experiment({"taught": student, **singles}, **SHORT), tmp_path, "cpu")
+    assert not done.failures and done.runs[0].label == "taught"
+    assert all(run.status == "finished" for run in done.runs)

@@ -11,10 +11,10 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from cmtl_ir import cli
 from cmtl_ir.analysis.search import against_parameters, best_so_far, undominated
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import Pruned
+from cmtl_ir.cli import commands
 from cmtl_ir.config import reading
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.search.config import Plan, SearchConfig
@@ -41,7 +41,7 @@ def file_of(folder: Path, search: dict[str, Any], name: str) -> str:
 
 def searched(file: str, out: Path, *more: str) -> int:
     arguments = ["search", file, "--out", str(out), "--device", "cpu", *more]
-    return cli.commands.app(arguments, standalone_mode=False) or 0
+    return commands.app(arguments, standalone_mode=False) or 0
 
 
 def rows(file: Path) -> list[dict[str, str]]:

@@ -68,8 +68,16 @@ def test_the_sets_of_the_field_are_known() -> None:
     wanted = """bsd400 bsds500 wed div2k flickr2k urban100 cbsd68 kodak24 mcmaster set5 set14 bsd100 manga109 rain100l
     rain100h rain13k rain1400 spa outdoor_rain raindrop ots its sots_outdoor sots_indoor hsts dense_haze nh_haze gopro
     hide realblur_j realblur_r lol_v1 lol_v2_real lol_v2_synthetic snow100k csd realsnow sidd polyu istd srd allweather
-    weatherstream mio100"""
+    weatherstream mio100 cdd11"""
     assert set(wanted.split()) == set(LAYOUTS)
+
+
+def test_all_kinds_of_cdd11_stand_next_to_their_clean_images(tmp_path: Path) -> None:
+    for kind in ("clear", "haze", "low_snow"):
+        folder_of(tmp_path / "CDD-11_test" / kind, ["1.png", "2.png"])
+    pairs = open_pairs(pairs_of(PairsConfig(dataset="cdd11", root=str(tmp_path)), "test", None), tmp_path / "cache")
+    assert pairs.names == ("haze/1.png", "haze/2.png", "low_snow/1.png", "low_snow/2.png")
+    assert all(np.array_equal(*pairs.pair(number)) for number in range(4))
 
 
 def test_counts_agree_with_each_other() -> None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.strategies.weighting.art import Art
+from cmtl_ir.strategies.weighting.awl import Awl
+from cmtl_ir.strategies.weighting.dtp import Dtp
 from cmtl_ir.strategies.weighting.dwa import Dwa
 from cmtl_ir.strategies.weighting.equal import Equal
 from cmtl_ir.strategies.weighting.famo import Famo
@@ -21,6 +23,7 @@ from cmtl_ir.strategies.weighting.manual import Manual
 from cmtl_ir.strategies.weighting.proportional import Proportional
 from cmtl_ir.strategies.weighting.rlw import Rlw
 from cmtl_ir.strategies.weighting.stch import Stch
+from cmtl_ir.strategies.weighting.tur import Tur
 from cmtl_ir.strategies.weighting.uncertainty import Uncertainty
 from cmtl_ir.strategy.data import StepContext
 from cmtl_ir.strategy.parts import Weighting
@@ -42,10 +45,13 @@ METHODS: dict[str, Callable[..., Weighting]] = {
     "stch-sharp": lambda **f: Stch(window=2, warmup=1, mu=0.1, **f),
     "famo": Famo,
     "gradnorm": Gradnorm,
+    "dtp": Dtp,
+    "tur": Tur,
+    "awl": Awl,
 }
 STATEFUL = sorted(set(METHODS) - {"proportional", "equal", "manual", "rlw", "geometric"})
 SYMMETRIC = sorted(set(METHODS) - {"manual", "rlw"})
-SCALE_FREE = sorted(set(METHODS) - {"art", "uncertainty", "uncertainty-laplace", "imtl_l"})
+SCALE_FREE = sorted(set(METHODS) - {"art", "uncertainty", "uncertainty-laplace", "imtl_l", "dtp", "tur", "awl"})
 
 
 def typical(step: int) -> list[float]:
@@ -77,6 +83,8 @@ class Drive:
     gradient_scale: float = 1.0
     after: float = 0.97
     seen: list[dict[str, float]] = field(default_factory=list)
+    identity: Callable[[], Tensor] = lambda: torch.tensor(0.1, dtype=torch.float64)
+    """Losses of the degraded images themselves."""
 
     def __post_init__(self) -> None:
         self.part.reset()
@@ -89,7 +97,7 @@ class Drive:
         values = torch.tensor(losses, dtype=torch.float64)
         again = torch.tensor([loss * self.after ** (1 + i) for i, loss in enumerate(sorted(losses))])
         again = again.double()[torch.tensor(losses).argsort().argsort()]  # depends on values, not on positions
-        context = StepContext(number, "stage", tuple(rows), tuple(counts), self.seed, lambda: again)
+        context = StepContext(number, "stage", tuple(rows), tuple(counts), self.seed, lambda: again, self.identity)
         weights = self.part.scaled(values, self.gramian(values), context)
         assert torch.equal(values, torch.tensor(losses, dtype=torch.float64)), "the losses were written into"
         self.part.after_step(context)

@@ -100,7 +100,7 @@ def test_the_step_never_waits_for_the_device(method: str) -> None:
     losses = torch.empty(4, dtype=torch.float64, device="meta")
     gramian = torch.empty(4, 4, dtype=torch.float64, device="meta") if part.needs == "gramian" else None
     for step in range(STEPS):
-        context = StepContext(step, "stage", NAMES, (4, 3, 2, 1), 0, lambda: losses)
+        context = StepContext(step, "stage", NAMES, (4, 3, 2, 1), 0, lambda: losses, lambda: losses)
         weights = part.scaled(losses, gramian, context)
         part.after_step(context)
         assert weights.device.type == "meta" and weights.shape == (4,)

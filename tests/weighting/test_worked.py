@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from cmtl_ir.base.keyed import name_key, normal
+from cmtl_ir.strategies.weighting.awl import Awl
+from cmtl_ir.strategies.weighting.dtp import Dtp
 from cmtl_ir.strategies.weighting.dwa import Dwa
 from cmtl_ir.strategies.weighting.equal import Equal
 from cmtl_ir.strategies.weighting.geometric import Geometric
@@ -17,6 +19,7 @@ from cmtl_ir.strategies.weighting.manual import Manual
 from cmtl_ir.strategies.weighting.proportional import Proportional
 from cmtl_ir.strategies.weighting.rlw import Rlw
 from cmtl_ir.strategies.weighting.stch import Stch
+from cmtl_ir.strategies.weighting.tur import Tur
 from cmtl_ir.strategies.weighting.uncertainty import Uncertainty
 from cmtl_ir.strategy.data import StepContext
 
@@ -153,3 +156,61 @@ def test_gradnorm_favours_the_slower_task() -> None:
     part.scaled(torch.tensor([0.1, 0.4], dtype=torch.float64), gramian, context)
     weights = part.scaled(torch.tensor([0.1, 0.4], dtype=torch.float64), gramian, context)
     assert weights.tolist() == pytest.approx([0.975, 1.025])
+
+
+def test_dtp() -> None:
+    # k (.2, .8), (.4, .7), (.5, .9) smoothed: (.2, .8), (.22, .79), (.248, .801); w = -(1 - k) log k
+    raw, scaled = Drive(Dtp(normalise="raw")), Drive(Dtp())
+    expected = [
+        ((1.28755, 0.044629), (1.932999, 0.067001)),
+        ((1.18102, 0.049502), (1.919544, 0.080456)),
+        ((1.048534, 0.044157), (1.919178, 0.080822)),
+    ]
+    for step, (progress, (own, mean_1)) in enumerate(zip([(0.2, 0.8), (0.4, 0.7), (0.5, 0.9)], expected, strict=True)):
+        losses = [0.1 * (1 - k) for k in progress]  # the degraded images have the loss .1
+        assert raw.step(step, ROWS, losses).tolist() == pytest.approx(own, abs=5e-6)
+        assert scaled.step(step, ROWS, losses).tolist() == pytest.approx(mean_1, abs=5e-7)
+    worst = Dtp(floor=0.01).of_progress(torch.tensor([0.01])).item()
+    assert worst == pytest.approx(4.56, abs=5e-3)
+    assert Drive(Dtp()).step(0, ROWS, [0.03, 0.03]).tolist() == pytest.approx([1.0, 1.0], abs=5e-16)
+
+
+@pytest.mark.parametrize(("loss", "weight", "objective"), [(0.02, 100.0, -7.210340372), (0.05, 40.0, -5.377758908)])
+def test_tur_stays_at_its_fixed_point(loss: float, weight: float, objective: float) -> None:
+    # u = l / 2: w = 1 / u = 2 / l; L = l / u + 2 log u
+    drive, u = Drive(Tur(normalise="raw")), loss / 2
+    assert drive.step(0, ROWS[:1], [loss]).item() == 1.0
+    drive.part.state["value"]["rain"] = torch.tensor(math.log(u), dtype=torch.float64)
+    drive.part.state["first"]["rain"] = drive.part.state["second"]["rain"] = torch.zeros((), dtype=torch.float64)
+    assert drive.step(1, ROWS[:1], [loss]).item() == pytest.approx(weight, rel=1e-9)
+    assert loss / u + 2 * math.log(u) == pytest.approx(objective, abs=1e-9)
+    assert drive.step(2, ROWS[:1], [loss]).item() == pytest.approx(weight, rel=1e-6)
+
+
+def test_tur_is_uncertainty_under_mean_1() -> None:
+    tur, laplace = Drive(Tur(lr=0.1)), Drive(Uncertainty(form="laplace", lr=0.1))
+    for step in range(400):
+        last = [drive.step(step, ROWS, [0.02, 0.05]).tolist() for drive in (tur, laplace)]
+    assert last[0] == pytest.approx(last[1], rel=1e-3) and last[0] == pytest.approx([10 / 7, 4 / 7], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "square", "weight", "objective"),
+    [
+        (0.01, 0.105124922, 4.756246099, 0.097541651),
+        (0.05, 0.25, 2.0, 0.211571776),
+        (0.2, 0.558257569, 0.895643924, 0.400912912),
+    ],
+)
+def test_awl_stays_at_its_fixed_point(loss: float, square: float, weight: float, objective: float) -> None:
+    # u^2 = (l + sqrt(l^2 + 4 l)) / 2; w = .5 / u^2; L = w l + .5 log(1 + u^2)
+    exact = (loss + math.sqrt(loss * loss + 4 * loss)) / 2
+    drive = Drive(Awl(normalise="raw"))
+    assert drive.step(0, ROWS[:1], [loss]).item() == pytest.approx(0.5, rel=1e-7)
+    for step in range(1, 600):
+        learnt = drive.step(step, ROWS[:1], [loss]).item()
+    assert learnt == pytest.approx(weight, rel=1e-4)
+    drive.part.state["value"]["rain"] = torch.tensor(math.sqrt(exact) - 1, dtype=torch.float64)
+    found = drive.step(600, ROWS[:1], [loss]).item()
+    assert found == pytest.approx(weight, rel=2e-7) and exact == pytest.approx(square, abs=1e-9)
+    assert found * loss + 0.5 * math.log(1 + exact) == pytest.approx(objective, abs=1e-8)

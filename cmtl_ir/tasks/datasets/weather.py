@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cmtl_ir.tasks.datasets.clean import ASK, RESEARCH
-from cmtl_ir.tasks.datasets.record import pairs, row
+from cmtl_ir.tasks.datasets.record import Part, pairs, row
 
 RESIDE = "RESIDE (Li et al., TIP 2019); sites.google.com/view/reside-dehaze-datasets"
 SNOW100K = "test/Snow100K-{0}/synthetic/{{name}} > test/Snow100K-{0}/gt/{{name}}"
@@ -121,7 +121,30 @@ SNOW = (
 )
 
 
+CDD11_KINDS = (
+    *("low", "haze", "rain", "snow", "low_haze", "low_rain", "low_snow", "haze_rain", "haze_snow"),
+    *("low_haze_rain", "low_haze_snow"),
+)
+CDD11 = "CDD-11_{0}/{1}/{{name}} > CDD-11_{0}/clear/{{name}}"
+
+
+def _cdd11(split: str, count: int) -> Part:
+    """Return all eleven kinds of a split: each folder next to `clear`."""
+    return pairs(11 * count, CDD11.format(split, "*"), without=("clear/*",))
+
+
 MIXED = (
+    row(
+        "cdd11",
+        "composites",
+        "CDD-11",
+        "low light, haze, rain, snow and seven composites of them (Guo et al. (OneRestore), ECCV 2024); "
+        "github.com/gy65896/OneRestore. `test_low_haze` and so on are its kinds",
+        ASK,
+        train=_cdd11("train", 1183),
+        test=_cdd11("test", 200),
+        **{f"test_{kind}": pairs(200, CDD11.format("test", kind)) for kind in CDD11_KINDS},
+    ),
     row(
         "allweather",
         "mixed weather",

@@ -9,24 +9,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from cmtl_ir.base.keyed import integers, substream, uniform_between
 from cmtl_ir.strategy.degradation import Degradation
 
+LEVELS = (1, 2, 3, 4, 5)
+"""The severities, from mild to harsh."""
+
 
 class Graded(Degradation):
-    """A degradation with five severities, for tests outside the training range."""
+    """A degradation with five severities. In YAML, `severity: 3` stands for the fields that it sets."""
 
     severities: ClassVar[Mapping[str, Sequence[Any]]]
     """Field -> its value at severity 1 .. 5."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _severity_by_number(cls, given: Any) -> Any:
+        """Replace the key `severity` by the fields that it sets. They are stored, the number is not."""
+        if not isinstance(given, Mapping) or "severity" not in given or "severity" in cls.model_fields:
+            return given
+        fields = dict(given)
+        return cls.fields_at(fields.pop("severity"), fields)
+
+    @classmethod
+    def fields_at(cls, level: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields at a severity, with further `fields`. Raise ValueError if one of these is set by it."""
+        if isinstance(level, bool) or level not in LEVELS:
+            raise ValueError(f"a severity is 1, 2, 3, 4 or 5, not {level}")
+        if both := sorted(set(cls.severities) & set(fields)):
+            raise ValueError(f"severity: sets {', '.join(both)}, which is given too; leave out one of the two")
+        return {field: values[level - 1] for field, values in cls.severities.items()} | dict(fields)
+
     @classmethod
     def at_severity(cls, level: int, **fields: Any) -> Self:
-        """Return the degradation at severity 1 (mild) .. 5 (harsh). `fields` overrides single fields."""
-        if level not in range(1, 6):
-            raise ValueError(f"a severity is 1, 2, 3, 4 or 5, not {level}")
-        return cls(**{field: values[level - 1] for field, values in cls.severities.items()} | fields)
+        """Return the degradation at severity 1 (mild) .. 5 (harsh). `fields` are fields that no severity sets."""
+        return cls(**cls.fields_at(level, fields))
 
 
 def drawn(keys: Tensor, purpose: str, limits: tuple[float, float]) -> Tensor:

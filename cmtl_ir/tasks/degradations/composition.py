@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import WithJsonSchema, field_validator
@@ -68,13 +68,15 @@ class Composition(Graded):
             part.prepare()
 
     @classmethod
-    def at_severity(cls, level: int, **fields: Any) -> Self:
+    def fields_at(cls, level: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Return the composition with every part at one severity and its other fields at their defaults."""
         parts = []
         for part in cls(**fields).parts:
-            kind: Any = registry.load("degradation", part["name"])
+            kind = registry.load("degradation", part["name"])
+            if not issubclass(kind, Graded):
+                raise ValueError(f"severity: the part {part['name']} has none; give its fields instead")
             parts.append({"name": part["name"], **kind.at_severity(level).model_dump(mode="json")})
-        return cls(**fields | {"parts": parts})
+        return {**fields, "parts": parts}
 
     def parameters(self, keys: Tensor) -> dict[str, Tensor]:
         count = len(self.degradations)

@@ -1,0 +1,1 @@
+"""Evaluation beyond the training range: test sets by severity, unseen, composite and mixed degradations."""
