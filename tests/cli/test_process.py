@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,3 +180,26 @@ def test_one_exit_code_says_run_again_and_nothing_is_ignored(where: str, numbers
     assert waiting.returncode == 130, said
     assert "interrupted: the same command continues" in said or "ended at once" in said
     assert "Traceback" not in said and "ignored" not in said
+
+
+# ------------------------------------------------------------------------------------------------ numeric warnings
+
+
+def test_warnings_of_numpy_and_scipy_are_hidden_and_all_others_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    from scipy import stats
+
+    said: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *more, **options: said.append(str(message)))
+    process.hide_numeric_warnings()
+    shown = warnings.showwarning
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        np.array([1.0]) / np.array([0.0])
+        np.array([]).mean()
+        stats.bootstrap(([1.0, 1.0, 1.0],), np.mean, n_resamples=9)
+        stats.pearsonr([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])
+        warnings.warn("step-2 is damaged; taking the one before it", RuntimeWarning, stacklevel=1)
+    for one in raised:
+        shown(one.message, one.category, one.filename, one.lineno)
+    assert len(raised) > 4 and said == ["step-2 is damaged; taking the one before it"]

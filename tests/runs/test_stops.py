@@ -66,6 +66,9 @@ def test_a_signal_in_training_saves_and_the_same_command_continues(
         def advanced(self, step: int, losses: dict[str, float]) -> None:
             signal.raise_signal(number)
 
+        def happened(self, step: int | None, what: str) -> None:
+            """Nothing is shown."""
+
     longer = short(training={"steps": 12})
     with pytest.raises(Interrupted, match=f"stopped by {number.name} at step 10: .*the same command resumes"):
         runs.run(longer, tmp_path, "cpu", progress=Bar)
