@@ -26,6 +26,8 @@ class Pair:
     names: tuple[str, str]
     seeds: tuple[tuple[int, ...], tuple[int, ...]]
     """Seeds of the compared runs of each side."""
+    left_out: tuple[tuple[int, ...], tuple[int, ...]]
+    """Seeds of each side that the other side lacks, so that they are not compared."""
     reasons: list[str]
     """Why neither side may be called better. Empty if they are comparable."""
     made_of: list[tuple[str, str, str]]
@@ -59,7 +61,8 @@ def compared(one: Mapping[int, Path], other: Mapping[int, Path], names: tuple[st
     over_seeds = {scale: {} if reasons or len(sides[0]) < 2 else _over_seeds(frames, scale) for scale in scores}
     differing = _differing(identities[0], identities[len(sides[0])])
     shown = (tuple(sides[0]), tuple(sides[1]))
-    return Pair(names, shown, reasons, differing, scores, verdicts, over_seeds, _others(frames))
+    left_out = (tuple(sorted(set(one) - set(sides[0]))), tuple(sorted(set(other) - set(sides[1]))))
+    return Pair(names, shown, left_out, reasons, differing, scores, verdicts, over_seeds, _others(frames))
 
 
 def _paired(one: Mapping[int, Path], other: Mapping[int, Path], names: tuple[str, str]) -> list[dict[int, Path]]:

@@ -16,6 +16,7 @@ from cmtl_ir.config.own_training import flat
 from cmtl_ir.measures.continual import NEVER
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import Scale
+from cmtl_ir.store.folder import with_nan
 from cmtl_ir.store.layout import CONFIG, CONFLICT, CURVE, PER_IMAGE, RESULT, SUITES
 from cmtl_ir.store.listing import comparisons, has_list
 from cmtl_ir.strategy.families import KEYS
@@ -89,7 +90,7 @@ class Frames:
     def results(self) -> dict[str, dict[str, Any]]:
         """Run -> its result. Empty if the store does not have the result."""
         files = {member.run: member.file(RESULT) for member in self.finished}
-        return {run: json.loads(file.read_text()) if file else {} for run, file in files.items()}
+        return {run: with_nan(json.loads(file.read_text())) if file else {} for run, file in files.items()}
 
     @cached_property
     def scales(self) -> tuple[Scale, ...]:

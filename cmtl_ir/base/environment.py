@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,12 +32,21 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @cache
 def git_commit() -> str | None:
-    """Return the commit of the repository that the command runs in, or `None` outside of a repository."""
+    """Return the commit of the checkout that this package is imported from, or `None` if it is installed without one.
+
+    The current folder does not matter. A repository that merely contains the environment of an installed package, as in
+    `.venv/lib`, is not its checkout.
+    """
+    package = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(package), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    lines = done.stdout.splitlines()
+    if done.returncode != 0 or len(lines) != 2 or Path(lines[0]).resolve() != package.parent:
+        return None
+    return lines[1]
 
 
 CORES = "CMTL_IR_CORES"

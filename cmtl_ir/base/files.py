@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
+import math
 import os
 import platform
 import re
@@ -46,6 +48,29 @@ def write_whole(path: Path, content: str | bytes | Iterable[Any]) -> Path:
         temporary.unlink(missing_ok=True)
     flush_folder(path.parent)
     return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Replace a JSON file as a whole. NaN and infinities, which JSON does not have, are written as null."""
+    return write_whole(path, json_text(value))
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """Return plain data as JSON, with null for NaN and infinities. `indent=None` writes one line."""
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(one) for key, one in value.items()}
+    return [_without_nan(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def or_nan(value: float | None) -> float:
+    """Return a number that was read from JSON, NaN for null."""
+    return math.nan if value is None else value
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:

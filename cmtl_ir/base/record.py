@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -42,8 +43,11 @@ class Record(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _as_it_is_written(cls, given: Any, info: ValidationInfo) -> Any:
-        """Refuse `true` where a number is meant, a number where `true` or `false` is meant, and too large numbers."""
+        """Refuse a value of another kind than the field's, such as `true` for a number or one value for a list."""
         field = cls.model_fields.get(info.field_name or "")
+        converted = field is not None and any(isinstance(mark, BeforeValidator) for mark in field.metadata)
+        if field is not None and not converted and (said := _needs_a_list(_alternatives(field.annotation), given)):
+            raise ValueError(said)
         if field is not None and (said := _misread(_alternatives(field.annotation), given)) is not None:
             raise ValueError(said)
         return given
@@ -80,6 +84,19 @@ def _misread(kinds: Sequence[Any], given: Any) -> str | None:
     if isinstance(given, int | float | str) and bool in kinds and not {int, float, str} & set(kinds):
         return f"expected true or false, found {given!r}"
     return None
+
+
+def _needs_a_list(kinds: Sequence[Any], given: Any) -> str | None:
+    """Return how to write a single value where only a list is accepted; `None` if it may stand alone."""
+    lists = [kind for kind in kinds if isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Sequence)]
+    alone = [kind for kind in kinds if kind not in lists and kind is not type(None)]
+    if not lists or alone or not isinstance(given, int | float | str):
+        return None
+    inner = get_args(lists[0])
+    fixed = get_origin(lists[0]) is tuple and ... not in inner and len(inner) > 1
+    if fixed:
+        return f"expected a list of {len(inner)} values, found {given!r}"
+    return f"expected a list, found {given!r}: write [{given}]"
 
 
 def _inside(kinds: Sequence[Any], container: type) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from cmtl_ir.base.errors import ConfigError
 
 DEEPEST, MOST_VALUES = 64, 100_000
 """Depth and number of values of a file above which it is refused. The largest file of an experiment has some 500."""
+
+NULL_IS_A_VALUE = ("minutes", "window")
+"""Keys whose null means something else than their absence, as in `checkpoint.minutes: null` (save by steps only)."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -128,14 +131,20 @@ def dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings deeply: mappings are merged by key, other values are replaced, null removes a key."""
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], named: Collection[str] = ()) -> dict[str, Any]:
+    """Merge two mappings deeply: mappings are merged by key, other values are replaced, null removes a key of `base`.
+
+    Keys in `named` hold what a name decides: a mapping there is replaced as a whole by one with another `name`, because
+    the fields of one name mean nothing to another. Null over a key in `NULL_IS_A_VALUE` replaces its value.
+    """
     result = dict(base)
     for key, value in over.items():
-        if value is None and key in base and isinstance(base[key], Mapping):
+        beneath = base.get(key)
+        if value is None and key in base and key not in NULL_IS_A_VALUE:
             del result[key]
-        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            result[key] = merged(base[key], value)
+        elif isinstance(value, Mapping) and isinstance(beneath, Mapping):
+            other = key in named and "name" in value and value["name"] != beneath.get("name", value["name"])
+            result[key] = dict(value) if other else merged(beneath, value, named)
         else:
             result[key] = value
     return result

@@ -15,22 +15,29 @@ from cmtl_ir.cli.options import (
     Device,
     DryRun,
     File,
+    FinishedRun,
     Fresh,
     Given,
+    Labels,
     MaxSeeds,
     Metrics,
     Offline,
     Out,
+    Places,
+    Quiet,
     Ray,
     Resolve,
     Set,
     Suite,
     TrackingUri,
+    Verbose,
     Weights,
     Workers,
     aim_of,
     checkpoint_of,
     experiments,
+    loudness_of,
+    names_of,
     part_names,
     scored_by,
     table_file,
@@ -62,7 +69,7 @@ for command in (profile, inspect, export, search, tune, sync, unlearn, report, c
 @app.command()
 def run(
     file: File,
-    strategy: Annotated[list[str], typer.Option(help="Only these labels (repeat the option).")] = [],  # noqa: B006
+    strategy: Labels = [],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Only these seeds (repeat the option).")] = [],  # noqa: B006
     steps: Annotated[int | None, typer.Option(help="Another number of steps for every strategy.", min=1)] = None,
     device: Device = "auto",
@@ -76,10 +83,12 @@ def run(
     dry_run: DryRun = False,
     resolve: Resolve = None,
     max_seeds: MaxSeeds = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
-    from cmtl_ir.cli import display, display_resolution, display_scores
+    from cmtl_ir.cli import display, display_resolution
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as comparisons
     from cmtl_ir.runs import plan, two_stage
@@ -91,7 +100,7 @@ def run(
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return
-    with distributed.joined() as ranks, display.live() as shown:
+    with distributed.joined() as ranks, display.live(loudness_of(verbose, quiet)) as shown:
         workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray, shown.of_run)
         if aim is None:
             comparison, seeds = comparisons.train_all(experiment, workspace, fresh), None
@@ -105,9 +114,7 @@ def run(
     open_sets.leave_suites(comparison, out, device)
     files = leave_figures_and_tables(comparison, seeds)
     comparison.tracking.publish(comparison.parent, files)
-    display_scores.comparison(comparison)
-    display_resolution.outcome(comparison, seeds)
-    display_scores.files(comparison, files)
+    display_resolution.results(comparison, seeds, files)
     if comparison.failures:
         raise typer.Exit(1)
 
@@ -147,16 +154,17 @@ def describe(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of experiment files, for editors that complete YAML."""
-    import json
+    from cmtl_ir.base.files import json_text
+    from cmtl_ir.config.schema import json_schema
+    from cmtl_ir.search.config import SearchConfig
+    from cmtl_ir.search.tuning import TuneConfig
 
-    from cmtl_ir.config.catalogue import json_schema
-
-    print(json.dumps(json_schema(), indent=1))
+    print(json_text(json_schema({"search": SearchConfig, "tune": TuneConfig})))
 
 
 @app.command()
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")] = "",
+    run: FinishedRun = "",
     file: Annotated[str, typer.Option(help="Experiment whose test sets to score.", autocompletion=experiments)] = "",
     weights: Weights = None,
     backbone: Backbone = "",
@@ -207,7 +215,10 @@ def similarity(
     file: File,
     measure: Annotated[
         list[str],
-        typer.Option(help="Grouping whose measure to take (repeat the option); default: grids, tag, conflict."),
+        typer.Option(
+            help="Grouping whose measure to take (repeat the option); default: grids, tag, conflict.",
+            autocompletion=names_of("grouping"),
+        ),
     ] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="Seed; default: the first of the experiment.")] = None,
     share: Annotated[
@@ -234,14 +245,7 @@ def similarity(
 
 @app.command()
 def restore(
-    places: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[RUN] SOURCE TARGET",
-            help="A finished run (COMPARISON/LABEL[/SEED], its hash or folder; none with --weights), an image or a "
-            "folder of images, and the file or folder to write to. A folder keeps the structure of its source.",
-        ),
-    ],
+    places: Places,
     task: Annotated[str | None, typer.Option(help="Task name, for explicit prompts and grouped runs.")] = None,
     weights: Weights = None,
     backbone: Backbone = "",

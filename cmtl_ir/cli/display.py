@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cmtl_ir.backbones.sources import PROTOTYPES
-from cmtl_ir.cli.terminal import Terminal, Words
+from cmtl_ir.cli.terminal import LineRuns, Loudness, RunLines, Terminal, Words
 from cmtl_ir.config.catalogue import Description
 from cmtl_ir.config.own_training import in_words
 from cmtl_ir.grouping.words import announcement, routing_lines
@@ -43,8 +43,9 @@ def show(table: Table) -> None:
 class LiveRuns:
     """Progress bars, one per run, with losses and steps per second."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, lines: LineRuns | None = None) -> None:
+        """`lines` are printed above the bars. `None` prints none."""
+        self.progress, self.lines = progress, lines
 
     def of_run(self, run: Run) -> RunBar:
         """Return the bar of a run, labelled with whether the run is skipped, resumed or new."""
@@ -54,25 +55,36 @@ class LiveRuns:
         task = self.progress.add_task(name, total=steps, losses=words[run.status])
         if run.status == "finished":
             self.progress.update(task, completed=steps)
-        return RunBar(self.progress, task)
+        return RunBar(self.progress, task, self.lines.of_run(run) if self.lines is not None else None)
 
 
 class RunBar:
     """The progress bar of one run."""
 
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self.progress, self.task = progress, task
+    def __init__(self, progress: Progress, task: Any, lines: RunLines | None = None) -> None:
+        """`lines` are printed above the bar. `None` prints none."""
+        self.progress, self.task, self.lines = progress, task, lines
 
     def advanced(self, step: int, losses: dict[str, float]) -> None:
         """Show the step, its losses and the speed."""
         shown = " ".join(f"{row} {loss:.4f}" for row, loss in losses.items())
         speed = self.progress.tasks[self.task].speed
         self.progress.update(self.task, completed=step, losses=f"{speed:.1f} steps/s  {shown}" if speed else shown)
+        if self.lines is not None:
+            self.lines.advanced(step, losses)
+
+    def happened(self, step: int | None, what: str) -> None:
+        """Print what happened above the bar, if lines are asked for."""
+        if self.lines is not None:
+            self.lines.happened(step, what)
 
 
 @contextmanager
-def live() -> Iterator[LiveRuns]:
-    """Show progress bars for the runs of a comparison."""
+def live(loudness: Loudness = Loudness.NORMAL) -> Iterator[LiveRuns | LineRuns]:
+    """Show the progress of the runs of a comparison: as bars in a terminal, elsewhere as lines."""
+    if loudness is Loudness.QUIET or not console.is_terminal:
+        yield LineRuns(say, loudness)
+        return
     columns = (
         Words("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=12),
@@ -81,7 +93,7 @@ def live() -> Iterator[LiveRuns]:
         Words("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console) as progress:
-        yield LiveRuns(progress)
+        yield LiveRuns(progress, LineRuns(say, loudness) if loudness is Loudness.VERBOSE else None)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -38,15 +39,26 @@ def compared(pair: Pair) -> None:
     from cmtl_ir.analysis.verdicts import ONE_SEED
 
     for side, name, seeds in zip("AB", pair.names, pair.seeds, strict=True):
-        say(f"{side}: {name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})")
+        say(f"{side}: {name} ({_seeds(seeds)})")
+    for name, seeds in zip(pair.names, pair.left_out, strict=True):
+        if seeds:
+            say(f"left out: {_seeds(seeds)} of {name}, which the other side does not have")
     for reason in pair.reasons:
         say(f"! not comparable: {reason}")
     for scale, rows in pair.scores.items():
         _scores(scale, rows, pair)
+        if (found := pair.over_seeds[scale].get(rows[-1][0])) is not None:
+            one, other = (name.rpartition("/")[2] for name in pair.names)
+            over = f"{other} - {one} over {_seeds(found.seeds)}, {rows[-1][0]} {scale.heading}"
+            say(f"{over}: {found.difference.estimate:+.{scale.digits}f} {_over_seeds(found, scale)}")
     if len(pair.seeds[0]) == 1 and not pair.reasons:
         say(ONE_SEED)
     _rows("measure", [(name, _short(one), _short(other)) for name, one, other in pair.others])
     _rows("made of", pair.made_of)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _scores(scale: Scale, rows: list[tuple[str, float, float, float]], pair: Pair) -> None:

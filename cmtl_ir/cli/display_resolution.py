@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cmtl_ir.cli import display
+from cmtl_ir.cli import display, display_scores
 from cmtl_ir.cli.display import say, show
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.seeds import default_baseline, over_seeds
@@ -36,6 +37,13 @@ def dry_run(experiment: Experiment, aim: Aim | None, out: Path, device: str) -> 
     display.dry_run(prepared)
     for line in two_stage.words(experiment, plan):
         say(line)
+
+
+def results(made: Comparison, plan: SeedPlan | None, files: Sequence[Path]) -> None:
+    """Print the scores of a comparison, its differences over seeds, and the paths of its files."""
+    display_scores.comparison(made)
+    outcome(made, plan)
+    display_scores.files(made, files)
 
 
 def outcome(made: Comparison, plan: SeedPlan | None) -> None:

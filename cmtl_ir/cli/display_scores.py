@@ -54,7 +54,9 @@ def files(made: Comparison, written: Sequence[Path]) -> None:
     say("look at:")
     for file in written:
         say(f"  {file}")
-    say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
+    if not made.tracking.uri.startswith("http"):
+        say(f"  mlflow ui --backend-store-uri {made.tracking.uri}")
+    say(f"  {made.tracking.page()}")
 
 
 def _runs(made: Comparison, found: formats.Table, results: Sequence[dict[str, Any]], head: Scale) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.table import Column, Table
 
 from cmtl_ir.cli.display import RunBar, console, say, show
-from cmtl_ir.cli.terminal import Words
+from cmtl_ir.cli.terminal import LineRuns, Loudness, Words, stamped
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.queue import given_up
 from cmtl_ir.search.report import best_trials, importances, no_importances
@@ -26,8 +26,9 @@ SHOWN = 10
 class LiveSearch:
     """Progress bars of the study and of the current run."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, lines: LineSearch | None = None) -> None:
+        """`lines` are printed above the bars. `None` prints none."""
+        self.progress, self.lines = progress, lines
         self.study = progress.add_task("trials", total=None, losses="")
         self.run = progress.add_task("", total=None, losses="", visible=False)
 
@@ -36,17 +37,38 @@ class LiveSearch:
         name = f"{run.label} (seed {run.seed})"
         steps = run.identity["training"]["steps"]
         self.progress.reset(self.run, description=name, total=steps, losses=run.status, visible=True)
-        return RunBar(self.progress, self.run)
+        return RunBar(self.progress, self.run, self.lines.of_run(run) if self.lines is not None else None)
 
     def of_study(self, study: Study, plan: Plan) -> None:
         """Update the bar of the study after trials may have ended."""
-        trials = study.get_trials(deepcopy=False)
-        ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-        best = best_trials(study)
-        reached = f"best: trial {best[0].number}, {_values(plan, best[0])}" if best else ""
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        words = f"{running} at work  {reached}"
+        ended, words = _state(study, plan)
         self.progress.update(self.study, completed=ended, total=plan.places, losses=words)
+        if self.lines is not None:
+            self.lines.of_study(study, plan)
+
+
+class LineSearch(LineRuns):
+    """Lines of the study, one whenever a trial has ended, and of its runs."""
+
+    ended: int | None = None
+    """Number of trials that had ended at the last line. `None` before the first line."""
+
+    def of_study(self, study: Study, plan: Plan) -> None:
+        """Print the state of the study if trials have ended."""
+        ended, words = _state(study, plan)
+        if ended != self.ended and self.loudness is not Loudness.QUIET:
+            self.say(stamped(f"{plan.name}: {ended}/{plan.places} trials, {words}"))
+        self.ended = ended
+
+
+def _state(study: Study, plan: Plan) -> tuple[int, str]:
+    """Return the number of ended trials, and in words how many are at work and which is the best."""
+    trials = study.get_trials(deepcopy=False)
+    ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    best = best_trials(study)
+    reached = f"best: trial {best[0].number}, {_values(plan, best[0])}" if best else ""
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    return ended, f"{running} at work  {reached}".rstrip()
 
 
 def _values(plan: Plan, trial: FrozenTrial) -> str:
@@ -54,8 +76,11 @@ def _values(plan: Plan, trial: FrozenTrial) -> str:
 
 
 @contextmanager
-def live() -> Iterator[LiveSearch]:
-    """Show the progress of a search."""
+def live(loudness: Loudness = Loudness.NORMAL) -> Iterator[LiveSearch | LineSearch]:
+    """Show the progress of a search: as bars in a terminal, elsewhere as lines."""
+    if loudness is Loudness.QUIET or not console.is_terminal:
+        yield LineSearch(say, loudness)
+        return
     columns = (
         Words("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=12),
@@ -63,7 +88,7 @@ def live() -> Iterator[LiveSearch]:
         Words("{task.fields[losses]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console) as progress:
-        yield LiveSearch(progress)
+        yield LiveSearch(progress, LineSearch(say, loudness) if loudness is Loudness.VERBOSE else None)
 
 
 def outcome(plan: Plan, study: Study, files: Sequence[Path]) -> dict[int, str]:

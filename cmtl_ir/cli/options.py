@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:  # `--help` loads nothing heavy
+    from cmtl_ir.cli.terminal import Loudness
     from cmtl_ir.inference.published import Published
     from cmtl_ir.runs.two_stage import Aim
 
@@ -18,6 +20,60 @@ def experiments(incomplete: str) -> list[str]:
     from cmtl_ir.config.reading import shipped_experiments
 
     return [name for name in shipped_experiments() if name.startswith(incomplete)]
+
+
+def finished_runs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return COMPARISON/LABEL and COMPARISON/LABEL/SEED of the finished runs in OUT that complete a word."""
+    from cmtl_ir.store.folder import has_result
+    from cmtl_ir.store.layout import run_folder
+    from cmtl_ir.store.listing import comparisons
+
+    out = Path(ctx.params.get("out") or "runs")
+    found: dict[str, None] = {}
+    for folder, rows in comparisons(out):
+        for row in (row for row in rows if has_result(run_folder(out, row["hash"]))):
+            found |= dict.fromkeys([f"{folder.name}/{row['label']}", f"{folder.name}/{row['label']}/{row['seed']}"])
+    return [name for name in found if name.startswith(incomplete)]
+
+
+def comparison_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of the comparisons in OUT and of the shipped experiments that complete a word."""
+    from cmtl_ir.store.listing import comparisons
+
+    made = [folder.name for folder, _ in comparisons(Path(ctx.params.get("out") or "runs"))]
+    return list(dict.fromkeys([*(name for name in made if name.startswith(incomplete)), *experiments(incomplete)]))
+
+
+def runs_and_experiments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the finished runs in OUT and the shipped experiments that complete a word."""
+    return [*finished_runs(ctx, incomplete), *experiments(incomplete)]
+
+
+def strategy_labels(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the labels of the strategies in FILE, or of a comparison in OUT, that complete a word."""
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.config import reading
+    from cmtl_ir.store.listing import comparisons
+
+    given = ctx.args[0] if ctx.args else ""  # an option without its value leaves the arguments unread
+    name = str(ctx.params.get("file") or ctx.params.get("experiment") or given)
+    try:
+        labels = list(reading.read_raw(reading.find(name)).get("strategies") or {})
+    except (UserError, OSError, AttributeError):  # nothing may be printed into a command line that is being typed
+        made = comparisons(Path(ctx.params.get("out") or "runs"))
+        labels = [str(row["label"]) for folder, rows in made if folder.name == name for row in rows]
+    return [label for label in dict.fromkeys(labels) if label.startswith(incomplete)]
+
+
+def names_of(family: str) -> Callable[[str], list[str]]:
+    """Return the completion of the names of a family."""
+
+    def complete(incomplete: str) -> list[str]:
+        from cmtl_ir.strategy.registry import names
+
+        return [name for name in names(family) if name.startswith(incomplete)]
+
+    return complete
 
 
 def part_names(incomplete: str) -> list[str]:
@@ -70,6 +126,16 @@ def used_with_weights(weights: Path | None, backbone: str, fields: list[str]) ->
             raise UserError(f"{option} {given}: belongs to --weights FILE; the network of a run is the one it trained")
 
 
+def loudness_of(verbose: bool, quiet: bool) -> Loudness:
+    """Return how much -v and --quiet ask for. Raise UserError for both."""
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.cli.terminal import Loudness
+
+    if verbose and quiet:
+        raise UserError("--verbose and --quiet: give one of them")
+    return Loudness.VERBOSE if verbose else Loudness.QUIET if quiet else Loudness.NORMAL
+
+
 def scored_by(
     run: str, file: str, weights: Path | None, backbone: str, set_: list[str], out: Path
 ) -> tuple[Any, str, list[str]]:
@@ -113,10 +179,14 @@ AdaptOne = Annotated[str | None, typer.Option(metavar=ADAPTER, help="Adapt the n
 File = Annotated[
     str, typer.Argument(help="An experiment file, or the name of a shipped one.", autocompletion=experiments)
 ]
+Labels = Annotated[
+    list[str], typer.Option(help="Only these labels (repeat the option).", autocompletion=strategy_labels)
+]
 Metrics = Annotated[
     list[str],
     typer.Option(
-        help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option)."
+        help="An additional metric: lpips, niqe, brisque (of cmtl-ir[metrics]), file.py:Class (repeat the option).",
+        autocompletion=names_of("metric"),
     ),
 ]
 Suite = Annotated[
@@ -151,8 +221,27 @@ Resolve = Annotated[
 MaxSeeds = Annotated[int | None, typer.Option(help="Most seeds of a strategy with --resolve; default: 20.", min=2)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again; earlier results are renamed, not deleted.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print what would run, without training.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Also print lines of losses; in a terminal, lines above the bar.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print no progress, only results and warnings.")]
 Weights = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="An authors' checkpoint (.pth, .ckpt, .safetensors) in place of RUN."),
 ]
 Backbone = Annotated[str, typer.Option(metavar="NAME", help="The network of --weights.", autocompletion=backbone_names)]
+FinishedRun = Annotated[
+    str,
+    typer.Argument(
+        help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.", autocompletion=finished_runs
+    ),
+]
+Places = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[RUN] SOURCE TARGET",
+        autocompletion=finished_runs,
+        help="A finished run (COMPARISON/LABEL[/SEED], its hash or folder; none with --weights), an image or a "
+        "folder of images, and the file or folder to write to. A folder keeps the structure of its source.",
+    ),
+]

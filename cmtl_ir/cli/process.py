@@ -6,9 +6,12 @@ Exit codes: 0 done, 1 some runs failed, 2 an error that the user can fix, 130 st
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
+import warnings
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from cmtl_ir.base.signals import STOPPED, STOPS, Interrupting
@@ -17,6 +20,10 @@ FIXABLE = 2
 """Exit code of an error that the user can fix."""
 AGAIN = "the same command continues; finished runs are skipped"
 INTERRUPTED = f"\ninterrupted: {AGAIN}"
+
+
+FLOATING = re.compile(r"encountered in |[Mm]ean of empty slice|Degrees of freedom <= 0|All-NaN")
+"""Texts of numpy's warnings, which are reported where our code calls it."""
 
 
 class Output:
@@ -60,6 +67,7 @@ def main(arguments: list[str] | None = None) -> Any:
     if arguments is not None:
         return _run(arguments)
     _take_over_signals()
+    hide_numeric_warnings()
     sys.stdout, sys.stderr = _careful(sys.stdout), _careful(sys.stderr)
     try:
         _run(None)
@@ -67,6 +75,24 @@ def main(arguments: list[str] | None = None) -> Any:
         for number in STOPS:  # the work is over and the code is known: nothing is left to stop
             signal.signal(number, signal.SIG_IGN)
         sys.exit(_code_of(ended))
+
+
+def hide_numeric_warnings() -> None:
+    """Let no warning of numpy or SciPy reach the user, who cannot act on it: what is not a number is said in tables."""
+    usual = warnings.showwarning
+
+    def shown(message: Warning | str, category: type[Warning], filename: str, *more: Any, **options: Any) -> None:
+        if not _is_numeric(message, category, filename):
+            usual(message, category, filename, *more, **options)
+
+    warnings.showwarning = shown
+
+
+def _is_numeric(message: Warning | str, category: type[Warning], filename: str) -> bool:
+    libraries = ("numpy", "scipy")
+    if category.__module__.split(".")[0] in libraries or set(libraries) & set(Path(filename).parts):
+        return True
+    return issubclass(category, RuntimeWarning) and FLOATING.search(str(message)) is not None
 
 
 def _run(arguments: list[str] | None) -> Any:

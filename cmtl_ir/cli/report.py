@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cmtl_ir.cli.options import Out, experiments
+from cmtl_ir.cli.options import Out, comparison_names, finished_runs, strategy_labels
 
 
 class Form(StrEnum):
@@ -25,12 +25,17 @@ def report(
         list[str],
         typer.Argument(
             help="A comparison: its name, its folder, or its experiment file; several are merged into one.",
-            autocompletion=experiments,
+            autocompletion=comparison_names,
         ),
     ],
     format_: Annotated[Form, typer.Option("--format", help="report.md, report.html or both.")] = Form.all,
     baseline: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="What differences are tested against; default: joint.")
+        str | None,
+        typer.Option(
+            metavar="LABEL",
+            help="What differences are tested against; default: joint.",
+            autocompletion=strategy_labels,
+        ),
     ] = None,
     conflict_at: Annotated[
         list[str], typer.Option(metavar="STEP|FIRST-LAST", help="Steps of the conflict heat-maps (repeat the option).")
@@ -66,7 +71,8 @@ def report(
 Side = Annotated[
     str,
     typer.Argument(
-        help="A strategy with all its seeds (COMPARISON/LABEL) or one run (COMPARISON/LABEL/SEED, hash, folder)."
+        help="A strategy with all its seeds (COMPARISON/LABEL) or one run (COMPARISON/LABEL/SEED, hash, folder).",
+        autocompletion=finished_runs,
     ),
 ]
 

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from cmtl_ir.cli.options import Device, DryRun, File, Offline, Out, Ray, Set, TrackingUri, Workers
+from cmtl_ir.cli.options import (
+    Device,
+    DryRun,
+    File,
+    Offline,
+    Out,
+    Quiet,
+    Ray,
+    Set,
+    TrackingUri,
+    Verbose,
+    Workers,
+    loudness_of,
+)
 
 
 def search(
@@ -21,6 +34,8 @@ def search(
     workers: Workers = 1,
     ray: Ray = None,
     dry_run: DryRun = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Search for good settings with Optuna. The same command resumes a study, or joins one that is running."""
     from cmtl_ir.analysis.search import leave_search_figures
@@ -32,6 +47,7 @@ def search(
     from cmtl_ir.search.trials import parent_of, prepare
     from cmtl_ir.search.trials import search as finish
 
+    loudness = loudness_of(verbose, quiet)
     ranks.refuse("cmtl-ir search", "give --workers N, or start the same command several times")
     plans, failed = search_config.load(file, set_, trials), 0
     workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray)
@@ -40,7 +56,7 @@ def search(
             prepare(plan, workspace)
             display_search.plan(plan)
             continue
-        with display_search.live() as shown:
+        with display_search.live(loudness) as shown:
             found = finish(plan, workspace, shown)
         rows, shares = trial_rows(plan, found.study), importances(plan, found.study)
         figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder, list(plan.space))

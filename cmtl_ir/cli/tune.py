@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmtl_ir.cli.options import Device, DryRun, File, Offline, Out, Ray, Set, TrackingUri, Workers
+from cmtl_ir.cli.options import (
+    Device,
+    DryRun,
+    File,
+    Offline,
+    Out,
+    Quiet,
+    Ray,
+    Set,
+    TrackingUri,
+    Verbose,
+    Workers,
+    loudness_of,
+)
 
 if TYPE_CHECKING:  # `--help` loads nothing heavy
     from cmtl_ir.runs.plan import Comparison
@@ -26,6 +39,8 @@ def tune(
     workers: Workers = 1,
     ray: Ray = None,
     dry_run: DryRun = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> None:
     """Tune every strategy with the same number of trials, then compare all of them at their default and at their best.
 
@@ -38,6 +53,7 @@ def tune(
     from cmtl_ir.search import tuned, tuning
     from cmtl_ir.search.trials import prepare, search
 
+    loudness = loudness_of(verbose, quiet)
     ranks.refuse("cmtl-ir tune", "give --workers N, or start the same command several times")
     plan = tuning.load(file, set_, trials)
     uri = None if offline else tracking_uri
@@ -50,11 +66,11 @@ def tune(
         return
     finished = []
     for one in plan.studies:
-        with display_search.live() as shown:
+        with display_search.live(loudness) as shown:
             finished.append(tuned.Tuned(one, search(one.plan, workspace, shown)))
         display_tuning.outcome(finished[-1], plan.config.objective)
     table = tuned.write_tuning(plan, finished, out)
-    with display.live() as bars:
+    with display.live(loudness) as bars:
         workspace = Workspace.at(out, device, uri, workers, ray, bars.of_run)
         comparison = runs.train_all(tuned.comparison_of(plan, finished), workspace)
     _report(comparison, table)

@@ -18,7 +18,8 @@ from cmtl_ir.cli.options import (
     Set,
     TrackingUri,
     Workers,
-    experiments,
+    names_of,
+    runs_and_experiments,
 )
 
 if TYPE_CHECKING:
@@ -26,17 +27,11 @@ if TYPE_CHECKING:
     from cmtl_ir.unlearning.requests import Asked
 
 
-def unlearning_names(incomplete: str) -> list[str]:
-    from cmtl_ir.strategy.registry import names
-
-    return [name for name in names("unlearning") if name.startswith(incomplete)]
-
-
 What = Annotated[
     str,
     typer.Argument(
         metavar="RUN|FILE",
-        autocompletion=experiments,
+        autocompletion=runs_and_experiments,
         help="A finished run (COMPARISON/LABEL[/SEED], its hash, or its folder) with --forget; or an experiment "
         "with `unlearning:`.",
     ),
@@ -46,7 +41,7 @@ Method = Annotated[
     list[str],
     typer.Option(
         help="Method (repeat the option); default: instance_wise, or all methods of FILE.",
-        autocompletion=unlearning_names,
+        autocompletion=names_of("unlearning"),
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Another number of steps for methods that train.", min=0)]

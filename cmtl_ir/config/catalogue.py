@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from torch import nn
 
 from cmtl_ir import backbones
@@ -16,10 +15,9 @@ from cmtl_ir.backbones.fields import signature_record
 from cmtl_ir.backbones.sources import SOURCES
 from cmtl_ir.base import errors
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import shipped_experiments
 from cmtl_ir.strategy import registry
-from cmtl_ir.strategy.families import FAMILIES, KEYS, Family
+from cmtl_ir.strategy.families import FAMILIES
 from cmtl_ir.strategy.parts import Part
 
 
@@ -147,65 +145,3 @@ def _fields(record: Any) -> list[tuple[str, str, str, str]]:
         )
         described.append((info.alias or field, annotation, default, info.description or ""))
     return described
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema of an experiment file, with the fields of every installed part."""
-    frame = Experiment.model_json_schema(schema_generator=_Tolerant)
-    definitions = frame.setdefault("$defs", {})
-    for family in KEYS.values():
-        choices: list[dict[str, Any]] = [{"type": "string", "examples": registry.names(family.name)}]
-        for name in registry.names(family.name):
-            choices.append(_part_schema(name, registry.load(family.name, name), definitions))
-        definitions[family.name] = {"anyOf": choices if family.many else [*choices, {"type": "null"}]}
-    parts: dict[str, Any] = {key: _schema_of_key(family) for key, family in KEYS.items()}
-    parts |= {"weighting_sees": {"enum": ["restoration", "total"], "default": "restoration"}}
-    parts |= {"training": {"anyOf": [{"$ref": "#/$defs/OwnTraining"}, {"type": "null"}]}}
-    parts |= {"start": frame["properties"]["start"]}
-    definitions["Strategy"] = {"type": "object", "properties": parts, "additionalProperties": False}
-    networks = [
-        _part_schema(name, signature_record(backbones.backbone_class(name)), definitions)
-        for name in backbones.shipped()
-    ]
-    frame["properties"]["backbone"] = {"anyOf": [{"enum": backbones.shipped()}, *networks]}
-    training = definitions["TrainingConfig"]["properties"]
-    training["loss"] |= {"$ref": "#/$defs/objective"}
-    definitions["OwnTraining"] = {**definitions["TrainingConfig"], "properties": dict(training)}
-    items = {"$ref": "#/$defs/objective"}
-    training["auxiliary"] = {"type": "array", "items": items, "description": "Auxiliary objectives of every strategy."}
-    frame["properties"]["extends"] = {"type": "string", "description": "Experiment beneath this one (deep merge)."}
-    frame["required"] = []
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **frame}
-
-
-def _schema_of_key(family: Family) -> dict[str, Any]:
-    part = {"$ref": f"#/$defs/{family.name}"}
-    return {"anyOf": [part, {"type": "array", "items": part}, {"type": "null"}]} if family.many else part
-
-
-def _part_schema(name: str, record: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
-    plain = record.model_json_schema(schema_generator=_Tolerant)
-    properties = {"name": {"const": name}, **plain.get("properties", {})}
-    definitions.update(plain.get("$defs", {}))  # references point at the root
-    return {
-        "type": "object",
-        "description": plain.get("description", "").split("\n")[0],
-        "properties": properties,
-        "required": ["name"],
-        "additionalProperties": False,
-    }
-
-
-def _tolerant_class() -> Any:
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Tolerant(GenerateJsonSchema):
-        """Accepts anything for fields that JSON schema cannot express, instead of failing."""
-
-        def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
-            return {}
-
-    return Tolerant
-
-
-_Tolerant = _tolerant_class()

@@ -26,6 +26,9 @@ from cmtl_ir.strategy.objective import Objective, labelled
 SEES = ("restoration", "total")
 """Values of the key `weighting_sees` of a strategy."""
 
+NAMED = frozenset({"backbone", "loss", "sampler", "pruner", *KEYS})
+"""Keys of an experiment file whose fields depend on their `name`."""
+
 log = logging.getLogger("cmtl_ir")
 
 
@@ -69,11 +72,11 @@ def read_raw(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     if base is None:
         return content
     beneath = path.parent / str(base)
-    return merged(read_raw(beneath if beneath.is_file() else find(str(base)), (*seen, path)), content)
+    return merged(read_raw(beneath if beneath.is_file() else find(str(base)), (*seen, path)), content, NAMED)
 
 
 def with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply `path=value` overrides, whose values are YAML. Raise ConfigError for one without `=`."""
+    """Apply `path=value` overrides, whose values are YAML; null removes a key. Raise ConfigError without `=`."""
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
@@ -81,7 +84,7 @@ def with_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
         nested: Any = yaml.parse(text)
         for key in reversed(dotted.split(".")):
             nested = {key: nested}
-        raw = merged(raw, nested)
+        raw = merged(raw, nested, NAMED)
     return raw
 
 

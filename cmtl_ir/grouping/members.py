@@ -109,6 +109,9 @@ class _Offset:
     def advanced(self, step: int, losses: dict[str, float]) -> None:
         self.progress.advanced(self.done + step, losses)
 
+    def happened(self, step: int | None, what: str) -> None:
+        self.progress.happened(None if step is None else self.done + step, what)
+
 
 def named(tasks: Sequence[str]) -> str:
     """Return the name of a group in tables."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import FileLock
 
-from cmtl_ir.base.files import write_whole
+from cmtl_ir.base.files import or_nan, write_json
 from cmtl_ir.config.experiment import Strategy
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.grouping.features import load_features, measured, save_features, training_patches
@@ -147,12 +147,12 @@ def _once(file: Path, make: Callable[[], T]) -> None:
 def _write_matrix(file: Path, tasks: Sequence[str], values: Array) -> None:
     """Write a matrix as {a: {b: value}}, the format in which the authors of TAG publish theirs."""
     table = {a: {b: float(values[i, j]) for j, b in enumerate(tasks)} for i, a in enumerate(tasks)}
-    write_whole(file, json.dumps(table, indent=1))
+    write_json(file, table)
 
 
 def _read_matrix(file: Path, tasks: Sequence[str]) -> Array:
     table = json.loads(file.read_text())
-    return np.array([[table[a][b] for b in tasks] for a in tasks])
+    return np.array([[or_nan(table[a][b]) for b in tasks] for a in tasks])
 
 
 def read_conflict(file: Path) -> ConflictLog:

@@ -35,7 +35,7 @@ def point(step: int, stage_end: str | None, rows: Rows, val: Rows, scales: Seque
 
 
 def logged(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: Sequence[Scale]) -> dict[str, float]:
-    """Return the logged values of the latest point: METRIC/task, METRIC_val/task, and forgetting.
+    """Return the logged values of the latest point: METRIC/task, METRIC_val/task, forgetting, and their means.
 
     The forgetting of PSNR is forgetting/task in dB, and that of further metrics is forgetting_METRIC/task.
     `stages`: the finished stages and the current one.
@@ -46,7 +46,8 @@ def logged(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: 
         named = {name: curve[-1][name], f"{name}_val": curve[-1].get("val", {}).get(name, {})}
         named[forgetting] = forgotten_now(curve, stages, scale)
         values |= {f"{kind}/{task}": value for kind, scores in named.items() for task, value in scores.items()}
-    return values
+        values |= {f"{kind}/mean": sum(scores.values()) / len(scores) for kind, scores in named.items() if scores}
+    return values | {f"worst_task/{PSNR.name}": min(curve[-1][PSNR.name].values())}
 
 
 def tidy(curve: Sequence[Mapping[str, Any]], scales: Sequence[Scale]) -> list[dict[str, Any]]:

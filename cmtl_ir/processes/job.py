@@ -30,6 +30,8 @@ class Job:
     """Two jobs with the same nonempty key are never done at once."""
     look: Callable[[], None] = lambda: None
     """Called repeatedly while the job is being done, and once more when it has ended."""
+    failed: Callable[[str], None] = lambda reason: None
+    """Called with the reason if the job has failed and is not started again."""
     deaths: list[str] = field(default_factory=list)
     """Reasons why earlier attempts ended before the job was done."""
 

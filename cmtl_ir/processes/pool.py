@@ -80,6 +80,7 @@ def _take(job: Job, answer: dict[str, str], waiting: list[Job], failures: dict[s
         return
     if answer["state"] == "failed":
         failures[job.name] = answer["reason"]
+        job.failed(answer["reason"])
         return
     job.deaths.append(answer["reason"])  # killed, or stopped from outside: its checkpoint is intact
     if len(job.deaths) <= RESTARTS:
@@ -89,6 +90,7 @@ def _take(job: Job, answer: dict[str, str], waiting: list[Job], failures: dict[s
             f"its process ended {len(job.deaths)} times ({'; '.join(job.deaths)}). Its output is in {job.log}; "
             "the same command resumes from its last checkpoint"
         )
+        job.failed(failures[job.name])
 
 
 def _stop_all(attempts: Sequence[Attempt]) -> None:

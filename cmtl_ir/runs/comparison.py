@@ -16,9 +16,11 @@ from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.parallel import run_in_processes
 from cmtl_ir.runs.plan import Comparison, PlannedRun, Prepared, prepare
 from cmtl_ir.runs.probes import probe
+from cmtl_ir.runs.tracked import figures_of, repeating
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.store.listing import claim_folder, list_runs, set_aside, stale_runs
 from cmtl_ir.store.run import Run
+from cmtl_ir.tracking.store import NOTE
 
 STALE_RUN = (
     "of an earlier version of this experiment, so it no longer counts; run the experiment with this seed to train it "
@@ -64,7 +66,8 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
     probe(prepared)
     refuse_missing_teachers(prepared)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
-    parent = workspace.tracking.parent(experiment.name, {}, yaml.dump(experiment.resolved()))
+    note = f"{len(prepared.runs)} runs.\n\n    {repeating(experiment.name, workspace.out)}"
+    parent = workspace.tracking.parent(experiment.name, {NOTE: note}, yaml.dump(experiment.resolved()))
     rows = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
     list_runs(folder, rows, prepared.is_stale, fresh=fresh)
     for row in stale_runs(folder):
@@ -74,10 +77,13 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
         for earlier in [earlier for one in prepared.runs for earlier in one.folders]:
             set_aside(earlier)
     ranks.wait()
+    waiting = any(run.status != "finished" for run in prepared.runs)
     failures: dict[str, str] = {}
     for wave in _waves(prepared.planned):
         failures |= (_in_processes if workspace.parallel else _in_turn)(wave, workspace, parent)
-    return Comparison(experiment, folder, prepared.runs, failures, workspace.tracking, parent)
+    made = Comparison(experiment, folder, prepared.runs, failures, workspace.tracking, parent)
+    workspace.tracking.conclude(parent, *figures_of(made.results()), ended=waiting)
+    return made
 
 
 def refuse_missing_teachers(prepared: Prepared) -> None:

@@ -14,13 +14,16 @@ from cmtl_ir.base.errors import Diverged, TrainingError, UserError, brief, lacks
 from cmtl_ir.base.files import sweep
 from cmtl_ir.base.ranks import SKIP, current
 from cmtl_ir.runs.plan import PlannedRun
+from cmtl_ir.runs.tracked import images_of, note_of
 from cmtl_ir.runs.watching.watcher import Judge
 from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.store.folder import lock_of, write_config, write_diverged
 from cmtl_ir.store.layout import DIVERGED, RESULT
 from cmtl_ir.store.run import Run
-from cmtl_ir.tracking.store import RunTracker
+from cmtl_ir.tracking.store import NOTE, RunTracker
 
+FINISHED = "finished"
+"""What a display is told at the end of a run."""
 _LESS_MEMORY = (
     "too little memory to train; training.micro_batch=1 or a smaller training.batch, data.patch or --workers needs "
     "less, and a smaller evaluation.tile where images are scored"
@@ -64,10 +67,14 @@ def execute(
                 if isinstance(error, Diverged):
                     tracker.artifact(write_diverged(run.folder, error.step, str(error)))
                 tracker.finish(_ending(error))
+                if progress is not None:
+                    progress.happened(None, f"{'stopped' if _ending(error) == 'KILLED' else 'failed'}: {brief(error)}")
                 if lacks_memory(error) and current().count == 1:  # other ranks would wait for this one
                     raise TrainingError(f"{brief(error)}: {_LESS_MEMORY}") from error
                 raise
             tracker.finish("FINISHED")
+            if progress is not None:
+                progress.happened(None, FINISHED)
     except Timeout:
         current().told(SKIP)
         raise TrainingError(
@@ -77,7 +84,7 @@ def execute(
 
 def _tracker(planned: PlannedRun, workspace: Workspace, parent: str) -> RunTracker:
     """Return the tracker of the run. Its run in the tracking store is created if it does not exist."""
-    run = planned.run
+    run, note = planned.run, note_of(planned, workspace.out)
     return workspace.tracking.run(
         run.hash,
         name=f"{run.label}-seed{run.seed}",
@@ -86,7 +93,8 @@ def _tracker(planned: PlannedRun, workspace: Workspace, parent: str) -> RunTrack
         label=run.label,
         params=planned.parameters(),
         folder=run.folder,
-        tags={**_tags(planned.device), **run.tags},
+        tags={**_tags(planned.device), **run.tags, **({NOTE: note} if note else {})},
+        images=images_of(planned),
     )
 
 

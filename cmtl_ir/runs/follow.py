@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+from cmtl_ir.processes.job import Job
+from cmtl_ir.runs.execution import FINISHED
+from cmtl_ir.runs.watching.announcing import CHECKPOINT, evaluated
 from cmtl_ir.runs.workspace import Progress, ProgressOf
-from cmtl_ir.store.layout import JOURNAL
+from cmtl_ir.store import checkpoint
+from cmtl_ir.store.folder import has_result
+from cmtl_ir.store.layout import CHECKPOINTS, JOURNAL
 from cmtl_ir.store.run import Run
 
 
@@ -32,23 +38,51 @@ class Tail:
 
 
 class JournalFollower:
-    """Show the progress of a run from its journal."""
+    """Show the progress of a run from its journal and its folder."""
 
     def __init__(self, run: Run, progress: ProgressOf) -> None:
         self.run, self.make = run, progress
         self.progress: Progress | None = None
         self.tail = Tail(run.folder / JOURNAL)
+        self._saved = checkpoint.newest_step(run.folder / CHECKPOINTS)
+        self._evaluated = self._saved or 0
+        self._ended = has_result(run.folder)
+
+    def follow(self, job: Job) -> None:
+        """Look whenever the pool looks after a job, and show its failure."""
+        job.look, job.failed = self.look, self.failed
 
     def look(self) -> None:
-        """Show the newest losses in the journal, if any were added."""
-        if self.progress is None:
-            self.progress = self.make(self.run)
-        for line in reversed(self.tail.lines()):
+        """Show the evaluations, the newest losses, the newest checkpoint and the end, if they are new."""
+        progress = self.progress = self.progress or self.make(self.run)
+        losses: tuple[int, dict[str, float]] | None = None
+        for step, metrics in self._entries():
+            named = {name: value for name, value in metrics.items() if value is not None and name != "psnr/mean"}
+            if psnr := {name.removeprefix("psnr/"): v for name, v in named.items() if name.startswith("psnr/")}:
+                if step > self._evaluated:
+                    progress.happened(step, evaluated(psnr))
+                self._evaluated = max(step, self._evaluated)
+            if found := {name.removeprefix("loss/"): v for name, v in named.items() if name.startswith("loss/")}:
+                losses = step, found
+        if losses is not None:
+            progress.advanced(*losses)
+        saved = checkpoint.newest_step(self.run.folder / CHECKPOINTS)
+        if saved is not None and saved != self._saved:
+            progress.happened(saved, CHECKPOINT)
+        self._saved = saved
+        if not self._ended and has_result(self.run.folder):
+            self._ended = True
+            progress.happened(None, FINISHED)
+
+    def failed(self, reason: str) -> None:
+        """Show why the run failed."""
+        if self.progress is not None:
+            self.progress.happened(None, f"failed: {reason}")
+
+    def _entries(self) -> Iterator[tuple[int, dict[str, float | None]]]:
+        for line in self.tail.lines():
             try:
                 entry = json.loads(line)
-            except ValueError:
+                yield entry["step"], entry["metrics"]
+            except (ValueError, KeyError):
                 continue
-            losses = {n.removeprefix("loss/"): v for n, v in entry["metrics"].items() if n.startswith("loss/")}
-            if losses and None not in losses.values():
-                self.progress.advanced(entry["step"], losses)
-                return

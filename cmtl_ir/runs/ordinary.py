@@ -8,6 +8,7 @@ from cmtl_ir.base.ranks import SKIP, current
 from cmtl_ir.runs.execution import ActiveRun
 from cmtl_ir.runs.rescoring import score_again, trained_alike
 from cmtl_ir.runs.results import write_results
+from cmtl_ir.runs.watching.announcing import Announcing
 from cmtl_ir.runs.watching.logs import ConflictWatcher, LossLog
 from cmtl_ir.runs.watching.recorder import Recorder
 from cmtl_ir.runs.watching.saving import Checkpoints
@@ -33,6 +34,8 @@ def train_run(active: ActiveRun) -> None:
     if planned.experiment.training.selects:
         recorder.add(Selecting(scoring))
     saving = recorder.add(Checkpoints(recorder, folder, cadence))
+    if active.progress is not None:
+        recorder.add(Announcing(scoring, saving, active.progress))
     if active.judge is not None:
         recorder.add(Judging(scoring, active.judge, saving.save))
     scoring.curve = planned.started(learner)

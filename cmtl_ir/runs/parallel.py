@@ -45,7 +45,7 @@ def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
     }
     job = Job(run.name, payload, run.folder / LOG, run.hash)
     if workspace.progress is not None:
-        job.look = JournalFollower(run, workspace.progress).look
+        JournalFollower(run, workspace.progress).follow(job)
     return job
 
 

@@ -15,7 +15,7 @@ from cmtl_ir.backbones.fields import name_as_trained
 from cmtl_ir.base.errors import ConfigError, UserError, suggestion
 from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.config.experiment import Experiment, Strategy
-from cmtl_ir.config.own_training import trained_under, with_steps
+from cmtl_ir.config.own_training import flat, trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
 from cmtl_ir.runs.begin.weights import StartWeights, start_identity, start_weights
@@ -26,6 +26,8 @@ from cmtl_ir.store.folder import has_config, read_identity
 from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import Run, hash_of
+from cmtl_ir.strategy.families import KEYS
+from cmtl_ir.strategy.making import described
 from cmtl_ir.tasks.suite import build_tasks
 from cmtl_ir.tasks.task import Task
 from cmtl_ir.tracking.store import Tracking
@@ -125,6 +127,9 @@ class PlannedRun:
         auxiliary = {objective.called for objective in self.strategy.auxiliary}
         return {
             **parts,
+            **_hyper_parameters(self.strategy),
+            **{f"backbone.{key}": value for key, value in self.experiment.backbone.items() if key != "name"},
+            **{key: value for key, value in self.run.tags.items() if key.startswith("search.")},
             "seed": self.run.seed,
             "backbone": name_as_trained(self.experiment.backbone["name"], auxiliary),
             "steps": training.steps,
@@ -132,6 +137,17 @@ class PlannedRun:
             "lr": training.optimizer.lr,
             "tasks": ",".join(self.tasks),
         }
+
+
+def _hyper_parameters(strategy: Strategy) -> dict[str, Any]:
+    """Return every field of every part under its path, as in `weighting.temperature`. A list numbers its parts."""
+    found: dict[str, Any] = {}
+    for key, family in KEYS.items():
+        for place, part in enumerate(strategy.parts_of(key)):
+            above = f"{key}.{place}" if family.many else key
+            fields = described(part) or {}
+            found |= {path: value for path, value in flat(fields, f"{above}.").items() if path != f"{above}.name"}
+    return found
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def write_scored(active: ActiveRun, learner: Learner, scoring: Scoring, cost: Ma
         files.append(folder / CONFLICT)
     for file in files:
         tracker.artifact(file, file.parent.relative_to(folder).as_posix())
+    tracker.log(learner.step, _tracked_cost(cost))
     tracker.concluding(folder / RESULT)
     result = {"hash": active.run.hash, "seed": active.run.seed, **_scores(learner, scoring)}
     write_result(folder, result | dict(cost))
@@ -83,6 +84,17 @@ def _cost(recorder: Recorder, saving: Saving) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
         "environment": environment(learner.device),
     }
+
+
+def _tracked_cost(cost: Mapping[str, Any]) -> dict[str, float]:
+    """Return the cost of a run as metrics: seconds of the whole run and per step, memory in MB, and parameters."""
+    steps = cost.get("steps") or math.nan
+    per_step = {"step_seconds": "wall", "step_cpu_seconds": "cpu", "step_cuda_seconds": "cuda"}
+    found = {f"cost/{name}_ms_per_step": 1e3 * cost[key] / steps for key, name in per_step.items() if cost.get(key)}
+    if cost.get("peak_memory_bytes"):
+        found["cost/peak_memory_mb"] = cost["peak_memory_bytes"] / 1e6
+    named = {"seconds": "seconds", "parameters": "parameters"}
+    return found | {f"cost/{name}": float(cost[key]) for key, name in named.items() if cost.get(key) is not None}
 
 
 def write_weights(folder: Path, learner: Learner, identity: Mapping[str, Any]) -> Path:

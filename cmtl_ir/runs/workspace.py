@@ -17,6 +17,9 @@ class Progress(Protocol):
     def advanced(self, step: int, losses: dict[str, float]) -> None:
         """Show the step and the losses. Called after every logging interval and evaluation."""
 
+    def happened(self, step: int | None, what: str) -> None:
+        """Show an evaluation, a checkpoint, or the end of the run, in words. `None` is for what has no step."""
+
 
 ProgressOf = Callable[[Run], Progress]
 

@@ -62,7 +62,9 @@ class SearchConfig(StudyConfig):
     """Strategy to search: a composition of parts, a label of `strategies`, or `*` for one study per strategy in it."""
     space: dict[str, Any] = Field(min_length=1)
     """Dotted path -> {float: [low, high], log: true}, {int: [low, high]} or {choice: [...]}."""
-    objectives: dict[str, Direction] = Field({"mean_psnr": "maximize"}, min_length=1)
+    objectives: dict[str, Direction] = Field(
+        {"mean_psnr": "maximize"}, min_length=1, json_schema_extra={"propertyNames": {"enum": [*OBJECTIVES]}}
+    )
     """mean_psnr, worst_psnr, forgetting_db, seconds_per_step, as means over tasks and seeds.
 
     Several objectives form a Pareto front.

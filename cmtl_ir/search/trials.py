@@ -26,7 +26,7 @@ from cmtl_ir.runs.workspace import Progress, Workspace
 from cmtl_ir.search.config import Plan
 from cmtl_ir.search.optuna_study import open_study, storage_file
 from cmtl_ir.search.queue import CPU, FREE, REASON, Queue, TrialFailed
-from cmtl_ir.search.report import leave_tables
+from cmtl_ir.search.report import best_trials, leave_tables
 from cmtl_ir.search.scores import Report, scores_of
 from cmtl_ir.store import listing
 from cmtl_ir.store.layout import LOGS
@@ -73,7 +73,11 @@ def search(plan: Plan, workspace: Workspace, shown: Shown | None = None) -> Foun
     if shown is not None:
         shown.of_study(study, plan)
     files = leave_tables(plan, study, folder)
-    tracking.publish(parent_of(plan, tracking), files)
+    parent = parent_of(plan, tracking)
+    tracking.publish(parent, files)
+    if best := best_trials(study):
+        figures = dict(zip((f"best/{name}" for name in plan.search.objectives), best[0].values, strict=True))
+        tracking.conclude(parent, figures, {"best": f"trial-{best[0].number:04d}"}, ended=True)
     return Found(study, folder, files, tracking)
 
 

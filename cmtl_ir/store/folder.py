@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError, brief
-from cmtl_ir.base.files import write_whole
+from cmtl_ir.base.files import or_nan, write_json, write_whole
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.layout import CHECKPOINTS, CONFIG, DIVERGED, GROUPS, LOCK, RESULT, USES, WEIGHTS
 
@@ -54,12 +54,29 @@ def is_grouped(run: Path) -> bool:
 
 def read_result(run: Path) -> dict[str, Any]:
     """Return scores, curve and cost of a finished run."""
-    return _read(run / RESULT, "delete it: the command of its experiment then writes it again from the last checkpoint")
+    way_out = "delete it: the command of its experiment then writes it again from the last checkpoint"
+    return with_nan(_read(run / RESULT, way_out))
+
+
+def with_nan(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result that was read from JSON, where a score of null is the NaN that a metric gave."""
+    return {**_scores(result), "curve": [_scores(point) for point in result.get("curve", ())]} if result else {}
+
+
+def _scores(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result or a point of its curve with NaN for null in every mapping from tasks to scores."""
+    made = {**found, "val": _scores(found["val"])} if isinstance(found.get("val"), Mapping) else dict(found)
+    named = {key: value for key, value in made.items() if _is_scores(value)}
+    return made | {key: {task: or_nan(one) for task, one in value.items()} for key, value in named.items()}
+
+
+def _is_scores(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(one, float | int | None) for one in value.values())
 
 
 def write_result(run: Path, result: Mapping[str, Any]) -> Path:
     """Write the result of a run, which counts as finished from now on."""
-    return write_whole(run / RESULT, json.dumps(result, indent=1))
+    return write_json(run / RESULT, result)
 
 
 def diverged_step(run: Path) -> int | None:
@@ -69,7 +86,7 @@ def diverged_step(run: Path) -> int | None:
 
 def write_diverged(run: Path, step: int, reason: str) -> Path:
     """Write that the run diverged."""
-    return write_whole(run / DIVERGED, json.dumps({"step": step, "reason": reason}, indent=1))
+    return write_json(run / DIVERGED, {"step": step, "reason": reason})
 
 
 def _read(file: Path, way_out: str) -> Any:
@@ -102,7 +119,7 @@ def read_groups(run: Path) -> dict[str, Any]:
 
 def write_groups(run: Path, groups: Mapping[str, Any]) -> Path:
     """Write the groups of a grouped run."""
-    return write_whole(run / GROUPS, json.dumps(groups, indent=1))
+    return write_json(run / GROUPS, groups)
 
 
 def read_uses(run: Path) -> list[str]:
@@ -112,7 +129,7 @@ def read_uses(run: Path) -> list[str]:
 
 def write_uses(run: Path, hashes: Sequence[str]) -> Path:
     """Write the hashes of the runs that a grouped run uses."""
-    return write_whole(run / USES, json.dumps(list(hashes)))
+    return write_json(run / USES, list(hashes))
 
 
 def latest_checkpoint(run: Path) -> checkpoint.Checkpoint | None:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError, brief
-from cmtl_ir.base.files import sweep, write_whole
+from cmtl_ir.base.files import sweep, write_json, write_whole
 from cmtl_ir.store.layout import EXPERIMENT, RUNS, RUNS_LOCK
 
 STALE = "stale"
@@ -133,7 +133,7 @@ def list_runs(
             if stale is not None:
                 known = [{**_without_mark(row), **({STALE: True} if stale(row) else {})} for row in known]
             by_name = {(row["label"], row["seed"]): row for row in [*known, *rows]}
-            write_whole(folder / RUNS, json.dumps(list(by_name.values()), indent=1))
+            write_json(folder / RUNS, list(by_name.values()))
     except Timeout:
         raise UserError(f"another process has been writing {folder / RUNS} for 60 s: has it hung?") from None
 

@@ -41,6 +41,9 @@ class Wrapped(Retention):
     def enter_stage(self, stage: Stage, learner: Learner) -> None:
         self.base.enter_stage(stage, learner)
 
+    def learned_before(self, stage: Stage, learner: Learner) -> None:
+        self.base.learned_before(stage, learner)
+
     def rows(self, stage: Stage, learner: Learner) -> list[Row]:
         return self.base.rows(stage, learner)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "cmtl-ir"
 RUN, COMPARISON, REPLACED = "cmtl_ir.run", "cmtl_ir.comparison", "cmtl_ir.replaced"
-PARENT = "mlflow.parentRunId"
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of the experiment by which MLflow's pages open its list of runs. Without it they ask what the experiment is."""
 UPLOADING = ".artifact.uploading."
 """Prefix of MLflow's temporary files in artifact folders."""
 ENVIRONMENT = {
@@ -36,6 +40,19 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images that a run trains or is tested on, as a data set in MLflow."""
+
+    name: str
+    use: str
+    """training, validation or test."""
+    digest: str
+    count: int
+    source: str
+    """Where the images come from, as JSON."""
 
 
 def shown(uri: str) -> str:
@@ -104,7 +121,7 @@ class MlflowStore:
             return experiment.experiment_id
         own = None if self.uri.startswith("http") else (self.folder / "mlartifacts").as_uri()
         try:
-            return self.client.create_experiment(EXPERIMENT, artifact_location=own)
+            return self.client.create_experiment(EXPERIMENT, artifact_location=own, tags=KIND)
         except Exception:  # another machine was faster
             experiment = self.client.get_experiment_by_name(EXPERIMENT)
             if experiment is None:
@@ -158,6 +175,27 @@ class MlflowStore:
         for start in range(0, max(len(named), len(labels)), 100):
             end = start + 100
             self.client.log_batch(run_id, params=named[start:end], tags=labels[start:end])
+
+    def use(self, run_id: str, images: Sequence[Images]) -> None:
+        """Log data sets as the inputs of a run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(one.name, one.digest[:36], "local", one.source, profile=json.dumps({"images": one.count})),
+                [InputTag("mlflow.data.context", one.use)],
+            )
+            for one in images
+        ]
+        self.client.log_inputs(run_id, datasets=inputs)
+
+    def conclude(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], ended: bool) -> None:
+        """Add figures and tags to the run of a comparison. If `ended`, its end is now, which gives its duration."""
+        now = time.time_ns() // 1_000_000
+        self.send(run_id, [Point(name, value, now, 0) for name, value in figures.items()])
+        self.describe(run_id, {}, tags)
+        if ended:
+            self.set_status(run_id, "FINISHED")
 
     # ------------------------------------------------------------------------------------- what a tracker asks
 

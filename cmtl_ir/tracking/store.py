@@ -17,8 +17,10 @@ from cmtl_ir.tracking.journal import Delivery, TrackingError, check_name
 from cmtl_ir.tracking.mlflow_store import (
     COMPARISON,
     EXPERIMENT,
+    NOTE,
     PARENT,
     RUN,
+    Images,
     MlflowStore,
     connect,
     points_of,
@@ -36,7 +38,7 @@ log = logging.getLogger("cmtl_ir.tracking")
 SYNCED = "name the store with --tracking-uri, or give the experiment's command again, which delivers everything"
 """Way out of a delivery that finds no usable store."""
 
-__all__ = ["RunTracker", "Tracking", "TrackingError", "deliver", "local_uri", "read_runs"]
+__all__ = ["NOTE", "Images", "RunTracker", "Tracking", "TrackingError", "deliver", "local_uri", "read_runs"]
 
 
 def local_uri(folder: Path) -> str:
@@ -83,11 +85,32 @@ class Tracking:
             return False
         return True
 
+    def conclude(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], ended: bool) -> bool:
+        """Add the figures of a comparison to its run. Return False, with a warning, if the store fails.
+
+        `ended`: whether runs were trained just now, so that the comparison ends now.
+        """
+        try:
+            self._store.conclude(run_id, figures, tags, ended)
+        except Exception as error:  # as for `publish`
+            log.warning("%s did not take the figures of the comparison (%s)", shown(self.uri), brief(error))
+            return False
+        return True
+
+    def page(self) -> str:
+        """Return the address of the list of runs in MLflow's pages, for a server that is given or started here."""
+        server = self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{shown(server)}/#/experiments/{self._store.experiment_id}/runs?workflowType=machine_learning"
+
     def run(
         self, run_hash: str, *, name: str, parent: str, comparison: str, label: str,
         params: Mapping[str, Any], folder: Path, tags: Mapping[str, str] | None = None,
+        images: Sequence[Images] = (),
     ) -> RunTracker:  # fmt: skip
-        """Find or create the run of a hash as member `label` of a comparison. Its journal is in `folder`."""
+        """Find or create the run of a hash as member `label` of a comparison. Its journal is in `folder`.
+
+        `images`: data sets of a run that is created.
+        """
         store, member = self._store, {f"in.{check_name(comparison)}": label}
         with store.alone():
             mark = Delivery.read(folder)
@@ -98,6 +121,8 @@ class Tracking:
             run_id = run.info.run_id if run else store.create(name, {RUN: run_hash, PARENT: parent})
             if run:
                 store.sweep(run)
+            if run is None and images:
+                store.use(run_id, images)
             known = run.data.params if run else {}
             store.describe(run_id, {k: v for k, v in params.items() if k not in known}, {**(tags or {}), **member})
         status = run.info.status if run else "RUNNING"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cmtl_ir.base.errors import brief
+from cmtl_ir.base.files import json_text
 from cmtl_ir.tracking.journal import BATCH, Delivery, Journal, Point, unsent
 
 SECONDS = 3.0
@@ -105,7 +105,7 @@ class RunTracker:
 
     def dict(self, values: Mapping[str, Any], name: str) -> None:
         """Add plain values as JSON artifact `name`."""
-        self.text(json.dumps(values, indent=1), name)
+        self.text(json_text(values), name)
 
     def figure(self, figure: Any, name: str) -> None:
         """Add a matplotlib figure as artifact `name` (`plots/conflict.png`)."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.base.files import write_whole
+from cmtl_ir.base.files import or_nan, write_json
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.measures.evaluation import Evaluator
@@ -50,8 +50,11 @@ class Audit:
     def of(cls, plain: Mapping[str, Any]) -> Audit:
         """Return the audit whose `asdict` is `plain`."""
         found = plain["relearning"]
-        back = Relearning([(int(a), float(b)) for a, b in found["curve"]], found["target"]) if found else None
-        return cls(plain["distance"], Interval(**plain["attack"]), back)
+        back = Relearning([(int(a), or_nan(b)) for a, b in found["curve"]], or_nan(found["target"])) if found else None
+        distance = plain["distance"]
+        known = {task: or_nan(one) for task, one in distance.items()} if distance is not None else None
+        attack = plain["attack"] | {end: or_nan(plain["attack"][end]) for end in ("estimate", "low", "high")}
+        return cls(known, Interval(**attack), back)
 
 
 class Auditor:
@@ -71,7 +74,7 @@ class Auditor:
             return before
         made, file = self._measured(folder), self._file(folder)
         self.home.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps({"terms": self._terms, "audit": asdict(made)}, indent=1))
+        write_json(file, {"terms": self._terms, "audit": asdict(made)})
         return made
 
     def known(self, folder: Path) -> Audit | None:

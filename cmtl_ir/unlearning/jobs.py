@@ -64,7 +64,7 @@ def _process_job(job: Job, run: Run, workspace: Workspace) -> ProcessJob:
     }
     made = ProcessJob(job.name, payload, run.folder / LOG, run.hash)
     if workspace.progress is not None:
-        made.look = JournalFollower(run, workspace.progress).look
+        JournalFollower(run, workspace.progress).follow(made)
     return made
 
 

@@ -154,6 +154,8 @@ def test_compare_pairs_two_strategies_by_their_seeds(
         (tmp_path / "store" / member.run / "weights.safetensors").touch()
     told = said(capsys, "compare", "forged/joint", "forged/other", "--out", tmp_path)
     assert "A: forged/joint (seeds 0, 1, 2) B: forged/other (seeds 0, 1, 2)" in told
+    assert "left out: seed 3 of forged/joint, which the other side does not have" in told
+    assert "other - joint over seeds 0, 1, 2, mean PSNR dB: +0.20 [" in told
     pair = compared(find_seeds("forged/joint", tmp_path), find_seeds("forged/other", tmp_path), ("a", "b"))
     p = {task: stats.ttest_1samp(values, 0.0).pvalue for task, values in differences.items()}
     found = pair.over_seeds[PSNR]

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from cmtl_ir.base import files
-from cmtl_ir.base.files import sweep, write_table, write_whole
+from cmtl_ir.base import environment, files
+from cmtl_ir.base.files import json_text, sweep, write_json, write_table, write_whole
+from cmtl_ir.measures.statistics import Interval
+from cmtl_ir.store.folder import read_result, write_result
+from cmtl_ir.unlearning.audit import Audit
+from cmtl_ir.unlearning.relearn import Relearning
+
+ROOT = Path(__file__).parents[2]
+nan = math.nan
 
 WRITER = """
 import sys
@@ -93,3 +104,66 @@ def test_names_of_temporary_files_say_whose_they_are(tmp_path: Path, monkeypatch
     monkeypatch.setattr(files, "write_flushed", lambda path, pieces: seen.append(path.name) or path.write_bytes(b""))
     write_whole(tmp_path / "a.json", "")
     assert seen[0].startswith(".a.json.") and f"-{os.getpid()}-" in seen[0] and files._TEMPORARY.fullmatch(seen[0])
+
+
+# ------------------------------------------------------------------------------------------------------------- JSON
+
+
+def test_json_has_null_for_what_is_not_a_number(tmp_path: Path) -> None:
+    inf, nan = math.inf, math.nan
+    file = write_json(tmp_path / "a.json", {"x": nan, "y": [inf, (1.5, -inf)], "z": {"n": 3, "t": True, "s": "NaN"}})
+    assert json.loads(file.read_text()) == {"x": None, "y": [None, [1.5, None]], "z": {"n": 3, "t": True, "s": "NaN"}}
+
+
+def test_every_json_file_is_written_so() -> None:
+    """`json.dumps` writes NaN unless it is told not to; what has floats goes through `write_json` or `json_text`."""
+    direct = re.compile(r"(?:write_whole|write_text|write_bytes|write)\([^\n]*json\.dumps?\(")
+    found = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "cmtl_ir").rglob("*.py") if direct.search(path.read_text())
+    }
+    found |= {
+        str(path.relative_to(ROOT)) for path in (ROOT / "analysis").rglob("*.py") if direct.search(path.read_text())
+    }
+    assert found == {"cmtl_ir/inference/journal.py", "cmtl_ir/processes/job.py", "cmtl_ir/tasks/images/pack.py"}, (
+        "these hold names and digests, or are read by a process at once"
+    )
+
+
+def test_a_score_that_is_not_a_number_is_read_back_as_one(tmp_path: Path) -> None:
+    point = {"step": 1, "stage_end": None, "psnr": {"rain": nan, "haze": 2.0}, "val": {"psnr": {"rain": nan}}}
+    write_result(
+        tmp_path, {"psnr": {"rain": nan}, "val": None, "seconds": nan, "continual": {"a": {}}, "curve": [point]}
+    )
+    found = read_result(tmp_path)
+    assert math.isnan(found["psnr"]["rain"]) and found["seconds"] is None and found["val"] is None
+    (read,) = found["curve"]
+    assert math.isnan(read["psnr"]["rain"]) and read["psnr"]["haze"] == 2.0 and math.isnan(read["val"]["psnr"]["rain"])
+    audit = Audit({"rain": nan}, Interval(nan, 0.1, nan, 3, "too few"), Relearning([(0, nan)], 20.0))
+    back = Audit.of(json.loads(json_text(asdict(audit))))
+    assert back.distance is not None and back.relearning is not None
+    assert (
+        math.isnan(back.distance["rain"]) and math.isnan(back.attack.high) and math.isnan(back.relearning.curve[0][1])
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ environment
+
+
+def test_the_commit_is_that_of_the_checkout_wherever_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+    expected = head.stdout.strip() if head.returncode == 0 else None
+    monkeypatch.chdir(tmp_path)
+    environment.git_commit.cache_clear()
+    assert environment.git_commit() == expected
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), *author, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
+    package = tmp_path / ".venv" / "lib" / "cmtl_ir"  # installed below a repository that is not its checkout
+    package.mkdir(parents=True)
+    monkeypatch.setattr(environment, "__file__", str(package / "base" / "environment.py"))
+    environment.git_commit.cache_clear()
+    assert environment.git_commit() is None
+    monkeypatch.undo()
+    environment.git_commit.cache_clear()

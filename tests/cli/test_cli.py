@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -205,19 +204,3 @@ def test_list_names_what_other_libraries_lend() -> None:
     answer = cmtl_ir("list", "*:*")
     assert "avalanche:EWCPlugin" in answer.stdout and "torchjd:UPGrad" in answer.stdout
     assert "nothing matches" in cmtl_ir("list", "no*:*").stdout
-
-
-def test_the_schema_accepts_the_shipped_experiments_and_knows_every_part() -> None:
-    schema = json.loads(cmtl_ir("schema").stdout)
-    assert "did_not_exist" not in json.dumps(schema)
-    text = json.dumps(schema["$defs"]["surgery"])
-    assert '"pcgrad"' in text and '"cagrad"' in text
-    references = set(_references(schema))
-    assert all(ref.removeprefix("#/$defs/") in schema["$defs"] for ref in references)
-
-
-def _references(value: object) -> list[str]:
-    if isinstance(value, dict):
-        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
-        return own + [ref for one in value.values() for ref in _references(one)]
-    return [ref for one in value for ref in _references(one)] if isinstance(value, list) else []

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,12 +53,15 @@ ENDINGS: dict[str, tuple[Callable[[], None], int, str]] = {
     "a read-only folder": (read_only, 2, "runs: Permission denied; make it writable, or name another place"),
     "too little memory": (little_memory, 2, "could not create a primitive: too little memory; free some"),
     "a run that was stopped": (stopped, 130, "the same command resumes from this step"),
-    "a signal": (asked_to_stop, 130, "interrupted: the same command continues"),
-    "a mistake": (mistaken, 2, "error: training.stesp: unknown key"),
+    "a signal": (asked_to_stop, 130, "interrupted: the same command continues; finished runs are skipped"),
+    "a mistake": (mistaken, 2, "training.stesp: unknown key"),
 }
 
 
-@pytest.mark.parametrize("cause", [pytest.param(one, marks=pytest.mark.error(f"process: {one}")) for one in ENDINGS])
+@pytest.mark.parametrize(
+    "cause",
+    [pytest.param(one, marks=pytest.mark.error(f"process: {one}", says=ENDINGS[one][2])) for one in ENDINGS],
+)
 def test_what_ends_a_command_has_a_code_and_a_sentence(
     cause: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,7 +85,10 @@ def test_a_fault_of_ours_stays_a_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 # ------------------------------------------------------------------------------------------------------ output
 
 
-@pytest.mark.error("process: nobody reads the output")
+UNREAD = "the output could not be written: Broken pipe; what it lacks is lost"
+
+
+@pytest.mark.error("process: nobody reads the output", says=UNREAD)
 def test_output_that_nobody_reads_ends_with_a_sentence_and_stops_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +100,7 @@ def test_output_that_nobody_reads_ends_with_a_sentence_and_stops_nothing(
             print("line", file=output, flush=True)  # type: ignore[call-overload]
         monkeypatch.setattr(sys, "stdout", output)
         assert process._code_of(SystemExit(0)) == 2 and process._code_of(SystemExit(130)) == 130
-    assert "error: the output could not be written: Broken pipe" in capsys.readouterr().err
+    assert f"error: {UNREAD}" in capsys.readouterr().err
 
 
 def test_a_command_whose_output_was_closed_from_the_start_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,3 +180,26 @@ def test_one_exit_code_says_run_again_and_nothing_is_ignored(where: str, numbers
     assert waiting.returncode == 130, said
     assert "interrupted: the same command continues" in said or "ended at once" in said
     assert "Traceback" not in said and "ignored" not in said
+
+
+# ------------------------------------------------------------------------------------------------ numeric warnings
+
+
+def test_warnings_of_numpy_and_scipy_are_hidden_and_all_others_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    from scipy import stats
+
+    said: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *more, **options: said.append(str(message)))
+    process.hide_numeric_warnings()
+    shown = warnings.showwarning
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        np.array([1.0]) / np.array([0.0])
+        np.array([]).mean()
+        stats.bootstrap(([1.0, 1.0, 1.0],), np.mean, n_resamples=9)
+        stats.pearsonr([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])
+        warnings.warn("step-2 is damaged; taking the one before it", RuntimeWarning, stacklevel=1)
+    for one in raised:
+        shown(one.message, one.category, one.filename, one.lineno)
+    assert len(raised) > 4 and said == ["step-2 is damaged; taking the one before it"]

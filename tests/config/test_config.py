@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
+from cmtl_ir import backbones
+from cmtl_ir.backbones.fields import signature_record
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError
+from cmtl_ir.base.yaml import NULL_IS_A_VALUE
 from cmtl_ir.config import reading
+from cmtl_ir.config.experiment import Experiment
+from cmtl_ir.config.reading import validate
+from cmtl_ir.strategy import registry
+from cmtl_ir.strategy.families import FAMILIES
 from tests import tiny
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -134,3 +142,55 @@ def test_a_resolved_experiment_reads_back_as_itself(name: str) -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         tiny.experiment().training.steps = 5  # type: ignore[misc]
+
+
+# --------------------------------------------------------------------------------------------------- layers of keys
+
+
+def test_another_backbone_replaces_all_fields_of_the_one_beneath(tmp_path: Path) -> None:
+    file = tmp_path / "child.yaml"
+    file.write_text("extends: quickstart\nname: child\nbackbone: {name: restormer, heads: [1, 1, 1, 1]}\n")
+    assert (
+        (made := reading.load(file).backbone)["name"] == "restormer"
+        and made["heads"] == [1, 1, 1, 1]
+        and "encoder" not in made
+    )
+    made = reading.load("quickstart", ["backbone.name=restormer", "backbone.width=16"]).backbone
+    assert made["name"] == "restormer" and made["width"] == 16
+    same = reading.load("quickstart", ["backbone.name=nafnet", "backbone.width=4"]).backbone
+    assert same == {**reading.load("quickstart").backbone, "width": 4}
+
+
+def test_another_part_replaces_the_fields_of_the_one_beneath_and_another_optimizer_keeps_its_rate() -> None:
+    base = {"strategies": {"one": {"surgery": {"name": "cagrad", "c": 0.2}}}, "optimizer": {"name": "adamw", "lr": 1.0}}
+    made = reading.with_overrides(base, ["strategies.one.surgery.name=pcgrad", "optimizer.name=sgd", "name=other"])
+    assert made["strategies"]["one"]["surgery"] == {"name": "pcgrad"}
+    assert made["optimizer"] == {"name": "sgd", "lr": 1.0}
+
+
+def test_null_removes_a_key_at_every_depth() -> None:
+    made = reading.load(
+        "quickstart", ["backbone.width=null", "backbone.encoder=null", "training.clip=null", "data=null"]
+    )
+    defaults = validate({"name": "x", "tasks": tiny.RAW["tasks"], "backbone": "nafnet"}, "x")
+    assert made.backbone["width"] == defaults.backbone["width"]
+    assert made.backbone["encoder"] == defaults.backbone["encoder"]
+    assert made.training.clip is None and made.data == defaults.data
+    with pytest.raises(ConfigError, match=r"evaluation\.tile"):
+        reading.load("quickstart", ["evaluation.tile=null"])  # there is nothing to remove
+
+
+def test_null_is_a_value_where_the_default_is_another_one() -> None:
+    made = reading.with_overrides({"checkpoint": {"minutes": 5}}, ["checkpoint.minutes=null"])
+    assert made == {"checkpoint": {"minutes": None}}
+    parts = [registry.load(family, name) for family in FAMILIES for name in registry.names(family)]
+    networks = [signature_record(backbones.backbone_class(name)) for name in backbones.shipped()]
+    nested = [field.annotation for field in Experiment.model_fields.values()]
+    records = [one for one in nested if isinstance(one, type) and issubclass(one, BaseModel)]
+    known = {
+        name
+        for record in [*parts, *networks, *records]
+        for name, field in record.model_fields.items()
+        if type(None) in get_args(field.annotation) and not field.is_required() and field.get_default() is not None
+    }
+    assert known == set(NULL_IS_A_VALUE)

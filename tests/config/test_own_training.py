@@ -12,7 +12,6 @@ import torch
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config import reading
-from cmtl_ir.config.catalogue import json_schema
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.parallel import job_of
@@ -96,10 +95,3 @@ def test_another_number_of_steps_on_the_command_line_is_for_every_strategy() -> 
     made = narrowed_to(tiny.experiment({"a": {"training": {**LR, "steps": 6}}, "b": {}}), [], [], 3)
     steps = [one.experiment.training.steps for one in prepare(made, Path("runs"), "cpu").planned]
     assert steps == [3, 3] and made.strategies["a"].training == {**LR, "steps": 3}
-
-
-def test_the_schema_offers_them_without_the_shared_objectives() -> None:
-    definitions = json_schema()["$defs"]
-    assert definitions["Strategy"]["properties"]["training"]["anyOf"][0]["$ref"] == "#/$defs/OwnTraining"
-    assert "auxiliary" not in definitions["OwnTraining"]["properties"]
-    assert "auxiliary" in definitions["TrainingConfig"]["properties"]

@@ -216,7 +216,13 @@ def left_by(out: Path) -> dict[str, bytes]:
                 found[f"{home.name}/{name}"] = (home / name).read_bytes()
         if (home / "metrics.jsonl").is_file():
             entries = map(json.loads, (home / "metrics.jsonl").read_text().splitlines())
-            lines = [[entry["step"], entry["metrics"]] for entry in entries]
+            lines = [
+                [
+                    entry["step"],
+                    {name: value for name, value in entry["metrics"].items() if not name.startswith("cost/")},
+                ]
+                for entry in entries
+            ]
             found[f"{home.name}/metrics.jsonl"] = json.dumps(lines).encode()
         assert (home / "result.json").is_file(), f"{home} is not finished"
     if (out / "settings.json").is_file():

@@ -88,7 +88,7 @@ def weights(comparison: Comparison, label: str) -> torch.Tensor:
 def logged(comparison: Comparison, label: str) -> list[tuple[int, dict[str, float]]]:
     (run,) = [run for run in comparison.runs if run.label == label]
     lines = map(json.loads, (run.folder / "metrics.jsonl").read_text().splitlines())
-    return [(line["step"], line["metrics"]) for line in lines]
+    return [(line["step"], {k: v for k, v in line["metrics"].items() if not k.startswith("cost/")}) for line in lines]
 
 
 @pytest.mark.parametrize("label", STRATEGIES)

@@ -34,7 +34,7 @@ def final_weights(comparison: Comparison) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def journal(comparison: Comparison) -> dict[str, list[str]]:
-    """Every logged value of every run, without the clock."""
+    """Every logged value of every run, without the clock and the cost."""
     lines = {run.label: (run.folder / "metrics.jsonl").read_text().splitlines() for run in comparison.runs}
     return {label: [_without_time(line) for line in listed] for label, listed in lines.items()}
 
@@ -42,7 +42,8 @@ def journal(comparison: Comparison) -> dict[str, list[str]]:
 def _without_time(line: str) -> str:
     entry = json.loads(line)
     assert entry["metrics"] and entry["time"]
-    return json.dumps({"step": entry["step"], "metrics": entry["metrics"]}, sort_keys=True)
+    metrics = {name: value for name, value in entry["metrics"].items() if not name.startswith("cost/")}
+    return json.dumps({"step": entry["step"], "metrics": metrics}, sort_keys=True)
 
 
 @pytest.fixture(scope="module")

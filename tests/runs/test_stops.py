@@ -66,6 +66,9 @@ def test_a_signal_in_training_saves_and_the_same_command_continues(
         def advanced(self, step: int, losses: dict[str, float]) -> None:
             signal.raise_signal(number)
 
+        def happened(self, step: int | None, what: str) -> None:
+            """Nothing is shown."""
+
     longer = short(training={"steps": 12})
     with pytest.raises(Interrupted, match=f"stopped by {number.name} at step 10: .*the same command resumes"):
         runs.run(longer, tmp_path, "cpu", progress=Bar)
@@ -144,14 +147,17 @@ def test_a_finished_run_without_weights_is_made_again_from_its_last_checkpoint(
     assert is_like(unbroken, runs.run(short(), tmp_path / "moved", "cpu"))
 
 
-@pytest.mark.error("run: too little memory")
+NO_MEMORY = "could not create a primitive: too little memory to train; training.micro_batch=1"
+
+
+@pytest.mark.error("run: too little memory", says=NO_MEMORY)
 def test_too_little_memory_fails_that_run_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def needs_more(*_: Any) -> None:
         raise RuntimeError("could not create a primitive")
 
     monkeypatch.setattr(ordinary, "train", needs_more)
     (reason,) = runs.run(short(), tmp_path, "cpu").failures.values()
-    assert reason.startswith("could not create a primitive: too little memory to train; training.micro_batch=1")
+    assert reason.startswith(NO_MEMORY)
 
 
 def test_a_diverged_run_is_reported_with_its_step(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ class Killer:
                     killer.name = run.name
                     killer.kill()
 
+            def happened(self, step: int | None, what: str) -> None:
+                """Nothing is shown."""
+
         return Bar()
 
     def kill(self) -> None:
@@ -233,6 +236,9 @@ def test_a_worker_killed_on_ray_is_retried_to_the_same_bits(serial: Comparison, 
         def advanced(self, step: int, losses: dict[str, float]) -> None:
             if not killed:
                 killed.append(_kill_a_worker_of(str(tmp_path)))
+
+        def happened(self, step: int | None, what: str) -> None:
+            """Nothing is shown."""
 
     made = tiny.experiment(STRATEGIES, **OVER)
     done = comparison.run(made, tmp_path, "cpu", progress=lambda run: Bar(), workers=2, ray="local")

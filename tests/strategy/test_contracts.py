@@ -281,7 +281,7 @@ def test_a_wrapper_hands_every_hook_of_its_family_to_the_inner_part(wrapper: Any
         "with_steps": (3,),
         "edit": (learner,),
     }
-    of_stages = ("begin_stage", "enter_stage", "rows", "end_stage")
+    of_stages = ("begin_stage", "enter_stage", "rows", "end_stage", "learned_before")
     for name in sorted(plain):
         called.clear()
         try:

@@ -38,7 +38,7 @@ class Sweet(Flavour):
 """
 PROBE = """
 import json
-from cmtl_ir.config import catalogue
+from cmtl_ir.config import catalogue, schema
 from cmtl_ir.config.reading import validate
 
 raw = {"name": "n", "tasks": {"noise": {"degradation": "gaussian_noise"}}}
@@ -54,7 +54,7 @@ print(json.dumps({
     "listed": catalogue.families()["flavour"],
     "completed": catalogue.all_names(),
     "described": catalogue.describe("flavour/sweet").text,
-    "schema": catalogue.json_schema()["$defs"]["Strategy"]["properties"],
+    "schema": schema.json_schema()["$defs"]["Strategy"]["properties"],
     "wrong": wrong,
 }))
 """

@@ -29,6 +29,8 @@ class Saving(RunWatcher):
         self.recorder, self.run, self.cadence = recorder, run, cadence
         self.seconds, self._since = 0.0, time.monotonic()
         self.cpu_seconds, self._cpu_since = 0.0, time.process_time()
+        self.saved: int | None = None
+        """Step of the last checkpoint of this process. `None` if it has written none."""
         self._stop: str | None = None
 
     def stepped(self, learner: Learner, result: StepResult, rate: float) -> None:
@@ -51,6 +53,7 @@ class Saving(RunWatcher):
         """Save the state from which the run resumes exactly."""
         self.recorder.before_save()
         self.write()
+        self.saved = self.recorder.learner.step
 
     def write(self) -> None:
         """Write a checkpoint. Nothing is written here; see `Checkpoints`."""

@@ -39,6 +39,9 @@ class Killer:
         if step >= self.step:
             raise Killed
 
+    def happened(self, step: int | None, what: str) -> None:
+        """Nothing is shown."""
+
 
 @contextmanager
 def deterministic() -> Iterator[None]:
