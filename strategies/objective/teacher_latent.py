@@ -19,7 +19,7 @@ from cmtl_ir.strategy.registry import register
 
 @register
 class TeacherLatent(Objective):
-    """Mean absolute difference of latents with the single-task network of the sample's task (after TKMANet, CVPR 2022).
+    """Mean absolute difference of latents with the single-task network of the task (after Chen et al., CVPR 2022).
 
     The channel vector of each position is scaled to length 1 in both latents. It is the loss of features next to the
     curriculum `two_stage` with `first: teachers`; `stages: [first]` restricts it to that stage.

@@ -12,7 +12,7 @@ from cmtl_ir.config import catalogue, citations
 
 ENTRIES = [(entry, name) for entry, names in citations.entries() for name in names]
 ORIGINAL = {
-    "curriculum": {"interleaved", "joint", "mixed_matched", "sequential", "single"},
+    "curriculum": {"interleaved", "joint", "mixed_matched", "sequential", "single", "severity_ramp", "worst"},
     "weighting": {"equal", "manual", "proportional"},
     "retention": {"degradation_replay", "freeze"},
     "objective": {"diffusion", "expert_balance", "gradient", "l1", "own_classes", "side_images"},

@@ -95,7 +95,7 @@ def test_photographs_are_labelled_by_name_and_the_others_have_no_truth() -> None
     assert len({one.task_of["rain"].digest for one in (few, many, every)}) == 3
 
 
-@pytest.mark.error("curriculum mean_teacher: all images are labelled")
+@pytest.mark.error("strategy: mean_teacher while all images are labelled")
 def test_without_unlabelled_images_it_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"mean_teacher: task noise has no unlabelled images: set data\.labelled"):
         train(tiny.learner({"curriculum": FIELDS}), tiny.Silent())

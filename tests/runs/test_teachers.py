@@ -40,7 +40,7 @@ def test_a_teacher_is_the_frozen_network_of_the_single_task_run(tmp_path: Path) 
         learner.teacher("haze")
 
 
-@pytest.mark.error("curriculum two_stage: first: teachers without single-task runs")
+@pytest.mark.error("strategy: teachers without single-task runs")
 def test_teachers_are_trained_before_their_student_and_missing_ones_are_named(tmp_path: Path) -> None:
     student = {"curriculum": {"name": "two_stage", "first": "teachers"}}
     with pytest.raises(UserError, match=r"the teacher of noise is .*--strategy single_noise` first"):
