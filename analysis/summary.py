@@ -158,7 +158,7 @@ def _caveats(study: Study) -> list[str]:
     if "optimizer" in training and len(study.labels) > 1 and not own:
         sentences.append(
             f"All strategies share one learning rate, {training['optimizer']['lr']:g}: a convention, not fairness; "
-            "each might do better with its own (`cmtl-ir tune`)."
+            "each might do better with its own (cmtl-ir tune)."
         )
     return sentences
 
