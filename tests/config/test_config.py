@@ -22,7 +22,7 @@ from tests import tiny
 
 MISTAKES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown key": ({"trainin": {}}, ["trainin: unknown key; did you mean training?"]),
-    "unknown nested key": ({"training": {"stpes": 3}}, ["training.stpes: unknown key; did you mean steps?"]),
+    "unknown nested key": ({"training": {"stpes": 3}}, ["training.stpes: unknown key; did you mean steps"]),
     "wrong type": ({"training": {"steps": "many"}}, ["training.steps", "valid integer", "'many'"]),
     "negative rate": ({"training": {"optimizer": {"lr": -1}}}, ["training.optimizer.lr", "greater than 0"]),
     "unknown surgery": ({"strategies": {"a": {"surgery": "pcgrd"}}}, ["strategies.a.surgery", "did you mean pcgrad"]),
