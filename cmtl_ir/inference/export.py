@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from cmtl_ir import backbones
 from cmtl_ir.backbones.sources import SOURCES
 from cmtl_ir.base.errors import UserError, brief
-from cmtl_ir.base.files import write_whole
+from cmtl_ir.base.files import write_json, write_whole
 from cmtl_ir.inference.card import model_card
 from cmtl_ir.inference.loading import single_network
 from cmtl_ir.inference.targets import check_folder
@@ -70,7 +69,7 @@ def export(run: str | Path, target: str | Path, form: Format = "torch", *, out: 
         raise
     multiple = SOURCES[identity["backbone"]["name"]].multiple if identity["backbone"]["name"] in SOURCES else "unknown"
     fields = {"backbone": identity["backbone"], "tasks": tasks, "multiple": multiple if form == "pt2" else "any side"}
-    written = [file, write_whole(target / FIELDS, json.dumps(fields, indent=1) + "\n")]
+    written = [file, write_json(target / FIELDS, fields)]
     return [*written, write_whole(target / CARD, model_card(folder, file.name))]
 
 

@@ -139,7 +139,7 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     killer, strategies = Killer("joint", processes), {**STRATEGIES, "wild": WILD}
-    monkeypatch.setattr(display, "live", lambda: contextlib.nullcontext(killer))
+    monkeypatch.setattr(display, "live", lambda *_: contextlib.nullcontext(killer))
     file = file_of(tmp_path, strategies)
     arguments = ["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"]
     assert cli.commands.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
