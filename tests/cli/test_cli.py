@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import subprocess
 import sys
@@ -183,17 +184,23 @@ def test_describe_says_paper_fields_and_cost() -> None:
     assert wrong.returncode == 2 and "cagrad" in wrong.stderr
 
 
-def test_describe_knows_classes_of_other_libraries_and_of_own_files(tmp_path: Path) -> None:
-    own = tmp_path / "own.py"
-    own.write_text(OWN_PARTS)
+def test_describe_knows_classes_of_other_libraries() -> None:
+    pytest.importorskip("torchjd")
     guest = catalogue.describe("torchjd:UPGrad")
     assert guest.family == "surgery" and "projector" in [field for field, *_ in guest.fields]
     assert guest.where.endswith("_upgrad.py"), "the guest's own code, not what hosts it"
+    with pytest.raises(UserError, match="UPGrad"):
+        catalogue.describe("torchjd:UPgrad")
+
+
+def test_describe_knows_classes_of_own_files(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(OWN_PARTS)
     mine = catalogue.describe(f"{own}:HardFirst")
     assert mine.family == "weighting" and "of the loss" in mine.text and mine.where == str(own)
     assert ("power", "float", "2.0", "0 is equal weighting.") in mine.fields
     assert catalogue.describe(f"{own}:Net").family == "backbone"
-    for wrong, said in ((f"{own}:Record", "is no part"), (f"{own}:Hard", "HardFirst"), ("torchjd:UPgrad", "UPGrad")):
+    for wrong, said in ((f"{own}:Record", "is no part"), (f"{own}:Hard", "HardFirst")):
         with pytest.raises(UserError, match=said):
             catalogue.describe(wrong)
     answer = cmtl_ir("describe", f"{own}:HardFirst", "--bibtex")
@@ -202,5 +209,6 @@ def test_describe_knows_classes_of_other_libraries_and_of_own_files(tmp_path: Pa
 
 def test_list_names_what_other_libraries_lend() -> None:
     answer = cmtl_ir("list", "*:*")
-    assert "avalanche:EWCPlugin" in answer.stdout and "torchjd:UPGrad" in answer.stdout
+    assert "avalanche:EWCPlugin" in answer.stdout
+    assert ("torchjd:UPGrad" in answer.stdout) is (importlib.util.find_spec("torchjd") is not None)
     assert "nothing matches" in cmtl_ir("list", "no*:*").stdout
