@@ -21,7 +21,7 @@ import torch
 from cmtl_ir import cli
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.cli import display
+from cmtl_ir.cli import commands, display
 from cmtl_ir.config.reading import merged
 from cmtl_ir.processes import pool, worker
 from cmtl_ir.processes.job import Job, LocalProcess, environment_of
@@ -142,7 +142,7 @@ def test_a_killed_worker_is_retried_to_the_same_bits_and_a_failed_run_is_named(
     monkeypatch.setattr(display, "live", lambda *_: contextlib.nullcontext(killer))
     file = file_of(tmp_path, strategies)
     arguments = ["run", str(file), "--out", str(tmp_path), "--device", "cpu", "--workers", "2"]
-    assert cli.commands.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
+    assert commands.app(arguments, standalone_mode=False) == 1, "the exit code says that one failed"
     assert killer.done and killer.seen["pcgrad"] == 60, "all runs are seen from here"
     codes = {name: [process.returncode for process in listed] for name, listed in processes.items()}
     assert codes == {"joint, seed 0": [-signal.SIGKILL, 0], "pcgrad, seed 0": [0], "wild, seed 0": [0]}
