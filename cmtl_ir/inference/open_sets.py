@@ -15,6 +15,7 @@ from torch import Tensor
 from cmtl_ir.backbones.building import pick_device
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import write_table
+from cmtl_ir.base.symmetries import mean_of_views
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.grouping.router import GroupedModel
 from cmtl_ir.inference.published import Published
@@ -27,7 +28,6 @@ from cmtl_ir.store.folder import has_config, is_grouped, read_identity
 from cmtl_ir.store.layout import SUITES as SUITES_FILE
 from cmtl_ir.store.lookup import find_run, references_of
 from cmtl_ir.suites.catalogue import lines_of, suite_name
-from cmtl_ir.suites.ensemble import self_ensemble
 from cmtl_ir.suites.line import Line
 from cmtl_ir.suites.scoring import Answer, score
 from cmtl_ir.tasks.config import TaskConfig
@@ -95,7 +95,7 @@ def answers_of(network: Network, task: str | None = None) -> dict[str, Answer]:
         return network.plain(degraded, line.given or task)
 
     def ensemble(degraded: Tensor, line: Line) -> Tensor:
-        return self_ensemble(lambda view: plain(view, line), degraded)
+        return mean_of_views(lambda view: plain(view, line), degraded)
 
     def single(degraded: Tensor, line: Line) -> Tensor | None:
         own = network.singles.get(line.given or "")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cmtl_ir.base.symmetries import mean_of_views
 from cmtl_ir.strategy.adaptation import AdaptationContext, Adapter
 from cmtl_ir.strategy.registry import register
-
-from ._views import mean_of_views
 
 
 @register

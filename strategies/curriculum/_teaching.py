@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cmtl_ir.base.symmetries import SYMMETRIES, turned, turned_back
 from cmtl_ir.strategy.data import UNLABELLED, Batch, Learner
 
 
@@ -30,14 +32,8 @@ def enters(teacher: Tensor, student: Tensor, kept: Tensor) -> Tensor:
 
 def symmetries(images: Tensor) -> Iterator[tuple[Tensor, Any]]:
     """Yield the eight symmetric images of square images [B, 3, P, P], each with the function that undoes it."""
-    for turns in range(4):
-        for flip in (False, True):
-            turned = torch.rot90(images, turns, (2, 3))
-
-            def undo(x: Tensor, turns: int = turns, flip: bool = flip) -> Tensor:
-                return torch.rot90(x.flip(3) if flip else x, -turns, (2, 3))
-
-            yield turned.flip(3) if flip else turned, undo
+    for number in range(SYMMETRIES):
+        yield turned(images, number), partial(turned_back, number=number)
 
 
 @torch.no_grad()

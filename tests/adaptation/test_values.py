@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmtl_ir.base.symmetries import SYMMETRIES, mean_of_views, turned, turned_back
 from cmtl_ir.strategies.adaptation._moving import moved_parameters
-from cmtl_ir.strategies.adaptation._views import SYMMETRIES, ensemble, mean_of_views, spread, turned, turned_back
+from cmtl_ir.strategies.adaptation._views import ensemble, spread
 from cmtl_ir.strategies.adaptation.norm_sam import change, sharpened
 from cmtl_ir.strategies.adaptation.prior_guided import Blur, Pointwise, PriorGuided, flow, geometric, towards
 from cmtl_ir.strategies.adaptation.redegrade import kept_coordinates
