@@ -151,6 +151,11 @@ def _digest_of(place: Path, marks: tuple[tuple[str, int, int], ...]) -> str:
     content = dict(_content(place))
     while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), None):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
+    return digest_of(content)
+
+
+def digest_of(content: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values of tensors."""
     digest = hashlib.sha256()
     for name in sorted(content):
         tensor = content[name].detach().cpu().contiguous()
