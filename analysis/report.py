@@ -12,6 +12,7 @@ from cmtl_ir.base import escaping, yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.base.version import __version__
+from cmtl_ir.config.progressive import batch_in_words
 
 from .data import fairness, sources
 from .data.frames import Frames
@@ -193,7 +194,7 @@ def _facts(study: Study) -> dict[str, str]:
         "steps": " or ".join(f"{step:,}" for step in steps),
     }
     if experiment:
-        facts["batch"] = str(experiment["training"]["batch"])
+        facts["batch"] = batch_in_words(experiment["training"])
         facts["backbone"] = _named(experiment["backbone"])
         # an empty list is stored only where the backbone's published training has auxiliary objectives
         without = [

@@ -65,7 +65,7 @@ class Members:
         self, tasks: Sequence[str], strategy: Strategy, steps: int, kind: str, changes: dict[str, Any]
     ) -> Experiment:
         whole = self.experiment
-        training = {"steps": steps} | ({"batch": changes["batch"]} if "batch" in changes else {})
+        training: dict[str, Any] = {"steps": steps} | ({"batch": changes["batch"]} if "batch" in changes else {})
         update: dict[str, Any] = {
             "name": f"{whole.name}.{kind}",
             "tasks": {task: whole.tasks[task] for task in whole.tasks if task in tasks},
@@ -76,6 +76,7 @@ class Members:
         if "conflict" in changes:
             update["conflict"] = whole.conflict.model_copy(update={"every": changes["conflict"]})
         if kind == "probes":
+            update["training"] = update["training"].model_copy(update={"progressive": None})
             update["evaluation"] = whole.evaluation.model_copy(update={"every": 0})
         return whole.model_copy(update=update)
 

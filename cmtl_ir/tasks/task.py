@@ -67,6 +67,7 @@ class Task:
     ) -> None:
         self.name, self.splits, self.degradation, self.data = name, splits, degradation, data
         self.seed, self.device, self.repeats, self._residents = seed, device, repeats, residents
+        self._at: dict[int, Task] = {}
         self._sizes = torch.from_numpy(splits.train.sizes)  # [N, 2]
         self._key = keyed.name_key(seed, "task", name)
         self._epoch_key = keyed.name_key(seed, "epochs", name)
@@ -104,6 +105,16 @@ class Task:
         return (name, self.degradation.model_dump_json())
 
     # ------------------------------------------------------------------------------------ training samples
+
+    def at(self, patch: int) -> Task:
+        """Return this task with crops of another side: the same ids give other crops of the same images."""
+        if patch == self.data.patch:
+            return self
+        if patch not in self._at:
+            data = self.data.model_copy(update={"patch": patch})
+            how = {"seed": self.seed, "device": self.device, "repeats": self.repeats, "residents": self._residents}
+            self._at[patch] = Task(self.name, self.splits, self.degradation, data, **how)
+        return self._at[patch]
 
     @torch.no_grad()
     def batch(self, ids: Tensor) -> Batch:

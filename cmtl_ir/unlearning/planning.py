@@ -109,6 +109,11 @@ def refuse_impossible(job: Job) -> None:
             f"`start`, which may know {', '.join(job.forget)}, so the result would not be exact; choose another "
             "method, or train a run that begins from initial weights"
         )
+    if isinstance(job.method, Ensemble) and job.origin.experiment.training.progressive is not None:
+        raise UserError(
+            f"{job.method.called} divides the samples of a training with one batch size, but that of {job.origin.name} "
+            "has training.progressive; choose another method"
+        )
     if not job.use_retain and job.method.wants_retain():
         free = "`retain: false`" if "retain" in type(job.method).model_fields and not job.method.needs_retain else ""
         way = f"set {free}" if free else "the methods `ascent` and `instance_wise` with `retain: false` need none"
@@ -215,11 +220,11 @@ def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> d
 def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
     """Return the origin's experiment with the recipe of the method.
 
-    It is scored at stage ends only and logs no conflict statistics. No weights are chosen by validation images: the
-    best ones for all tasks are those that have forgotten least.
+    It is scored at stage ends only and logs no conflict statistics. Crops have the side `data.patch`. No weights are
+    chosen by validation images: the best ones for all tasks are those that have forgotten least.
     """
     experiment = named(job.origin.experiment, job)
-    unselected = experiment.training.model_copy(update={"keep_best": None, "stop_early": None})
+    unselected = experiment.training.model_copy(update={"keep_best": None, "stop_early": None, "progressive": None})
     training = TrainingConfig.model_validate(merged(unselected.model_dump(mode="json"), recipe))
     return experiment.model_copy(
         update={
