@@ -26,12 +26,14 @@ class PhaseConfig(Record):
 
 def _in_order(phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
     ends = [one.until for one in phases]
-    if ends != sorted(set(ends)) or ends[-1] != 1:
-        raise ValueError(f"`until` must increase from phase to phase and end at 1, found {', '.join(map(str, ends))}")
+    if not ends or ends != sorted(set(ends)) or ends[-1] != 1:
+        raise ValueError(
+            f"`until` must increase from phase to phase and end at 1, found {', '.join(map(str, ends)) or 'none'}"
+        )
     return phases
 
 
-Progressive = Annotated[tuple[PhaseConfig, ...], Field(min_length=1), AfterValidator(_in_order)]
+Progressive = Annotated[tuple[PhaseConfig, ...], AfterValidator(_in_order)]
 """Phases of each stage, in order (Zamir et al., Restormer, CVPR 2022, section 4)."""
 
 
@@ -108,9 +110,7 @@ def check_progressive(experiment: Experiment) -> None:
         if len(set(patches)) == 1:
             continue
         if training.get("compile"):
-            raise ValueError(
-                f"{path}.progressive changes the side of the crops, but training.compile needs a fixed one"
-            )
+            raise ValueError(f"{path}.progressive changes the side of the crops, which training.compile needs fixed")
         if label is not None and (fixed := _fixed(experiment, label)) is not None:
             raise ValueError(
                 f"{path}.progressive changes the side of the crops, but strategies.{label}.{fixed} stores outputs for "

@@ -42,7 +42,7 @@ class Published:
         try:
             report = backbones.load_weights(model, self.file)
         except WeightsMisfit as error:
-            way_out = f"`cmtl-ir describe {name}` lists its fields; give those of the checkpoint with --set FIELD=VALUE"
+            way_out = f"`cmtl-ir describe {name}` lists its fields; give those of the file: --set backbone.FIELD=VALUE"
             raise WeightsMisfit(f"{error}\n{way_out}") from error
         if say is not None:
             say(str(report))

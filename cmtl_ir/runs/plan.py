@@ -18,7 +18,7 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import flat, trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
-from cmtl_ir.runs.begin.weights import StartWeights, start_identity, start_weights
+from cmtl_ir.runs.begin.weights import StartWeights, source_digest, start_identity, start_weights
 from cmtl_ir.runs.identity import apart_from_seed, identity_of
 from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
 from cmtl_ir.runs.watching.watcher import Curve
@@ -225,6 +225,7 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
         for seed in experiment.seeds:
             weights = _start(label, own, trained, seed, out)
             identity = identity_of(own, trained, seed, tasks[seed], weights.identity if weights is not None else None)
+            identity = _with_models(label, identity, trained, seed, out)
             run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
             one = PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared, weights=weights)
             planned.append(one)
@@ -244,6 +245,19 @@ def _start(label: str, experiment: Experiment, strategy: Strategy, seed: int, ou
             f"set strategies.{label}.start to `initial`"
         )
     return weights
+
+
+def _with_models(label: str, identity: dict[str, Any], strategy: Strategy, seed: int, out: Path) -> dict[str, Any]:
+    """Return an identity with the hashes of the networks that a grouping is given, in place of their names."""
+    grouping = strategy.grouping
+    if grouping is None or not grouping.ready:
+        return identity
+    try:
+        digests = [source_digest(source, seed, out) for source in grouping.ready.values()]
+    except UserError as error:
+        raise ConfigError(f"strategies.{label}.grouping.models: {error}") from error
+    part = {**identity["strategy"]["grouping"], "models": digests}
+    return {**identity, "strategy": {**identity["strategy"], "grouping": part}}
 
 
 def _check_grouping(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -> None:

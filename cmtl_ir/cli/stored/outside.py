@@ -21,15 +21,28 @@ def outside_models(
     """
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli.display import say
-    from cmtl_ir.config import reading
-    from cmtl_ir.inference.published import Published, outside_model, published
+    from cmtl_ir.inference.published import Published, outside_model
 
     if not file:
         raise UserError(f"--weights {files[0]}: name the experiment with its tasks and data as --file EXPERIMENT")
+    experiment = with_backbone(backbone, file, set_)
+    checkpoints = [Published(one.expanduser(), experiment.backbone) for one in files]
+    return experiment, [outside_model(one, say) for one in checkpoints]
+
+
+def begun_from(weights: Path, backbone: str, file: str, set_: Sequence[str]) -> Experiment:
+    """Return the experiment of a file, beginning from a file of weights."""
+    from cmtl_ir.config.start import StartConfig
+
+    start = StartConfig.model_validate(str(weights.expanduser()))
+    return with_backbone(backbone, file, set_).model_copy(update={"start": start})
+
+
+def with_backbone(backbone: str, file: str, set_: Sequence[str]) -> Experiment:
+    """Return the experiment of a file with another backbone; empty: its own. `set_` as for `outside_models`."""
+    from cmtl_ir.config import reading
+    from cmtl_ir.inference.published import backbone_of
+
     fields = [one for one in set_ if backbone and one.startswith("backbone.")]
     experiment = reading.load(file, [one for one in set_ if one not in fields])
-    if backbone:
-        checkpoints = [published(one, backbone, fields) for one in files]
-    else:
-        checkpoints = [Published(one.expanduser(), experiment.backbone) for one in files]
-    return experiment, [outside_model(one, say) for one in checkpoints]
+    return experiment.model_copy(update={"backbone": backbone_of(backbone, fields)}) if backbone else experiment

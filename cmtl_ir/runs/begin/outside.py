@@ -14,19 +14,20 @@ from typing import Any
 
 from torch import Tensor
 
+from cmtl_ir.backbones.building import initial_model
 from cmtl_ir.base import yaml
 from cmtl_ir.base.environment import environment
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.config.start import OUTSIDE
-from cmtl_ir.runs.begin.weights import digest_of
+from cmtl_ir.runs.begin.filling import fill
+from cmtl_ir.runs.begin.weights import content_of, digest_of, source_place
 from cmtl_ir.runs.execution import ActiveRun, execute
 from cmtl_ir.runs.plan import PlannedRun, prepare
 from cmtl_ir.runs.results import write_scored
 from cmtl_ir.runs.watching.scoring import Scoring
 from cmtl_ir.runs.watching.watcher import Cadence
 from cmtl_ir.runs.workspace import Workspace
-from cmtl_ir.store.layout import run_folder
 from cmtl_ir.store.listing import claim_folder, list_runs, listed_runs
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.training.learner import LEARNED
@@ -102,10 +103,25 @@ def _free_name(planned: PlannedRun, out: Path) -> str:
 def plan_outside(own: Experiment, model: OutsideModel, workspace: Workspace) -> OutsideRun:
     """Plan the run of an outside model. `own` is its experiment. Raises UserError for wrong data."""
     (one,) = prepare(own, workspace.out, workspace.device).planned
+    return as_outside(one, model)
+
+
+def as_outside(one: PlannedRun, model: OutsideModel) -> OutsideRun:
+    """Return the run of an outside model in place of a run on the same tasks."""
     identity = expected_identity(one.run.identity, {OUTSIDE: digest_of(model.weights)})
-    run = replace(one.run, identity=identity, folder=run_folder(workspace.out, hash_of(identity)))
+    run = replace(one.run, identity=identity, folder=one.run.folder.parent / hash_of(identity))
     work = "cmtl_ir.runs.begin.outside:score_outside"
     return OutsideRun(run, one.experiment, one.tasks, one.strategy, one.device, work=work, model=model)
+
+
+def existing_model(experiment: Experiment, source: str, seed: int, out: Path) -> OutsideModel:
+    """Return the network of a finished run or of a file of weights, which must be that of the experiment's backbone.
+
+    Of a run with several seeds, the same seed is taken. Raises UserError if there is no such network.
+    """
+    network = initial_model(experiment.backbone, seed)
+    fill(network, content_of(source_place(source, seed, out)), (), source)
+    return OutsideModel(Path(source).stem, experiment.backbone, dict(network.state_dict()))
 
 
 def score_outside(active: ActiveRun) -> None:

@@ -48,7 +48,7 @@ class StartWeights:
 
     def __call__(self, learner: Learner) -> None:
         """Fill the network of a learner, and tell it which tasks it knows. Raises WeightsError if they do not fit."""
-        fill(learner.model, _content(self.place), self.config.allow, str(self.place))
+        fill(learner.model, content_of(self.place), self.config.allow, str(self.place))
         learner.learned = tuple(task for task in learner.tasks if task in self.config.learned)
 
 
@@ -128,7 +128,7 @@ def _refuse_unfinished(name: str, seed: int, out: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- reading
 
 
-def _content(place: Path) -> Mapping[str, Tensor]:
+def content_of(place: Path) -> Mapping[str, Tensor]:
     """Return the named tensors of a file or of a checkpoint at the end of a stage."""
     if place.is_dir():
         saved = checkpoint.load_latest(place)
@@ -137,6 +137,16 @@ def _content(place: Path) -> Mapping[str, Tensor]:
         model: dict[str, Tensor] = saved.tree["model"]
         return model
     return _unwrapped(read_weights(place), place)[0]
+
+
+def source_place(source: str, seed: int, out: Path) -> Path:
+    """Return the file of weights of a finished run or of a file, as `start: SOURCE` finds it."""
+    return _place(StartConfig.model_validate(source), seed, out)
+
+
+def source_digest(source: str, seed: int, out: Path) -> str:
+    """Return the hash of the weights of a finished run or of a file."""
+    return _digest(source_place(source, seed, out))
 
 
 def _digest(place: Path) -> str:
@@ -148,7 +158,7 @@ def _digest(place: Path) -> str:
 @lru_cache(maxsize=64)
 def _digest_of(place: Path, marks: tuple[tuple[str, int, int], ...]) -> str:
     """Return the hash of the tensors at a place. `marks` (names, times, sizes of its files) tell when they changed."""
-    content = dict(_content(place))
+    content = dict(content_of(place))
     while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), None):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
     return digest_of(content)
