@@ -8,6 +8,7 @@ from typing import Any
 
 from cmtl_ir.base.errors import TrainingError
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.runs.begin.weights import weights_of_named_runs
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.parallel import run_in_processes
@@ -55,7 +56,8 @@ class Members:
         """
         experiment, label = self._experiment(tasks, strategy, steps, kind, changes), self.whole.run.label
         own = {task: self.tasks[task] for task in experiment.tasks}
-        identity = identity_of(experiment, strategy, self.seed, own)
+        runs = weights_of_named_runs(strategy, self.workspace.out)
+        identity = identity_of(experiment, strategy, self.seed, own, runs=runs)
         run = Run(f"{label}/{named(list(own))}", self.seed, identity, run_folder(self.workspace.out, hash_of(identity)))
         if run.hash not in self.used:
             self.used.append(run.hash)
