@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
 from cmtl_ir.backbones.fields import published_auxiliary
 from cmtl_ir.base import names
@@ -254,6 +249,8 @@ class Experiment(Record):
     """Label -> composition of parts."""
     unlearning: UnlearningConfig | None = None
     """Request that `cmtl-ir unlearn FILE` carries out on a finished run of this experiment."""
+    _plain: Strategy | None = PrivateAttr(default=None)
+    """A strategy that names nothing: neutral parts, with the objectives of `training.auxiliary` or the backbone's."""
 
     @field_validator("name")
     @classmethod
