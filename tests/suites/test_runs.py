@@ -16,7 +16,7 @@ from cmtl_ir.analysis.figures.severity import severity_curves
 from cmtl_ir.analysis.tables.suites import suite_tables
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.inference import open_sets, restoration
+from cmtl_ir.inference import restoration, suite_files
 from cmtl_ir.runs import comparison
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.suites.summary import summaries
@@ -45,13 +45,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("suites") / "runs"
     made = comparison.run(experiment(suites=["severity"]), out, "cpu")
     before = {run.folder: (run.folder / "per_image.csv").read_bytes() for run in made.runs}
-    open_sets.leave_suites(made, out, "cpu")
+    suite_files.leave_suites(made, out, "cpu")
     assert before == {run.folder: (run.folder / "per_image.csv").read_bytes() for run in made.runs}
     return out
 
 
 def rows_of(done: Path, label: str) -> list[dict[str, str]]:
-    return open_sets.kept_rows(find_run(f"tiny/{label}", done))
+    return suite_files.kept_rows(find_run(f"tiny/{label}", done))
 
 
 def test_a_level_that_is_a_training_constant_scores_as_the_ordinary_evaluation(done: Path) -> None:
