@@ -18,7 +18,7 @@ from cmtl_ir.inference import open_sets, suite_files
 from cmtl_ir.suites.blocks import BLOCKS
 from cmtl_ir.suites.catalogue import SUITES
 from cmtl_ir.suites.severity import NAME as SEVERITY
-from cmtl_ir.suites.summary import CONTROLS, EPISODIC, Summary, beyond_gap, reach, summaries, tables
+from cmtl_ir.suites.summary import CONTROLS, EPISODIC, Summary, beyond_gap, kinds_of, of_kind, reach, summaries
 
 WIDE = 3
 """Largest number of answers with columns for score, gain and harm each; more answers have one column each."""
@@ -65,7 +65,8 @@ def suites(rows: Sequence[Mapping[str, Any]], protocol: str, file: Path | None) 
 
 
 def _suite(found: Sequence[Summary], name: str, protocol: str) -> None:
-    for kind, own in tables(found):
+    for kind in kinds_of(found):
+        own = of_kind(found, kind)
         adapted = any(one.answer not in CONTROLS for one in own)
         title = f"suite {name}{f', {kind} adapters' if adapted else ''}, PSNR dB, protocol {protocol}"
         answers = list(dict.fromkeys(one.answer for one in own))

@@ -45,8 +45,8 @@ def means_of(found: Sequence[Summary]) -> dict[str, float]:
     """Return `suite/NAME/BLOCK/ANSWER/gain` in dB and `.../harm`, each the mean over the lines of a block."""
     groups: dict[str, list[Summary]] = {}
     for one in found:
-        answer = re.sub(r"[^\w.-]+", "_", one.answer, flags=re.ASCII)
-        groups.setdefault(f"suite/{one.suite}/{one.block}/{answer}", []).append(one)
+        parts = (re.sub(r"[^\w. -]+", "_", part, flags=re.ASCII) for part in (one.suite, one.block, one.answer))
+        groups.setdefault("/".join(("suite", *parts)), []).append(one)
     gains = {f"{name}/gain": fmean(one.gain.estimate for one in own) for name, own in groups.items()}
     return {**gains, **{f"{name}/harm": fmean(one.harm for one in own) for name, own in groups.items()}}
 

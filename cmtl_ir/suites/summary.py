@@ -86,15 +86,16 @@ def _cost(rows: Rows) -> dict[str, float]:
     return {**mean, **{name: max(columns[name]) for name in ("drift", "moved")}}
 
 
-def tables(found: Sequence[Summary]) -> list[tuple[str, list[Summary]]]:
-    """Return (kind, summaries) per table of one suite: answers of other kinds are never in one table.
-
-    The answers without adaptation, none, self_ensemble and single, stand in the table of every kind.
-    """
+def kinds_of(found: Sequence[Summary]) -> list[str]:
+    """Return the kinds of the tables of one suite. Episodic is one of them if it has adapters, or if it is alone."""
     kinds = [kind for kind in KINDS.values() if any(one.kind == kind for one in found)]
-    plain = [one for one in found if one.answer in CONTROLS]
-    made = [(kind, [one for one in found if one.kind == kind or one in plain]) for kind in kinds]
-    return [(kind, own) for kind, own in made if len(own) > len(plain) or len(kinds) == 1]
+    alone = len(kinds) > 1 and all(one.answer in CONTROLS for one in found if one.kind == EPISODIC)
+    return [kind for kind in kinds if kind != EPISODIC or not alone]
+
+
+def of_kind(found: Sequence[Summary], kind: str) -> list[Summary]:
+    """Return the answers of one kind, and those without adaptation, which stand in the table of every kind."""
+    return [one for one in found if one.kind == kind or one.answer in CONTROLS]
 
 
 def reach(gains: Mapping[int, float]) -> str:
