@@ -34,6 +34,7 @@ from cmtl_ir.cli.options import (
     Weights,
     Workers,
     aim_of,
+    check_scoring,
     checkpoint_of,
     experiments,
     loudness_of,
@@ -87,18 +88,15 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
-    from cmtl_ir.adaptation.naming import columns_of
     from cmtl_ir.base import ranks as distributed
     from cmtl_ir.cli import display, display_resolution
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as comparisons
     from cmtl_ir.runs import plan, two_stage
     from cmtl_ir.runs.workspace import Workspace
-    from cmtl_ir.suites import catalogue
 
     experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
-    catalogue.check(experiment.evaluation.suites)
-    columns_of(list(experiment.evaluation.adapt))  # raises for an adapter that does not exist
+    check_scoring(experiment)
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return

@@ -114,22 +114,18 @@ def usable(adapters: Mapping[str, Adapter], subject: Subject, say: Say) -> dict[
 
 
 class _OnLines:
-    """An adapter on the lines of suites. Whatever it prepares for a task is prepared again for another."""
+    """An adapter on the lines of suites."""
 
     def __init__(self, label: str, adapter: Adapter, subject: Subject, task: str | None, say: Say) -> None:
         self.label, self.adapter, self.subject, self.task, self.say = label, adapter, subject, task, say
         self.session = Session(adapter, subject, say)
-        self._at: str | None = None
         self._said = False
 
     def one(self, sample: TestSample, line: Line) -> Answered | None:
         """Return the answer of an episodic adapter to an image; `None` if it has none to this line."""
         if self._silent(line):
             return None
-        if (task := self._given(line)) != self._at:
-            self.session.start_again()
-            self._at = task
-        return _answered(self.session.answer(Given(sample.image, sample.degraded, task)))
+        return _answered(self.session.answer(Given(sample.image, sample.degraded, self._given(line))))
 
     def all(self, samples: Sequence[TestSample], line: Line) -> Iterator[Answered]:
         """Yield the answers to all images of a line, from the trained weights."""
