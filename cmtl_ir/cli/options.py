@@ -185,7 +185,7 @@ Adapt = Annotated[
     list[str],
     typer.Option(
         metavar=ADAPTER,
-        help="Also score it adapted at test time, next to none and self_ensemble, on --suite if given (repeat the option).",
+        help="Also score it adapted at test time, next to none and self_ensemble (repeat the option).",
     ),
 ]
 AdaptOne = Annotated[str | None, typer.Option(metavar=ADAPTER, help="Adapt the network to the images first.")]

@@ -29,6 +29,7 @@ STILL, MOVING, ONLINE = (
     "teacher_restore:rate=1e-3",
 )
 TOLD, TWICE = "redegrade:degradation=given,steps=1,samples=1", f"{OWN}:factor=0.01"
+HAZE = TaskConfig.model_validate({"degradation": "haze"})
 ADAPT = [STILL, MOVING, ONLINE, TOLD, TWICE]
 
 
@@ -100,7 +101,7 @@ def test_kinds_stand_apart_and_orders_are_averaged(rows: list[dict[str, Any]]) -
 
 def test_episodic_answers_depend_on_neither_the_order_of_images_nor_that_of_lines(out: Path) -> None:
     subject = subject_of(find_run("tiny/one", out), CPU, 128, out, print)
-    lines = [Line("s", name, "", "", TaskConfig(), given=name) for name in ("noise", "rain")]
+    lines = [Line("s", name, "", "", HAZE, given=name) for name in ("noise", "rain")]
     samples = [TestSample(f"{seed}.png", "", image(seed=seed), image()) for seed in (1, 2)]
     given = [(sample, line) for line in lines for sample in samples]
 
