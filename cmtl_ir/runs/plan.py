@@ -172,7 +172,7 @@ class Comparison:
     failures: dict[str, str]
     tracking: Tracking
     parent: str
-    """Id of the MLflow run that stands for the comparison."""
+    """MLflow run that stands for the comparison, as `Tracking.publish` takes it; `Tracking.settled` gives its id."""
 
     def results(self) -> list[dict[str, Any]]:
         """Return the results of the finished runs, each with its label."""
