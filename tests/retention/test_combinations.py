@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from tests import tiny
 
@@ -65,11 +66,20 @@ def test_every_pair_of_parts_is_covered() -> None:
         assert len({(row[f], row[g]) for row in rows}) == sizes[f] * sizes[g]
 
 
+OVERRIDES: dict[str, Any] = {"tasks": {"haze": None}, "training": {"steps": 4}, "conflict": {"every": 0}}
+
+
+@pytest.fixture(scope="module")
+def first_weights() -> dict[str, Tensor]:
+    """What every run begins with."""
+    return tiny.weights(tiny.learner({}, **OVERRIDES))
+
+
 @pytest.mark.parametrize("row", covering([len(family) for family in FAMILIES]), ids=label)
-def test_it_trains_on_finite_losses_and_repeats_bit_for_bit(row: tuple[int, ...]) -> None:
-    overrides = {"tasks": {"haze": None}, "training": {"steps": 4}, "conflict": {"every": 0}}
-    learner, watcher = trained(strategy_at(row), **overrides)
+def test_it_trains_on_finite_losses_and_repeats_bit_for_bit(
+    row: tuple[int, ...], first_weights: dict[str, Tensor]
+) -> None:
+    learner, watcher = trained(strategy_at(row), **OVERRIDES)
     assert all(math.isfinite(loss) for result in watcher.results for loss in result.losses.tolist())
-    start = tiny.learner({}, **overrides)
-    assert not tiny.same(tiny.weights(start), tiny.weights(learner))
-    assert tiny.same(tiny.weights(learner), tiny.weights(trained(strategy_at(row), **overrides)[0]))
+    assert not tiny.same(first_weights, tiny.weights(learner))
+    assert tiny.same(tiny.weights(learner), tiny.weights(trained(strategy_at(row), **OVERRIDES)[0]))
