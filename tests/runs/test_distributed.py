@@ -5,10 +5,13 @@ Tolerance: final weights differ by at most 1e-4 of how far training moved them, 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,13 @@ STRATEGIES: dict[str, Any] = {
     },
     "bank_by_row": {"auxiliary": {"name": BANK}, "surgery": "pcgrad"},
 }
+EACH_TIME = ("pcgrad", "review", "bank", "contrast")
+"""Rows, stages and weights, a bank, networks of features; the same parts alone and in pairs before a release."""
+BEFORE_A_RELEASE = tuple(one for one in STRATEGIES if one not in EACH_TIME)
+every_strategy = pytest.mark.parametrize(
+    "label", [pytest.param(one, marks=() if one in EACH_TIME else pytest.mark.release) for one in STRATEGIES]
+)
+Compared = Callable[[str], tuple[Comparison, Comparison]]
 OVER: dict[str, Any] = {"training": {"batch": 7}, "evaluation": {"every": 0}, "data": {"test_crop": 24}}
 RAW = merged(tiny.RAW, OVER)  # 7 samples: the ranks hold 3 and 4, and a row's samples are on one rank or on both
 
@@ -66,17 +76,20 @@ def finished(arguments: list[str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    made = tiny.experiment(STRATEGIES, **OVER)
-    return runs.run(made, tmp_path_factory.mktemp("alone"), "cpu")
+def compared(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Compared:
+    """Label of a strategy -> a comparison that it is in, of one process and of two ranks."""
 
+    @functools.cache
+    def made(labels: tuple[str, ...]) -> tuple[Comparison, Comparison]:
+        folder, strategies = tmp_path_factory.mktemp("ranks"), {label: STRATEGIES[label] for label in labels}
+        alone = runs.run(tiny.experiment(strategies, **OVER), folder / "alone", "cpu")
+        (folder / "out").mkdir()
+        shutil.copy(empty_store, folder / "out" / "mlflow.db")  # which takes a process seconds to make
+        output = finished(command(folder, strategies))
+        assert output.count("look at:") == 1, "one rank speaks"
+        return alone, runs.run(tiny.experiment(strategies, **OVER), folder / "out", "cpu")
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    folder = tmp_path_factory.mktemp("together")
-    output = finished(command(folder, STRATEGIES))
-    assert output.count("look at:") == 1, "one rank speaks"
-    return runs.run(tiny.experiment(STRATEGIES, **OVER), folder / "out", "cpu")
+    return lambda label: made(EACH_TIME if label in EACH_TIME else BEFORE_A_RELEASE)
 
 
 def weights(comparison: Comparison, label: str) -> torch.Tensor:
@@ -91,8 +104,9 @@ def logged(comparison: Comparison, label: str) -> list[tuple[int, dict[str, floa
     return [(line["step"], {k: v for k, v in line["metrics"].items() if not k.startswith("cost/")}) for line in lines]
 
 
-@pytest.mark.parametrize("label", STRATEGIES)
-def test_two_ranks_train_what_one_process_trains(alone: Comparison, together: Comparison, label: str) -> None:
+@every_strategy
+def test_two_ranks_train_what_one_process_trains(compared: Compared, label: str) -> None:
+    alone, together = compared(label)
     one, two = weights(alone, label), weights(together, label)
     made = tiny.experiment(STRATEGIES)
     state = initial_model(made.strategies[label].backbone(made.backbone, list(made.tasks)), 0).state_dict()
@@ -102,10 +116,9 @@ def test_two_ranks_train_what_one_process_trains(alone: Comparison, together: Co
     assert (one - two).norm() < 1e-4 * moved
 
 
-@pytest.mark.parametrize("label", STRATEGIES)
-def test_two_ranks_log_the_losses_weights_and_conflicts_of_one_process(
-    alone: Comparison, together: Comparison, label: str
-) -> None:
+@every_strategy
+def test_two_ranks_log_the_losses_weights_and_conflicts_of_one_process(compared: Compared, label: str) -> None:
+    alone, together = compared(label)
     one, two = logged(alone, label), logged(together, label)
     assert [(step, sorted(values)) for step, values in one] == [(step, sorted(values)) for step, values in two]
     worst = 0.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,15 @@ def _without_time(line: str) -> str:
     assert entry["metrics"] and entry["time"]
     metrics = {name: value for name, value in entry["metrics"].items() if not name.startswith("cost/")}
     return json.dumps({"step": entry["step"], "metrics": metrics}, sort_keys=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the processes below have, whose bits are compared with those of runs in this one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -176,34 +187,32 @@ def wait_for_step(out: Path, step: int, process: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
-@pytest.fixture(scope="module")
-def one_thread(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """The unbroken reference, on one thread like the interrupted ones."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    done = runs.run(tiny.experiment(STRATEGIES), tmp_path_factory.mktemp("reference") / "out", "cpu")
-    torch.set_num_threads(threads)
-    return done
+@pytest.fixture
+def out(empty_store: Path, tmp_path: Path) -> Path:
+    """A folder for results with a new store in it, which takes a process seconds to make."""
+    (tmp_path / "out").mkdir()
+    shutil.copy(empty_store, tmp_path / "out" / "mlflow.db")
+    return tmp_path / "out"
 
 
-def test_kill_9_and_run_again_gives_the_same_bits(one_thread: Comparison, tmp_path: Path) -> None:
+def test_kill_9_and_run_again_gives_the_same_bits(unbroken: Comparison, out: Path, tmp_path: Path) -> None:
     """The whole command with its tracking store; of every family, and at any moment: test_kills.py."""
     process = start(command(tmp_path))
-    wait_for_step(tmp_path / "out", 5, process)
+    wait_for_step(out, 5, process)
     process.kill()
     process.communicate()
     again = start(command(tmp_path))
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
-    resumed = runs.run(tiny.experiment(STRATEGIES), tmp_path / "out", "cpu")
-    first, second = final_weights(one_thread), final_weights(resumed)
+    resumed = runs.run(tiny.experiment(STRATEGIES), out, "cpu")
+    first, second = final_weights(unbroken), final_weights(resumed)
     assert all(tiny.same(first[label], second[label]) for label in STRATEGIES)
-    assert journal(one_thread) == journal(resumed)
+    assert journal(unbroken) == journal(resumed)
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(one_thread: Comparison, tmp_path: Path) -> None:
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(out: Path, tmp_path: Path) -> None:
     process = start(command(tmp_path, "--set", "training.steps=4000", "--set", "name=long"))
-    wait_for_step(tmp_path / "out", 20, process)
+    wait_for_step(out, 20, process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
