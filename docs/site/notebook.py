@@ -12,7 +12,8 @@ CELL = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<printed>.*?
 
 def notebook(page: str) -> str:
     """Return the notebook (format 4.5) of a Markdown page. Blocks of Python are cells; what they print is left out."""
-    cells, end = [], 0
+    cells: list[dict[str, Any]] = []
+    end = 0
     for found in CELL.finditer(page):
         cells += [
             _cell("markdown", page[end : found.start()], len(cells)),
@@ -26,7 +27,7 @@ def notebook(page: str) -> str:
 
 
 def _cell(kind: str, text: str, number: int) -> dict[str, Any]:
-    code = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    code: dict[str, Any] = {"execution_count": None, "outputs": []} if kind == "code" else {}
     return {
         "cell_type": kind,
         "id": f"cell-{number}",
