@@ -1,7 +1,7 @@
 """Assemble the pages of the site in build/pages, and its configuration in build/site.yml; `./run site` builds it.
 
-The pages are those of docs/ and of OUTSIDE, with their links turned into links of the site, and those that are made
-from docstrings. docs/index.md is the plan: its headings are the sections, in which its links are the pages.
+The pages are those of docs/ and OUTSIDE, with their links turned into links of the site, and those that are made from
+docstrings. The headings of docs/index.md are the sections of the navigation, and the links below them its pages.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from .links import rewritten
+from .links import Broken, rewritten
 from .modules import ROOT
 from .reference import reference_nav, reference_pages, tree_page
 
@@ -47,10 +48,12 @@ def navigation() -> list[Any]:
     """Return the sections of docs/index.md, the reference, and the project's own pages."""
     _, *sections = re.split(r"^## (.*)\n", (DOCS / "index.md").read_text(), flags=re.MULTILINE)
     jobs = [
-        {title: re.findall(r"\]\(([^()#]+\.md)\)", text)}
+        {title: [{words: page} for words, page in re.findall(r"\[([^]]+)\]\(([^()#]+\.md)\)", text)]}
         for title, text in zip(sections[::2], sections[1::2], strict=True)
     ]
-    return [{"Home": "index.md"}, *jobs, {"Reference": [TREE, *reference_nav()]}, {"Project": list(OUTSIDE.values())}]
+    readme, *others = OUTSIDE.values()
+    project = {"Project": [{"README": readme}, *others]}
+    return [{"Home": "index.md"}, *jobs, {"Reference": [TREE, *reference_nav()]}, project]
 
 
 def assemble(home: Path) -> Path:
@@ -80,4 +83,7 @@ def assemble(home: Path) -> Path:
 
 
 if __name__ == "__main__":
-    assemble(ROOT / "build")
+    try:
+        assemble(ROOT / "build")
+    except Broken as error:
+        sys.exit(str(error))
