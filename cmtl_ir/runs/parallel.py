@@ -65,7 +65,8 @@ def job_of(planned: PlannedRun, workspace: Workspace, parent: str) -> Job:
     run, experiment, strategy = planned.run, planned.experiment, planned.strategy
     if planned.declared is not None:
         experiment, strategy = planned.declared, planned.declared.strategies[run.label]
-    only = {"strategies": {run.label: strategy}, "seeds": [run.seed]}
+    teachers = planned.teachers().strategies() if planned.needs_teachers else {}
+    only = {"strategies": {**teachers, run.label: strategy}, "seeds": [run.seed]}
     payload = {
         "call": "cmtl_ir.runs.parallel:train_run",
         "experiment": experiment.model_copy(update=only).resolved(),
@@ -90,7 +91,7 @@ def train_run(job: Mapping[str, Any]) -> None:
     """
     workspace = Workspace.at(job["out"], job["device"], job["tracking_uri"])
     experiment = reading.validate(job["experiment"], "the job")
-    (planned,) = prepare(experiment, Path(job["out"]), job["device"]).planned
+    planned = prepare(experiment, Path(job["out"]), job["device"]).planned[-1]  # after the teachers that it needs
     if planned.run.hash != job["hash"]:
         raise RuntimeError(
             f"the job is of run {job['hash']}, but here its data and experiment make it {planned.run.hash}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cmtl_ir.base.errors import brief
 from cmtl_ir.tracking import readiness
 from cmtl_ir.tracking.deferred import Announced, DeferredTracker
-from cmtl_ir.tracking.journal import Delivery, TrackingError, check_name
+from cmtl_ir.tracking.journal import Delivery, Journal, TrackingError, check_name
 from cmtl_ir.tracking.member import Member
 from cmtl_ir.tracking.mlflow_store import (
     COMPARISON,
@@ -212,6 +212,28 @@ def deliver(folder: Path, uri: str | None = None) -> int:
             mark.status = mark.due(home)
             RunTracker(store, home, mark.moved_to(shown(address), mark.run_id), run.info.status).deliver()
     return len(homes)
+
+
+def add_to_run(home: Path, values: Mapping[str, float], file: Path, uri: str | None = None) -> bool:
+    """Add values and a file to a run that has ended, and deliver them. `uri` as for `deliver`.
+
+    The step is the last one of the run, or one more than that of the last values of these names. Return False, with a
+    warning, if the store fails, and without one for a run that is in no store. The run's folder then holds everything.
+    """
+    mark, journal = Delivery.read(home), Journal(home)
+    if not mark.run_id:
+        return False
+    journal.append(journal.next_step(values), values)
+    mark.files[f"{file.relative_to(home).as_posix()}|"] = False
+    mark.write(home)
+    try:
+        deliver(home, uri)
+    except Exception as error:  # as for `publish`
+        log.warning(
+            "the tracking store did not take %s (%s); when it is back: cmtl-ir sync %s", file, brief(error), home
+        )
+        return False
+    return True
 
 
 def present_uri(mark: Delivery, home: Path) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir.base.errors import ConfigError, suggestion
-from cmtl_ir.config.experiment import OptimizerConfig
+from cmtl_ir.config.optimizer import OptimizerConfig
 from cmtl_ir.strategy.data import Schedule
 
 EXEMPTED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
