@@ -4,7 +4,7 @@
     python -m tests.benchmarks.memory --store 10000
 
 With --store, one store of that many images is packed, and trained from until more than 4 GiB were read. The exit code
-is 1 if more than 4 GiB were resident. A store has 6 MB per image: the folder of temporary files (TMPDIR) needs the space.
+is 1 if more than 4 GiB were resident. A store has 6 MB per image; the folder of temporary files (TMPDIR) needs that.
 
 Every size has its own process, whose peak (of file pages, too) is read after packing and after training. Of the pixels,
 half a gigabyte may be resident (cmtl_ir.tasks.images.mapping); the index with names, places and hashes is held whole.
