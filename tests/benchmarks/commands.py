@@ -29,7 +29,7 @@ from cmtl_ir.base import yaml
 from tests import tiny
 
 STRATEGIES = {"joint": {}, "pcgrad": {"surgery": "pcgrad"}, "art": {"weighting": "art"}}
-LONGEST = 100.0
+LONGEST = 300.0
 """Seconds after which a command counts as one that hangs."""
 FIRST_STEP = """
 import json, os, sys, time
@@ -81,7 +81,11 @@ class Version:
     def first_step(self, number: int) -> Cost:
         """Measure `run` until its first step."""
         arguments = self.run(f"step{number}", "--set", "training.steps=1000")
-        said, _ = self.started("-c", FIRST_STEP, *arguments).communicate(timeout=LONGEST)
+        process = self.started("-c", FIRST_STEP, *arguments)
+        try:
+            said, _ = process.communicate(timeout=LONGEST)
+        finally:
+            process.kill()
         return Cost(*json.loads(said.splitlines()[-1]))
 
     def two_workers(self, number: int) -> Cost:
