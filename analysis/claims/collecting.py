@@ -30,7 +30,8 @@ def rows_of(folder: Path) -> list[Row]:
     frames = Frames(_with_originals(sources.of_folder(folder)))
     if not frames.finished:
         raise UserError(f"{folder}: no run has scores; `{frames.source.command}` trains what is missing")
-    found = [*_scores(frames), *_measures(frames), *_cosines(frames), *_groups(frames), *_suites(frames)]
+    found = [*_scores(frames), *_measures(frames), *_costs(frames), *_cosines(frames), *_groups(frames)]
+    found += _suites(frames)
     return [row for row in found if math.isfinite(row.value)]
 
 
@@ -60,6 +61,13 @@ def _measures(frames: Frames) -> Iterator[Row]:
     for row in measures.of_runs(frames).to_dict("records"):
         for name in measures.MEASURES:
             yield Row(row["label"], row["seed"], row["run"], "", str(name), float(row[name]))
+
+
+def _costs(frames: Frames) -> Iterator[Row]:
+    """Yield the processor time of each run in seconds."""
+    for member in frames.finished:
+        spent = frames.results[member.run].get("cpu_seconds", math.nan)
+        yield Row(member.label, member.seed, member.run, "", "cpu_seconds", float(spent))
 
 
 def _cosines(frames: Frames) -> Iterator[Row]:

@@ -11,6 +11,7 @@ from cmtl_ir.measures.statistics import Interval
 
 from .judging import Claim, Judged, judged, read_claims
 from .results import Results
+from .tables import tables
 
 CLAIMS = "claims.yaml"
 HEAD = """# Claims of papers, measured here
@@ -36,7 +37,7 @@ def page_of(folder: Path) -> str:
     """Return the page of the claims and results in a folder. Raise UserError if one of its files is malformed."""
     claims = read_claims(folder / CLAIMS)
     studies = {file.stem: Results.read(file) for file in sorted(folder.glob("*.csv"))}
-    return page([judged(claim, studies) for claim in claims])
+    return page([judged(claim, studies) for claim in claims]) + tables(claims, studies)
 
 
 def page(rows: Sequence[Judged]) -> str:

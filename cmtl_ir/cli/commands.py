@@ -39,6 +39,7 @@ from cmtl_ir.cli.options import (
     experiments,
     loudness_of,
     names_of,
+    only_with_weights,
     part_names,
     scored_by,
     table_file,
@@ -228,17 +229,28 @@ def similarity(
     set_: Set = [],  # noqa: B006
     out: Out = Path("runs"),
     tracking_uri: TrackingUri = None,
+    weights: Weights = None,
+    backbone: Backbone = "",
 ) -> None:
-    """Measure how similar an experiment's tasks are, by degradation distance, task affinity and gradient cosine."""
+    """Measure how similar an experiment's tasks are, by degradation distance, task affinity and gradient cosine.
+
+    The proxy runs begin from the experiment's `start`, or from --weights FILE, instead of initial weights.
+    """
     from cmtl_ir.analysis.similarity import leave_similarity
     from cmtl_ir.cli import display
+    from cmtl_ir.cli.stored.outside import begun_from
     from cmtl_ir.config import reading
     from cmtl_ir.grouping.similarity import similarity
     from cmtl_ir.runs.workspace import Workspace
 
     measures = measure or ["grids", "tag", "conflict"]
     workspace = Workspace.at(out, device, tracking_uri)
-    found = similarity(reading.load(file, set_), measures, workspace, seed, share)
+    if weights is None:
+        only_with_weights(backbone=backbone)
+        experiment = reading.load(file, set_)
+    else:
+        experiment = begun_from(weights, backbone, file, set_)
+    found = similarity(experiment, measures, workspace, seed, share)
     files = leave_similarity(found.matrices, found.folder, found.notes, found.groups)
     display.similarity(found.matrices, found.notes, files)
 

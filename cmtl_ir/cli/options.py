@@ -127,6 +127,15 @@ def used_with_weights(weights: Path | None, backbone: str, fields: list[str]) ->
             raise UserError(f"{option} {given}: belongs to --weights FILE; the network of a run is the one it trained")
 
 
+def only_with_weights(**given: object) -> None:
+    """Raise UserError for options (name -> value) that would be ignored because there is no --weights."""
+    from cmtl_ir.base.errors import UserError
+
+    for option, value in given.items():
+        if value:
+            raise UserError(f"--{option} {value}: belongs to --weights FILE")
+
+
 def loudness_of(verbose: bool, quiet: bool) -> Loudness:
     """Return how much -v and --quiet ask for. Raise UserError for both."""
     from cmtl_ir.base.errors import UserError
@@ -243,6 +252,9 @@ Weights = Annotated[
     typer.Option(metavar="FILE", help="An authors' checkpoint (.pth, .ckpt, .safetensors) in place of RUN."),
 ]
 Backbone = Annotated[str, typer.Option(metavar="NAME", help="The network of --weights.", autocompletion=backbone_names)]
+TestFile = Annotated[
+    str, typer.Option(metavar="EXPERIMENT", help="With --weights: its tasks and data.", autocompletion=experiments)
+]
 FinishedRun = Annotated[
     str,
     typer.Argument(

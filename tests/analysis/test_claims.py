@@ -15,6 +15,7 @@ from cmtl_ir.analysis.claims.collecting import adjusted_rand, rows_of
 from cmtl_ir.analysis.claims.judging import Claim, judged, read_claims
 from cmtl_ir.analysis.claims.page import page, page_of
 from cmtl_ir.analysis.claims.results import Results, Row, write
+from cmtl_ir.analysis.claims.tables import baseline, table, tables
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.config import reading
@@ -205,3 +206,35 @@ def test_listed_claims_name_papers_commands_and_strategies_that_exist() -> None:
             adapters = ["self_ensemble", *raw.get("evaluation", {}).get("adapt", [])]
             known |= {f"{label}+{adapter}" for label in labels for adapter in adapters}
         assert {one.label, one.against} - {0.0} <= known, one
+
+
+def numbers(label: str, seed: int, noise: float, rain: float, **whole: float) -> list[Row]:
+    """The scores of a run over inputs of 18 and 20 dB, and measures of the run as a whole."""
+    per_task = {
+        ("noise", "psnr"): noise,
+        ("rain", "psnr"): rain,
+        ("noise", "psnr_input"): 18.0,
+        ("rain", "psnr_input"): 20.0,
+    }
+    rows = [Row(label, seed, f"{label}{seed}", task, measure, value) for (task, measure), value in per_task.items()]
+    return [*rows, *(Row(label, seed, f"{label}{seed}", "", measure, value) for measure, value in whole.items())]
+
+
+def test_the_table_of_a_study_has_paired_differences_tasks_below_their_input_and_the_time() -> None:
+    rows = [
+        *numbers("joint", 0, 24.0, 22.0, cpu_seconds=1800.0), *numbers("joint", 1, 25.0, 23.0, cpu_seconds=1800.0),
+        *numbers("later", 0, 25.0, 19.0, forgetting=1.5), *numbers("later", 1, 26.0, 19.0, forgetting=1.5),
+    ]  # fmt: skip
+    lines = table("made_up", Results(rows), "joint").splitlines()
+    assert lines[4] == "| (degraded input) | 19.00 |  | 18.00 | 20.00 |  |  |  |  |"
+    assert lines[5].startswith("| **joint** | 23.50 ± 6.35 |  | 24.50 | 22.50 | 0 |  | 2 | 1800 |")  # t(1) = 12.7062
+    assert lines[6] == "| later | 22.25 ± 3.18 | -1.25 ± 3.18 | 25.50 | 19.00 | 1 | 1.50 ± 0.00 | 2 |  |"
+    assert lines[-1] == "2 runs, 1.0 hours of processor time."
+
+
+def test_tables_take_joint_or_what_the_claims_compare_with_as_baseline_and_need_scores() -> None:
+    made = [claim(), claim(against="c"), claim(against="c")]
+    one = Results([*numbers("a", 0, 24.0, 22.0), *numbers("b", 0, 24.0, 22.0), *numbers("c", 0, 24.0, 22.0)])
+    assert baseline(made, "made_up", one) == "c" and baseline(made, "another", one) is None
+    assert baseline(made, "made_up", Results(numbers("joint", 0, 24.0, 22.0))) == "joint"
+    assert tables(made, {"made_up": Results([Row("a", 0, "a0", "", "forgetting", 1.0)])}) == ""
