@@ -90,7 +90,8 @@ def run(
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
-    from cmtl_ir.cli import display, display_resolution
+    from cmtl_ir.cli import display
+    from cmtl_ir.cli.display import resolution as display_resolution
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as comparisons
     from cmtl_ir.runs import plan, two_stage
@@ -185,7 +186,9 @@ def evaluate(
     backbone.width=64.
     """
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display, display_scores, display_suites
+    from cmtl_ir.cli import display
+    from cmtl_ir.cli.display import scores as display_scores
+    from cmtl_ir.cli.display import suites as display_suites
     from cmtl_ir.inference import restoration
     from cmtl_ir.inference.scored import load_scored
     from cmtl_ir.measures.metric import metrics_from
@@ -202,7 +205,7 @@ def evaluate(
     restoration.check_metrics(metric)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     if adapt:
-        from cmtl_ir.cli import display_adaptation
+        from cmtl_ir.cli.display import adaptation as display_adaptation
 
         display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
         return

@@ -67,19 +67,11 @@ class Learner:
         self.objective = objective_of(self.training.loss)
         self.backbone = strategy.backbone(experiment.backbone, self.tasks)
         self.model = network_to_device(initial_model(self.backbone, seed), device)
-        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
-            name, missing = experiment.backbone["name"], self.objective.pair
-            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {missing}")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        if ranks.count > 1 and self.training.selects:
-            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
-        if not self.trained_parameters():
-            raise ConfigError(
-                f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
-            )
+        self._check(experiment.backbone["name"])
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()
@@ -98,6 +90,15 @@ class Learner:
         self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
         for part in self.parts().values():
             part.reset()
+
+    def _check(self, name: str) -> None:
+        """Raise ConfigError if the backbone cannot be trained as the settings say."""
+        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {self.objective.pair}")
+        if self.ranks.count > 1 and self.training.selects:
+            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
+        if not self.trained_parameters():
+            raise ConfigError(f"backbone {name}: no parameter is trained; all are frozen (requires_grad=False)")
 
     # ------------------------------------------------------------------------------ what a part may see
 
