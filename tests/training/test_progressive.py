@@ -118,7 +118,7 @@ def test_samples_pixels_and_time_are_counted_by_phase() -> None:
             "an unknown key",
             [{"until": 1, "size": 24}],
             {},
-            r"progressive\.0\.size: unknown key; known: until, patch, batch",
+            r"progressive\.0\.size: unknown key; known: batch, patch, until",
         ),
     ],
 )
