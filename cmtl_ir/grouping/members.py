@@ -58,7 +58,7 @@ class Members:
         experiment, label = self._experiment(tasks, strategy, steps, kind, changes), self.whole.run.label
         own = {task: self.tasks[task] for task in experiment.tasks}
         weights = self.whole.weights
-        identity = identity_of(experiment, strategy, self.seed, own, weights and weights.identity)
+        identity = identity_of(experiment, strategy, self.seed, own, None if weights is None else weights.identity)
         run = Run(f"{label}/{named(list(own))}", self.seed, identity, run_folder(self.workspace.out, hash_of(identity)))
         if run.hash not in self.used:
             self.used.append(run.hash)

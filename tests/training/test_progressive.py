@@ -17,7 +17,7 @@ from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import StepResult
 from tests import tiny
 
-PHASES = [{"until": 0.4, "patch": 8, "batch": 9}, {"until": 1}]
+PHASES: list[dict[str, Any]] = [{"until": 0.4, "patch": 8, "batch": 9}, {"until": 1}]
 
 
 def learner(strategy: dict[str, Any] | None = None, phases: list[dict[str, Any]] | None = None, **more: Any) -> Learner:
