@@ -115,8 +115,16 @@ class Task:
             return self
         if patch not in self._at:
             data = self.data.model_copy(update={"patch": patch})
-            how = {"seed": self.seed, "device": self.device, "repeats": self.repeats, "residents": self._residents}
-            self._at[patch] = Task(self.name, self.splits, self.degradation, data, **how)
+            self._at[patch] = Task(
+                self.name,
+                self.splits,
+                self.degradation,
+                data,
+                seed=self.seed,
+                device=self.device,
+                repeats=self.repeats,
+                residents=self._residents,
+            )
         return self._at[patch]
 
     @torch.no_grad()
