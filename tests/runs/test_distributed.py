@@ -5,13 +5,12 @@ Tolerance: final weights differ by at most 1e-4 of how far training moved them, 
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +42,10 @@ STRATEGIES: dict[str, Any] = {
 }
 EACH_TIME = ("pcgrad", "review", "bank", "contrast")
 """Rows, stages and weights, a bank, networks of features; the same parts alone and in pairs before a release."""
-BEFORE_A_RELEASE = tuple(one for one in STRATEGIES if one not in EACH_TIME)
 every_strategy = pytest.mark.parametrize(
     "label", [pytest.param(one, marks=() if one in EACH_TIME else pytest.mark.release) for one in STRATEGIES]
 )
-Compared = Callable[[str], tuple[Comparison, Comparison]]
+Pair = tuple[Comparison, Comparison]
 OVER: dict[str, Any] = {"training": {"batch": 7}, "evaluation": {"every": 0}, "data": {"test_crop": 24}}
 RAW = merged(tiny.RAW, OVER)  # 7 samples: the ranks hold 3 and 4, and a row's samples are on one rank or on both
 
@@ -75,21 +73,33 @@ def finished(arguments: list[str]) -> str:
     return output
 
 
+def alone_and_together(folder: Path, labels: Sequence[str], store: Path) -> Pair:
+    """A comparison of some strategies, by one process and by two ranks that find a new store."""
+    strategies = {label: STRATEGIES[label] for label in labels}
+    alone = runs.run(tiny.experiment(strategies, **OVER), folder / "alone", "cpu")
+    (folder / "out").mkdir()
+    shutil.copy(store, folder / "out" / "mlflow.db")  # which takes a process seconds to make
+    output = finished(command(folder, strategies))
+    assert output.count("look at:") == 1, "one rank speaks"
+    return alone, runs.run(tiny.experiment(strategies, **OVER), folder / "out", "cpu")
+
+
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Compared:
-    """Label of a strategy -> a comparison that it is in, of one process and of two ranks."""
+def each_time(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Pair:
+    return alone_and_together(tmp_path_factory.mktemp("each_time"), EACH_TIME, empty_store)
 
-    @functools.cache
-    def made(labels: tuple[str, ...]) -> tuple[Comparison, Comparison]:
-        folder, strategies = tmp_path_factory.mktemp("ranks"), {label: STRATEGIES[label] for label in labels}
-        alone = runs.run(tiny.experiment(strategies, **OVER), folder / "alone", "cpu")
-        (folder / "out").mkdir()
-        shutil.copy(empty_store, folder / "out" / "mlflow.db")  # which takes a process seconds to make
-        output = finished(command(folder, strategies))
-        assert output.count("look at:") == 1, "one rank speaks"
-        return alone, runs.run(tiny.experiment(strategies, **OVER), folder / "out", "cpu")
 
-    return lambda label: made(EACH_TIME if label in EACH_TIME else BEFORE_A_RELEASE)
+@pytest.fixture(scope="module")
+def before_a_release(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Pair:
+    others = [label for label in STRATEGIES if label not in EACH_TIME]
+    return alone_and_together(tmp_path_factory.mktemp("release"), others, empty_store)
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest, label: str) -> Pair:
+    """The comparisons, alone and together, that the strategy is in."""
+    found: Pair = request.getfixturevalue("each_time" if label in EACH_TIME else "before_a_release")
+    return found
 
 
 def weights(comparison: Comparison, label: str) -> torch.Tensor:
@@ -105,8 +115,8 @@ def logged(comparison: Comparison, label: str) -> list[tuple[int, dict[str, floa
 
 
 @every_strategy
-def test_two_ranks_train_what_one_process_trains(compared: Compared, label: str) -> None:
-    alone, together = compared(label)
+def test_two_ranks_train_what_one_process_trains(pair: Pair, label: str) -> None:
+    alone, together = pair
     one, two = weights(alone, label), weights(together, label)
     made = tiny.experiment(STRATEGIES)
     state = initial_model(made.strategies[label].backbone(made.backbone, list(made.tasks)), 0).state_dict()
@@ -117,8 +127,8 @@ def test_two_ranks_train_what_one_process_trains(compared: Compared, label: str)
 
 
 @every_strategy
-def test_two_ranks_log_the_losses_weights_and_conflicts_of_one_process(compared: Compared, label: str) -> None:
-    alone, together = compared(label)
+def test_two_ranks_log_the_losses_weights_and_conflicts_of_one_process(pair: Pair, label: str) -> None:
+    alone, together = pair
     one, two = logged(alone, label), logged(together, label)
     assert [(step, sorted(values)) for step, values in one] == [(step, sorted(values)) for step, values in two]
     worst = 0.0
