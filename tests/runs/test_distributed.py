@@ -36,18 +36,9 @@ STRATEGIES: dict[str, Any] = {
             {"name": "curricular_cr", "features": "random", "renew": [2, 3], "every": 4, "probes": 2},
         ]
     },
-    "further": {
-        "curriculum": {"name": "unsatisfied", "share": 0.5, "thresholds": [0.1, -99], "probe": 1, "samples": 2},
-        "surgery": "pcgrad",
-    },
-    "turned": {"curriculum": "equivariant", "surgery": "pcgrad", "training": {"micro_batch": 1}},
     "bank_by_row": {"auxiliary": {"name": BANK}, "surgery": "pcgrad"},
 }
-OVER: dict[str, Any] = {
-    "training": {"batch": 7},
-    "evaluation": {"every": 0},
-    "data": {"test_crop": 24, "labelled": 0.7},
-}
+OVER: dict[str, Any] = {"training": {"batch": 7}, "evaluation": {"every": 0}, "data": {"test_crop": 24}}
 RAW = merged(tiny.RAW, OVER)  # 7 samples: the ranks hold 3 and 4, and a row's samples are on one rank or on both
 
 
