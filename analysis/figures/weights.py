@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.study import Study
-from .style import DASHES, TASK_GREYS, house, legend_below, panels, save, title
+from .style import DASHES, TASK_GREYS, house, leftmost, legend_below, panels, save, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,8 @@ def weight_trajectories(study: Study, path: Path) -> list[Path]:
             for place, row in enumerate(rows):
                 _line(axis, table, row, TASK_GREYS[place % len(TASK_GREYS)], DASHES[place % len(DASHES)])
             axis.set(title=title(f"{label}: {KINDS[kind]}", WIDTH), xlabel="step")
-        axes[0].set_ylabel("weight")
+        for axis in leftmost(axes):
+            axis.set_ylabel("weight")
         legend_below(figure, axes[0])
         return save(figure, path)
 
@@ -69,9 +70,10 @@ def _moves(frame: pd.DataFrame) -> bool:
 
 
 def _batch(study: Study, label: str) -> int:
-    """Return the number of samples in a batch of a strategy. 0 if it is not known."""
+    """Return the number of samples in a batch of a strategy. 0 if it is not known or changes."""
     run = next(one.run for one in study.frames.finished if one.label == label)
-    return int(study.frames.configs.get(run, {}).get("identity", {}).get("training", {}).get("batch", 0))
+    training = study.frames.configs.get(run, {}).get("identity", {}).get("training", {})
+    return 0 if "progressive" in training else int(training.get("batch", 0))
 
 
 def _counts(frame: pd.DataFrame, batch: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under
+from cmtl_ir.config.progressive import training_identity
 from cmtl_ir.tasks.task import Task
 
 SEMANTICS_VERSION = 4
@@ -42,7 +43,7 @@ def identity_of(
         "patch": experiment.data.patch,
         "flips": experiment.data.flips,
         "backbone": strategy.backbone(experiment.backbone, list(tasks)),
-        "training": experiment.training.model_dump(mode="json"),
+        "training": training_identity(experiment),
         "protocol": experiment.evaluation.protocol,
         "conflict": experiment.conflict.every,
         **({"evaluations": experiment.evaluation.every} if chosen else {}),

@@ -19,7 +19,13 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import flat, trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
-from cmtl_ir.runs.begin.weights import StartWeights, start_identity, start_weights, weights_of_named_runs
+from cmtl_ir.runs.begin.weights import (
+    StartWeights,
+    source_digest,
+    start_identity,
+    start_weights,
+    weights_of_named_runs,
+)
 from cmtl_ir.runs.identity import apart_from_seed, identity_of
 from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers, proxy_losses
 from cmtl_ir.runs.watching.watcher import Curve
@@ -166,7 +172,7 @@ class Comparison:
     failures: dict[str, str]
     tracking: Tracking
     parent: str
-    """Id of the MLflow run that stands for the comparison."""
+    """MLflow run that stands for the comparison, as `Tracking.publish` takes it; `Tracking.settled` gives its id."""
 
     def results(self) -> list[dict[str, Any]]:
         """Return the results of the finished runs, each with its label."""
@@ -231,6 +237,7 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
             weights = _start(label, own, trained, seed, out)
             begun = weights.identity if weights is not None else None
             identity = identity_of(own, trained, seed, tasks[seed], begun, runs)
+            identity = _with_models(label, identity, trained, seed, out)
             run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
             one = PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared, weights=weights)
             planned.append(one)
@@ -255,6 +262,19 @@ def _start(label: str, experiment: Experiment, strategy: Strategy, seed: int, ou
             f"must {label}; set strategies.{label}.start to `initial`"
         )
     return weights
+
+
+def _with_models(label: str, identity: dict[str, Any], strategy: Strategy, seed: int, out: Path) -> dict[str, Any]:
+    """Return an identity with the hashes of the networks that a grouping is given, in place of their names."""
+    grouping = strategy.grouping
+    if grouping is None or not grouping.ready:
+        return identity
+    try:
+        digests = [source_digest(source, seed, out) for source in grouping.ready.values()]
+    except UserError as error:
+        raise ConfigError(f"strategies.{label}.grouping.models: {error}") from error
+    part = {**identity["strategy"]["grouping"], "models": digests}
+    return {**identity, "strategy": {**identity["strategy"], "grouping": part}}
 
 
 def _work_of(strategy: Strategy, tasks: Mapping[str, Task]) -> str:

@@ -195,6 +195,8 @@ class Retention(Part):
     """Tier. `gramian` applies in stages with projected rows, for `project`."""
     needs_update: ClassVar[bool] = False
     """Whether `after_step` receives the flat update [P] before penalty and clipping."""
+    fixed_patch: ClassVar[bool] = False
+    """Whether it stores outputs for crops, so that `training.progressive` must not change the side of crops."""
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
         """Return name and fields of the network to train: the backbone of the run, or one built from it."""

@@ -69,6 +69,7 @@ class Task:
     ) -> None:
         self.name, self.splits, self.degradation, self.data = name, splits, degradation, data
         self.seed, self.device, self.repeats, self._residents = seed, device, repeats, residents
+        self._at: dict[int, Task] = {}
         self._sizes = torch.from_numpy(splits.train.sizes)  # [N, 2]
         self._key = keyed.name_key(seed, "task", name)
         self._epoch_key = keyed.name_key(seed, "epochs", name)
@@ -82,7 +83,7 @@ class Task:
     def digest(self) -> str:
         """Hash of everything that determines the training samples except the seed: name, degradation, pixels, crops."""
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
-        more = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
+        more: tuple[str, ...] = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
         more += ("degraded",) if self.splits.unlabelled_degraded else ()
         return content_digest(self.name, *self._kind, self.splits.train.digest, how, *more)
 
@@ -107,6 +108,24 @@ class Task:
         return (name, self.degradation.model_dump_json())
 
     # ------------------------------------------------------------------------------------ training samples
+
+    def at(self, patch: int) -> Task:
+        """Return this task with crops of another side: the same ids give other crops of the same images."""
+        if patch == self.data.patch:
+            return self
+        if patch not in self._at:
+            data = self.data.model_copy(update={"patch": patch})
+            self._at[patch] = Task(
+                self.name,
+                self.splits,
+                self.degradation,
+                data,
+                seed=self.seed,
+                device=self.device,
+                repeats=self.repeats,
+                residents=self._residents,
+            )
+        return self._at[patch]
 
     @torch.no_grad()
     def batch(self, ids: Tensor) -> Batch:

@@ -16,6 +16,7 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under
+from cmtl_ir.config.progressive import Phase, phase_at
 from cmtl_ir.strategy.data import UNLABELLED, Batch, History, Row, Stage
 from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.families import KEYS
@@ -58,7 +59,7 @@ class Learner:
         """`ranks`: the processes that share the samples of each step."""
         experiment, strategy = trained_under(experiment, strategy)
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
-        self.patch = experiment.data.patch
+        self.patch = experiment.data.patch  # the largest side of a crop
         self.blocks = experiment.conflict.blocks or {}
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
@@ -66,19 +67,11 @@ class Learner:
         self.objective = objective_of(self.training.loss)
         self.backbone = strategy.backbone(experiment.backbone, self.tasks)
         self.model = network_to_device(initial_model(self.backbone, seed), device)
-        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
-            name, missing = experiment.backbone["name"], self.objective.pair
-            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {missing}")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        if ranks.count > 1 and self.training.selects:
-            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
-        if not self.trained_parameters():
-            raise ConfigError(
-                f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
-            )
+        self._check(experiment.backbone["name"])
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data, self.passes = DataState(), Passes()
@@ -97,15 +90,28 @@ class Learner:
         for part in self.parts().values():
             part.reset()
 
+    def _check(self, name: str) -> None:
+        """Raise ConfigError if the backbone cannot be trained as the settings say."""
+        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {self.objective.pair}")
+        if self.ranks.count > 1 and self.training.selects:
+            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
+        if not self.trained_parameters():
+            raise ConfigError(f"backbone {name}: no parameter is trained; all are frozen (requires_grad=False)")
+
     # ------------------------------------------------------------------------------ what a part may see
 
     def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
         """Return the samples (task, ids), or those on the clean crops of (images, ids) if `images` names a task."""
         if images is None:
-            return self.task_of[task].batch(ids)
+            return self._task(task).batch(ids)
         if images == UNLABELLED:
-            return self.task_of[task].unlabelled_batch(ids)
-        return self.task_of[task].batch_on(self.task_of[images], ids, ids)
+            return self._task(task).unlabelled_batch(ids)
+        return self._task(task).batch_on(self._task(images), ids, ids)
+
+    def _task(self, name: str) -> Task:
+        """Return a task with the crops of the current step."""
+        return self.task_of[name].at(self.phase_after(0).patch)
 
     def forward(
         self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None, **pair: Tensor
@@ -129,7 +135,7 @@ class Learner:
 
     def second_view(self, batch: Batch) -> Batch:
         """Return other crops of the same images, degraded with the same parameters but independent noise."""
-        return self.task_of[batch.task].second_view(batch.ids)
+        return self._task(batch.task).second_view(batch.ids)
 
     def degradation(self, task: str) -> Degradation | None:
         """Return the degradation of a task; `None` for pairs of files."""
@@ -213,6 +219,15 @@ class Learner:
     def learned_stage(self) -> Stage:
         """Return the stage, of 0 steps, that stands for the tasks that the weights of `start` already know."""
         return Stage(LEARNED, dict.fromkeys(self.learned, 1.0 / len(self.learned)), 0)
+
+    def phase_after(self, steps: int) -> Phase:
+        """Return crops and batch of the step that follows in `steps` steps within the stage; 0: the current one.
+
+        Outside of stages, it is the last phase.
+        """
+        usual = Phase(self.patch, self.training.batch)
+        offset, length = (0, 0) if self.stage is None else self.stage.span or (0, self.stage.steps)
+        return phase_at(self.training.progressive, usual, offset + self.stage_step + steps, length)
 
     @property
     def steps_left(self) -> int:

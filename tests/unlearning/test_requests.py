@@ -12,6 +12,7 @@ import pytest
 
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.cli import main
+from cmtl_ir.config.experiment import TrainingConfig
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.listing import set_aside
@@ -20,7 +21,7 @@ from cmtl_ir.tracking.mlflow_store import PARENT, connect
 from cmtl_ir.tracking.store import local_uri
 from cmtl_ir.unlearning.audit import Auditor
 from cmtl_ir.unlearning.origin import Origin, find_origin
-from cmtl_ir.unlearning.planning import reference_folder, reference_identity
+from cmtl_ir.unlearning.planning import experiment_for, reference_folder, reference_identity, refuse_impossible
 from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
 from cmtl_ir.unlearning.requests import Forgetting, prepare_jobs, unlearn
 from tests import tiny
@@ -43,6 +44,17 @@ def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: An
 
 
 # ------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.error("unlearn: a training with several batch sizes")
+def test_whole_crops_are_taken_and_a_training_with_phases_is_not_divided(joint: Origin) -> None:
+    phases = [{"until": 0.5, "patch": 8, "batch": 9}, {"until": 1}]
+    training = {**joint.experiment.training.model_dump(mode="json"), "progressive": phases}
+    changed = joint.experiment.model_copy(update={"training": TrainingConfig.model_validate(training)})
+    origin = replace(joint, prepared=replace(joint.prepared, experiment=changed))
+    assert experiment_for(cases.job(origin, "finetune"), {}).training.progressive is None
+    with pytest.raises(UserError, match="sisa divides the samples of a training with one batch size"):
+        refuse_impossible(cases.job(origin, "sisa"))
 
 
 @pytest.mark.error("unlearn: a task that cannot be forgotten")
@@ -128,14 +140,14 @@ def test_without_the_retrained_model_the_report_says_so_and_names_the_command(ou
     report = report_on(forget(out, "tiny/joint", ["haze"]), budget=0)
     one = report.of("finetune")[0]
     assert report.references == {0: None} and report.gap(one, "haze") is None and one.audit.distance is None
-    assert report.command == f"cmtl-ir unlearn tiny/joint --forget haze --method retrain --out {out}"
+    assert report.way == f"make it: cmtl-ir unlearn tiny/joint --forget haze --method retrain --out {out}"
     from cmtl_ir.analysis.unlearning import forgetting_table
 
     table = forgetting_table(report)
     row = next(row for row in table.rows if row[0].text == "finetune")
     at = {heading: cell.text for heading, cell in zip(table.headings, row, strict=True)}
     assert at["gap haze"] == at["gap rain"] == at["distance forget"] == NO_REFERENCE
-    assert any(report.command in note for note in table.notes)
+    assert any(report.way in note for note in table.notes)
 
 
 def test_the_retrained_model_is_found_again_by_its_hash(out: Path) -> None:
