@@ -74,8 +74,7 @@ class Learner:
         self._check(experiment.backbone["name"])
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
-        self.data = DataState()
-        self.passes = Passes()
+        self.data, self.passes = DataState(), Passes()
         self.before: list[Tensor] | None = None  # weights before the last step, kept only if the next step is logged
         self.step, self.stage_step = 0, 0
         self.stage: Stage | None = None

@@ -37,6 +37,9 @@ class MeanTeacher(Curriculum):
     0. The weighting does not weigh these rows. With `share: 0` or `weight: 0` it is joint training on the labelled
     images.
 
+    A teacher that lags behind the student loses to it, so that at first few answers enter: 5 % of those of the first 80
+    of 400 steps with `decay: 0.99`, 70 % of those after step 120. A shorter run needs a smaller `decay`.
+
     At its end the log states the share of images with an entry, and the correlation of the criterion with the true
     error on labelled training images: a criterion that does not correlate makes the bank worthless.
 

@@ -162,7 +162,7 @@ def test_its_short_runs_come_first_and_are_found_again(tmp_path: Path) -> None:
     assert written == {one: (one / "weights.safetensors").stat().st_mtime_ns for one in written}
 
 
-@pytest.mark.error("distributed: mixing_law under torchrun")
+@pytest.mark.error("process: mixing_law under torchrun")
 def test_ranks_do_not_share_short_runs() -> None:
     made = tiny.experiment({"mixed": {"curriculum": "mixing_law"}})
     with pytest.raises(ConfigError, match=r"strategies\.mixed\.curriculum: the short runs that mixing_law stands on"):

@@ -1,4 +1,4 @@
-"""Curricula, weightings, surgeries and retentions compose freely: every pair of families occurs in some run."""
+"""Curricula, weightings, surgeries, retentions and objectives compose freely: every pair of families is in some run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ CURRICULA: list[Any] = [
     {"name": "cumulative", "last": 2},
     {"name": "interleaved", "rounds": 2},
     {"name": "mixed_matched", "last": 2},
-    "joint",
+    {"name": "sure", "share": 0.4},  # rows of unlabelled images, whose loss runs the network itself
 ]
+CURRICULA.append({"name": "unsatisfied", "share": 0.5, "thresholds": [-99.0], "probe": 1, "samples": 1})
 CURRICULA.append({"name": "review", "order": "listed", "threshold": -9.0, "quota": 0.5, "harvest": 1.0})
 WEIGHTINGS = ["proportional", "art", "famo", "gradnorm"]  # nothing, state, a second look, the Gramian
 SURGERIES = [None, "pcgrad", "gradvac", "graddrop", "db_mtl"]  # nothing, Gramian, state, rows, rows and state
 RETENTIONS = [None, "replay-reservoir", "lira", "degradation_replay", "ewc", "si", "gem", "freeze"]
-FAMILIES = (CURRICULA, WEIGHTINGS, SURGERIES, RETENTIONS)
+AUXILIARIES: list[Any] = [[], [{"name": "composite_cr"}], [{"name": "degradation_contrast", "bank": 4}]]
+FAMILIES = (CURRICULA, WEIGHTINGS, SURGERIES, RETENTIONS, AUXILIARIES)
 """One of each kind that acts differently on the loop."""
 
 
@@ -48,14 +50,17 @@ def covering(sizes: Sequence[int]) -> list[tuple[int, ...]]:
 
 def strategy_at(row: Sequence[int], families: Sequence[Sequence[Any]] = FAMILIES) -> dict[str, Any]:
     """The composition that a row stands for."""
-    curriculum, weighting, surgery, retention = (family[place] for family, place in zip(families, row, strict=True))
-    chosen = {"curriculum": curriculum, "weighting": weighting, "surgery": surgery}
+    curriculum, weighting, surgery, retention, auxiliary = (
+        family[place] for family, place in zip(families, row, strict=True)
+    )
+    chosen = {"curriculum": curriculum, "weighting": weighting, "surgery": surgery, "auxiliary": auxiliary}
     return chosen | {"retention": part(retention) if retention else None}
 
 
 def label(row: Sequence[int]) -> str:
     """For pytest."""
-    names = (family[place] for family, place in zip(FAMILIES, row, strict=True))
+    names = [family[place] for family, place in zip(FAMILIES, row, strict=True)]
+    names[-1] = names[-1][0] if names[-1] else None
     return "+".join(str(name["name"] if isinstance(name, dict) else name) for name in names)
 
 
@@ -66,7 +71,9 @@ def test_every_pair_of_parts_is_covered() -> None:
         assert len({(row[f], row[g]) for row in rows}) == sizes[f] * sizes[g]
 
 
-OVERRIDES: dict[str, Any] = {"tasks": {"haze": None}, "training": {"steps": 4}, "conflict": {"every": 0}}
+OVERRIDES: dict[str, Any] = {
+    "tasks": {"haze": None}, "training": {"steps": 4}, "conflict": {"every": 0}, "data": {"labelled": 0.5},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
