@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.config.start import OUTSIDE
 from cmtl_ir.measures import seeds as statistics
 from cmtl_ir.measures.scale import Scale
 from cmtl_ir.measures.seeds import SeedDifference
@@ -111,7 +112,9 @@ def _source(sides: list[dict[int, Path]]) -> Source:
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    fields = [dict(_flat(identity)) for identity in (one, other)]
+    unknown = {"training", "patch", "flips", "conflict"} if OUTSIDE in one or OUTSIDE in other else set()
+    sides = [{key: value for key, value in side.items() if key not in unknown} for side in (one, other)]
+    fields = [dict(_flat(side)) for side in sides]
     names = dict.fromkeys(name for known in fields for name in known)
     values = [(name, *(str(known.get(name, "–")) for known in fields)) for name in names]
     return [(name, first, second) for name, first, second in values if first != second]

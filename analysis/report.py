@@ -12,6 +12,8 @@ from cmtl_ir.base import escaping, yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import write_whole
 from cmtl_ir.base.version import __version__
+from cmtl_ir.config.progressive import batch_in_words
+from cmtl_ir.config.start import OUTSIDE
 
 from .data import fairness, sources
 from .data.frames import Frames
@@ -52,8 +54,11 @@ def write(
 
     `conflict_at`: windows of steps (first, last) of the conflict heat-maps. If empty, training is cut into three.
     `log_to`: URI of the tracking store, or `None` to log nothing.
-    Raise UserError if no run is finished or the baseline is unknown.
+    Raise UserError if no run is finished, the baseline is unknown, or `conflict_at` is given and no run has a history
+    of conflicts.
     """
+    if conflict_at and frames.finished and frames.conflict_blocks.empty:
+        raise UserError(f"--conflict-at: {_no_conflicts(frames)}")
     study = Study.of(frames, baseline, conflict_at)
     drawn = captions.draw(study, folder / "figures")
     made = scores.all_tables(study)
@@ -68,6 +73,13 @@ def write(
         files = [one.file(suffix) for one in drawn for suffix in (".png", ".pdf")]
         logged = sources.log_files(log_to, frames.name, {"report": pages, "report/figures": files})
     return Report(pages, folder, drawn, summary(study), [*study.reasons, *study.cautions, *study.missing], logged)
+
+
+def _no_conflicts(frames: Frames) -> str:
+    """Return why there is no history of conflicts, and the way out."""
+    if all(OUTSIDE in frames.configs.get(one.run, {}).get("identity", {}) for one in frames.finished):
+        return f"{frames.name} is an outside model, whose gradients were never logged; train it with conflict.every=10"
+    return f"no run of {frames.name} has a history of conflicts; set conflict.every=10 and train again"
 
 
 def windows(given: Sequence[str]) -> list[tuple[int, int]]:
@@ -193,7 +205,7 @@ def _facts(study: Study) -> dict[str, str]:
         "steps": " or ".join(f"{step:,}" for step in steps),
     }
     if experiment:
-        facts["batch"] = str(experiment["training"]["batch"])
+        facts["batch"] = batch_in_words(experiment["training"])
         facts["backbone"] = _named(experiment["backbone"])
         # an empty list is stored only where the backbone's published training has auxiliary objectives
         without = [

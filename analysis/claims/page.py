@@ -11,6 +11,7 @@ from cmtl_ir.measures.statistics import Interval
 
 from .judging import Claim, Judged, judged, read_claims
 from .results import Results
+from .tables import tables
 
 CLAIMS = "claims.yaml"
 HEAD = """# Claims of papers, measured here
@@ -36,7 +37,7 @@ def page_of(folder: Path) -> str:
     """Return the page of the claims and results in a folder. Raise UserError if one of its files is malformed."""
     claims = read_claims(folder / CLAIMS)
     studies = {file.stem: Results.read(file) for file in sorted(folder.glob("*.csv"))}
-    return page([judged(claim, studies) for claim in claims])
+    return page([judged(claim, studies) for claim in claims]) + tables(claims, studies)
 
 
 def page(rows: Sequence[Judged]) -> str:
@@ -60,7 +61,7 @@ def _compared(claim: Claim) -> str:
     other = f"`{claim.against}`" if isinstance(claim.against, str) else f"{claim.against:g}"
     on = f" on {', '.join(claim.tasks)}" if claim.tasks else ""
     margin = f", at least {claim.least:g}{_unit(claim.unit)}" if claim.direction in ("higher", "lower") else ""
-    allowed = f" by more than {claim.least:g}{_unit(claim.unit)}"
+    allowed = f" {'within' if claim.direction == 'equal' else 'by more than'} {claim.least:g}{_unit(claim.unit)}"
     margin = margin if claim.least and margin else "" if claim.direction in ("higher", "lower") else allowed
     return f"`{claim.label}` − {other}, {claim.measure}{on}: {WORDS[claim.direction]}{margin}"
 

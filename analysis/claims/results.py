@@ -59,6 +59,12 @@ class Results:
         """Return the labels that have a measure."""
         return [label for label, known in self.by_key if known == measure]
 
+    def tasks(self, measure: str) -> list[str]:
+        """Return the tasks of a measure in the order of the alphabet."""
+        return sorted(
+            {task for key, seeds in self.by_key.items() if key[1] == measure for own in seeds.values() for task in own}
+        )
+
     def means(self, label: str, measure: str, tasks: Sequence[str] | None) -> dict[int, float]:
         """Return seed -> mean over tasks, of seeds that have all of them. `tasks=None` takes all that any seed has."""
         found = self.by_key.get((label, measure), {})

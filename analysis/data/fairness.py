@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cmtl_ir.config.start import OUTSIDE
 from cmtl_ir.store.layout import EXPERIMENT
 
 from . import own_training
@@ -127,7 +128,12 @@ def unequal_starts(frames: Frames) -> list[str]:
 
 
 def meaning_of(identity: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
-    """Return the fields that must be equal for two runs to be comparable. `steps` are the steps really done."""
+    """Return the fields that must be equal for two runs to be comparable. `steps` are the steps really done.
+
+    Of an outside model, only what it is scored on must be equal: its training is not known.
+    """
+    if OUTSIDE in identity:
+        return {key: identity.get(key) for key in ("tests", "holdout", "protocol", "meaning")}
     known = {key: identity.get(key) for key in SAME if key != "steps"}
     training = {key: value for key, value in (known["training"] or {}).items() if key != "steps"}
     backbone = known["backbone"]
@@ -140,7 +146,7 @@ def _meaning(frames: Frames, member: Member) -> dict[str, Any]:
     steps = frames.steps.get(member.run)
     is_reference = reference_task(frames, member) is not None  # its budget is a convention that the tables state
     meaning = meaning_of(frames.configs[member.run].get("identity", {}), None if is_reference else steps)
-    training = own_training.without_declared(frames, member.label, meaning["training"])
+    training = own_training.without_declared(frames, member.label, meaning.get("training") or {})
     return {**meaning, "training": training}
 
 
@@ -211,7 +217,8 @@ def _unfinished(frames: Frames) -> list[str]:
 
 def _missing_references(frames: Frames) -> list[str]:
     """Return a sentence on missing single-task runs, which intransigence and the single-task difference need."""
-    seeds = sorted({one.seed for one in frames.finished if reference_task(frames, one) is None})
+    trained = [one for one in frames.finished if OUTSIDE not in frames.configs.get(one.run, {}).get("identity", {})]
+    seeds = sorted({one.seed for one in trained if reference_task(frames, one) is None})
     have = single_runs(frames)
     lacking = {task: [seed for seed in seeds if seed not in have[task]] for task in frames.tasks}
     lacking = {task: listed for task, listed in lacking.items() if listed}

@@ -13,6 +13,7 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config import reading
 from cmtl_ir.config.own_training import flat
+from cmtl_ir.config.progressive import samples_of
 from cmtl_ir.measures.continual import NEVER
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import Scale
@@ -182,7 +183,9 @@ class Frames:
         result, config, steps = self.results[run], self.configs[run], self.steps.get(run)
         alone = result.get("step_seconds")  # seconds of the optimizer steps, if the engine times them separately
         seconds = result.get("seconds") if alone is None else alone
-        peak, batch = result.get("peak_memory_bytes"), config.get("identity", {}).get("training", {}).get("batch")
+        training = config.get("identity", {}).get("training", {})
+        batch = samples_of(training) / training["steps"] if {"steps", "batch"} <= training.keys() else None
+        peak = result.get("peak_memory_bytes")
         environment = result.get("environment") or config.get("environment", {})
         return {
             "steps": steps, "seconds": seconds, "timed": "run" if alone is None else "steps",

@@ -9,7 +9,7 @@ from cmtl_ir.config.own_training import flat
 
 from .frames import Frames
 
-BUDGET = ("steps", "batch")
+BUDGET = ("steps", "batch", "progressive")
 """Settings that make runs not comparable, whether declared or not: strategies are compared at one budget."""
 
 

@@ -112,7 +112,7 @@ def _curves(
         figure, axes = panels(plots, len(of_task) + has_stages, width, scaling * HEIGHT)
         places = [axis for place, axis in enumerate(axes) if not (has_stages and place == len(tasks))]
         for axis, (task, own) in zip(places, of_task.items(), strict=True):
-            axis.set_xlim(0, last)
+            axis.set_xlim(0, max(last, 1))  # an outside model has no steps
             for step in stages.boundaries(staged)[:BOUNDARIES]:
                 axis.axvline(step, color="0.85", linewidth=0.7, zorder=0)
             _panel(axis, own, [one for one in staged if one.label in labels], look)

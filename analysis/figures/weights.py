@@ -70,9 +70,10 @@ def _moves(frame: pd.DataFrame) -> bool:
 
 
 def _batch(study: Study, label: str) -> int:
-    """Return the number of samples in a batch of a strategy. 0 if it is not known."""
+    """Return the number of samples in a batch of a strategy. 0 if it is not known or changes."""
     run = next(one.run for one in study.frames.finished if one.label == label)
-    return int(study.frames.configs.get(run, {}).get("identity", {}).get("training", {}).get("batch", 0))
+    training = study.frames.configs.get(run, {}).get("identity", {}).get("training", {})
+    return 0 if "progressive" in training else int(training.get("batch", 0))
 
 
 def _counts(frame: pd.DataFrame, batch: int) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import (
     BaseModel,
@@ -46,7 +47,14 @@ def problems_of(error: ValidationError, record: type[BaseModel], prefix: str = "
 def _record_at(record: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
     for key in location:
         field = record.model_fields.get(str(key))
-        kinds = [field.annotation, *typing.get_args(field.annotation)] if field else []
-        nested = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        nested = list(_records_in(field.annotation)) if field else []
         record = nested[0] if nested else record
     return record
+
+
+def _records_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the records in an annotation, such as those of `tuple[One, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _records_in(inner)

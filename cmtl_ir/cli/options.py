@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:  # `--help` loads nothing heavy
     from cmtl_ir.cli.terminal import Loudness
+    from cmtl_ir.config.experiment import Experiment
     from cmtl_ir.inference.published import Published
     from cmtl_ir.runs.two_stage import Aim
 
@@ -126,6 +127,15 @@ def used_with_weights(weights: Path | None, backbone: str, fields: list[str]) ->
             raise UserError(f"{option} {given}: belongs to --weights FILE; the network of a run is the one it trained")
 
 
+def only_with_weights(**given: object) -> None:
+    """Raise UserError for options (name -> value) that would be ignored because there is no --weights."""
+    from cmtl_ir.base.errors import UserError
+
+    for option, value in given.items():
+        if value:
+            raise UserError(f"--{option} {value}: belongs to --weights FILE")
+
+
 def loudness_of(verbose: bool, quiet: bool) -> Loudness:
     """Return how much -v and --quiet ask for. Raise UserError for both."""
     from cmtl_ir.base.errors import UserError
@@ -168,11 +178,23 @@ def aim_of(resolve: float | None, max_seeds: int | None) -> Aim | None:
     return Aim(resolve, MAX_SEEDS if max_seeds is None else max_seeds)
 
 
+def check_scoring(experiment: Experiment) -> None:
+    """Raise UserError if a suite or an adapter that an experiment names does not exist."""
+    from cmtl_ir.suites import catalogue
+
+    catalogue.check(experiment.evaluation.suites)
+    if experiment.evaluation.adapt:
+        from cmtl_ir.adaptation.naming import columns_of
+
+        columns_of(list(experiment.evaluation.adapt))
+
+
 ADAPTER = "NAME[:FIELD=VALUE,...]"
 Adapt = Annotated[
     list[str],
     typer.Option(
-        metavar=ADAPTER, help="Also score it adapted at test time, next to none and self_ensemble (repeat the option)."
+        metavar=ADAPTER,
+        help="Also score it adapted at test time, next to none and self_ensemble (repeat the option).",
     ),
 ]
 AdaptOne = Annotated[str | None, typer.Option(metavar=ADAPTER, help="Adapt the network to the images first.")]
@@ -230,6 +252,9 @@ Weights = Annotated[
     typer.Option(metavar="FILE", help="An authors' checkpoint (.pth, .ckpt, .safetensors) in place of RUN."),
 ]
 Backbone = Annotated[str, typer.Option(metavar="NAME", help="The network of --weights.", autocompletion=backbone_names)]
+TestFile = Annotated[
+    str, typer.Option(metavar="EXPERIMENT", help="With --weights: its tasks and data.", autocompletion=experiments)
+]
 FinishedRun = Annotated[
     str,
     typer.Argument(

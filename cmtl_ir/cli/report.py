@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from cmtl_ir.cli.options import Out, comparison_names, finished_runs, strategy_labels
+from cmtl_ir.cli.options import (
+    Backbone,
+    Device,
+    Out,
+    Set,
+    TestFile,
+    comparison_names,
+    finished_runs,
+    only_with_weights,
+    strategy_labels,
+)
 
 
 class Form(StrEnum):
@@ -50,7 +60,7 @@ def report(
     from cmtl_ir.analysis import report as pages
     from cmtl_ir.analysis.data import frames as runs
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display_report
+    from cmtl_ir.cli.display import report as display_report
     from cmtl_ir.store.merging import merge
     from cmtl_ir.tracking.mlflow_store import sqlite_uri
 
@@ -68,24 +78,61 @@ def report(
     display_report.report(pages.write(frames, to or home / "report", format_.value, baseline, log_to, windows))
 
 
-Side = Annotated[
-    str,
+Sides = Annotated[
+    list[str] | None,
     typer.Argument(
+        metavar="[A] [B]",
         help="A strategy with all its seeds (COMPARISON/LABEL) or one run (COMPARISON/LABEL/SEED, hash, folder).",
         autocompletion=finished_runs,
     ),
 ]
+Checkpoints = Annotated[
+    list[Path],
+    typer.Option(metavar="FILE", help="An outside checkpoint in place of A or B (repeat the option for both)."),
+]
 
 
 def compare(
-    one: Side,
-    other: Side,
+    sides: Sides = None,
+    weights: Checkpoints = [],  # noqa: B006
+    backbone: Backbone = "",
+    file: TestFile = "",
+    set_: Set = [],  # noqa: B006
+    device: Device = "auto",
     out: Out = Path("runs"),
 ) -> None:
-    """Compare two strategies over the seeds of both, or two runs: scores, significance, and differing configuration."""
+    """Compare two strategies over the seeds of both, or two runs: scores, significance, and differing configuration.
+
+    Outside checkpoints are given as --weights FILE --file EXPERIMENT, and --backbone NAME if their network is not that
+    of EXPERIMENT. They are scored on its test images.
+    """
     from cmtl_ir.analysis import pair
-    from cmtl_ir.cli import display_report
+    from cmtl_ir.base.errors import UserError
+    from cmtl_ir.cli.display import report as display_report
     from cmtl_ir.store import lookup
 
-    sides = [lookup.find_seeds(name, out) for name in (one, other)]
-    display_report.compared(pair.compared(sides[0], sides[1], (one, other)))
+    named = list(sides or [])
+    if len(named) + len(weights) != 2:
+        raise UserError(
+            f"expected two runs or --weights FILE, found {' '.join(map(str, [*named, *weights])) or 'none'}"
+        )
+    runs = {name: lookup.find_seeds(name, out) for name in named}
+    if weights:
+        runs |= _outside(weights, backbone, file, set_, device, out)
+    else:
+        only_with_weights(backbone=backbone, file=file, set=" ".join(set_))
+    (one, first), (other, second) = [*runs.items()] if len(runs) == 2 else [*runs.items()] * 2
+    display_report.compared(pair.compared(first, second, (one, other)))
+
+
+def _outside(
+    weights: list[Path], backbone: str, file: str, set_: list[str], device: str, out: Path
+) -> dict[str, dict[int, Path]]:
+    """Return file -> seed -> folder of the runs of outside checkpoints."""
+    from cmtl_ir.cli.stored.outside import outside_models
+    from cmtl_ir.runs.begin.outside import take_in
+    from cmtl_ir.runs.workspace import Workspace
+
+    experiment, models = outside_models(weights, backbone, file, set_)
+    taken = [take_in(experiment, one, Workspace.at(out, device)) for one in models]
+    return {str(file): {run.seed: run.folder} for file, run in zip(weights, taken, strict=True)}

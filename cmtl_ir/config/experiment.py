@@ -5,70 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
 from cmtl_ir.backbones.fields import published_auxiliary
 from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.evaluation import EvaluationConfig
+from cmtl_ir.config.optimizer import OptimizerConfig, ScheduleConfig
+from cmtl_ir.config.progressive import Progressive, check_progressive
 from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
 from cmtl_ir.config.stages import refuse_stages_without_a_loss
 from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
-from cmtl_ir.strategy.data import Schedule
 from cmtl_ir.strategy.families import KEYS
-from cmtl_ir.strategy.making import base_described, base_objective, described, part_from
+from cmtl_ir.strategy.making import base_described, base_objective, described
 from cmtl_ir.strategy.objective import Objective
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
 
-Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 LARGEST_BATCH = 1_000_000
 
 if TYPE_CHECKING:
     from cmtl_ir.strategy.grouping import Grouping
     from cmtl_ir.strategy.parts import Curriculum, Retention, Surgery, Weighting
-
-
-class OptimizerConfig(Record):
-    """The optimizer, the same for every strategy unless it has its own settings."""
-
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
-    """Name of the optimizer."""
-    lr: float = Field(1e-3, gt=0)
-    """Base learning rate."""
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Decay rates of the moments (adam, adamw), each at least 0 and below 1."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Weight decay: decoupled for adamw, otherwise added to the gradient."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum (sgd)."""
-
-
-class ScheduleConfig(Record):
-    """Learning rate within each stage."""
-
-    name: Literal["cosine", "constant"] = "cosine"
-    """Cosine from lr to floor, or constant."""
-    warmup: int = Field(0, ge=0)
-    """Steps of linear warm-up at the start of a stage."""
-    floor: float = Field(0.0, ge=0)
-    """Learning rate at the end of a cosine."""
-    stretch: float = Field(1.0, ge=1)
-    """Length of the cosine, in lengths of the stage; the stage stops before its end. PromptIR plans 150 epochs and
-    stops at 120, which is 1.25."""
-
-    def of_stage(self, cycles: int = 1) -> Schedule:
-        """Return the schedule of one stage."""
-        return Schedule(self.name, self.warmup, cycles, self.floor, self.stretch)
 
 
 class TrainingConfig(Record):
@@ -107,6 +70,10 @@ class TrainingConfig(Record):
     stop_early: Annotated[StopEarlyConfig | None, OmitIfDefault()] = None
     """End a stage once `data.val` has not become better for some evaluations, as in {patience: 3}; null: at its end."""
 
+    progressive: Annotated[Progressive | None, OmitIfDefault()] = None
+    """Phases of each stage with their own crops and batch, as in [{until: .3, patch: 32, batch: 16}, {until: 1}]; null:
+    crops of data.patch and samples of training.batch throughout."""
+
     @property
     def selects(self) -> bool:
         """Whether validation images decide which weights are scored."""
@@ -131,37 +98,6 @@ class TrainingConfig(Record):
         if self.micro_batch is not None and self.engine == "grouped":
             raise ValueError("micro_batch needs the engine stream: set engine to auto or stream")
         return self
-
-
-class EvaluationConfig(Record):
-    """When and how test images are scored. Nothing is selected on these scores."""
-
-    every: int = Field(0, ge=0)
-    """Steps between evaluations; 0: at the end of each stage only."""
-    protocol: Literal["promptir", "basicsr_rgb", "basicsr_y", "matlab_y", "mio", "nafnet"] = "promptir"
-    """Metric protocol; tables never mix two."""
-    metrics: Annotated[tuple[str, ...], OmitIfDefault()] = Field(("psnr", "ssim"), min_length=1)
-    """Metrics: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
-    strategies. Not part of a run's identity; a finished run is not scored again for a metric that is added later."""
-    tile: int = Field(1024, ge=128)
-    """Images with a side above this many pixels are restored in overlapping tiles of this side; at least 128, twice
-    the overlap."""
-
-    suites: Annotated[tuple[str, ...], OmitIfDefault()] = ()
-    """Suites that finished runs are scored on: severity, unseen, composite, order, mixed_sources, cdd11, or the path of
-    a .yaml file with test sets. Not part of a run's identity. Training and ordinary scores do not depend on them."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        problems: list[Problem] = []
-        for name in names:
-            part_from("metric", name, name, problems)
-        if problems:
-            raise ValueError("; ".join(str(problem) for problem in problems))
-        if "psnr" not in names or len(set(names)) < len(names):
-            raise ValueError("psnr must be listed, because it ranks strategies, and no metric may be listed twice")
-        return names
 
 
 def _keys_of_a_strategy() -> dict[str, Any]:
@@ -283,6 +219,8 @@ class Experiment(Record):
     """Label -> composition of parts."""
     unlearning: UnlearningConfig | None = None
     """Request that `cmtl-ir unlearn FILE` carries out on a finished run of this experiment."""
+    _plain: Strategy | None = PrivateAttr(default=None)
+    """A strategy that names nothing: neutral parts, with the objectives of `training.auxiliary` or the backbone's."""
 
     @field_validator("name")
     @classmethod
@@ -329,6 +267,7 @@ class Experiment(Record):
                     raise ValueError(f"strategies.{label}.{key} names the unknown task {unknown[0]!r}; {near}")
         refuse_stages_without_a_loss(self.strategies)
         check_selection(self)
+        check_progressive(self)
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from cmtl_ir.base.record import Record
 INITIAL = "initial"
 """Value of `from` that stands for initial weights: a strategy that does not take the `start` of its experiment."""
 
+OUTSIDE = "outside"
+"""Label of the run of an outside model, and key of its identity with the hash of its weights."""
+
 
 class StartConfig(Record):
     """The weights that a run begins from. A name or file alone stands for `{from: NAME}`."""

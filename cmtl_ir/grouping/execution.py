@@ -46,9 +46,10 @@ def train_groups(active: ActiveRun) -> None:
     work = _Grouped(planned, grouping, members, RunProbe(members, grouping, planned.strategy))
     try:
         groups = ordered(grouping.plan(list(members.tasks), work.probe), list(members.tasks))
-        counts = shared_steps(groups, work.steps, grouping.steps)
+        counts = [0] * len(groups) if grouping.ready else shared_steps(groups, work.steps, grouping.steps)
         _note_steps(work, groups, counts)
-        trained = members.train_groups([_member(work, *one) for one in zip(groups, counts, strict=True)])
+        own = [_member(work, *one) for one in zip(groups, counts, strict=True)]
+        trained = [members.train(one) for one in own] if grouping.ready else members.train_groups(own)
         model = _write_plan(work, groups, counts, trained)
     finally:
         write_uses(active.run.folder, members.used)
@@ -57,7 +58,9 @@ def train_groups(active: ActiveRun) -> None:
 
 def _note_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) -> None:
     total = work.steps
-    if work.grouping.steps == "equal_total":
+    if work.grouping.ready:
+        work.probe.say(f"the {len(groups)} group(s) have networks that exist, which are not trained")
+    elif work.grouping.steps == "equal_total":
         work.probe.say(f"{total} steps in all, shared by {len(groups)} group(s) in proportion to their tasks: {counts}")
     else:
         work.probe.say(
@@ -67,7 +70,9 @@ def _note_steps(work: _Grouped, groups: Sequence[Group], counts: Sequence[int]) 
 
 
 def _member(work: _Grouped, group: Group, steps: int) -> PlannedRun:
-    """Plan the ordinary run of one group."""
+    """Plan the run of one group: an ordinary run, or that of a network that exists."""
+    if work.grouping.ready:
+        return work.members.plan_ready(group.tasks, work.grouping.ready[frozenset(group.tasks)])
     strategy = work.planned.strategy.model_copy(update={"grouping": None})
     return work.members.plan(group.tasks, strategy, steps, "groups")
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from cmtl_ir.base.errors import TrainingError
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.reading import neutral
+from cmtl_ir.runs.begin.outside import as_outside, existing_model
+from cmtl_ir.runs.begin.weights import weights_of_named_runs
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.parallel import run_in_processes
@@ -55,17 +58,34 @@ class Members:
         """
         experiment, label = self._experiment(tasks, strategy, steps, kind, changes), self.whole.run.label
         own = {task: self.tasks[task] for task in experiment.tasks}
-        identity = identity_of(experiment, strategy, self.seed, own)
+        begun = self.whole.weights.identity if self.whole.weights is not None else None
+        runs = weights_of_named_runs(strategy, self.workspace.out)
+        identity = identity_of(experiment, strategy, self.seed, own, begun, runs)
         run = Run(f"{label}/{named(list(own))}", self.seed, identity, run_folder(self.workspace.out, hash_of(identity)))
         if run.hash not in self.used:
             self.used.append(run.hash)
-        return PlannedRun(run, experiment, own, strategy, self.whole.device)
+        return PlannedRun(run, experiment, own, strategy, self.whole.device, weights=self.whole.weights)
+
+    def plan_ready(self, tasks: Sequence[str], source: str) -> PlannedRun:
+        """Plan the run of a group whose network exists: `source` is a finished run or a file of weights.
+
+        Raises UserError if there is no such network or if it does not fit the backbone.
+        """
+        experiment = self._experiment(tasks, neutral(), self.experiment.training.steps, "groups", {})
+        own = {task: self.tasks[task] for task in experiment.tasks}
+        model = existing_model(experiment, source, self.seed, self.workspace.out)
+        identity, name = identity_of(experiment, neutral(), self.seed, own), named(list(own))
+        folder = run_folder(self.workspace.out, hash_of(identity))
+        run = Run(f"{self.whole.run.label}/{name}", self.seed, identity, folder)
+        planned = as_outside(PlannedRun(run, experiment, own, neutral(), self.whole.device), model)
+        self.used.append(planned.run.hash)
+        return planned
 
     def _experiment(
         self, tasks: Sequence[str], strategy: Strategy, steps: int, kind: str, changes: dict[str, Any]
     ) -> Experiment:
         whole = self.experiment
-        training = {"steps": steps} | ({"batch": changes["batch"]} if "batch" in changes else {})
+        training: dict[str, Any] = {"steps": steps} | ({"batch": changes["batch"]} if "batch" in changes else {})
         update: dict[str, Any] = {
             "name": f"{whole.name}.{kind}",
             "tasks": {task: whole.tasks[task] for task in whole.tasks if task in tasks},
@@ -76,6 +96,7 @@ class Members:
         if "conflict" in changes:
             update["conflict"] = whole.conflict.model_copy(update={"every": changes["conflict"]})
         if kind == "probes":
+            update["training"] = update["training"].model_copy(update={"progressive": None})
             update["evaluation"] = whole.evaluation.model_copy(update={"every": 0})
         return whole.model_copy(update=update)
 

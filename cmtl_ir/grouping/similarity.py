@@ -41,14 +41,17 @@ def similarity(
 ) -> Similarity:
     """Measure the relations between all tasks that groupings use. Probes are cached and shared with runs.
 
+    The proxies begin from the weights of `experiment.start`, if it has one.
+
     A measure takes its fields from the first strategy of the experiment that groups by it. If there is none, it takes
     its defaults. `share` is the share of the budget that proxies get, and `None` keeps that of the measure. `seed` is
     the seed to measure, and `None` takes the first seed of the experiment.
     """
     chosen = experiment.seeds[0] if seed is None else seed
     parts = {name: configured(experiment, name, share) for name in measures}
-    plain = experiment.model_copy(update={"strategies": {"similarity": neutral()}, "seeds": [chosen]})
-    (planned,) = plan.prepare(plain, workspace.out, workspace.device).planned
+    start = experiment.start and experiment.start.model_copy(update={"learned": ()})
+    plain = {"strategies": {"similarity": neutral()}, "seeds": [chosen], "start": start}
+    (planned,) = plan.prepare(experiment.model_copy(update=plain), workspace.out, workspace.device).planned
     parent = workspace.tracking.parent(f"{experiment.name}.probes", {}, yaml.dump(experiment.resolved()))
     members = Members(planned, workspace, parent)
     notes: list[str] = []

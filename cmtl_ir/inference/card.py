@@ -11,6 +11,7 @@ from cmtl_ir.backbones.sources import SOURCES
 from cmtl_ir.base import yaml
 from cmtl_ir.base.escaping import printable
 from cmtl_ir.config.citations import bibtex
+from cmtl_ir.config.start import OUTSIDE
 from cmtl_ir.measures.statistics import image_interval
 from cmtl_ir.store.folder import read_identity, read_result
 from cmtl_ir.store.layout import PER_IMAGE
@@ -35,11 +36,11 @@ def model_card(run: Path, file: str) -> str:
         "## Training",
         "",
         *_forgotten(identity),
-        *_block("yaml", yaml.dump({key: identity[key] for key in ("backbone", "training", "strategy")})),
+        *_training(identity),
         "",
         "## Licence",
         "",
-        *_licence(name),
+        *_licence(identity),
         "",
         "## Citation",
         "",
@@ -76,8 +77,19 @@ def _forgotten(identity: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _licence(name: str) -> list[str]:
+def _training(identity: Mapping[str, Any]) -> list[str]:
+    """Lines about the training. That of an outside model is not known."""
+    if OUTSIDE in identity:
+        backbone = _block("yaml", yaml.dump({"backbone": identity["backbone"]}))
+        return [f"Trained elsewhere. SHA-256 of its tensors: {identity[OUTSIDE]}.", "", *backbone]
+    return _block("yaml", yaml.dump({key: identity[key] for key in ("backbone", "training", "strategy")}))
+
+
+def _licence(identity: Mapping[str, Any]) -> list[str]:
+    name = identity["backbone"]["name"]
     known = SOURCES[name].license if name in SOURCES else "not known to this suite"
+    if OUTSIDE in identity:
+        return [f"That of the checkpoint. Licence of the {name} authors' release: {known}."]
     return [
         f"These weights were trained from data of their own. Licence of the {name} authors' release: {known}.",
         "The terms of the training images apply in addition (`cmtl-ir data list`).",

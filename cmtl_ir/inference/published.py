@@ -17,6 +17,7 @@ from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.weights_file import WeightsMisfit
 from cmtl_ir.config.reading import with_overrides
+from cmtl_ir.runs.begin.outside import OutsideModel
 
 PREFIX = "backbone."
 
@@ -41,7 +42,7 @@ class Published:
         try:
             report = backbones.load_weights(model, self.file)
         except WeightsMisfit as error:
-            way_out = f"`cmtl-ir describe {name}` lists its fields; give those of the checkpoint with --set FIELD=VALUE"
+            way_out = f"`cmtl-ir describe {name}` lists its fields; give those of the file: --set backbone.FIELD=VALUE"
             raise WeightsMisfit(f"{error}\n{way_out}") from error
         if say is not None:
             say(str(report))
@@ -54,6 +55,12 @@ def published(file: str | Path, backbone: str, overrides: Sequence[str] = ()) ->
     Raises ConfigError for an unknown backbone or field.
     """
     return Published(Path(file).expanduser(), backbone_of(backbone, overrides))
+
+
+def outside_model(checkpoint: Published, say: Callable[[str], None] | None = None) -> OutsideModel:
+    """Return the network of a checkpoint with its weights, to be taken into the store. `say` as for `model`."""
+    weights = checkpoint.model(torch.device("cpu"), say).state_dict()
+    return OutsideModel(checkpoint.file.stem, checkpoint.backbone, dict(weights))
 
 
 def backbone_of(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

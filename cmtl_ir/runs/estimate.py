@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from cmtl_ir.config.experiment import Strategy
+from cmtl_ir.config.progressive import pixels_of
 from cmtl_ir.runs.plan import Prepared
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.data import Stage
@@ -27,14 +28,15 @@ class Estimate:
     parameters: int
     seconds_per_step: float
     factors: dict[str, float]
-    batch: int
-    """Samples per timed step."""
+    pixels: int
+    """Pixels per timed step."""
     bytes_on_disk: float
 
     def seconds(self, run: Run) -> float:
         """Return the training seconds of a run, without evaluation."""
         own = run.identity["training"]
-        return float(own["steps"] * own["batch"] / self.batch * self.seconds_per_step * self.factors[run.label])
+        share = pixels_of(own, run.identity["patch"]) / self.pixels
+        return float(share * self.seconds_per_step * self.factors[run.label])
 
 
 def estimate(prepared: Prepared) -> Estimate:
@@ -51,11 +53,13 @@ def estimate(prepared: Prepared) -> Estimate:
         _joint_step(learner, counts)
     seconds = (time.perf_counter() - start) / TIMED_STEPS
     factors = {
-        label: 1.5 if any(getattr(part, "needs", "losses") != "losses" for part in _parts(one)) else 1.0
+        label: (1.5 if any(getattr(part, "needs", "losses") != "losses" for part in _parts(one)) else 1.0)
+        * (1 + sum(proxy.share for proxy in one.curriculum.proxies(tuple(experiment.tasks))))
         for label, one in experiment.strategies.items()
     }
     kept = experiment.checkpoint.keep + 2  # checkpoints of weights and two moments, stage ends, final weights
-    return Estimate(size, seconds, factors, sum(counts), len(prepared.runs) * kept * 3 * 4.0 * size)
+    pixels = sum(counts) * learner.phase_after(0).patch ** 2
+    return Estimate(size, seconds, factors, pixels, len(prepared.runs) * kept * 3 * 4.0 * size)
 
 
 def _parts(strategy: Strategy) -> list[Part]:

@@ -6,6 +6,7 @@ from cmtl_ir.base.errors import ConfigError, TrainingError, UserError
 from cmtl_ir.base.ranks import SKIP, Ranks
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.own_training import trained_under
+from cmtl_ir.config.progressive import phases_of
 from cmtl_ir.runs.plan import Comparison, PlannedRun, prepare
 from cmtl_ir.runs.watching.logs import LossLog, NullSink
 from cmtl_ir.runs.watching.recorder import Recorder
@@ -54,7 +55,8 @@ def check(experiment: Experiment, ranks: Ranks, parallel: bool) -> None:
     """Raise UserError if several ranks cannot train an experiment. `parallel`: whether workers or Ray are requested."""
     if parallel:
         raise UserError("torchrun's processes share each run: --workers and --ray are for runs in one process each")
-    batch = min(trained_under(experiment, one)[0].training.batch for one in experiment.strategies.values())
+    own = [trained_under(experiment, one)[0].training for one in experiment.strategies.values()]
+    batch = min(phase.batch for one in own for _, phase in phases_of(one.model_dump(mode="json"), 0))
     if batch < ranks.count:
         raise ConfigError(f"training.batch: {batch} samples per step are too few for {ranks.count} ranks")
     grouped = [label for label, strategy in experiment.strategies.items() if strategy.grouping is not None]
@@ -62,4 +64,13 @@ def check(experiment: Experiment, ranks: Ranks, parallel: bool) -> None:
         raise ConfigError(
             f"strategies.{grouped[0]}.grouping: the runs of a grouping are not shared among the processes of torchrun: "
             "start the same command without torchrun (--workers trains its groups in parallel)"
+        )
+    standing = [
+        label for label, one in experiment.strategies.items() if one.curriculum.proxies(tuple(experiment.tasks))
+    ]
+    if standing:
+        called = experiment.strategies[standing[0]].curriculum.called
+        raise ConfigError(
+            f"strategies.{standing[0]}.curriculum: the short runs that {called} stands on are not shared among the "
+            "processes of torchrun: start the same command without torchrun"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under
+from cmtl_ir.config.progressive import training_identity
 from cmtl_ir.tasks.task import Task
 
 SEMANTICS_VERSION = 4
@@ -19,10 +20,12 @@ def identity_of(
     seed: int,
     tasks: Mapping[str, Task],
     start: Mapping[str, Any] | None = None,
+    runs: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the identity of a run: tasks and their pixels, backbone, training, parts and seed.
 
     `start`: hash of the weights that the run begins from, and the tasks that they know; `None`: initial weights.
+    `runs`: name -> hash of the weights of the finished runs that objectives name; `None` or empty: they name none.
     Labels, paths, device and the cadence of evaluations and checkpoints are not part of it. `conflict.every` is: a
     logged step updates the weights from the row gradients that it logs, which changes the last bits.
     """
@@ -33,13 +36,14 @@ def identity_of(
         **({"validation": validated} if validated else {}),
         **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
         **({"start": dict(start)} if start is not None else {}),
+        **({"runs": dict(runs)} if runs else {}),
         "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},
         "patch": experiment.data.patch,
         "flips": experiment.data.flips,
         "backbone": strategy.backbone(experiment.backbone, list(tasks)),
-        "training": experiment.training.model_dump(mode="json"),
+        "training": training_identity(experiment),
         "protocol": experiment.evaluation.protocol,
         "conflict": experiment.conflict.every,
         **({"evaluations": experiment.evaluation.every} if chosen else {}),

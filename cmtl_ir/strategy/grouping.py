@@ -112,6 +112,11 @@ class Grouping(Part):
         return False
 
     @property
+    def ready(self) -> Mapping[frozenset[str], str]:
+        """Networks that exist, as tasks of a group -> finished run or file of weights. Empty: groups are trained."""
+        return {}
+
+    @property
     def needs_validation(self) -> bool:
         """Whether `plan` uses `probe.validation`, so that every task needs validation images."""
         return False

@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 from torch import Tensor, nn
 
 from cmtl_ir.base.record import Record
-from cmtl_ir.strategy.data import Batch, History, Learner, Row, Stage, StepContext
+from cmtl_ir.strategy.data import Batch, History, Learner, Proxy, Row, Stage, StepContext
 from cmtl_ir.strategy.registry import snake_case
 
 Tier = Literal["losses", "gramian", "rows"]
@@ -102,6 +102,10 @@ class Curriculum(Part):
     def needs_teachers(self) -> bool:
         """Whether a stage calls `Learner.teacher`, so that the single-task runs must be finished before this run."""
         return False
+
+    def proxies(self, tasks: Sequence[str]) -> Sequence[Proxy]:
+        """Return the short runs on fixed mixtures that must be finished before this run. See `Learner.proxy_losses`."""
+        return ()
 
     def next_stage(self, history: History) -> Stage | None:
         """Return the stage after `history.stages`, or `None` if the run is complete.
@@ -191,6 +195,8 @@ class Retention(Part):
     """Tier. `gramian` applies in stages with projected rows, for `project`."""
     needs_update: ClassVar[bool] = False
     """Whether `after_step` receives the flat update [P] before penalty and clipping."""
+    fixed_patch: ClassVar[bool] = False
+    """Whether it stores outputs for crops, so that `training.progressive` must not change the side of crops."""
 
     def backbone(self, fields: Mapping[str, Any], tasks: Sequence[str]) -> Mapping[str, Any]:
         """Return name and fields of the network to train: the backbone of the run, or one built from it."""

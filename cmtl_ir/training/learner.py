@@ -16,13 +16,16 @@ from cmtl_ir.base.ranks import ALONE, Ranks
 from cmtl_ir.base.trees import to_device, to_json
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under
+from cmtl_ir.config.progressive import Phase, phase_at
 from cmtl_ir.strategy.data import UNLABELLED, Batch, History, Row, Stage
+from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
 from cmtl_ir.strategy.output import Output, output_of
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.task import Task
+from cmtl_ir.training.fine_tuning import fine_tuned
 from cmtl_ir.training.optimization import (
     AveragedWeights,
     group_by_rate,
@@ -56,7 +59,7 @@ class Learner:
         """`ranks`: the processes that share the samples of each step."""
         experiment, strategy = trained_under(experiment, strategy)
         self.training, self.seed, self.device, self.ranks = experiment.training, seed, device, ranks
-        self.patch = experiment.data.patch
+        self.patch = experiment.data.patch  # the largest side of a crop
         self.blocks = experiment.conflict.blocks or {}
         self.task_of = dict(tasks)
         self.tasks = tuple(tasks)
@@ -64,19 +67,11 @@ class Learner:
         self.objective = objective_of(self.training.loss)
         self.backbone = strategy.backbone(experiment.backbone, self.tasks)
         self.model = network_to_device(initial_model(self.backbone, seed), device)
-        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
-            name, missing = experiment.backbone["name"], self.objective.pair
-            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {missing}")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        if ranks.count > 1 and self.training.selects:
-            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
-        if not self.trained_parameters():
-            raise ConfigError(
-                f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
-            )
+        self._check(experiment.backbone["name"])
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()
@@ -90,20 +85,34 @@ class Learner:
         self.evaluated_every = experiment.evaluation.every
         self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
         self.finished_runs: Callable[[str], nn.Module] | None = None  # name -> network of a finished run
+        self.proxies: Callable[[], Tensor] | None = None  # losses of the curriculum's proxies
         self.learned: tuple[str, ...] = ()  # tasks that the weights of `start` already know
         self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
         for part in self.parts().values():
             part.reset()
+
+    def _check(self, name: str) -> None:
+        """Raise ConfigError if the backbone cannot be trained as the settings say."""
+        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {self.objective.pair}")
+        if self.ranks.count > 1 and self.training.selects:
+            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
+        if not self.trained_parameters():
+            raise ConfigError(f"backbone {name}: no parameter is trained; all are frozen (requires_grad=False)")
 
     # ------------------------------------------------------------------------------ what a part may see
 
     def batch(self, task: str, ids: Tensor, images: str | None = None) -> Batch:
         """Return the samples (task, ids), or those on the clean crops of (images, ids) if `images` names a task."""
         if images is None:
-            return self.task_of[task].batch(ids)
+            return self._task(task).batch(ids)
         if images == UNLABELLED:
-            return self.task_of[task].unlabelled_batch(ids)
-        return self.task_of[task].batch_on(self.task_of[images], ids, ids)
+            return self._task(task).unlabelled_batch(ids)
+        return self._task(task).batch_on(self._task(images), ids, ids)
+
+    def _task(self, name: str) -> Task:
+        """Return a task with the crops of the current step."""
+        return self.task_of[name].at(self.phase_after(0).patch)
 
     def forward(
         self, degraded: Tensor, task_numbers: Tensor, network: nn.Module | None = None, **pair: Tensor
@@ -127,7 +136,15 @@ class Learner:
 
     def second_view(self, batch: Batch) -> Batch:
         """Return other crops of the same images, degraded with the same parameters but independent noise."""
-        return self.task_of[batch.task].second_view(batch.ids)
+        return self._task(batch.task).second_view(batch.ids)
+
+    def degradation(self, task: str) -> Degradation | None:
+        """Return the degradation of a task; `None` for pairs of files."""
+        return self.task_of[task].degradation
+
+    def degrade_again(self, batch: Batch, clean: Tensor | None = None, images: str | None = None) -> Tensor:
+        """Return images degraded with the parameters of the samples of a batch, and noise of their own."""
+        return self.task_of[batch.task].degrade_again(batch.ids, clean, unlabelled=images == UNLABELLED)
 
     def teacher(self, task: str) -> nn.Module:
         """Return the frozen network of the single-task run of a task. Raise UserError if there is none."""
@@ -140,6 +157,16 @@ class Learner:
         if self.finished_runs is None:
             raise UserError(f"the run {name} is looked up in the store of a run, but this run is in no store")
         return self.finished_runs(name)
+
+    def fine_tuned(self, task: str, steps: int, rate: float) -> nn.Module:
+        """Return a frozen copy of the network after some steps on one task alone."""
+        return fine_tuned(self, task, steps, rate)
+
+    def proxy_losses(self) -> Tensor:
+        """Return mean base objectives [n, K] of the proxies of the curriculum. Raise UserError if there are none."""
+        if self.proxies is None:
+            raise UserError(f"curriculum {self.strategy.curriculum.called}: this run has no proxies to fit a law to")
+        return self.proxies()
 
     def fresh_network(self, number: int) -> nn.Module:
         """Return a network like the one in training with other initial weights."""
@@ -193,6 +220,15 @@ class Learner:
     def learned_stage(self) -> Stage:
         """Return the stage, of 0 steps, that stands for the tasks that the weights of `start` already know."""
         return Stage(LEARNED, dict.fromkeys(self.learned, 1.0 / len(self.learned)), 0)
+
+    def phase_after(self, steps: int) -> Phase:
+        """Return crops and batch of the step that follows in `steps` steps within the stage; 0: the current one.
+
+        Outside of stages, it is the last phase.
+        """
+        usual = Phase(self.patch, self.training.batch)
+        offset, length = (0, 0) if self.stage is None else self.stage.span or (0, self.stage.steps)
+        return phase_at(self.training.progressive, usual, offset + self.stage_step + steps, length)
 
     @property
     def steps_left(self) -> int:

@@ -125,11 +125,12 @@ def entered(learner: Learner, stage: Stage) -> list[Row]:
 
 def next_samples(learner: Learner, rows: list[Row], prefetcher: Prefetcher) -> Samples:
     """Return the samples of the current step. If a core is free, start to draw those of the next step."""
-    counts, learner.data.carry = apportion(rows, learner.training.batch, learner.data.carry)
+    phase = learner.phase_after(0)
+    counts, learner.data.carry = apportion(rows, phase.batch, learner.data.carry)
     prefetcher.wait()
     drawn = draw(learner, rows, learner.kept_counts(rows, counts), prefetcher)
-    if learner.steps_left > 1 and has_room(learner.device):
-        counts, _ = apportion(rows, learner.training.batch, learner.data.carry)
+    if learner.steps_left > 1 and has_room(learner.device) and learner.phase_after(1) == phase:
+        counts, _ = apportion(rows, phase.batch, learner.data.carry)
         coming = DataState(dict(learner.data.counters))
         held = choose(learner, coming, rows, learner.kept_counts(rows, counts)).held()
         prefetcher.prefetch([(row.task, ids, row.images) for row, ids in held if len(ids)])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from cmtl_ir.backbones.building import initial_model, network_to_device
 from cmtl_ir.base.errors import UserError, brief, suggestion
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.progressive import PhaseConfig
 from cmtl_ir.gradients.coupling import coupling_modules, refuse_coupling
 from cmtl_ir.gradients.rows import choose_engine
 from cmtl_ir.strategy.data import Stage
@@ -89,6 +90,8 @@ def _learner(
     update: dict[str, Any] = {"batch": EACH * len(tasks), "compile": False}
     if training.engine == "auto" and training.micro_batch is None:
         update["engine"] = choose_engine(training.batch / len(tasks), experiment.data.patch)
+    patches = [one.patch for one in training.progressive or () if one.patch is not None]
+    update["progressive"] = (PhaseConfig(until=1.0, patch=min(patches)),) if patches else None
     small = experiment.model_copy(update={"training": training.model_copy(update=update)})
     learner = Learner(small, strategy, tasks, seed, device)
 
@@ -98,6 +101,8 @@ def _learner(
         return network_to_device(model, device).eval().requires_grad_(False)
 
     learner.teachers = learner.finished_runs = untrained
+    curriculum, count = learner.strategy.curriculum, len(learner.tasks)
+    learner.proxies = lambda: torch.ones(len(curriculum.proxies(learner.tasks)), count, dtype=torch.float64)
     return learner
 
 

@@ -112,7 +112,8 @@ def _windows(counts: Sequence[int], start: int, stop: int) -> list[tuple[int, in
 
 def _batch_of(learner: Learner, row: Row, ids: Tensor, samples: Callable[[str, Tensor, str | None], Batch]) -> Batch:
     if not len(ids):
-        nothing = torch.empty(0, 3, learner.patch, learner.patch, device=learner.device)
+        side = learner.phase_after(0).patch
+        nothing = torch.empty(0, 3, side, side, device=learner.device)
         return Batch(row.task, ids, nothing, nothing)
     batch = samples(row.task, ids, row.images)
     return batch if row.view is None else row.view(batch)

@@ -14,6 +14,8 @@ from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError, suggestion
 from cmtl_ir.config import reading
 from cmtl_ir.config.experiment import Experiment, Strategy
+from cmtl_ir.config.start import OUTSIDE
+from cmtl_ir.runs.begin.outside import expected_identity
 from cmtl_ir.runs.plan import Prepared, prepare
 from cmtl_ir.store import checkpoint, lookup
 from cmtl_ir.store.folder import has_config, is_finished, read_identity, read_result
@@ -127,7 +129,7 @@ def origin_of(folder: Path, file: Path, label: str, seed: int, called: str, out:
     found = read_identity(folder)
     root, identity, forgotten = _start_of_chain(folder, found)
     prepared = prepare(_experiment(file, identity, label, seed), out, device)
-    if prepared.runs[0].hash != hash_of(identity):
+    if expected_identity(prepared.runs[0].identity, identity) != identity:
         raise UserError(
             f"{file} no longer describes the run {root.name}: its data, tasks or settings have changed since, so "
             "what the run learnt is unknown. Restore them, or train the run again"
@@ -202,6 +204,7 @@ def _experiment(file: Path, identity: Mapping[str, Any], label: str, seed: int) 
     """Return the comparison's experiment, cut down to this run. The strategy is read from the identity of the run."""
     raw = yaml.read(file)
     parts = {family: part for family, part in identity["strategy"].items() if part is not None}
+    parts |= {"auxiliary": []} if OUTSIDE in identity else {}  # nothing is known of its training
     raw |= {"strategies": {label: parts}, "seeds": [seed], "training": identity["training"], "unlearning": None}
     raw["conflict"] = {"every": identity["conflict"]}
     raw["tasks"] = {task: fields for task, fields in raw["tasks"].items() if task in identity["tasks"]}

@@ -10,17 +10,22 @@ from typing import Any
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.experiment import Experiment, Strategy, TrainingConfig
 from cmtl_ir.config.reading import merged, neutral
+from cmtl_ir.config.start import OUTSIDE
 from cmtl_ir.runs.identity import SEMANTICS_VERSION
 from cmtl_ir.runs.plan import PlannedRun, Start
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import is_finished
-from cmtl_ir.store.layout import WEIGHTS
+from cmtl_ir.store.layout import WEIGHTS, run_folder
+from cmtl_ir.store.listing import claim_folder, listed_runs
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.strategy.making import described
 from cmtl_ir.strategy.unlearning import Ensemble, Program, Request, Rerun, Unlearner
 from cmtl_ir.training.learner import Learner
 from cmtl_ir.unlearning.origin import Origin, stages_of
+
+REFERENCE = "retrain"
+"""Name of the method whose result is the reference of all others."""
 
 
 def job_name(label: str, seed: int) -> str:
@@ -92,11 +97,22 @@ class Without:
 
 def refuse_impossible(job: Job) -> None:
     """Raise UserError if the method needs data that must not be read, or a training that began without the tasks."""
+    if isinstance(job.method, Rerun | Ensemble) and OUTSIDE in job.origin.identity:
+        raise UserError(
+            f"{job.method.called} repeats the training of {job.origin.name}, an outside model whose training is not "
+            f"known; choose another method, and give the weights of a model that was trained without "
+            f"{', '.join(job.forget)} as --reference FILE"
+        )
     if isinstance(job.method, Rerun | Ensemble) and "start" in job.origin.identity:
         raise UserError(
             f"{job.method.called} trains again from where {job.origin.name} began. These are the weights of its "
             f"`start`, which may know {', '.join(job.forget)}, so the result would not be exact; choose another "
             "method, or train a run that begins from initial weights"
+        )
+    if isinstance(job.method, Ensemble) and job.origin.experiment.training.progressive is not None:
+        raise UserError(
+            f"{job.method.called} divides the samples of a training with one batch size, but that of {job.origin.name} "
+            "has training.progressive; choose another method"
         )
     if not job.use_retain and job.method.wants_retain():
         free = "`retain: false`" if "retain" in type(job.method).model_fields and not job.method.needs_retain else ""
@@ -117,9 +133,24 @@ def reference_identity(job: Job) -> dict[str, Any]:
 
 
 def reference_folder(job: Job) -> Path | None:
-    """Return the folder of the retrained reference. `None` if it is not finished."""
+    """Return the folder of the retrained reference. `None` if it is not finished.
+
+    The reference of an outside model is the one that was given for this request.
+    """
+    if OUTSIDE in job.origin.identity:
+        return given_reference(job.origin, job.forget)
     folder = job.origin.folder.parent / hash_of(reference_identity(job))
     return folder if is_finished(folder) else None
+
+
+def given_reference(origin: Origin, forget: Sequence[str]) -> Path | None:
+    """Return the folder of the model that was given as trained without the tasks. `None` if none was given."""
+    out = origin.folder.parent.parent
+    for row in listed_runs(out / comparison_name(origin, forget)):
+        given = row.get("method") == REFERENCE and row.get("parent") == origin.hash
+        if given and is_finished(folder := run_folder(out, row["hash"])):
+            return folder
+    return None
 
 
 def plan(job: Job) -> PlannedRun:
@@ -189,11 +220,11 @@ def identity_for(job: Job, experiment: Experiment, more: Mapping[str, Any]) -> d
 def experiment_for(job: Job, recipe: Mapping[str, Any]) -> Experiment:
     """Return the origin's experiment with the recipe of the method.
 
-    It is scored at stage ends only and logs no conflict statistics. No weights are chosen by validation images: the
-    best ones for all tasks are those that have forgotten least.
+    It is scored at stage ends only and logs no conflict statistics. Crops have the side `data.patch`. No weights are
+    chosen by validation images: the best ones for all tasks are those that have forgotten least.
     """
     experiment = named(job.origin.experiment, job)
-    unselected = experiment.training.model_copy(update={"keep_best": None, "stop_early": None})
+    unselected = experiment.training.model_copy(update={"keep_best": None, "stop_early": None, "progressive": None})
     training = TrainingConfig.model_validate(merged(unselected.model_dump(mode="json"), recipe))
     return experiment.model_copy(
         update={
@@ -213,6 +244,12 @@ def named(experiment: Experiment, job: Job) -> Experiment:
 def comparison_name(origin: Origin, forget: Sequence[str]) -> str:
     """Return COMPARISON.LABEL-without-TASK, the name of the unlearning comparison."""
     return f"{origin.name}-without-{'-'.join(forget)}"
+
+
+def claim_request(origins: Sequence[Origin], forget: Sequence[str], out: Path) -> Path:
+    """Return the folder of the comparison of a request, and write its experiment to it."""
+    name, seeds = comparison_name(origins[0], forget), [one.seed for one in origins]
+    return claim_folder(origins[0].experiment.model_copy(update={"name": name, "seeds": seeds}).resolved(), out)
 
 
 def _request(job: Job, reference: Path | None) -> Request:

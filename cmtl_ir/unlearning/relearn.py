@@ -84,7 +84,8 @@ def relearning(
     """
     method = Relearn(steps=budget, target=target)
     method.ask(Request(tuple(forget), ()))
-    training = TrainingConfig.model_validate(merged(experiment.training.model_dump(mode="json"), method.recipe()))
+    shared = experiment.training.model_copy(update={"progressive": None}).model_dump(mode="json")
+    training = TrainingConfig.model_validate(merged(shared, method.recipe()))
     program = neutral().model_copy(update={"curriculum": Program.of(method.stages()), "retention": method})
     learner = Learner(experiment.model_copy(update={"training": training}), program, tasks, seed, device)
     learner.model.load_state_dict(dict(weights))

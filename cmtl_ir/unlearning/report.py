@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmtl_ir.config.start import OUTSIDE
 from cmtl_ir.measures.curve import scales_in
 from cmtl_ir.measures.scale import PSNR, Scale
 from cmtl_ir.store.folder import read_result
@@ -17,7 +18,7 @@ from cmtl_ir.unlearning.audit import Audit, Auditor
 from cmtl_ir.unlearning.audit_jobs import audit_in_processes
 from cmtl_ir.unlearning.costs import Cost, of_result
 from cmtl_ir.unlearning.origin import Origin
-from cmtl_ir.unlearning.planning import Job, reference_folder
+from cmtl_ir.unlearning.planning import REFERENCE, Job, reference_folder
 from cmtl_ir.unlearning.relearn import TOLERANCE_DB
 from cmtl_ir.unlearning.requests import Forgetting, mlflow_parent, results_listed
 
@@ -76,9 +77,8 @@ class Report:
     models: list[Measured]
     references: dict[int, str | None]
     """Seed -> hash of the retrained run. `None` if it is not finished."""
-    command: str | None
-    """Command that trains the missing references. `None` if there can be none: the run began from weights that may know
-    the forgotten tasks."""
+    way: str
+    """Way to the missing references: the command that trains them, or why there can be none."""
     budget: int
     """Largest number of relearning steps."""
 
@@ -164,17 +164,21 @@ def report_on(
     origin = made.origins[0]
     retain = tuple(task for task in origin.kept if task not in made.forget)
     report = Report(
-        made.name, made.folder, made.forget, retain, origin.forgotten, models, references, _command(made), budget
+        made.name, made.folder, made.forget, retain, origin.forgotten, models, references, _way(made), budget
     )
     _track(made, report)
     return report
 
 
-def _command(made: Forgetting) -> str | None:
-    if "start" in made.origins[0].identity:
-        return None
+def _way(made: Forgetting) -> str:
+    """Return the way to missing references, in words."""
+    identity = made.origins[0].identity
+    if OUTSIDE in identity:
+        return f"an outside model has one if --reference FILE gives weights trained without {', '.join(made.forget)}"
+    if "start" in identity:
+        return "the run began from weights that may know the task"
     tasks = " ".join(f"--forget {task}" for task in made.forget)
-    return f"cmtl-ir unlearn {made.origins[0].called} {tasks} --method retrain --out {made.folder.parent}"
+    return f"make it: cmtl-ir unlearn {made.origins[0].called} {tasks} --method retrain --out {made.folder.parent}"
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ def _subjects(made: Forgetting, origin: Origin, reference: Path | None) -> list[
     ]
     own = [one for one in found if one.folder == reference]
     if reference is not None and not own:
-        own = [_Subject(RETRAINED, "retrain", reference)]
+        own = [_Subject(RETRAINED, REFERENCE, reference)]
     others = [one for one in found if one.folder != reference]
     return [_Subject(ORIGINAL, ORIGINAL, origin.folder), *own, *others]
 
@@ -318,8 +322,7 @@ def notes(report: Report) -> list[str]:
         said.append(f"forgotten before: {', '.join(report.before)}; the retrained model never saw them either")
     if missing:
         seeds_named = ", ".join(map(str, missing))
-        way = f"make it: {report.command}" if report.command else "the run began from weights that may know the task"
-        said.append(f"{NO_REFERENCE} for seed {seeds_named}: nothing can be called forgotten; {way}")
+        said.append(f"{NO_REFERENCE} for seed {seeds_named}: nothing can be called forgotten; {report.way}")
     return said
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import ConfigError, TrainingError, UserError, suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.config.experiment import Experiment
@@ -17,8 +16,8 @@ from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.plan import PlannedRun, prepare
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.folder import is_finished, is_grouped
-from cmtl_ir.store.layout import run_folder
-from cmtl_ir.store.listing import claim_folder, list_runs, listed_runs, set_aside
+from cmtl_ir.store.layout import EXPERIMENT, run_folder
+from cmtl_ir.store.listing import list_runs, listed_runs, set_aside
 from cmtl_ir.store.run import Run
 from cmtl_ir.strategy.unlearning import Rerun, Unlearner
 from cmtl_ir.tracking.journal import Delivery
@@ -27,7 +26,7 @@ from cmtl_ir.unlearning.costs import Cost, of_result, total
 from cmtl_ir.unlearning.grouped_runs import reassemble, touched_members
 from cmtl_ir.unlearning.jobs import job_of, run_in_processes, runs_of
 from cmtl_ir.unlearning.origin import Origin, check_request, find_origin, find_runs
-from cmtl_ir.unlearning.planning import Job, comparison_name, job_name, refuse_impossible
+from cmtl_ir.unlearning.planning import Job, claim_request, comparison_name, job_name, refuse_impossible
 
 
 @dataclass(frozen=True)
@@ -191,10 +190,8 @@ def fulfil(
     same runs.
     """
     forget, first = jobs[0].forget, origins[0]
-    name = comparison_name(first, forget)
-    experiment = first.experiment.model_copy(update={"name": name, "seeds": [one.seed for one in origins]})
-    folder = claim_folder(experiment.resolved(), workspace.out)
-    parent = workspace.tracking.parent(name, {}, yaml.dump(experiment.resolved()))
+    name, folder = comparison_name(first, forget), claim_request(origins, forget, workspace.out)
+    parent = workspace.tracking.parent(name, {}, (folder / EXPERIMENT).read_text())
     made = Forgetting(name, folder, forget, list(origins), [], workspace, parent, dict(failures))
     for job in (one for one in jobs if one.name not in made.failures):
         try:

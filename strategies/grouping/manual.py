@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.record import OmitIfDefault
 from cmtl_ir.strategy.grouping import Group, Probe
 from cmtl_ir.strategy.registry import register
 
@@ -19,11 +20,25 @@ class Manual(RoutedGrouping):
     groups: Literal["each", "all"] | list[list[str]]
     """Lists of task names; each: every task has a model of its own; all: one model for all tasks."""
 
+    models: Annotated[list[str] | None, OmitIfDefault()] = None
+    """Networks that exist, one for each list of `groups`: a finished run, or a file of weights of the experiment's
+    backbone. They are scored and not trained; null: each group is trained."""
+
+    @property
+    def ready(self) -> Mapping[frozenset[str], str]:
+        """Return the given networks by the tasks of their groups."""
+        if self.models is None or isinstance(self.groups, str):
+            return {}
+        pairs = zip(self.groups, self.models, strict=True)
+        return {frozenset(group): model for group, model in reversed(list(pairs))}
+
     def named_tasks(self) -> Sequence[str]:
         return () if isinstance(self.groups, str) else [task for group in self.groups for task in group]
 
     def check(self, tasks: Sequence[str]) -> None:
         """Raise UserError if a task is in no group, or twice in the same one, or if a group is empty."""
+        if self.models is not None and (isinstance(self.groups, str) or len(self.models) != len(self.groups)):
+            raise UserError("grouping.models: give `groups` as lists of tasks, and one network for each of them")
         if isinstance(self.groups, str):
             return
         for group in self.groups:

@@ -29,6 +29,7 @@ class DER(Remembering):
     squared error hardly protects at this alpha (measured backward transfer -3.9 dB, with L1 -.05).
     """
 
+    fixed_patch: ClassVar[bool] = True
     cost: ClassVar[Cost] = Cost(memory="ids and outputs of `capacity` samples")
 
     alpha: float = Field(0.3, ge=0)

@@ -268,8 +268,8 @@ COMMANDS = {
     "--task of evaluate that the run does not know": (
         ["evaluate", "tiny/joint", "--task", "fog"], ["--task 'fog'", "noise, rain, haze"]
     ),
-    "suites of an adapted network": (
-        ["evaluate", "tiny/joint", "--suite", "severity", "--adapt", "none"], ["--adapt cannot be combined"]
+    "the task of an adapted network": (
+        ["evaluate", "tiny/joint", "--task", "noise", "--adapt", "none"], ["--adapt cannot be combined with --task"]
     ),
     "an unknown suite": (["evaluate", "tiny/joint", "--suite", "composit"], ["no suite", "did you mean composite"]),
     "profile of fields that contradict": (

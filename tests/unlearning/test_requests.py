@@ -12,6 +12,7 @@ import pytest
 
 from cmtl_ir.base.errors import ConfigError, UserError
 from cmtl_ir.cli import main
+from cmtl_ir.config.experiment import TrainingConfig
 from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store import checkpoint
 from cmtl_ir.store.listing import set_aside
@@ -20,7 +21,7 @@ from cmtl_ir.tracking.mlflow_store import PARENT, connect
 from cmtl_ir.tracking.store import local_uri
 from cmtl_ir.unlearning.audit import Auditor
 from cmtl_ir.unlearning.origin import Origin, find_origin
-from cmtl_ir.unlearning.planning import reference_folder, reference_identity
+from cmtl_ir.unlearning.planning import experiment_for, reference_folder, reference_identity, refuse_impossible
 from cmtl_ir.unlearning.report import NO_REFERENCE, notes, report_on
 from cmtl_ir.unlearning.requests import Forgetting, prepare_jobs, unlearn
 from tests import tiny
@@ -43,6 +44,17 @@ def forget(out: Path, run: str, tasks: list[str], methods: Any = FEW, **more: An
 
 
 # ------------------------------------------------------------------------------------------------- what is refused
+
+
+@pytest.mark.error("unlearn: a training with several batch sizes")
+def test_whole_crops_are_taken_and_a_training_with_phases_is_not_divided(joint: Origin) -> None:
+    phases = [{"until": 0.5, "patch": 8, "batch": 9}, {"until": 1}]
+    training = {**joint.experiment.training.model_dump(mode="json"), "progressive": phases}
+    changed = joint.experiment.model_copy(update={"training": TrainingConfig.model_validate(training)})
+    origin = replace(joint, prepared=replace(joint.prepared, experiment=changed))
+    assert experiment_for(cases.job(origin, "finetune"), {}).training.progressive is None
+    with pytest.raises(UserError, match="sisa divides the samples of a training with one batch size"):
+        refuse_impossible(cases.job(origin, "sisa"))
 
 
 @pytest.mark.error("unlearn: a task that cannot be forgotten")

@@ -16,13 +16,18 @@ class Form(StrEnum):
 
     torch = "torch"
     pt2 = "pt2"
+    onnx = "onnx"
 
 
 def export(
     run: Annotated[str, typer.Argument(help="A finished run: COMPARISON/LABEL[/SEED], its hash, or its folder.")],
     target: Annotated[Path, typer.Argument(help="Folder to write to.")],
     format_: Annotated[
-        Form, typer.Option("--format", help="torch: weights under the authors' names; pt2: a torch.export program.")
+        Form,
+        typer.Option(
+            "--format",
+            help="torch: weights under the authors' names; pt2: a torch.export program; onnx: needs cmtl-ir[onnx].",
+        ),
     ] = Form.torch,
     out: Out = Path("runs"),
 ) -> None:

@@ -23,7 +23,7 @@ from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import is_finished, is_grouped
 from cmtl_ir.store.layout import WEIGHTS, run_folder, stage_folders
 from cmtl_ir.store.listing import comparisons
-from cmtl_ir.store.lookup import find_seeds
+from cmtl_ir.store.lookup import find_run, find_seeds
 from cmtl_ir.training.learner import Learner
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
@@ -48,7 +48,7 @@ class StartWeights:
 
     def __call__(self, learner: Learner) -> None:
         """Fill the network of a learner, and tell it which tasks it knows. Raises WeightsError if they do not fit."""
-        fill(learner.model, _content(self.place), self.config.allow, str(self.place))
+        fill(learner.model, content_of(self.place), self.config.allow, str(self.place))
         learner.learned = tuple(task for task in learner.tasks if task in self.config.learned)
 
 
@@ -61,13 +61,22 @@ def start_weights(experiment: Experiment, strategy: Strategy, seed: int, out: Pa
     if config is None:
         return None
     place = _place(config, seed, out)
-    return StartWeights(config, place, _digest(place))
+    return StartWeights(config, place, digest_of_file(place))
 
 
 def start_identity(experiment: Experiment, strategy: Strategy, seed: int, out: Path) -> dict[str, Any] | None:
     """Return what the identity of a run holds of its start. `None` for a run that begins from initial weights."""
     start = start_weights(experiment, strategy, seed, out)
     return None if start is None else start.identity
+
+
+def weights_of_named_runs(strategy: Strategy, out: Path) -> dict[str, str]:
+    """Return name -> hash of the weights of the finished runs that the objectives of a strategy name.
+
+    Raises UserError if there is no such run.
+    """
+    named = [name for objective in strategy.auxiliary for name in objective.named_runs()]
+    return {name: digest_of_file(find_run(name, out) / WEIGHTS) for name in named}
 
 
 # --------------------------------------------------------------------------------------------------------- finding
@@ -128,7 +137,7 @@ def _refuse_unfinished(name: str, seed: int, out: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- reading
 
 
-def _content(place: Path) -> Mapping[str, Tensor]:
+def content_of(place: Path) -> Mapping[str, Tensor]:
     """Return the named tensors of a file or of a checkpoint at the end of a stage."""
     if place.is_dir():
         saved = checkpoint.load_latest(place)
@@ -139,7 +148,18 @@ def _content(place: Path) -> Mapping[str, Tensor]:
     return _unwrapped(read_weights(place), place)[0]
 
 
-def _digest(place: Path) -> str:
+def source_place(source: str, seed: int, out: Path) -> Path:
+    """Return the file of weights of a finished run or of a file, as `start: SOURCE` finds it."""
+    return _place(StartConfig.model_validate(source), seed, out)
+
+
+def source_digest(source: str, seed: int, out: Path) -> str:
+    """Return the hash of the weights of a finished run or of a file."""
+    return digest_of_file(source_place(source, seed, out))
+
+
+def digest_of_file(place: Path) -> str:
+    """Return the SHA-256 of the named tensors of a file, or of a checkpoint at the end of a stage."""
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
     marks = tuple((str(one), one.stat().st_mtime_ns, one.stat().st_size) for one in files)
     return _digest_of(place, marks)
@@ -148,9 +168,14 @@ def _digest(place: Path) -> str:
 @lru_cache(maxsize=64)
 def _digest_of(place: Path, marks: tuple[tuple[str, int, int], ...]) -> str:
     """Return the hash of the tensors at a place. `marks` (names, times, sizes of its files) tell when they changed."""
-    content = dict(_content(place))
+    content = dict(content_of(place))
     while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), None):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
+    return digest_of(content)
+
+
+def digest_of(content: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values of tensors."""
     digest = hashlib.sha256()
     for name in sorted(content):
         tensor = content[name].detach().cpu().contiguous()

@@ -115,6 +115,7 @@ def counting(verb: str) -> Iterator[Callable[[int, int, Path], None]]:
 
 def dry_run(prepared: Prepared) -> None:
     """Print the runs, what would happen to each, and the time and space needed."""
+    from cmtl_ir.config.progressive import samples_of
     from cmtl_ir.runs.estimate import estimate
     from cmtl_ir.runs.rescoring import trained_alike
 
@@ -129,7 +130,7 @@ def dry_run(prepared: Prepared) -> None:
         seconds = f"{guess.seconds(run):.0f} s" if waiting else "-"
         state = "trained, to be scored" if run.name in again else run.status
         own = run.identity["training"]
-        samples = f"{own['steps'] * own['batch']:,}"
+        samples = f"{samples_of(own):,}"
         table.add_row(run.label, str(run.seed), state, samples, seconds, str(run.folder))
     console.print(table)
     for name, task in next(iter(prepared.tasks.values())).items():
