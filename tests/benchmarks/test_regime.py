@@ -31,9 +31,10 @@ def test_the_page_holds_the_table_of_all_measured_runs(regime: ModuleType) -> No
 
 def test_a_row_of_the_table_counts_gains_harm_and_pairs(regime: ModuleType) -> None:
     input_, better, worse = 20.0, [26.0, 20.0], [19.0, 20.0]
-    tasks = dict.fromkeys(regime.candidates()["base"]["tasks"], [better, worse])
+    names = list(regime.candidates()["base"]["tasks"])
+    tasks = {name: [better, worse] for name in names}
     joint = [row("joint", seed, **tasks) for seed in (0, 1)]
-    pairs = [row("pcgrad", 1, **dict.fromkeys(tasks, [[24.0, input_]]))]  # 24 dB instead of (26 + 19) / 2
+    pairs = [row("pcgrad", 1, **{name: [[24.0, input_]] for name in names})]  # 24 dB instead of (26 + 19) / 2
     cells = [cell.strip() for cell in regime.line("base", [*joint, *pairs]).split("|")[1:-1]]
     assert cells[:5] == ["base", " / ".join("-" for _ in tasks), " / ".join("2.50" for _ in tasks), "-", "50%"]
     assert cells[5:] == ["-", "0.00", "+1.50", "-", "100", "2 / 1 / 0"]
