@@ -175,7 +175,7 @@ def test_the_commit_is_that_of_the_checkout_wherever_the_command_runs(
 def test_a_folder_that_takes_no_files_is_refused_and_nothing_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The administrator may write everywhere, but a /proc and a file system that is mounted to be read take no files."""
+    """The administrator may write everywhere, but a /proc and a read-only file system take no files."""
     (tmp_path / "file").write_text("")
     check_folder(tmp_path / "new" / "runs", "--out")
     with pytest.raises(UserError, match=r"--out: .*file is a file, not a folder; name another place"):
