@@ -89,10 +89,7 @@ def unlearn(
     from cmtl_ir.unlearning.requests import fulfil_all
 
     workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray)
-    if weights is not None:
-        what, set_ = _taken_in(what, weights, backbone, file, reference, forget, set_, workspace), []
-    else:
-        only_with_weights(backbone=backbone, file=file, reference=reference)
+    what, set_ = _taken_in(what, weights, backbone, file, reference, forget, set_, workspace)
     folders, tasks, asked = _asked(what, forget, method, steps, retain, set_, workspace)
     if dry_run:
         shown.plans([one.jobs for one in asked])
@@ -121,26 +118,30 @@ def _report(answer: Answer, relearn: int | None, workspace: Workspace) -> None:
 
 def _taken_in(
     what: str,
-    weights: Path,
+    weights: Path | None,
     backbone: str,
     file: str,
     reference: Path | None,
     forget: list[str],
     set_: list[str],
     workspace: Workspace,
-) -> str:
-    """Return the folder of the run of an outside model."""
+) -> tuple[str, list[str]]:
+    """Return the folder of the run of an outside model and no overrides, or `what` and `set_` without --weights."""
     from cmtl_ir.base.errors import UserError
     from cmtl_ir.cli.stored.outside import outside_models
     from cmtl_ir.unlearning.outside import outside_origin
 
+    if weights is None:
+        only_with_weights(backbone=backbone, file=file, reference=reference)
+        return what, set_
     if what:
         raise UserError(f"--weights {weights}: is given in place of the run {what!r}; leave one of them out")
     if not forget:
         raise UserError(f"--forget TASK: give the task that {weights} is to forget")
     files = [weights, *([reference] if reference is not None else [])]
     experiment, models = outside_models(files, backbone, file, set_)
-    return str(outside_origin(experiment, models[0], forget, workspace, models[1] if reference is not None else None))
+    folder = outside_origin(experiment, models[0], forget, workspace, models[1] if reference is not None else None)
+    return str(folder), []
 
 
 def _asked(

@@ -97,7 +97,7 @@ def check_progressive(experiment: Experiment) -> None:
     """Raise ValueError if crops are larger than `data.patch`, or change where their size must not change."""
     shared, largest = experiment.training.model_dump(mode="json"), experiment.data.patch
     own = {label: one.training or {} for label, one in experiment.strategies.items()}
-    for label, settings in {None: {}, **own}.items():
+    for label, settings in [(None, dict[str, Any]()), *own.items()]:
         training = {**shared, **settings}
         path = "training" if label is None or "progressive" not in settings else f"strategies.{label}.training"
         patches = [phase.patch for _, phase in phases_of(training, largest)]

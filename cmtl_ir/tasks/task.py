@@ -83,7 +83,7 @@ class Task:
     def digest(self) -> str:
         """Hash of everything that determines the training samples except the seed: name, degradation, pixels, crops."""
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
-        more = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
+        more: tuple[str, ...] = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
         more += ("degraded",) if self.splits.unlabelled_degraded else ()
         return content_digest(self.name, *self._kind, self.splits.train.digest, how, *more)
 
@@ -115,8 +115,16 @@ class Task:
             return self
         if patch not in self._at:
             data = self.data.model_copy(update={"patch": patch})
-            how = {"seed": self.seed, "device": self.device, "repeats": self.repeats, "residents": self._residents}
-            self._at[patch] = Task(self.name, self.splits, self.degradation, data, **how)
+            self._at[patch] = Task(
+                self.name,
+                self.splits,
+                self.degradation,
+                data,
+                seed=self.seed,
+                device=self.device,
+                repeats=self.repeats,
+                residents=self._residents,
+            )
         return self._at[patch]
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 import cmtl_ir
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.config.reading import validate
+from cmtl_ir.inference import onnx_graph
 from cmtl_ir.inference.export import export
 from cmtl_ir.inference.published import Published
 from cmtl_ir.runs import comparison
@@ -60,3 +61,23 @@ def test_an_exported_program_restores_images_of_other_sizes(done: Path, tmp_path
     model = cmtl_ir.load_model("tiny/pc", out=done, device="cpu")
     wanted = final_output(model, model(images, tasks)).clamp(0, 1)
     assert torch.allclose(torch.export.load(file).module()(images, tasks), wanted, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_exported_graph_restores_images_of_other_sizes(done: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    file, *_ = export("tiny/pc", tmp_path / "graph", "onnx", out=done)
+    images, tasks = torch.rand(3, 3, 24, 40), torch.tensor([0, 1, 2])
+    model = cmtl_ir.load_model("tiny/pc", out=done, device="cpu")
+    wanted = final_output(model, model(images, tasks)).clamp(0, 1)
+    assert torch.allclose(onnx_graph.read_graph(file)(images, tasks), wanted, atol=1e-5)
+    assert [one.name for one in tmp_path.glob("graph/*.data")] == []  # the weights are in the file itself
+
+
+@pytest.mark.error("export: a missing package")
+def test_a_graph_needs_its_packages(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"--format onnx needs onnx and onnxscript: pip install 'cmtl-ir\[onnx\]'"):
+        export("tiny/pc", tmp_path / "graph", "onnx", out=done)
+    assert not (tmp_path / "graph").exists()

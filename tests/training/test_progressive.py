@@ -17,7 +17,7 @@ from cmtl_ir.training.loop import train
 from cmtl_ir.training.step import StepResult
 from tests import tiny
 
-PHASES = [{"until": 0.4, "patch": 8, "batch": 9}, {"until": 1}]
+PHASES: list[dict[str, Any]] = [{"until": 0.4, "patch": 8, "batch": 9}, {"until": 1}]
 
 
 def learner(strategy: dict[str, Any] | None = None, phases: list[dict[str, Any]] | None = None, **more: Any) -> Learner:
@@ -118,7 +118,7 @@ def test_samples_pixels_and_time_are_counted_by_phase() -> None:
             "an unknown key",
             [{"until": 1, "size": 24}],
             {},
-            r"progressive\.0\.size: unknown key; known: until, patch, batch",
+            r"progressive\.0\.size: unknown key; known: batch, patch, until",
         ),
     ],
 )

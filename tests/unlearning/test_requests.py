@@ -140,14 +140,14 @@ def test_without_the_retrained_model_the_report_says_so_and_names_the_command(ou
     report = report_on(forget(out, "tiny/joint", ["haze"]), budget=0)
     one = report.of("finetune")[0]
     assert report.references == {0: None} and report.gap(one, "haze") is None and one.audit.distance is None
-    assert report.command == f"cmtl-ir unlearn tiny/joint --forget haze --method retrain --out {out}"
+    assert report.way == f"make it: cmtl-ir unlearn tiny/joint --forget haze --method retrain --out {out}"
     from cmtl_ir.analysis.unlearning import forgetting_table
 
     table = forgetting_table(report)
     row = next(row for row in table.rows if row[0].text == "finetune")
     at = {heading: cell.text for heading, cell in zip(table.headings, row, strict=True)}
     assert at["gap haze"] == at["gap rain"] == at["distance forget"] == NO_REFERENCE
-    assert any(report.command in note for note in table.notes)
+    assert any(report.way in note for note in table.notes)
 
 
 def test_the_retrained_model_is_found_again_by_its_hash(out: Path) -> None:
