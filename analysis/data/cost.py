@@ -23,7 +23,7 @@ CPU = Clock(
     "cpu_seconds_per_step", "CPU ms",
     "CPU time of the process in an optimizer step, summed over all its threads (under torchrun: of rank 0)",
 )  # fmt: skip
-WALL = Clock("seconds_per_step", "ms", "wall time, in which shows what else the machine did")
+WALL = Clock("seconds_per_step", "ms", "wall time, which depends on what else the machine did")
 
 
 def clock_of(study: Study) -> Clock:

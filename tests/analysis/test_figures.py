@@ -177,13 +177,16 @@ def test_seeds_are_averaged_in_a_matrix_only_where_they_went_through_the_same_st
     assert list(matrices.same_stages(frame[frame["seed"] != 1], "random")) == ["random"]
 
 
-def test_many_matrices_stand_below_one_another(tmp_path: Path) -> None:
+def test_many_matrices_stand_below_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finals = {(f"sequential{number}", 0): {"noise": 20.0, "rain": 30.0} for number in range(12)}
     stages = {label: [{"noise": 28.0, "rain": 19.0}, {"noise": 20.0, "rain": 30.0}] for label, _ in finals}
     study = Study.of(Frames.of_folder(forged.comparison(tmp_path, finals, stages=stages)))
-    drawn = matrices.matrix_heatmaps(study, tmp_path / "matrices")[0]
-    height, width = images.imread(drawn).shape[:2]
-    assert width < 150 * 16 and height > 150 * 3
+    monkeypatch.setattr(matrices, "save", lambda figure, path: figures.append(figure) or [path])
+    figures = list[Any]()
+    matrices.matrix_heatmaps(study, tmp_path / "matrices")
+    width, height = figures[0].get_size_inches()
+    assert width < 16 and height > 3
+    style.pyplot().close(figures[0])
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from cmtl_ir.base import environment, files
-from cmtl_ir.base.files import json_text, sweep, write_json, write_table, write_whole
+from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import check_folder, json_text, sweep, write_json, write_table, write_whole
 from cmtl_ir.measures.statistics import Interval
+from cmtl_ir.runs.workspace import Workspace
 from cmtl_ir.store.folder import read_result, write_result
 from cmtl_ir.unlearning.audit import Audit
 from cmtl_ir.unlearning.relearn import Relearning
@@ -167,3 +170,21 @@ def test_the_commit_is_that_of_the_checkout_wherever_the_command_runs(
     assert environment.git_commit() is None
     monkeypatch.undo()
     environment.git_commit.cache_clear()
+
+
+def test_a_folder_that_takes_no_files_is_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The administrator may write everywhere, but a /proc and a read-only file system take no files."""
+    (tmp_path / "file").write_text("")
+    check_folder(tmp_path / "new" / "runs", "--out")
+    with pytest.raises(UserError, match=r"--out: .*file is a file, not a folder; name another place"):
+        Workspace.at(tmp_path / "file" / "runs")
+
+    def refused(**options: Path) -> None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refused)
+    with pytest.raises(UserError, match=r"takes no files \(No such file or directory\); name another place"):
+        Workspace.at(tmp_path / "runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
