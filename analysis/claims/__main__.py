@@ -27,14 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder", type=Path, default=Path("docs/claims"), help="folder of claims.yaml and the CSV files"
     )
     collect = parser.add_subparsers(dest="action").add_parser("collect", help="store the results of a comparison")
-    collect.add_argument("comparison", help="name of a finished comparison or unlearning request in OUT")
+    collect.add_argument(
+        "comparison",
+        nargs="+",
+        help="name of a finished comparison or unlearning request in OUT; several are one study",
+    )
     collect.add_argument("--out", type=Path, default=Path("runs"), help="folder of the runs")
-    collect.add_argument("--study", help="name of the CSV file; default: that of the comparison")
+    collect.add_argument("--study", help="name of the CSV file; default: that of the first comparison")
     given = parser.parse_args(arguments)
     try:
         if given.action == "collect":
-            file = given.folder / f"{given.study or given.comparison}.csv"
-            rows = rows_of(given.out / given.comparison)
+            file = given.folder / f"{given.study or given.comparison[0]}.csv"
+            rows = [row for name in given.comparison for row in rows_of(given.out / name)]
             print(f"{len(rows)} numbers of {len({row.run for row in rows})} runs in {write(file, rows)}")
         else:
             print(page_of(given.folder), end="")

@@ -7,10 +7,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.store.layout import run_folder
+from cmtl_ir.suites.blocks import REGIMES
+from cmtl_ir.suites.summary import NONE, Summary, summaries
 
 from ..data import fairness, measures, sources
 from ..data.frames import Frames
@@ -28,6 +31,7 @@ def rows_of(folder: Path) -> list[Row]:
     if not frames.finished:
         raise UserError(f"{folder}: no run has scores; `{frames.source.command}` trains what is missing")
     found = [*_scores(frames), *_measures(frames), *_costs(frames), *_cosines(frames), *_groups(frames)]
+    found += _suites(frames)
     return [row for row in found if math.isfinite(row.value)]
 
 
@@ -91,6 +95,26 @@ def _groups(frames: Frames) -> Iterator[Row]:
         if one[1] == other[1]:
             agreement = adjusted_rand(_model_of(mine[1]), _model_of(theirs[1]))
             yield Row(one[0], one[1], mine[0], other[0], "group_agreement", agreement)
+
+
+def _suites(frames: Frames) -> Iterator[Row]:
+    """Yield `gain/SUITE/RANGE` in dB and `harm/SUITE/RANGE` of each task of a suite: means over its lines.
+
+    The label of an answer under an adapter is LABEL+ADAPTER. A range is left out of the name where it is the regime of
+    the run, as on composites, so that runs of both regimes can be compared.
+    """
+    runs: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in frames.suites:
+        runs.setdefault((row["label"], row["seed"], row["run"]), []).append(row)
+    for (label, seed, run), rows in runs.items():
+        groups: dict[tuple[str, str, str], list[Summary]] = {}
+        for one in summaries(rows):
+            name = one.suite if one.block in REGIMES else f"{one.suite}/{one.block}"
+            groups.setdefault((one.answer, name, one.task), []).append(one)
+        for (answer, name, task), lines in groups.items():
+            whole = label if answer == NONE else f"{label}+{answer}"
+            yield Row(whole, seed, run, task, f"gain/{name}", fmean(one.gain.estimate for one in lines))
+            yield Row(whole, seed, run, task, f"harm/{name}", fmean(one.harm for one in lines))
 
 
 def _model_of(found: Mapping[str, Any]) -> dict[str, int]:

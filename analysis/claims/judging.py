@@ -29,13 +29,13 @@ class Claim(Record):
     claim: str
     """The claim in words."""
     source: str
-    """Key of the paper in papers.bib."""
+    """Key of the paper in papers.bib; `ours`: no paper claims it."""
     command: str
     """Command whose results are stored."""
     study: str
     """Name of the CSV file, without its suffix."""
     label: str
-    """Strategy or method of which the claim speaks."""
+    """Strategy or method of which the claim speaks; LABEL+ADAPTER for its answers under an adapter."""
     against: str | float
     """Strategy or method that it is compared with, seed by seed, or a number."""
     measure: str = "psnr"

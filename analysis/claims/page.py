@@ -61,7 +61,7 @@ def _compared(claim: Claim) -> str:
     other = f"`{claim.against}`" if isinstance(claim.against, str) else f"{claim.against:g}"
     on = f" on {', '.join(claim.tasks)}" if claim.tasks else ""
     margin = f", at least {claim.least:g}{_unit(claim.unit)}" if claim.direction in ("higher", "lower") else ""
-    allowed = f" by more than {claim.least:g}{_unit(claim.unit)}"
+    allowed = f" {'within' if claim.direction == 'equal' else 'by more than'} {claim.least:g}{_unit(claim.unit)}"
     margin = margin if claim.least and margin else "" if claim.direction in ("higher", "lower") else allowed
     return f"`{claim.label}` − {other}, {claim.measure}{on}: {WORDS[claim.direction]}{margin}"
 

@@ -14,11 +14,13 @@ from urllib.parse import unquote, urlparse
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
+from cmtl_ir.base.files import write_whole
 from cmtl_ir.store.folder import diverged_step, has_result
 from cmtl_ir.store.layout import DIVERGED, EXPERIMENT, JOURNAL, RUNS, run_folder
 from cmtl_ir.store.listing import has_list, listed_runs, stale_runs
 from cmtl_ir.tracking import mlflow_store
 from cmtl_ir.tracking import store as tracking
+from cmtl_ir.tracking.artifacts import artifacts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,6 +226,9 @@ def _local_root(location: str, uri: str) -> Path | None:
 
 def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
     """Add files (folder -> files) to the artifacts of a comparison's parent run. Return where, or why not."""
+    database = mlflow_store.sqlite_file(uri)
+    if database is not None and (found := artifacts_of(database, comparison)) is not None:
+        return _logged_here(uri, *found, files)
     try:
         client = mlflow_store.connect(uri)
         artifacts = _Artifacts(client, uri)
@@ -237,4 +242,16 @@ def log_files(uri: str, comparison: str, files: dict[str, list[Path]]) -> str:
                 client.log_artifact(run_id, str(file), folder)
     except Exception as error:  # the report is written even if it cannot be logged
         return f"not logged: {mlflow_store.shown(uri)} cannot be used ({type(error).__name__})"
+    return f"logged to {mlflow_store.shown(uri)}, run {run_id}"
+
+
+def _logged_here(uri: str, run_id: str, artifacts: Path, files: dict[str, list[Path]]) -> str:
+    """Copy files (folder -> files) into a folder of artifacts. Return where, or why not."""
+    try:
+        for folder, listed in files.items():
+            (artifacts / folder).mkdir(parents=True, exist_ok=True)
+            for file in listed:
+                write_whole(artifacts / folder / file.name, file.read_bytes())
+    except OSError as error:
+        return f"not logged: {artifacts} cannot be written ({error.strerror or error})"
     return f"logged to {mlflow_store.shown(uri)}, run {run_id}"

@@ -24,8 +24,11 @@ RC = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 9,
     "svg.hashsalt": "cmtl-ir", "figure.max_open_warning": 0, "text.parse_math": False, "font.family": "DejaVu Sans",
+    "figure.autolayout": False, "figure.constrained_layout.use": False,
 }  # fmt: skip
 
+DPI = 150
+"""Dots per inch of PNG files."""
 MARKS = 5
 """Number of markers on a line of many points."""
 LETTERS = 11.5
@@ -128,12 +131,23 @@ def legend_below(figure: Any, axis: Any, last: str = "") -> None:
 def save(figure: Any, path: Path) -> list[Path]:
     """Write PATH.png, .pdf and .svg without a time stamp, so that equal figures are equal files."""
     make_readable(figure)
+    _lay_out(figure)
     stamps = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
     files = []
     for kind, stamp in stamps.items():
         content = io.BytesIO()
-        figure.savefig(content, format=kind, metadata={stamp: None}, **({"dpi": 150} if kind == "png" else {}))
-        figure.set_layout_engine("none")  # the layout is done; doing it again costs half of the time
+        figure.savefig(content, format=kind, metadata={stamp: None}, **({"dpi": DPI} if kind == "png" else {}))
         files.append(write_whole(path.with_suffix(f".{kind}"), content.getvalue()))
     pyplot().close(figure)
     return files
+
+
+def _lay_out(figure: Any) -> None:
+    """Place the panels of a figure for good. With a layout engine, each format would be drawn twice."""
+    if (engine := figure.get_layout_engine()) is None:
+        return
+    dpi = figure.dpi
+    figure.set_dpi(DPI)
+    engine.execute(figure)
+    figure.set_dpi(dpi)
+    figure.set_layout_engine(None)

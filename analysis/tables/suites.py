@@ -5,7 +5,7 @@ from __future__ import annotations
 from cmtl_ir.suites.blocks import BLOCKS
 from cmtl_ir.suites.catalogue import SUITES
 from cmtl_ir.suites.severity import NAME as SEVERITY
-from cmtl_ir.suites.summary import Summary, beyond_gap, reach
+from cmtl_ir.suites.summary import EPISODIC, Summary, beyond_gap, kinds_of, of_kind, reach
 
 from ..data.study import Study
 from ..data.suites import of_strategies
@@ -15,16 +15,29 @@ PREFIX = "suite_"
 """How the file names of these tables begin."""
 
 
+KIND_NOTES = {
+    EPISODIC: "Other answers are adapters that start from the trained weights at each image.",
+    "online": "Other answers are adapters whose weights go on from image to image: means over keyed orders.",
+    "two passes": "Other answers are adapters that have seen all images before they are scored on them (transductive).",
+}
+
+
 def suite_tables(study: Study) -> list[Table]:
-    """Return one table per suite that a strategy was scored on, and one of reach and gap for severities."""
+    """Return one table per suite and kind of adapter that a strategy was scored on, and one of reach and gap."""
     found = of_strategies(study)
-    names = dict.fromkeys(one.suite for own in found.values() for one in own)
-    tables = [_table(name, {label: [one for one in own if one.suite == name] for label, own in found.items()})
-              for name in names]  # fmt: skip
-    return [*tables, _reach_table(found)] if SEVERITY in names else tables
+    tables = []
+    for name in dict.fromkeys(one.suite for own in found.values() for one in own):
+        here = {label: [one for one in own if one.suite == name] for label, own in found.items()}
+        for kind in kinds_of([one for own in here.values() for one in own]):
+            tables.append(_table(name, kind, {label: of_kind(own, kind) for label, own in here.items()}))
+    return (
+        [*tables, _reach_table(found)]
+        if any(one.suite == SEVERITY for own in found.values() for one in own)
+        else tables
+    )
 
 
-def _table(name: str, found: dict[str, list[Summary]]) -> Table:
+def _table(name: str, kind: str, found: dict[str, list[Summary]]) -> Table:
     rows = [
         [Cell(label), Cell(one.block), Cell(one.task), Cell(one.line), Cell(one.answer), *_cells(one)]
         for block in BLOCKS
@@ -32,16 +45,23 @@ def _table(name: str, found: dict[str, list[Summary]]) -> Table:
         for one in own
         if one.block == block
     ]
-    notes = [
-        *([f"{SUITES[name].about}."] if name in SUITES else []),
+    headings = ["strategy", "range", "task", "test", "answer", "images", "identity dB", "PSNR dB", "gain dB", "harm %"]
+    if kind == EPISODIC:
+        return Table(f"{PREFIX}{name}", f"Suite {name}", headings, rows, _notes(name, kind), words=5)
+    title = f"Suite {name}, {kind} adapters"
+    return Table(f"{PREFIX}{name}_{kind.replace(' ', '_')}", title, headings, rows, _notes(name, kind), words=5)
+
+
+def _notes(name: str, kind: str) -> list[str]:
+    about = [f"{SUITES[name].about}."] if name in SUITES else []
+    return [
+        *about,
         "gain: PSNR minus that of the degraded image, mean over images with its 95 % interval where there are enough; "
         "images are averaged over seeds first. harm: share of images, over all seeds, that are worse than the degraded "
         "ones. Ranges are never averaged together.",
         "none: one plain pass. self_ensemble: mean over the eight symmetries, at eight times the cost. single: the "
-        "single-task run.",
+        f"single-task run. {KIND_NOTES[kind]}",
     ]
-    headings = ["strategy", "range", "task", "test", "answer", "images", "identity dB", "PSNR dB", "gain dB", "harm %"]
-    return Table(f"{PREFIX}{name}", f"Suite {name}", headings, rows, notes, words=5)
 
 
 def _cells(one: Summary) -> list[Cell]:

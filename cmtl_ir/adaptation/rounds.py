@@ -6,12 +6,13 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from cmtl_ir.adaptation.context import ImageContext
-from cmtl_ir.adaptation.subject import Subject
+from cmtl_ir.adaptation.subject import Choice, OneNetwork, Subject
 from cmtl_ir.adaptation.working import WorkingCopy
 from cmtl_ir.base.keyed import name_key
 from cmtl_ir.strategy.adaptation import Adapter
@@ -59,19 +60,36 @@ class Session:
     def __init__(self, adapter: Adapter, subject: Subject, say: Callable[[str], None]) -> None:
         self.adapter, self.subject, self._say = adapter, subject, say
         self._said: set[str] = set()
-        self._at_work: dict[int, _Adapted] = {}
+        self._at_work: dict[tuple[int, int], _Adapted] = {}
+        self._first: dict[int, int] = {}
 
     def start_again(self) -> None:
         """Set weights and state back to what they were before the first image."""
         self._at_work.clear()
+        self._first.clear()
+
+    @cached_property
+    def _numbered(self) -> bool:
+        return not isinstance(self.subject, OneNetwork) or self.subject.reads_number()
+
+    def _slot(self, choice: Choice) -> tuple[int, int]:
+        """Return the network, and the task number for which an episodic adapter has prepared it.
+
+        What is prepared depends on the number if the network reads it. It must not depend on which image came first.
+        """
+        first = self._first.setdefault(choice.key, choice.number)
+        if self.adapter.reads != "image" or choice.number == first or not self._numbered:
+            return choice.key, first
+        return choice.key, choice.number
 
     def answer(self, given: Given, place: int = 0, order: int = 0) -> Answer:
         """Return the answer to an image. Between images, weights and state go on unless the adapter is episodic."""
         degraded = given.degraded.to(self.subject.device, memory_format=torch.channels_last)
         choice = self.subject.choose(degraded, given.task)
-        if choice.key not in self._at_work:
-            self._at_work[choice.key] = self._begun(choice.network, choice.number)
-        at_work = self._at_work[choice.key]
+        slot = self._slot(choice)
+        if slot not in self._at_work:
+            self._at_work[slot] = self._begun(choice.network, choice.number)
+        at_work = self._at_work[slot]
         if self.adapter.reads == "image":
             at_work.copy.reset()
             at_work.adapter.load_state_dict(copy.deepcopy(at_work.begun))

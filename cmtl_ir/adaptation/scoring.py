@@ -16,14 +16,12 @@ from cmtl_ir.adaptation.subject import Subject
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.scale import Scale
-from cmtl_ir.strategy.adaptation import Adapter
+from cmtl_ir.strategy.adaptation import KINDS, Adapter
 from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.tasks.task import Task
 
 ORDERS = 3
 """Keyed orders of a folder that an online adapter is scored in."""
-KINDS = {"image": "episodic", "stream": "online", "folder": "two passes"}
-"""What an adapter reads -> the kind of its table. Scores of different kinds are not compared."""
 NONE = "none"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Collection, Iterator, Mapping
@@ -17,8 +18,12 @@ LARGEST = 1 << 16
 """Largest whole number of a field. Building a network with more blocks or channels would not end."""
 
 
+@functools.lru_cache(maxsize=128)
 def signature_record(cls: type) -> type[Record]:
-    """Return a record class whose fields are the keyword arguments of a class's constructor."""
+    """Return a record class whose fields are the keyword arguments of a class's constructor.
+
+    It is made once for each class: Pydantic takes longer to make it than to validate with it.
+    """
     constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
     hints = typing.get_type_hints(constructor)
     fields: dict[str, Any] = {}

@@ -34,6 +34,7 @@ from cmtl_ir.cli.options import (
     Weights,
     Workers,
     aim_of,
+    check_scoring,
     checkpoint_of,
     experiments,
     loudness_of,
@@ -89,15 +90,15 @@ def run(
 ) -> None:
     """Train and compare the strategies of an experiment. Finished runs are skipped, stopped ones are resumed."""
     from cmtl_ir.base import ranks as distributed
-    from cmtl_ir.cli import display, display_resolution
+    from cmtl_ir.cli import display
+    from cmtl_ir.cli.display import resolution as display_resolution
     from cmtl_ir.config import reading
     from cmtl_ir.runs import comparison as comparisons
     from cmtl_ir.runs import plan, two_stage
     from cmtl_ir.runs.workspace import Workspace
-    from cmtl_ir.suites import catalogue
 
     experiment, aim = plan.narrowed_to(reading.load(file, set_), strategy, seed, steps), aim_of(resolve, max_seeds)
-    catalogue.check(experiment.evaluation.suites)
+    check_scoring(experiment)
     if dry_run:
         display_resolution.dry_run(experiment, aim, out, device)
         return
@@ -110,9 +111,9 @@ def run(
     if ranks.number > 0:  # under torchrun, only rank 0 prints
         return
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
-    from cmtl_ir.inference import open_sets
+    from cmtl_ir.inference import suite_files
 
-    open_sets.leave_suites(comparison, out, device)
+    suite_files.leave_suites(comparison, out, device)
     files = leave_figures_and_tables(comparison, seeds)
     comparison.tracking.publish(comparison.parent, files)
     display_resolution.results(comparison, seeds, files)
@@ -185,24 +186,26 @@ def evaluate(
     backbone.width=64.
     """
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display, display_scores
+    from cmtl_ir.cli import display
+    from cmtl_ir.cli.display import scores as display_scores
+    from cmtl_ir.cli.display import suites as display_suites
     from cmtl_ir.inference import restoration
     from cmtl_ir.inference.scored import load_scored
     from cmtl_ir.measures.metric import metrics_from
 
     csv = table_file(csv)
-    if adapt and (suite or task):
-        raise UserError(f"--adapt cannot be combined with {'--suite' if suite else '--task'}; leave one of them out")
+    if adapt and task and not suite:
+        raise UserError("--adapt cannot be combined with --task, except on a --suite; leave one of them out")
     used, source, overrides = scored_by(run, file, weights, backbone, set_, out)
     experiment = load_scored(source, overrides)
     if suite:
         keeps = weights is None and not (file or set_ or metric)
-        display_scores.evaluate_suites(used, experiment, suite, source, out, device, metric, task, csv, keeps)
+        display_suites.evaluate(used, experiment, suite, adapt, source, out, device, metric, task, csv, keeps)
         return
     restoration.check_metrics(metric)
     scales = [one.scale for one in metrics_from(dict.fromkeys([*experiment.evaluation.metrics, *metric]))]
     if adapt:
-        from cmtl_ir.cli import display_adaptation
+        from cmtl_ir.cli.display import adaptation as display_adaptation
 
         display_adaptation.evaluate(used, experiment, adapt, out, device, metric, scales[0], csv)
         return

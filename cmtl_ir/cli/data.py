@@ -22,7 +22,7 @@ def list_(
     import fnmatch
 
     from cmtl_ir.base.errors import UserError, suggestion
-    from cmtl_ir.cli import display_data
+    from cmtl_ir.cli.display import data as display_data
     from cmtl_ir.tasks.datasets.table import LAYOUTS
 
     found = [row for name, row in LAYOUTS.items() if fnmatch.fnmatch(name, pattern)]
@@ -38,7 +38,7 @@ def verify(
     limit: Annotated[int, typer.Option(help="Show at most this many problems of each split; 0: all.", min=0)] = 20,
 ) -> None:
     """Read every image that an experiment names: published counts, unpaired and unreadable files, by name."""
-    from cmtl_ir.cli import display_data
+    from cmtl_ir.cli.display import data as display_data
     from cmtl_ir.config import reading
     from cmtl_ir.measures.metric import smallest_side
     from cmtl_ir.tasks.verification import verify as look
@@ -57,7 +57,7 @@ def check(
     """Name every test image that an experiment also learns from or selects on, re-encoded copies too; then exit 1."""
     import torch
 
-    from cmtl_ir.cli import display_data
+    from cmtl_ir.cli.display import data as display_data
     from cmtl_ir.config import reading
     from cmtl_ir.tasks.leaks import leaks
     from cmtl_ir.tasks.suite import build_tasks
@@ -76,7 +76,7 @@ def pack(
     """Decode every image that an experiment names into the cache now, so that no run has to."""
     import torch
 
-    from cmtl_ir.cli import display_data
+    from cmtl_ir.cli.display import data as display_data
     from cmtl_ir.config import reading
     from cmtl_ir.tasks.suite import build_tasks
 

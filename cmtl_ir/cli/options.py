@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:  # `--help` loads nothing heavy
     from cmtl_ir.cli.terminal import Loudness
+    from cmtl_ir.config.experiment import Experiment
     from cmtl_ir.inference.published import Published
     from cmtl_ir.runs.two_stage import Aim
 
@@ -177,11 +178,23 @@ def aim_of(resolve: float | None, max_seeds: int | None) -> Aim | None:
     return Aim(resolve, MAX_SEEDS if max_seeds is None else max_seeds)
 
 
+def check_scoring(experiment: Experiment) -> None:
+    """Raise UserError if a suite or an adapter that an experiment names does not exist."""
+    from cmtl_ir.suites import catalogue
+
+    catalogue.check(experiment.evaluation.suites)
+    if experiment.evaluation.adapt:
+        from cmtl_ir.adaptation.naming import columns_of
+
+        columns_of(list(experiment.evaluation.adapt))
+
+
 ADAPTER = "NAME[:FIELD=VALUE,...]"
 Adapt = Annotated[
     list[str],
     typer.Option(
-        metavar=ADAPTER, help="Also score it adapted at test time, next to none and self_ensemble (repeat the option)."
+        metavar=ADAPTER,
+        help="Also score it adapted at test time, next to none and self_ensemble (repeat the option).",
     ),
 ]
 AdaptOne = Annotated[str | None, typer.Option(metavar=ADAPTER, help="Adapt the network to the images first.")]

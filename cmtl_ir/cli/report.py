@@ -60,7 +60,7 @@ def report(
     from cmtl_ir.analysis import report as pages
     from cmtl_ir.analysis.data import frames as runs
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display_report
+    from cmtl_ir.cli.display import report as display_report
     from cmtl_ir.store.merging import merge
     from cmtl_ir.tracking.mlflow_store import sqlite_uri
 
@@ -108,7 +108,7 @@ def compare(
     """
     from cmtl_ir.analysis import pair
     from cmtl_ir.base.errors import UserError
-    from cmtl_ir.cli import display_report
+    from cmtl_ir.cli.display import report as display_report
     from cmtl_ir.store import lookup
 
     named = list(sides or [])

@@ -40,7 +40,7 @@ def search(
     """Search for good settings with Optuna. The same command resumes a study, or joins one that is running."""
     from cmtl_ir.analysis.search import leave_search_figures
     from cmtl_ir.base import ranks
-    from cmtl_ir.cli import display_search
+    from cmtl_ir.cli.display import search as display_search
     from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.search import config as search_config
     from cmtl_ir.search.report import importances, trial_rows

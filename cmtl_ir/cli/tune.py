@@ -47,7 +47,9 @@ def tune(
     Tuning uses validation images and seeds of its own. The same command resumes it.
     """
     from cmtl_ir.base import ranks
-    from cmtl_ir.cli import display, display_search, display_tuning
+    from cmtl_ir.cli import display
+    from cmtl_ir.cli.display import search as display_search
+    from cmtl_ir.cli.display import tuning as display_tuning
     from cmtl_ir.runs import comparison as runs
     from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.search import tuned, tuning
@@ -79,7 +81,8 @@ def tune(
 def _report(comparison: Comparison, tuning: Path) -> None:
     """Write and print the results of the comparison. Exits with code 1 if a run failed."""
     from cmtl_ir.analysis.comparison import leave_figures_and_tables
-    from cmtl_ir.cli import display_resolution, display_scores
+    from cmtl_ir.cli.display import resolution as display_resolution
+    from cmtl_ir.cli.display import scores as display_scores
 
     files = [*leave_figures_and_tables(comparison), tuning]
     comparison.tracking.publish(comparison.parent, files)

@@ -28,7 +28,7 @@ from cmtl_ir.cli.options import (
 
 if TYPE_CHECKING:
     from cmtl_ir.runs.workspace import Workspace
-    from cmtl_ir.unlearning.requests import Asked
+    from cmtl_ir.unlearning.requests import Answer, Asked
 
 
 What = Annotated[
@@ -83,11 +83,9 @@ def unlearn(
     The network of an outside checkpoint is given as --weights FILE --file EXPERIMENT, and --backbone NAME if it is not
     that of EXPERIMENT.
     """
-    from cmtl_ir.analysis.unlearning import leave_report
-    from cmtl_ir.cli import display_unlearning as shown
     from cmtl_ir.cli.display import live
+    from cmtl_ir.cli.display import unlearning as shown
     from cmtl_ir.runs.workspace import Workspace
-    from cmtl_ir.unlearning.report import RELEARN_STEPS, report_on
     from cmtl_ir.unlearning.requests import fulfil_all
 
     workspace = Workspace.at(out, device, None if offline else tracking_uri, workers, ray)
@@ -98,6 +96,17 @@ def unlearn(
         return
     with live() as bars:
         answer = fulfil_all(folders, asked, tasks, replace(workspace, progress=bars.of_run), fresh)
+    _report(answer, relearn, workspace)
+    if any(made.failures for made in answer.requests):
+        raise typer.Exit(1)
+
+
+def _report(answer: Answer, relearn: int | None, workspace: Workspace) -> None:
+    """Measure, store and show what every method forgot."""
+    from cmtl_ir.analysis.unlearning import leave_report
+    from cmtl_ir.cli.display import unlearning as shown
+    from cmtl_ir.unlearning.report import RELEARN_STEPS, report_on
+
     for made in answer.requests:
         with shown.measuring() as announce:
             report = report_on(made, RELEARN_STEPS if relearn is None else relearn, announce)
@@ -105,8 +114,6 @@ def unlearn(
         workspace.tracking.publish(made.parent, files)
         shown.outcome(report, made.failures, files)
     shown.reassembled(answer.grouped)
-    if any(made.failures for made in answer.requests):
-        raise typer.Exit(1)
 
 
 def _taken_in(

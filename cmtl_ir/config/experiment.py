@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 
 from cmtl_ir.backbones.fields import published_auxiliary
 from cmtl_ir.base import names
 from cmtl_ir.base.errors import suggestion
 from cmtl_ir.base.problems import Problem
 from cmtl_ir.base.record import OmitIfDefault, Record
+from cmtl_ir.config.evaluation import EvaluationConfig
 from cmtl_ir.config.optimizer import OptimizerConfig, ScheduleConfig
 from cmtl_ir.config.progressive import Progressive, check_progressive
 from cmtl_ir.config.selection import KeepBestConfig, StopEarlyConfig, check_selection
@@ -25,7 +21,7 @@ from cmtl_ir.config.start import StartConfig
 from cmtl_ir.config.unlearning import UnlearningConfig
 from cmtl_ir.config.watching import CheckpointConfig, ConflictConfig
 from cmtl_ir.strategy.families import KEYS
-from cmtl_ir.strategy.making import base_described, base_objective, described, part_from
+from cmtl_ir.strategy.making import base_described, base_objective, described
 from cmtl_ir.strategy.objective import Objective
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.config import DataConfig, TaskConfig
@@ -102,37 +98,6 @@ class TrainingConfig(Record):
         if self.micro_batch is not None and self.engine == "grouped":
             raise ValueError("micro_batch needs the engine stream: set engine to auto or stream")
         return self
-
-
-class EvaluationConfig(Record):
-    """When and how test images are scored. Nothing is selected on these scores."""
-
-    every: int = Field(0, ge=0)
-    """Steps between evaluations; 0: at the end of each stage only."""
-    protocol: Literal["promptir", "basicsr_rgb", "basicsr_y", "matlab_y", "mio", "nafnet"] = "promptir"
-    """Metric protocol; tables never mix two."""
-    metrics: Annotated[tuple[str, ...], OmitIfDefault()] = Field(("psnr", "ssim"), min_length=1)
-    """Metrics: names, or `file.py:Class` for a metric of your own. psnr must be one of them: it ranks
-    strategies. Not part of a run's identity; a finished run is not scored again for a metric that is added later."""
-    tile: int = Field(1024, ge=128)
-    """Images with a side above this many pixels are restored in overlapping tiles of this side; at least 128, twice
-    the overlap."""
-
-    suites: Annotated[tuple[str, ...], OmitIfDefault()] = ()
-    """Suites that finished runs are scored on: severity, unseen, composite, order, mixed_sources, cdd11, or the path of
-    a .yaml file with test sets. Not part of a run's identity. Training and ordinary scores do not depend on them."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        problems: list[Problem] = []
-        for name in names:
-            part_from("metric", name, name, problems)
-        if problems:
-            raise ValueError("; ".join(str(problem) for problem in problems))
-        if "psnr" not in names or len(set(names)) < len(names):
-            raise ValueError("psnr must be listed, because it ranks strategies, and no metric may be listed twice")
-        return names
 
 
 def _keys_of_a_strategy() -> dict[str, Any]:
@@ -254,6 +219,8 @@ class Experiment(Record):
     """Label -> composition of parts."""
     unlearning: UnlearningConfig | None = None
     """Request that `cmtl-ir unlearn FILE` carries out on a finished run of this experiment."""
+    _plain: Strategy | None = PrivateAttr(default=None)
+    """A strategy that names nothing: neutral parts, with the objectives of `training.auxiliary` or the backbone's."""
 
     @field_validator("name")
     @classmethod

@@ -128,7 +128,19 @@ def validate(raw: Mapping[str, Any], source: str) -> Experiment:
     if problems or experiment is None:
         listed = "\n".join(f"  {problem}" for problem in dict.fromkeys(str(one) for one in problems))
         raise ConfigError(f"{source}:\n{listed}")
+    experiment._plain = _plain(content["backbone"]["name"], shared)
     return experiment
+
+
+def _plain(backbone: str, shared: list[Any] | None) -> Strategy:
+    """Return the strategy that `strategies: {LABEL: {}}` would stand for."""
+    own = {} if shared is not None else {"auxiliary": published_auxiliary(backbone)}
+    return _strategy(own, "neutral", [], shared)
+
+
+def plain_of(experiment: Experiment) -> Strategy:
+    """Return a strategy that names nothing under an experiment: neutral parts, with the objectives that all share."""
+    return experiment._plain if experiment._plain is not None else _plain(experiment.backbone["name"], None)
 
 
 def _names_of(tasks: Any) -> list[str]:

@@ -35,7 +35,7 @@ def _fill_in_pieces(jacobian: Jacobian, forward: Forward, starts: range, losses:
     """Write a row's gradient piece by piece, and return its loss.
 
     The chain rule is cut at the output. The output's gradient comes from a pass without a graph, then each piece is
-    run again with a graph.
+    run again with a graph. The gradient of a loss that runs the network itself is added; its passes are not cut.
     """
     pieces = [(start, min(start + starts.step, starts.stop)) for start in starts]
     with torch.no_grad():
@@ -43,7 +43,8 @@ def _fill_in_pieces(jacobian: Jacobian, forward: Forward, starts: range, losses:
     parts = zip(*(output.tensors() for output in outputs), strict=True)
     whole = [torch.cat(part).requires_grad_() for part in parts]
     loss = losses(outputs[0].with_tensors(whole), row)
-    pulls = torch.autograd.grad(loss, whole, allow_unused=True)
+    found = torch.autograd.grad(loss, [*whole, *jacobian.parameters], allow_unused=True)
+    pulls, direct = found[: len(whole)], found[len(whole) :]
     for start, stop in pieces:
         window = slice(start - starts.start, stop - starts.start)
         heads = [
@@ -52,6 +53,8 @@ def _fill_in_pieces(jacobian: Jacobian, forward: Forward, starts: range, losses:
         outputs_reached, grads = [y for y, _ in heads], [pull for _, pull in heads]
         gradients = torch.autograd.grad(outputs_reached, jacobian.parameters, grads, allow_unused=True)
         _write_row(jacobian, row, gradients, add=start > starts.start)
+    if any(gradient is not None for gradient in direct):
+        _write_row(jacobian, row, direct, add=True)
     return loss
 
 

@@ -10,6 +10,7 @@ from cmtl_ir.base.errors import TrainingError
 from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.reading import neutral
 from cmtl_ir.runs.begin.outside import as_outside, existing_model
+from cmtl_ir.runs.begin.weights import weights_of_named_runs
 from cmtl_ir.runs.execution import execute
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.runs.parallel import run_in_processes
@@ -57,12 +58,13 @@ class Members:
         """
         experiment, label = self._experiment(tasks, strategy, steps, kind, changes), self.whole.run.label
         own = {task: self.tasks[task] for task in experiment.tasks}
-        weights = self.whole.weights
-        identity = identity_of(experiment, strategy, self.seed, own, None if weights is None else weights.identity)
+        begun = self.whole.weights.identity if self.whole.weights is not None else None
+        runs = weights_of_named_runs(strategy, self.workspace.out)
+        identity = identity_of(experiment, strategy, self.seed, own, begun, runs)
         run = Run(f"{label}/{named(list(own))}", self.seed, identity, run_folder(self.workspace.out, hash_of(identity)))
         if run.hash not in self.used:
             self.used.append(run.hash)
-        return PlannedRun(run, experiment, own, strategy, self.whole.device, weights=weights)
+        return PlannedRun(run, experiment, own, strategy, self.whole.device, weights=self.whole.weights)
 
     def plan_ready(self, tasks: Sequence[str], source: str) -> PlannedRun:
         """Plan the run of a group whose network exists: `source` is a finished run or a file of weights.

@@ -42,7 +42,7 @@ def evaluate_adapted(
     tell = say or log.info
     subject = subject_of(used, chosen, experiment.evaluation.tile, Path(out), tell, experiment)
     known = list(experiment.tasks) if isinstance(used, Published) else subject.origin.tasks
-    seed = None if isinstance(used, Published) else read_seed(used)
+    seed = read_seed(used, experiment.seeds[0])
     evaluator = evaluator_of(experiment, known, chosen, metrics, seed)
     if isinstance(subject, OneNetwork) and subject.reads_number():
         tell("the network is told the number of each image's task, with and without adaptation")

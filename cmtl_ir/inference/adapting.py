@@ -49,11 +49,11 @@ def subject_of(
     return OneNetwork(model, known, origin, tile, device)
 
 
-def read_seed(used: Path | Published) -> int:
-    """Return the seed of a run; 0 for a checkpoint, or a run that names none."""
+def read_seed(used: Path | Published, otherwise: int = 0) -> int:
+    """Return the seed of a run; `otherwise` for a checkpoint, or a run that names none."""
     if isinstance(used, Published) or not has_config(used):
-        return 0
-    return int(read_identity(used).get("seed", 0))
+        return otherwise
+    return int(read_identity(used).get("seed", otherwise))
 
 
 def _experiment(run: Path, out: Path, scored: Experiment | None) -> Experiment | None:

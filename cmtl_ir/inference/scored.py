@@ -47,7 +47,7 @@ def scored(experiment: Experiment) -> dict[str, Any]:
         for name, task in experiment.tasks.items()
     }
     how = data.model_dump(mode="json", exclude=TRAINING_ALONE)
-    evaluation = experiment.evaluation.model_dump(mode="json", exclude={"every", "suites"})
+    evaluation = experiment.evaluation.model_dump(mode="json", exclude={"every", "suites", "adapt"})
     return {"tasks": tasks, "data": how, "evaluation": evaluation}
 
 
@@ -82,6 +82,6 @@ def _way_out(override: str, experiment: Experiment) -> str:
         )
     if key == "data.test":
         return f"it does not reach {_own_test_words(_with_own_test(experiment))}"
-    if key == "evaluation.suites":
-        return "`run` follows it; name the suites of `evaluate` with --suite"
+    if key in ("evaluation.suites", "evaluation.adapt"):
+        return f"`run` follows it; `evaluate` has the option --{key.partition('.')[2].removesuffix('s')}"
     return "it concerns training alone. `evaluate` follows test images, degradations and evaluation.*; leave it out"

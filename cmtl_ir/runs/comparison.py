@@ -67,7 +67,7 @@ def train_prepared(prepared: Prepared, workspace: Workspace, fresh: bool = False
     refuse_missing_teachers(prepared)
     folder = claim_folder(experiment.resolved(), workspace.out, fresh)
     note = f"{len(prepared.runs)} runs.\n\n    {repeating(experiment.name, workspace.out)}"
-    parent = workspace.tracking.parent(experiment.name, {NOTE: note}, yaml.dump(experiment.resolved()))
+    parent = workspace.tracking.parent_later(experiment.name, {NOTE: note}, yaml.dump(experiment.resolved()))
     rows = [{"label": one.label, "seed": one.seed, "hash": one.hash} for one in prepared.runs]
     list_runs(folder, rows, prepared.is_stale, fresh=fresh)
     for row in stale_runs(folder):

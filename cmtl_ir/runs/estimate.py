@@ -53,7 +53,8 @@ def estimate(prepared: Prepared) -> Estimate:
         _joint_step(learner, counts)
     seconds = (time.perf_counter() - start) / TIMED_STEPS
     factors = {
-        label: 1.5 if any(getattr(part, "needs", "losses") != "losses" for part in _parts(one)) else 1.0
+        label: (1.5 if any(getattr(part, "needs", "losses") != "losses" for part in _parts(one)) else 1.0)
+        * (1 + sum(proxy.share for proxy in one.curriculum.proxies(tuple(experiment.tasks))))
         for label, one in experiment.strategies.items()
     }
     kept = experiment.checkpoint.keep + 2  # checkpoints of weights and two moments, stage ends, final weights

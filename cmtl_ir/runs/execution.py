@@ -37,7 +37,7 @@ class ActiveRun:
     planned: PlannedRun
     workspace: Workspace
     parent: str
-    """Id of the MLflow run that stands for the comparison."""
+    """MLflow run that stands for the comparison, as `Tracking.run` takes it."""
     tracker: RunTracker
     progress: Progress | None
     judge: Judge | None

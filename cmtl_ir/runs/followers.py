@@ -65,3 +65,12 @@ def check(experiment: Experiment, ranks: Ranks, parallel: bool) -> None:
             f"strategies.{grouped[0]}.grouping: the runs of a grouping are not shared among the processes of torchrun: "
             "start the same command without torchrun (--workers trains its groups in parallel)"
         )
+    standing = [
+        label for label, one in experiment.strategies.items() if one.curriculum.proxies(tuple(experiment.tasks))
+    ]
+    if standing:
+        called = experiment.strategies[standing[0]].curriculum.called
+        raise ConfigError(
+            f"strategies.{standing[0]}.curriculum: the short runs that {called} stands on are not shared among the "
+            "processes of torchrun: start the same command without torchrun"
+        )

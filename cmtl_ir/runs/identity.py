@@ -20,10 +20,12 @@ def identity_of(
     seed: int,
     tasks: Mapping[str, Task],
     start: Mapping[str, Any] | None = None,
+    runs: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the identity of a run: tasks and their pixels, backbone, training, parts and seed.
 
     `start`: hash of the weights that the run begins from, and the tasks that they know; `None`: initial weights.
+    `runs`: name -> hash of the weights of the finished runs that objectives name; `None` or empty: they name none.
     Labels, paths, device and the cadence of evaluations and checkpoints are not part of it. `conflict.every` is: a
     logged step updates the weights from the row gradients that it logs, which changes the last bits.
     """
@@ -34,6 +36,7 @@ def identity_of(
         **({"validation": validated} if validated else {}),
         **({"holdout": experiment.data.holdout} if experiment.data.holdout != "fixed" else {}),
         **({"start": dict(start)} if start is not None else {}),
+        **({"runs": dict(runs)} if runs else {}),
         "meaning": SEMANTICS_VERSION,
         "tasks": {name: task.digest for name, task in tasks.items()},
         "tests": {name: task.test_digest for name, task in tasks.items()},

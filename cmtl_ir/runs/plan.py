@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +19,18 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import flat, trained_under, with_steps
 from cmtl_ir.measures.evaluation import Evaluator
 from cmtl_ir.measures.metric import smallest_side
-from cmtl_ir.runs.begin.weights import StartWeights, source_digest, start_identity, start_weights
+from cmtl_ir.runs.begin.weights import (
+    StartWeights,
+    source_digest,
+    start_identity,
+    start_weights,
+    weights_of_named_runs,
+)
 from cmtl_ir.runs.identity import apart_from_seed, identity_of
-from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers
+from cmtl_ir.runs.teachers import FinishedRuns, SingleTaskTeachers, proxy_losses
 from cmtl_ir.runs.watching.watcher import Curve
 from cmtl_ir.store.folder import has_config, read_identity
 from cmtl_ir.store.layout import run_folder
-from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import Run, hash_of
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import described
@@ -35,6 +41,8 @@ from cmtl_ir.training.learner import Learner
 
 TRAINING = "cmtl_ir.runs.ordinary:train_run"
 """The work of an ordinary run."""
+AFTER_PROXIES = "cmtl_ir.grouping.proxies:train_after_proxies"
+"""The work of a run whose curriculum has proxies."""
 
 
 class Start(Protocol):
@@ -71,6 +79,8 @@ class PlannedRun:
     """Experiment whose strategy of this label has training settings of its own. `None` if it has none."""
     weights: StartWeights | None = None
     """Weights that the learner begins from. `None` stands for initial weights."""
+    proxies: tuple[str, ...] = ()
+    """Hashes of the finished runs that the curriculum stands on (`Curriculum.proxies`)."""
     rescorable: bool = True
     """Whether the run may take over the weights of a finished run with the same training. `--fresh` trains it."""
 
@@ -96,6 +106,8 @@ class PlannedRun:
         learner = Learner(self.experiment, self.strategy, self.tasks, self.run.seed, self.device, ranks)
         learner.teachers = self.teachers()
         learner.finished_runs = FinishedRuns(self.run.folder.parent.parent, self.device)
+        if self.proxies:
+            learner.proxies = partial(proxy_losses, learner, learner.finished_runs, self.proxies)
         if self.weights is not None:
             self.weights(learner)
         return learner
@@ -160,7 +172,7 @@ class Comparison:
     failures: dict[str, str]
     tracking: Tracking
     parent: str
-    """Id of the MLflow run that stands for the comparison."""
+    """MLflow run that stands for the comparison, as `Tracking.publish` takes it; `Tracking.settled` gives its id."""
 
     def results(self) -> list[dict[str, Any]]:
         """Return the results of the finished runs, each with its label."""
@@ -217,14 +229,14 @@ def prepare(experiment: Experiment, out: Path, device: str = "auto") -> Prepared
     for label, strategy in experiment.strategies.items():
         if strategy.grouping is not None:
             _check_grouping(label, strategy, tasks[experiment.seeds[0]])
-        for name in [name for objective in strategy.auxiliary for name in objective.named_runs()]:
-            find_run(name, out)
-        work = TRAINING if strategy.grouping is None else strategy.grouping.work
+        runs = weights_of_named_runs(strategy, out)
+        work = _work_of(strategy, tasks[experiment.seeds[0]])
         own, trained = trained_under(experiment, strategy)
         declared = experiment if strategy.training is not None else None
         for seed in experiment.seeds:
             weights = _start(label, own, trained, seed, out)
-            identity = identity_of(own, trained, seed, tasks[seed], weights.identity if weights is not None else None)
+            begun = weights.identity if weights is not None else None
+            identity = identity_of(own, trained, seed, tasks[seed], begun, runs)
             identity = _with_models(label, identity, trained, seed, out)
             run = Run(label, seed, identity, run_folder(out, hash_of(identity)))
             one = PlannedRun(run, own, tasks[seed], trained, chosen, work=work, declared=declared, weights=weights)
@@ -244,6 +256,11 @@ def _start(label: str, experiment: Experiment, strategy: Strategy, seed: int, ou
             f"{key}: the groups of {label} train networks of their own, which cannot begin from the weights of one; "
             f"set strategies.{label}.start to `initial`"
         )
+    if weights is not None and strategy.curriculum.proxies(tuple(experiment.tasks)):
+        raise ConfigError(
+            f"{key}: the short runs that {strategy.curriculum.called} stands on begin from initial weights, and so "
+            f"must {label}; set strategies.{label}.start to `initial`"
+        )
     return weights
 
 
@@ -258,6 +275,12 @@ def _with_models(label: str, identity: dict[str, Any], strategy: Strategy, seed:
         raise ConfigError(f"strategies.{label}.grouping.models: {error}") from error
     part = {**identity["strategy"]["grouping"], "models": digests}
     return {**identity, "strategy": {**identity["strategy"], "grouping": part}}
+
+
+def _work_of(strategy: Strategy, tasks: Mapping[str, Task]) -> str:
+    if strategy.grouping is not None:
+        return strategy.grouping.work
+    return AFTER_PROXIES if strategy.curriculum.proxies(tuple(tasks)) else TRAINING
 
 
 def _check_grouping(label: str, strategy: Strategy, tasks: Mapping[str, Task]) -> None:

@@ -123,12 +123,12 @@ def write_groups(run: Path, groups: Mapping[str, Any]) -> Path:
 
 
 def read_uses(run: Path) -> list[str]:
-    """Return the hashes of the runs that a grouped run uses. Empty for any other run."""
+    """Return the hashes of the runs that a run of groups or with proxies uses. Empty for any other run."""
     return _read(run / USES, "delete it") if (run / USES).is_file() else []
 
 
 def write_uses(run: Path, hashes: Sequence[str]) -> Path:
-    """Write the hashes of the runs that a grouped run uses."""
+    """Write the hashes of the runs that a run of groups or with proxies uses."""
     return write_json(run / USES, list(hashes))
 
 

@@ -15,6 +15,8 @@ from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.parts import Part
 
 Reads = Literal["image", "stream", "folder"]
+KINDS: dict[Reads, str] = {"image": "episodic", "stream": "online", "folder": "two passes"}
+"""What an adapter reads -> the kind of its table. Scores of different kinds are not compared."""
 
 
 class AdaptationContext(Protocol):

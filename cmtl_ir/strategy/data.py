@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor, nn
 
 from cmtl_ir.base.keyed import name_key
 from cmtl_ir.strategy.output import Output
+
+if TYPE_CHECKING:
+    from cmtl_ir.strategy.degradation import Degradation
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Batch:
 
 
 UNLABELLED = ":unlabelled"
-"""In place of a task whose images are to be degraded: the unlabelled images of the task (`data.labelled`)."""
+"""In place of a task whose images are to be degraded: the unlabelled images of the task (`data.labelled`, or the
+folders of `data.unlabelled`)."""
 
 RowLoss = Callable[[Output, Batch], Tensor]
 """(output of the network for these samples, their batch) -> [B] loss of each sample."""
@@ -108,6 +112,16 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Proxy:
+    """A short run from initial weights that must be finished before the run of a curriculum."""
+
+    mixture: Mapping[str, float]
+    """Task -> share of the batch. Tasks that are missing are not trained."""
+    share: float
+    """Share of the steps of the run."""
+
+
+@dataclass(frozen=True)
 class StepContext:
     """Information about a step that a part may use."""
 
@@ -163,6 +177,17 @@ class Learner(Protocol):
         images are labelled.
         """
 
+    def degradation(self, task: str) -> Degradation | None:
+        """Return the degradation of a task; `None` for pairs of files."""
+
+    def degrade_again(self, batch: Batch, clean: Tensor | None = None, images: str | None = None) -> Tensor:
+        """Return images [B, 3, P, P] degraded with the parameters of the samples of a batch, and noise of their own.
+
+        `clean` is what is degraded; `None` stands for the clean crops of the samples, which are not returned.
+        `images` is that with which the batch was made. No gradient flows to `clean`. Raise ValueError if the task has
+        no degradation, and for images that were given degraded if `clean` is `None`.
+        """
+
     def sample_losses(self, output: Output, batch: Batch) -> Tensor:
         """Return the base objective of each sample, [B]."""
 
@@ -182,6 +207,18 @@ class Learner(Protocol):
         """Return the network of a finished run, frozen and in eval mode, to be run by `restore`.
 
         `name` is its hash, or COMPARISON/LABEL/SEED. Raise UserError, with a list of the runs, where there is none.
+        """
+
+    def fine_tuned(self, task: str, steps: int, rate: float) -> nn.Module:
+        """Return a copy of the network in training after some steps on one task alone, in eval mode.
+
+        It has the run's optimizer, new, with `rate` times its learning rate, and the samples that the task draws next.
+        """
+
+    def proxy_losses(self) -> Tensor:
+        """Return mean base objectives [n, K] of the n proxies of the curriculum on each task, float64 on the CPU.
+
+        They are measured on training samples that no run draws. Raise UserError for a run without proxies.
         """
 
     def fresh_network(self, number: int) -> nn.Module:

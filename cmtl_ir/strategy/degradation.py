@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ class Degradation(Part):
     """
 
     family: ClassVar[str] = "degradation"
+    noise: ClassVar[Literal["gaussian", "zero mean"] | None] = None
+    """Kind of noise of a degradation that does nothing but add noise and clip; `None` for any other degradation."""
 
     def prepare(self) -> None:
         """Read the files that the fields name, such as kernels, before anything is trained. Raise DataError."""

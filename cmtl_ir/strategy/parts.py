@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 from torch import Tensor, nn
 
 from cmtl_ir.base.record import Record
-from cmtl_ir.strategy.data import Batch, History, Learner, Row, Stage, StepContext
+from cmtl_ir.strategy.data import Batch, History, Learner, Proxy, Row, Stage, StepContext
 from cmtl_ir.strategy.registry import snake_case
 
 Tier = Literal["losses", "gramian", "rows"]
@@ -102,6 +102,10 @@ class Curriculum(Part):
     def needs_teachers(self) -> bool:
         """Whether a stage calls `Learner.teacher`, so that the single-task runs must be finished before this run."""
         return False
+
+    def proxies(self, tasks: Sequence[str]) -> Sequence[Proxy]:
+        """Return the short runs on fixed mixtures that must be finished before this run. See `Learner.proxy_losses`."""
+        return ()
 
     def next_stage(self, history: History) -> Stage | None:
         """Return the stage after `history.stages`, or `None` if the run is complete.

@@ -6,5 +6,7 @@ INSIDE, BELOW, BEYOND = "inside", "below", "beyond"
 """Blocks of levels of a trained degradation: in the training range, milder, harsher."""
 UNTRAINED, COMPOSITE, ZERO_SHOT, MIXED, OWN = "not trained", "trained on composites", "zero-shot", "mixed", "given"
 """The other blocks. Blocks are never averaged together."""
+REGIMES = (COMPOSITE, ZERO_SHOT)
+"""Blocks that say how a run was trained, not what is tested."""
 BLOCKS = (BELOW, INSIDE, BEYOND, UNTRAINED, COMPOSITE, ZERO_SHOT, MIXED, OWN)
 """All blocks, in the order of tables."""

@@ -23,14 +23,19 @@ KINDS = (
     *("low", "haze", "rain", "snow", "low_haze", "low_rain", "low_snow", "haze_rain", "haze_snow"),
     *("low_haze_rain", "low_haze_snow"),
 )
-"""The eleven kinds of CDD-11 (OneRestore, ECCV 2024). There is no rain with snow among them."""
+"""The eleven kinds of CDD-11 (Guo et al. (OneRestore), ECCV 2024), as the table of results in the authors' repository
+lists them: four single, five double, two triple. There is no rain with snow among them."""
 PARTS: dict[str, dict[str, Any]] = {
-    "low": {"name": "low_light", "gamma": [2.0, 3.0], "gain": [1.0, 1.0]},
+    "low": {"name": "low_light", "gamma": [2.0, 3.0], "gain": [1.0, 1.0], "shot": [0.0, 0.0], "read": [0.03, 0.08]},
     "rain": {"name": "rain_streaks"},
     "snow": {"name": "snow"},
     "haze": {"name": "haze", "beta": [1.0, 2.0], "airlight": [0.6, 0.9]},
 }
-"""Parts of the synthetic twin of CDD-11, in its order: the ranges of OneRestore on this package's degradations."""
+"""Parts of the synthetic twin of CDD-11, in the order of OneRestore's generator: low light, rain, snow, haze.
+
+The exponent and the noise of low light, beta and the airlight of haze are drawn from OneRestore's ranges. What it draws
+from files is made by this package's degradations at their defaults: masks of rain and snow, depth, and the map of light
+(`low_light` darkens by I^gamma instead of I / L * L^gamma)."""
 SIZES = {1: "single", 2: "double", 3: "triple"}
 ROLES = {"low_light": "low", "rain_streaks": "rain", "snow": "snow", "haze": "haze"}
 

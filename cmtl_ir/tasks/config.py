@@ -57,6 +57,9 @@ class DataConfig(Record):
     """Share of the training photographs whose clean images may be read, by a hash of their names; at least one. A
     photograph that several tasks degrade is labelled in all of them or in none, and the same ones under every seed. The
     other photographs are for methods that train on degraded images alone (curriculum `mean_teacher`)."""
+    unlabelled: Annotated[dict[str, str | list[str]], OmitIfDefault()] = Field(default={})
+    """Task -> folder or folders of degraded images without truth, in addition to the training images of the task. Only
+    for methods that train on degraded images alone; not together with `labelled`. {}: none."""
     patch: int = Field(default=48, ge=8)
     """Side of a training crop in pixels."""
     flips: Literal["dihedral", "horizontal", "none"] = "dihedral"
@@ -78,6 +81,17 @@ class DataConfig(Record):
     @classmethod
     def _numbers(cls, given: Any) -> Any:
         return number(given)
+
+    @model_validator(mode="after")
+    def _unlabelled_images_have_one_origin(self) -> DataConfig:
+        if self.unlabelled and self.labelled < 1:
+            raise ValueError(
+                "labelled and unlabelled: unlabelled images are a share of the photographs or the folders "
+                "of `unlabelled`, not both; remove one of the keys"
+            )
+        if any(one == "embedded" for one in self.unlabelled.values()):
+            raise ValueError("unlabelled: the embedded photographs are clean; name a folder of degraded images")
+        return self
 
     @field_validator("val")
     @classmethod

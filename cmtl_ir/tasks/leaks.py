@@ -40,7 +40,12 @@ class Leak:
 def leaks(tasks: Mapping[str, Task]) -> list[Leak]:
     """Return every test image of any task that any task trains on or selects on."""
     thumbnails: dict[str, Tensor] = {}
-    seen = [(name, split) for name, task in tasks.items() for split in (task.splits.train, task.splits.val) if split]
+    seen = [
+        (name, split)
+        for name, task in tasks.items()
+        for split in (task.splits.train, task.splits.val, task.splits.unlabelled)
+        if split
+    ]
     found = []
     for (learner, split), (tested, task) in product(seen, tasks.items()):
         test = task.splits.test

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cmtl_ir.base import names
+from cmtl_ir.base.errors import suggestion
 from cmtl_ir.tasks.config import DataConfig, SplitConfig, TaskConfig
 from cmtl_ir.tasks.datasets.named import Role, clean_files, has_test, pairs_of, warn_if_incomplete
 from cmtl_ir.tasks.embedded import embedded_files
@@ -47,6 +48,9 @@ def build_tasks(
     for name in tasks:
         names.task(name)
     check_test_crop(data, smallest)
+    for name in data.unlabelled:
+        if name not in tasks:
+            raise DataError(f"data.unlabelled names the unknown task {name!r}; {suggestion(name, list(tasks))}")
     for task in tasks.values():
         if task.degradation is not None:
             task.degradation.prepare()
@@ -55,7 +59,7 @@ def build_tasks(
     if device.type != "cpu":
         common["residents"] = Residents(device, data.gpu_gigabytes * 1e9)
     return {
-        name: Task(name, opener.splits(task), task.degradation, data, repeats=task.repeats, **common)
+        name: Task(name, opener.splits(name, task), task.degradation, data, repeats=task.repeats, **common)
         for name, task in tasks.items()
     }
 
@@ -69,7 +73,7 @@ class _Opener:
     """Seed under `data.holdout: rotate`, else 0."""
     opened: dict[str, ImageStore] = field(default_factory=dict)
 
-    def splits(self, task: TaskConfig) -> Splits:
+    def splits(self, name: str, task: TaskConfig) -> Splits:
         """Open the training, test and validation images of a task: its own if it names them, else those of `data`."""
         train, test = self._pairs(task) if task.paired else self._clean(task)
         val: Store | None = None
@@ -82,12 +86,21 @@ class _Opener:
         train, unlabelled = self._large_enough(train), None
         if self.data.labelled < 1:
             train, unlabelled = label(train, self.data.labelled)
+        if name in self.data.unlabelled:
+            unlabelled = self._large_enough(self._degraded(name))
         return Splits(
             train,
             self._scorable(test, self.data.test_limit),
             None if val is None else self._scorable(val),
             unlabelled,
+            unlabelled_degraded=name in self.data.unlabelled,
         )
+
+    def _degraded(self, name: str) -> ImageStore:
+        """Open the degraded images without truth of a task."""
+        folders = self.data.unlabelled[name]
+        source: list[str | DatasetSource] = [folders] if isinstance(folders, str) else [*folders]
+        return open_source(source, "train", self.cache, self.data.on_error, self.data.root, self.data.bits)
 
     def _pairs(self, task: TaskConfig) -> tuple[Store, Store]:
         whole = self._open_pairs(task, "train")

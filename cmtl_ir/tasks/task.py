@@ -48,6 +48,8 @@ class Splits:
     val: Store | None = None
     unlabelled: Store | None = None
     """Training images whose clean side is not read. `None` if all training images are labelled."""
+    unlabelled_degraded: bool = False
+    """Whether the unlabelled images are degraded already, as those of `data.unlabelled` are."""
 
 
 class Task:
@@ -82,6 +84,7 @@ class Task:
         """Hash of everything that determines the training samples except the seed: name, degradation, pixels, crops."""
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
         more = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
+        more += ("degraded",) if self.splits.unlabelled_degraded else ()
         return content_digest(self.name, *self._kind, self.splits.train.digest, how, *more)
 
     @property
@@ -160,11 +163,29 @@ class Task:
         degraded = self.degradation.degrade(clean, self.degradation.parameters(keys), again, origin, size)
         return Batch(self.name, ids, degraded, clean)
 
+    @torch.no_grad()
+    def degrade_again(self, ids: Tensor, clean: Tensor | None = None, *, unlabelled: bool = False) -> Tensor:
+        """Return images [B, 3, P, P] degraded with the parameters of the samples `ids` [B], and noise of their own.
+
+        `clean` is what is degraded; `None` stands for the clean crops of the samples. Raise ValueError if there is no
+        degradation, or no clean image.
+        """
+        task = self._unlabelled if unlabelled else self
+        cut = task._cut(ids)
+        if task.degradation is None or (clean is None and unlabelled and self.splits.unlabelled_degraded):
+            raise ValueError(f"task {self.name}: its degraded images are given, so they cannot be degraded once more")
+        keys = keyed.substream(keyed.keys_of(task._key, ids.cpu()), "degradation")
+        again, keys = (one.to(self.device) for one in (keyed.substream(keys, "once more"), keys))
+        origin, size = cut.origin.to(self.device), cut.size.to(self.device)
+        whole = task._crops(cut)[-1] if clean is None else clean.detach().clamp(0, 1)
+        return task.degradation.degrade(whole, task.degradation.parameters(keys), again, origin, size)
+
     @cached_property
     def _unlabelled(self) -> Task:
         if self.splits.unlabelled is None:
             raise ValueError(
-                f"task {self.name} has no unlabelled images: set data.labelled to a share below 1 that leaves some"
+                f"task {self.name} has no unlabelled images: set data.labelled to a share below 1 that leaves some, or "
+                f"name a folder of degraded images in data.unlabelled.{self.name}"
             )
         return Task(
             self.name,
@@ -181,6 +202,9 @@ class Task:
 
         Raise ValueError if all images are labelled.
         """
+        if self.splits.unlabelled_degraded:
+            (degraded,) = self._unlabelled._crops(self._unlabelled._cut(ids))
+            return Batch(self.name, ids, degraded, torch.full_like(degraded, torch.nan))
         batch = self._unlabelled.batch(ids)
         return replace(batch, clean=torch.full_like(batch.clean, torch.nan))
 

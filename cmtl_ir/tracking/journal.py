@@ -80,6 +80,11 @@ class Journal:
         """Return the number of bytes written, up to the end of the newest line."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
+    def next_step(self, names: Iterable[str]) -> int:
+        """Return the last step of all, or one more than the last step of these names if one of them was logged."""
+        known = [self._last[name] for name in names if name in self._last]
+        return max(known) + 1 if known else max(self._last.values(), default=0)
+
     def append(self, step: int, values: Mapping[str, float]) -> bool:
         """Append the values of a step. Return False if none of them is new."""
         values = cleaned(values)

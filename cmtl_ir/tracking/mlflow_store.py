@@ -154,10 +154,9 @@ class MlflowStore:
         """Return the runs that belong to a comparison."""
         return list(self.client.search_runs([self.experiment_id], f"tags.`in.{comparison}` LIKE '%'", max_results=5000))
 
-    def create(self, name: str, tags: Mapping[str, str]) -> str:
-        """Create a run and return its id."""
-        now = time.time_ns() // 1_000_000
-        return self.client.create_run(self.experiment_id, now, dict(tags), name).info.run_id
+    def create(self, name: str, tags: Mapping[str, str], begun: int) -> str:
+        """Create a run that began at a time in milliseconds since 1970, and return its id."""
+        return self.client.create_run(self.experiment_id, begun, dict(tags), name).info.run_id
 
     def replace(self, run: Run) -> None:
         """Remove a run from its comparisons. It keeps its curves and tags that say which run it was."""

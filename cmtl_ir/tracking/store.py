@@ -7,19 +7,23 @@ belongs to several comparisons has a tag `in.COMPARISON = label` for each.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmtl_ir.base.errors import brief
-from cmtl_ir.tracking.journal import Delivery, TrackingError, check_name
+from cmtl_ir.tracking import readiness
+from cmtl_ir.tracking.deferred import Announced, DeferredTracker
+from cmtl_ir.tracking.journal import Delivery, Journal, TrackingError, check_name
+from cmtl_ir.tracking.member import Member
 from cmtl_ir.tracking.mlflow_store import (
     COMPARISON,
     EXPERIMENT,
     NOTE,
-    PARENT,
-    RUN,
     Images,
     MlflowStore,
     connect,
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cmtl_ir.tracking")
 
+LATER = "comparison:"
+"""Begins a parent that is not found or created yet. The name of its comparison follows."""
 SYNCED = "name the store with --tracking-uri, or give the experiment's command again, which delivers everything"
 """Way out of a delivery that finds no usable store."""
 
@@ -46,38 +52,85 @@ def local_uri(folder: Path) -> str:
     return sqlite_uri(Path(folder).resolve() / "mlflow.db")
 
 
+@dataclass(frozen=True)
+class _Described:
+    """What the store is told of a comparison."""
+
+    tags: Mapping[str, str]
+    config_yaml: str | None
+    """The experiment. `None` in a process that knows the comparison by its name only."""
+    begun: int
+    """Milliseconds since 1970."""
+
+
 class Tracking:
     """A tracking store that connects when it is first used. It can be sent to other processes."""
 
     def __init__(self, uri: str | None, folder: Path) -> None:
         self.folder = Path(folder).resolve()
         self.uri = uri or local_uri(folder)
+        self._opening, self._settling = threading.Lock(), threading.Lock()
+        self._later: dict[str, _Described] = {}
+        """Comparisons whose runs are found or created when the store is opened."""
+        self._ids: dict[str, str] = {}
+        """Runs of those comparisons, once they are known."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tracking, (self.uri, self.folder)
 
     @cached_property
     def _store(self) -> MlflowStore:
-        return MlflowStore(self.uri, self.folder)
+        with self._opening:  # a tracker may open it in the background
+            if "_store" not in vars(self):
+                vars(self)["_store"] = MlflowStore(self.uri, self.folder)
+            return vars(self)["_store"]
 
     def parent(self, comparison: str, tags: Mapping[str, str], config_yaml: str) -> str:
         """Find or create the run of a comparison and return its id. `experiment.yaml` is its artifact."""
-        try:
-            check_name(comparison)
-        except ValueError as error:
-            raise TrackingError(str(error)) from None
-        with self._store.alone():
-            found = self._store.find({COMPARISON: comparison})
-            run_id = found.info.run_id if found else self._store.create(comparison, {COMPARISON: comparison})
-            self._store.describe(run_id, {}, tags)
-            self._store.client.log_text(run_id, config_yaml, "experiment.yaml")
+        return self._find_or_create(_checked(comparison), _Described(tags, config_yaml, _now()))
+
+    def parent_later(self, comparison: str, tags: Mapping[str, str], config_yaml: str) -> str:
+        """Return a parent that `run`, `publish`, `conclude` and `settled` take, without waiting for MLflow.
+
+        The run of the comparison is found or created when the store is opened. If the store is not a database that is
+        ready to be written, it is opened here, as by `parent`, which raises what is wrong with it.
+        """
+        if not self._is_deferrable():
+            return self.parent(comparison, tags, config_yaml)
+        self._later[_checked(comparison)] = _Described(tags, config_yaml, _now())
+        return f"{LATER}{comparison}"
+
+    def _is_deferrable(self) -> bool:
+        database = sqlite_file(self.uri)
+        return "_store" not in vars(self) and database is not None and readiness.is_ready(database)
+
+    def settled(self, parent: str) -> str:
+        """Return the id of a parent. A run that is to be found or created later is found or created now."""
+        comparison = parent.removeprefix(LATER)
+        if comparison == parent:
+            return parent
+        with self._settling:
+            if comparison not in self._ids:
+                described = self._later.get(comparison, _Described({}, None, _now()))
+                self._ids[comparison] = self._find_or_create(comparison, described)
+            return self._ids[comparison]
+
+    def _find_or_create(self, comparison: str, described: _Described) -> str:
+        store = self._store
+        with store.alone():
+            found = store.find({COMPARISON: comparison})
+            run_id = found.info.run_id if found else store.create(comparison, {COMPARISON: comparison}, described.begun)
+            store.describe(run_id, {}, described.tags)
+            if described.config_yaml is not None:
+                store.client.log_text(run_id, described.config_yaml, "experiment.yaml")
             if not found:
-                self._store.set_status(run_id, "FINISHED")  # it only holds others: nothing runs in it
+                store.set_status(run_id, "FINISHED")  # it only holds others: nothing runs in it
         return run_id
 
-    def publish(self, run_id: str, files: Sequence[Path], folder: str = "") -> bool:
+    def publish(self, parent: str, files: Sequence[Path], folder: str = "") -> bool:
         """Add the tables and figures of a comparison to its run. Return False, with a warning, if the store fails."""
         try:
+            run_id = self.settled(parent)
             for file in files:
                 self._store.upload(run_id, file, folder)
         except Exception as error:  # a figure that is not delivered must not fail a finished comparison
@@ -85,13 +138,13 @@ class Tracking:
             return False
         return True
 
-    def conclude(self, run_id: str, figures: Mapping[str, float], tags: Mapping[str, str], ended: bool) -> bool:
+    def conclude(self, parent: str, figures: Mapping[str, float], tags: Mapping[str, str], ended: bool) -> bool:
         """Add the figures of a comparison to its run. Return False, with a warning, if the store fails.
 
         `ended`: whether runs were trained just now, so that the comparison ends now.
         """
         try:
-            self._store.conclude(run_id, figures, tags, ended)
+            self._store.conclude(self.settled(parent), figures, tags, ended)
         except Exception as error:  # as for `publish`
             log.warning("%s did not take the figures of the comparison (%s)", shown(self.uri), brief(error))
             return False
@@ -109,24 +162,31 @@ class Tracking:
     ) -> RunTracker:  # fmt: skip
         """Find or create the run of a hash as member `label` of a comparison. Its journal is in `folder`.
 
-        `images`: data sets of a run that is created.
+        With a parent of `parent_later`, this is done with the first delivery if the store is not open yet. `images`:
+        data sets of a run that is created.
         """
-        store, member = self._store, {f"in.{check_name(comparison)}": label}
-        with store.alone():
-            mark = Delivery.read(folder)
-            run = store.get(mark.run_id) or store.find({RUN: run_hash})
-            if run is not None and run.info.run_id != mark.run_id and run.data.metrics:
-                store.replace(run)
-                run = None  # trained elsewhere; this folder starts a new run
-            run_id = run.info.run_id if run else store.create(name, {RUN: run_hash, PARENT: parent})
-            if run:
-                store.sweep(run)
-            if run is None and images:
-                store.use(run_id, images)
-            known = run.data.params if run else {}
-            store.describe(run_id, {k: v for k, v in params.items() if k not in known}, {**(tags or {}), **member})
-        status = run.info.status if run else "RUNNING"
-        return RunTracker(store, Path(folder), mark.moved_to(shown(self.uri), run_id), status)
+        joined = {**(tags or {}), f"in.{check_name(comparison)}": label}
+        member = Member(run_hash, name, params, joined, images, _now())
+
+        def announce(known_as: str) -> Announced:
+            return member.announced(self._store, self.settled(parent), known_as)
+
+        folder, mark = Path(folder), Delivery.read(folder)
+        if parent.startswith(LATER) and mark.uri in ("", shown(self.uri)) and self._is_deferrable():
+            return DeferredTracker(announce, folder, mark, shown(self.uri))
+        store, run_id, status = announce(mark.run_id)
+        return RunTracker(store, folder, mark.moved_to(shown(self.uri), run_id), status)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _checked(comparison: str) -> str:
+    try:
+        return check_name(comparison)
+    except ValueError as error:
+        raise TrackingError(str(error)) from None
 
 
 def deliver(folder: Path, uri: str | None = None) -> int:
@@ -144,13 +204,36 @@ def deliver(folder: Path, uri: str | None = None) -> int:
         store = stores[address] = stores.get(address) or _store_at(address, home)
         with store.answering():
             if (run := store.get(mark.run_id)) is None:
+                lost = f"no run {mark.run_id} any more" if mark.run_id else f"no run of {home} yet"
                 raise TrackingError(
-                    f"{mark.uri} has no run {mark.run_id} any more: the experiment's command, given again, makes a new "
-                    f"one and sends it what is in {home}"
+                    f"{mark.uri} has {lost}: the experiment's command, given again, makes a new one and sends it what "
+                    f"is in {home}"
                 )
             mark.status = mark.due(home)
             RunTracker(store, home, mark.moved_to(shown(address), mark.run_id), run.info.status).deliver()
     return len(homes)
+
+
+def add_to_run(home: Path, values: Mapping[str, float], file: Path, uri: str | None = None) -> bool:
+    """Add values and a file to a run that has ended, and deliver them. `uri` as for `deliver`.
+
+    The step is the last one of the run, or one more than that of the last values of these names. Return False, with a
+    warning, if the store fails, and without one for a run that is in no store. The run's folder then holds everything.
+    """
+    mark, journal = Delivery.read(home), Journal(home)
+    if not mark.run_id:
+        return False
+    journal.append(journal.next_step(values), values)
+    mark.files[f"{file.relative_to(home).as_posix()}|"] = False
+    mark.write(home)
+    try:
+        deliver(home, uri)
+    except Exception as error:  # as for `publish`
+        log.warning(
+            "the tracking store did not take %s (%s); when it is back: cmtl-ir sync %s", file, brief(error), home
+        )
+        return False
+    return True
 
 
 def present_uri(mark: Delivery, home: Path) -> str:

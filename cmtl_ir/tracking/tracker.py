@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,14 +124,11 @@ class RunTracker:
 
         Return False if the store cannot be reached. The journal then holds everything.
         """
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._thread, self._stop = None, threading.Event()
+        self._halt()
         if status is not None and (status != self.status or self.delivery.status is not None or self._is_pending()):
             self.delivery.status = status  # with it, what is still to be sent does not make it a running one
         self.delivery.write(self.folder)
-        if self._try():
+        if self._attempt(self.deliver):
             return True
         log.warning(
             "not all of the run in %s has reached %s; everything is kept in that folder. When the store is back: "
@@ -149,12 +146,19 @@ class RunTracker:
     def _work(self) -> None:
         pause = self.seconds
         while not self._stop.wait(pause):
-            pause = self.seconds if self._try() else min(2.0 * pause, PATIENCE)
+            pause = self.seconds if self._attempt(self.deliver) else min(2.0 * pause, PATIENCE)
 
-    def _try(self) -> bool:
-        """Deliver, and warn once about a failure. Training continues in any case."""
+    def _halt(self) -> None:
+        """Stop the delivery in the background after the one that is under way."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread, self._stop = None, threading.Event()
+
+    def _attempt(self, work: Callable[[], None]) -> bool:
+        """Call the store by a function, and warn once about a failure. Training continues in any case."""
         try:
-            self.deliver()
+            work()
         except Exception as error:
             self._in_step = False  # a call that failed here may have succeeded there
             if not self._warned:

@@ -18,12 +18,14 @@ from cmtl_ir.config.experiment import Experiment, Strategy
 from cmtl_ir.config.own_training import trained_under
 from cmtl_ir.config.progressive import Phase, phase_at
 from cmtl_ir.strategy.data import UNLABELLED, Batch, History, Row, Stage
+from cmtl_ir.strategy.degradation import Degradation
 from cmtl_ir.strategy.families import KEYS
 from cmtl_ir.strategy.making import objective_of
 from cmtl_ir.strategy.objective import sample_losses
 from cmtl_ir.strategy.output import Output, output_of
 from cmtl_ir.strategy.parts import Part
 from cmtl_ir.tasks.task import Task
+from cmtl_ir.training.fine_tuning import fine_tuned
 from cmtl_ir.training.optimization import (
     AveragedWeights,
     group_by_rate,
@@ -65,19 +67,11 @@ class Learner:
         self.objective = objective_of(self.training.loss)
         self.backbone = strategy.backbone(experiment.backbone, self.tasks)
         self.model = network_to_device(initial_model(self.backbone, seed), device)
-        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
-            name, missing = experiment.backbone["name"], self.objective.pair
-            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {missing}")
         self.network: Any = torch.compile(self.model) if self.training.compile else self.model
         self.autocast = self.training.precision == "bf16" or (
             self.training.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
         )
-        if ranks.count > 1 and self.training.selects:
-            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
-        if not self.trained_parameters():
-            raise ConfigError(
-                f"backbone {experiment.backbone['name']}: no parameter is trained; all are frozen (requires_grad=False)"
-            )
+        self._check(experiment.backbone["name"])
         self.optimizer = make_optimizer(self.training.optimizer, self.trained_parameters())
         self.average: AveragedWeights | None = None
         self.data = DataState()
@@ -91,10 +85,20 @@ class Learner:
         self.evaluated_every = experiment.evaluation.every
         self.teachers: Callable[[str], nn.Module] | None = None  # task -> network of its single-task run
         self.finished_runs: Callable[[str], nn.Module] | None = None  # name -> network of a finished run
+        self.proxies: Callable[[], Tensor] | None = None  # losses of the curriculum's proxies
         self.learned: tuple[str, ...] = ()  # tasks that the weights of `start` already know
         self.excluded: frozenset[str] = frozenset()  # tasks whose samples are counted but never seen
         for part in self.parts().values():
             part.reset()
+
+    def _check(self, name: str) -> None:
+        """Raise ConfigError if the backbone cannot be trained as the settings say."""
+        if "pair" in self.objective.needs and not hasattr(self.model, self.objective.pair):
+            raise ConfigError(f"training.loss {self.objective.called}: backbone {name} has no {self.objective.pair}")
+        if self.ranks.count > 1 and self.training.selects:
+            raise ConfigError("training.keep_best and training.stop_early: not with torchrun; train in one process")
+        if not self.trained_parameters():
+            raise ConfigError(f"backbone {name}: no parameter is trained; all are frozen (requires_grad=False)")
 
     # ------------------------------------------------------------------------------ what a part may see
 
@@ -134,6 +138,14 @@ class Learner:
         """Return other crops of the same images, degraded with the same parameters but independent noise."""
         return self._task(batch.task).second_view(batch.ids)
 
+    def degradation(self, task: str) -> Degradation | None:
+        """Return the degradation of a task; `None` for pairs of files."""
+        return self.task_of[task].degradation
+
+    def degrade_again(self, batch: Batch, clean: Tensor | None = None, images: str | None = None) -> Tensor:
+        """Return images degraded with the parameters of the samples of a batch, and noise of their own."""
+        return self.task_of[batch.task].degrade_again(batch.ids, clean, unlabelled=images == UNLABELLED)
+
     def teacher(self, task: str) -> nn.Module:
         """Return the frozen network of the single-task run of a task. Raise UserError if there is none."""
         if self.teachers is None:
@@ -145,6 +157,16 @@ class Learner:
         if self.finished_runs is None:
             raise UserError(f"the run {name} is looked up in the store of a run, but this run is in no store")
         return self.finished_runs(name)
+
+    def fine_tuned(self, task: str, steps: int, rate: float) -> nn.Module:
+        """Return a frozen copy of the network after some steps on one task alone."""
+        return fine_tuned(self, task, steps, rate)
+
+    def proxy_losses(self) -> Tensor:
+        """Return mean base objectives [n, K] of the proxies of the curriculum. Raise UserError if there are none."""
+        if self.proxies is None:
+            raise UserError(f"curriculum {self.strategy.curriculum.called}: this run has no proxies to fit a law to")
+        return self.proxies()
 
     def fresh_network(self, number: int) -> nn.Module:
         """Return a network like the one in training with other initial weights."""

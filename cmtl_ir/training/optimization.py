@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,16 +18,30 @@ from cmtl_ir.base.errors import ConfigError, suggestion
 from cmtl_ir.config.optimizer import OptimizerConfig
 from cmtl_ir.strategy.data import Schedule
 
+EXEMPTED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+"""Methods of optimizers that torch exempts from compilation."""
+
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the fused optimizer of an experiment."""
     parameters = list(parameters)
     if config.name == "sgd":
-        return torch.optim.SGD(
+        return _without_dynamo(torch.optim.SGD)(
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
-    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    kind = _without_dynamo(torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam)
     return kind(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+@cache
+def _without_dynamo(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Return the optimizer with methods that do not import torch.compile, which takes more than a second.
+
+    In their first calls, torch's methods import it to exempt themselves from compilation, and nothing compiles them
+    here. `step` is without gradients, as it is where `differentiable` is false.
+    """
+    plain = {name: inspect.unwrap(getattr(kind, name)) for name in (*EXEMPTED, "step")}
+    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(plain["step"])})
 
 
 def learning_rate(base: float, schedule: Schedule, step: int, steps: int) -> float:

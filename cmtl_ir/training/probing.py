@@ -101,6 +101,8 @@ def _learner(
         return network_to_device(model, device).eval().requires_grad_(False)
 
     learner.teachers = learner.finished_runs = untrained
+    curriculum, count = learner.strategy.curriculum, len(learner.tasks)
+    learner.proxies = lambda: torch.ones(len(curriculum.proxies(learner.tasks)), count, dtype=torch.float64)
     return learner
 
 

@@ -12,10 +12,8 @@ from cmtl_ir.base.keyed import uniform
 from cmtl_ir.strategy.adaptation import AdaptationContext
 from cmtl_ir.strategy.registry import register
 
+from ..shared.stein import noise_levels, risk, unclipped
 from ._moving import Moving
-
-CLIPPED = 3.0
-"""Standard deviations from 0 and 1 within which a pixel may have been clipped."""
 
 
 @register
@@ -38,42 +36,20 @@ class Sure(Moving):
         if self.still:
             return context.restore(network, degraded)
         image = self.crop(degraded, context)
-        sigma = noise_level(degraded) if self.sigma is None else self.sigma / 255.0
-        inside = (
-            (image > CLIPPED * sigma) & (image < 1 - CLIPPED * sigma) if self.mask else torch.ones_like(image).bool()
-        )
-        if sigma == 0 or not bool(inside.any()):
+        sigma = noise_levels(degraded) if self.sigma is None else image.new_full((1,), self.sigma / 255)
+        inside = unclipped(image, sigma) if self.mask else torch.ones_like(image).bool()
+        if float(sigma) == 0 or not bool(inside.any()):
             context.note(f"{self.called}: makes no step for images without noise, or whose pixels are all clipped")
             return context.restore(network, degraded)
-        epsilon = image.max().item() / 1000
+        epsilon = image.max().view(1) / 1000
 
         def loss(step: int) -> float:
             key = torch.tensor([self.key(context, "probe", step)], device=image.device)
             probe = torch.where(uniform(key, image.shape[1:]) < 0.5, -1.0, 1.0)
             answers = context.forward(network, image), context.forward(network, image + epsilon * probe)
-            found = risk(image, *answers, probe, sigma, epsilon, inside)
+            (found,) = risk(image, *answers, probe, sigma, epsilon, inside)
             found.backward()
             return found.item()
 
         self.minimise(self.chosen(network, context), loss, context, least=-math.inf)
         return context.restore(network, degraded)
-
-
-def risk(
-    noisy: Tensor, answer: Tensor, probed: Tensor, probe: Tensor, sigma: float, epsilon: float, inside: Tensor
-) -> Tensor:
-    """Return SURE, the mean over the pixels where `inside` is true.
-
-    `answer` is f(y) for `noisy` y, `probed` is f(y + epsilon probe); all tensors have one shape.
-    """
-    fit = (answer - noisy).square()
-    divergence = probe * (probed - answer) / epsilon
-    return (fit + 2 * sigma**2 * divergence)[inside].mean() - sigma**2
-
-
-def noise_level(image: Tensor) -> float:
-    """Return the standard deviation of the noise of an image [1, 3, H, W] (Donoho and Johnstone, Biometrika 1994)."""
-    height, width = (side // 2 * 2 for side in image.shape[2:])
-    a, b = image[:, :, 0:height:2, 0:width:2], image[:, :, 0:height:2, 1:width:2]
-    c, d = image[:, :, 1:height:2, 0:width:2], image[:, :, 1:height:2, 1:width:2]
-    return float(((a - b - c + d) / 2).abs().median() / 0.6745)

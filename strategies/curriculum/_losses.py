@@ -9,6 +9,8 @@ from cmtl_ir.strategy.data import Learner
 from cmtl_ir.strategy.output import Output
 
 SAMPLES_AT_ONCE = 64
+UNDRAWN = 1 << 40
+"""First id of training samples that no run draws, on which networks are compared during training."""
 
 
 @torch.no_grad()

@@ -31,16 +31,21 @@ class Joint(Curriculum):
     without: Annotated[tuple[str, ...], OmitIfDefault()] = ()
     """Tasks that are left out of training, and tested all the same: leave-one-degradation-out."""
 
+    mixture: Annotated[dict[str, Annotated[float, Field(gt=0)]], OmitIfDefault()] = Field({})
+    """Task -> its share of the batch, in any unit. Tasks that are missing are not trained. {}: as `balance` says."""
+
     def named_tasks(self) -> Sequence[str]:
-        return self.without
+        return (*self.without, *self.mixture)
 
     def next_stage(self, history: History) -> Stage | None:
         """Return one stage with the whole budget, then `None`. Raise ConfigError if no task is left to train on."""
         if history.stages:
             return None
-        tasks = [task for task in history.all_tasks if task not in self.without]
+        tasks = [task for task in self.mixture or history.all_tasks if task not in self.without]
         if not tasks:
             raise ConfigError("curriculum.without: leaves no task to train on; keep one or more")
-        sizes = {task: history.dataset_sizes[task] for task in tasks} if self.balance == "by_size" else None
-        mixture = shares(sizes) if sizes else uniform(tasks)
+        amounts = {task: self.mixture[task] for task in tasks} if self.mixture else {}
+        if not amounts and self.balance == "by_size":
+            amounts = {task: history.dataset_sizes[task] for task in tasks}
+        mixture = shares(amounts) if amounts else uniform(tasks)
         return Stage("joint", mixture, history.steps, cycles=self.cycles)

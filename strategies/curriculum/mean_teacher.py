@@ -10,7 +10,6 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
-from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategy.data import UNLABELLED, Batch, History, Learner, Row, RowLoss, Stage
 from cmtl_ir.strategy.objective import Constants
 from cmtl_ir.strategy.output import Output
@@ -22,9 +21,9 @@ from ..shared.copies import follow, frozen_copy
 from ._hidden import hiding
 from ._stages import uniform
 from ._teaching import answers, empty_bank, enters, keep_of, ramp
+from ._unlabelled import KIND, refuse_without_images
 
 log = logging.getLogger("cmtl_ir")
-KIND = "unlabelled"
 PROBED = 32  # labelled samples per task of the report
 
 
@@ -88,11 +87,7 @@ class MeanTeacher(Curriculum):
             return Stage("joint", mixture, history.steps)
         own = {task: share * (1 - self.share) for task, share in mixture.items()}
         rows = {f"{KIND}:{task}": share * self.share for task, share in mixture.items()}
-        for task in history.tasks:
-            try:
-                history.learner.batch(task, torch.zeros(1, dtype=torch.int64), UNLABELLED)
-            except ValueError as error:
-                raise ConfigError(f"curriculum mean_teacher: {error}") from error
+        refuse_without_images(self.called, history.tasks, history.learner)
         memory = dict.fromkeys(rows, range(self.ids))
         return Stage("joint", own | rows, history.steps, {row: list(ids) for row, ids in memory.items()})
 

@@ -20,6 +20,12 @@ ALL = ["self_ensemble", "consistency", "redegrade", "norm_sam", "teacher_restore
 QUICK = {"redegrade": "samples=2", "norm_sam": "samples=2", "sure": "sigma=4"}
 """Fields that keep what an adapter prepares small, and the noise of which images that are noise are free."""
 
+SMALL: dict[str, Any] = {
+    "training": {"steps": 2}, "conflict": {"every": 0}, "evaluation": {"every": 0, "tile": 128},
+    "tasks": {"haze": None}, "data": {"test_limit": 1},
+}  # fmt: skip
+"""Settings of the finished run that the tests of this folder share."""
+
 
 class Function(nn.Module):
     """A function of images and a parameter w, which starts at 1 and is a vector of 4 where asked."""

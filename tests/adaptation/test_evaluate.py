@@ -15,26 +15,13 @@ from cmtl_ir.inference.adapted_scores import evaluate_adapted
 from cmtl_ir.inference.adapting import subject_of
 from cmtl_ir.inference.journal import NAME
 from cmtl_ir.measures.metrics.psnr import Psnr
-from cmtl_ir.runs import comparison
 from cmtl_ir.store import lookup
 from tests import tiny
+from tests.adaptation.cases import SMALL
 from tests.adaptation.test_rounds import OWN
 from tests.inference.files import CPU, checkpoint, command, photo, table
 
-SMALL: dict[str, Any] = {
-    "training": {"steps": 2}, "conflict": {"every": 0}, "evaluation": {"every": 0, "tile": 128},
-    "tasks": {"haze": None}, "data": {"test_limit": 1},
-}  # fmt: skip
 ADAPT = ["consistency:steps=1,rate=1e-3", "teacher_restore:rate=1e-3", f"{OWN}:factor=0.01"]
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished comparison of one strategy."""
-    folder = tmp_path_factory.mktemp("adapted") / "runs"
-    auxiliary = {"auxiliary": {"name": "degradation_class", "weight": 0.1}}
-    comparison.run(tiny.experiment({"one": auxiliary}, **SMALL), folder, "cpu")
-    return folder
 
 
 @pytest.fixture(scope="module")

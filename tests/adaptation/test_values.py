@@ -15,7 +15,7 @@ from cmtl_ir.strategies.adaptation._views import ensemble, spread
 from cmtl_ir.strategies.adaptation.norm_sam import change, sharpened
 from cmtl_ir.strategies.adaptation.prior_guided import Blur, Pointwise, PriorGuided, flow, geometric, towards
 from cmtl_ir.strategies.adaptation.redegrade import kept_coordinates
-from cmtl_ir.strategies.adaptation.sure import noise_level, risk
+from cmtl_ir.strategies.shared.stein import noise_levels, risk
 from cmtl_ir.strategy.degradation import Degradation
 from tests import tiny
 from tests.adaptation.cases import Function, Mixing, adapter, context, image, subject
@@ -198,10 +198,12 @@ def test_sure_of_a_linear_function_is_its_expected_error(a: float, expected: flo
     energy = clean.square().mean()
     noisy = clean * (1 + sigma**2 / energy).sqrt()  # E y^2 = E x^2 + sigma^2, all that R of a linear f reads
     probe = torch.where(torch.arange(100_000) % 2 == 0, 1.0, -1.0).double()
-    inside = torch.ones_like(clean).bool()
+    noisy, probe = noisy.view(1, 1, 1, -1), probe.view(1, 1, 1, -1)
+    inside = torch.ones_like(noisy).bool()
+    given = torch.tensor([sigma], dtype=torch.float64), torch.tensor([1e-3], dtype=torch.float64)
 
     def at(a: float) -> float:
-        return risk(noisy, a * noisy, a * (noisy + 1e-3 * probe), probe, sigma, 1e-3, inside).item()
+        return risk(noisy, a * noisy, a * (noisy + 1e-3 * probe), probe, *given, inside).item()
 
     assert at(a) == pytest.approx((a - 1) ** 2 * energy.item() + a**2 * sigma**2, rel=1e-9)
     if expected is None:  # the minimum
@@ -213,7 +215,7 @@ def test_sure_of_a_linear_function_is_its_expected_error(a: float, expected: flo
 def test_sure_estimates_the_noise_and_leaves_clipped_images_alone() -> None:
     generator = torch.Generator().manual_seed(1)
     noisy = 0.5 + 25 / 255 * torch.randn(1, 3, 64, 64, generator=generator)
-    assert noise_level(noisy) == pytest.approx(25 / 255, rel=0.05)
+    assert noise_levels(noisy).item() == pytest.approx(25 / 255, rel=0.05)
     model, x = Mixing(), torch.cat([torch.zeros(1, 3, 8, 16), torch.ones(1, 3, 8, 16)], 2)
     around = context(model)
     assert torch.equal(adapter("sure", sigma=15.0).adapt(model, x, around), around.restore(model, x))

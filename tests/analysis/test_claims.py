@@ -157,6 +157,25 @@ def test_results_of_a_comparison_are_collected_and_read_back(
     assert "holds no comparison" in capsys.readouterr().err
 
 
+def test_scores_of_suites_are_collected_per_range_and_adapter(tmp_path: Path) -> None:
+    folder = forged.comparison(tmp_path, {("a", 0): {"noise": 26.0, "rain": 25.0}})
+    (run,) = (tmp_path / "store").iterdir()
+    lines = ["suite,block,task,line,level,image,answer,psnr,psnr_input"]
+    for image, gain in (("x", 1.0), ("y", -3.0)):
+        lines += [f"severity,beyond,noise,severity 4,4,{image},none,{20 + gain},20",
+                  f"severity,beyond,noise,severity 5,5,{image},none,{24 + gain},20",
+                  f"severity,inside,noise,severity 3,3,{image},none,27,20",
+                  f"composite,zero-shot,haze_noise,double,,{image},chain:rounds=2,{20 + gain},20"]  # fmt: skip
+    (run / "suites.csv").write_text("\n".join(lines) + "\n")
+    found = {(row.label, row.task, row.measure): row.value for row in rows_of(folder) if "/" in row.measure}
+    assert found == {
+        ("a", "noise", "gain/severity/beyond"): (-1.0 + 3.0) / 2, ("a", "noise", "harm/severity/beyond"): 0.25,
+        ("a", "noise", "gain/severity/inside"): 7.0, ("a", "noise", "harm/severity/inside"): 0.0,
+        ("a+chain:rounds=2", "haze_noise", "gain/composite"): -1.0,
+        ("a+chain:rounds=2", "haze_noise", "harm/composite"): 0.5,
+    }  # fmt: skip
+
+
 def test_the_agreement_of_groups_is_hubert_and_arabies() -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
     one = dict(zip("abcdef", [0, 0, 1, 1, 2, 2], strict=True))
@@ -176,12 +195,16 @@ def test_the_page_is_made_of_the_stored_files() -> None:
 
 def test_listed_claims_name_papers_commands_and_strategies_that_exist() -> None:
     papers = set(re.findall(r"@\w+\{(\w+),", (DOCS.parent / "cmtl_ir" / "papers.bib").read_text()))
+    shipped = reading.shipped_experiments()
     for one in read_claims(DOCS / "claims" / "claims.yaml"):
-        assert one.source in papers, one.source
-        name = one.command.split()[-1]
-        raw = reading.read_raw(reading.shipped_experiments()[name])
-        known = set(raw["strategies"]) | set(raw.get("unlearning", {}).get("methods", {})) | {"original"}
-        known |= {f"{label}_tuned" for label in raw.get("tune", {}).get("strategies", [])}
+        assert one.source in papers | {"ours"}, one.source
+        known = {"original"}
+        for raw in [reading.read_raw(shipped[word]) for word in one.command.split() if word in shipped]:
+            labels = {label for label, strategy in raw["strategies"].items() if strategy is not None}
+            known |= labels | set(raw.get("unlearning", {}).get("methods", {}))
+            known |= {f"{label}_tuned" for label in raw.get("tune", {}).get("strategies", [])}
+            adapters = ["self_ensemble", *raw.get("evaluation", {}).get("adapt", [])]
+            known |= {f"{label}+{adapter}" for label in labels for adapter in adapters}
         assert {one.label, one.against} - {0.0} <= known, one
 
 

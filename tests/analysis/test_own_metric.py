@@ -19,7 +19,7 @@ from cmtl_ir.analysis.pair import compared
 from cmtl_ir.analysis.summary import summary
 from cmtl_ir.analysis.tables import scores
 from cmtl_ir.analysis.tables.formats import Table
-from cmtl_ir.cli import display_report
+from cmtl_ir.cli.display import report as display_report
 from cmtl_ir.measures.scale import PSNR
 from tests.analysis import forged
 from tests.analysis.forged import MAE, MIRROR

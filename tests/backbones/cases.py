@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import math
 import zlib
 from collections.abc import Iterable
@@ -13,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from cmtl_ir import backbones
-
-LOW = np.uint64(0xFFFFFFFF)
 
 
 class Case(NamedTuple):
@@ -31,6 +31,26 @@ class Case(NamedTuple):
             return fill(backbones.build(self.name, **self.fields))
         finally:
             torch.set_default_dtype(torch.float32)
+
+    def shared(self) -> Any:
+        """The network of `build` in evaluation, the same object for all tests that only call it."""
+        return _shared(self.name, repr(self.fields))
+
+
+@functools.lru_cache(maxsize=2)
+def _shared(name: str, fields: str) -> Any:
+    return Case(name, ast.literal_eval(fields)).build().eval()
+
+
+@functools.lru_cache(maxsize=32)
+def _meta(name: str, fields: str) -> Any:
+    with torch.device("meta"):
+        return backbones.build(name, **ast.literal_eval(fields))
+
+
+def meta(name: str, **fields: Any) -> Any:
+    """The network without memory behind its tensors, the same object for all tests."""
+    return _meta(name, repr(fields))
 
 
 CASES = {
@@ -195,10 +215,10 @@ WEAKENED = {".dgm": 0.3, ".convolve.": 0.2, "_residual": 0.1}
 
 def spread(count: int, key: str) -> Tensor:
     """[count] float64 in [-1, 1], from a hash of position and key."""
-    x = (np.arange(count, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(zlib.crc32(key.encode()))) & LOW
+    x = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(zlib.crc32(key.encode()))
     for _ in range(2):
-        x = ((x ^ (x >> np.uint64(16))) * np.uint64(0x45D9F3B)) & LOW
-    x ^= x >> np.uint64(16)
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x45D9F3B)
+    x ^= x >> np.uint32(16)
     return torch.from_numpy(x.astype(np.float64) / 2**31 - 1)
 
 

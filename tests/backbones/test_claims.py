@@ -17,7 +17,6 @@ from cmtl_ir.strategy.output import Output, output_of
 
 from .cases import CASES, COUPLED, Case, image, sampled, task_numbers
 
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 some_cases = pytest.mark.parametrize("case", sampled(CASES), indirect=True)
 every_name = pytest.mark.parametrize("name", backbones.BACKBONES)
 # Which part of U-WADN an image runs through depends on the image. Dynamo cannot trace how samplers draw their noise:
@@ -56,11 +55,23 @@ def relative(found: Tensor, expected: Tensor) -> float:
 # ------------------------------------------------------------------------------------------------ input and output
 
 
+SIZES = [(19, 30), (16, 16), (5, 70), (1, 1)]
+"""Height and width; each time all of them for what `sampled` names, the first one for every case."""
+
+
 @torch.no_grad()
-@every_case
-@pytest.mark.parametrize(("height", "width"), [(16, 16), (19, 30), (5, 70), (1, 1)])
-def test_output_has_the_size_of_the_input_at_any_size(case: Case, height: int, width: int) -> None:
-    y = restored(case.build().eval(), image(3, height, width, batch=2))
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        pytest.param(
+            *one.values, *size, id=f"{one.id}-{size[0]}x{size[1]}", marks=one.marks if size != SIZES[0] else ()
+        )
+        for one in sampled(CASES)
+        for size in SIZES
+    ],
+)
+def test_output_has_the_size_of_the_input_at_any_size(name: str, height: int, width: int) -> None:
+    y = restored(CASES[name].shared(), image(3, height, width, batch=2))
     assert y.shape == (2, 3, height, width)
     assert y.isfinite().all()
 
@@ -76,7 +87,7 @@ def test_swinir_with_shuffling_upsampler_enlarges(scale: int) -> None:
 @some_cases
 def test_memory_format_changes_nothing(case: Case) -> None:
     x = image(3, 24, 24, batch=2)
-    plain = restored(case.build().eval(), x)
+    plain = restored(case.shared(), x)
     model = case.build().eval().to(memory_format=torch.channels_last)
     torch.testing.assert_close(restored(model, x.to(memory_format=torch.channels_last)), plain, rtol=1e-9, atol=1e-9)
 
@@ -107,8 +118,7 @@ def test_bfloat16_autocast_gives_finite_gradients(case: Case) -> None:
 @torch.no_grad()
 @some_cases
 def test_in_eval_a_sample_does_not_depend_on_its_batch(case: Case) -> None:
-    model = case.build().eval()
-    assert_independent(model)
+    assert_independent(case.shared())
 
 
 @torch.no_grad()

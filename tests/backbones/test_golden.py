@@ -81,7 +81,7 @@ def test_the_rule_makes_the_published_input() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("row", [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)], ids=label)
 def test_output_is_that_of_the_authors_class(row: Row) -> None:
-    model = Case(row.name, row.fields).build().eval()
+    model = Case(row.name, row.fields).shared()
     x = image(*row.shape)
     # TransWeather's row was measured below the rescaling to [-1, 1] that its forward begins with.
     y = model((x + 1) / 2 if row.name == "transweather" else x)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from cmtl_ir.backbones.instructir import InstructionHead
 
-from .cases import Case, fill, image, spread
+from .cases import Case, fill, image, meta, spread
 from .test_golden import assert_golden
-from .test_keys import count, meta
+from .test_keys import count
 
 
 class Row(NamedTuple):
@@ -96,7 +96,7 @@ def label(row: Row) -> str:
 @torch.no_grad()
 @pytest.mark.parametrize("row", [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)], ids=label)
 def test_output_is_that_of_the_authors_class(row: Row) -> None:
-    model = Case(row.name, row.fields).build().eval()
+    model = Case(row.name, row.fields).shared()
     y = model(image(*row.shape), **row.given)
     assert_golden(y[-1] if isinstance(y, list) else y, row.numbers)
 

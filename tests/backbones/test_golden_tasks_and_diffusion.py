@@ -153,5 +153,5 @@ def label(row: Row) -> str:
 @torch.no_grad()
 @pytest.mark.parametrize("row", [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)], ids=label)
 def test_output_is_that_of_the_authors_class(row: Row) -> None:
-    model = Case(row.name, row.fields).build().eval()
+    model = Case(row.name, row.fields).shared()
     assert_golden(row.run(model, image(*row.shape)), row.numbers)

@@ -78,7 +78,7 @@ def label(row: Row) -> str:
 
 
 def restored(row: Row) -> Tensor:
-    model, x = Case(row.name, row.fields).build().eval(), image(*row.shape)
+    model, x = Case(row.name, row.fields).shared(), image(*row.shape)
     if row.name == "dehazeformer":  # measured below the rescaling to [-1, 1] that its forward begins and ends with
         return 2 * model((x + 1) / 2) - 1
     return model(x, torch.tensor([row.task]))

@@ -5,17 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
-from cmtl_ir import backbones
 from cmtl_ir.inference.profile import unused_of
 
-
-def meta(name: str, **fields: Any) -> Any:
-    """The network without memory behind its tensors."""
-    with torch.device("meta"):
-        return backbones.build(name, **fields)
+from .cases import meta
 
 
 def count(module: nn.Module) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
-from cmtl_ir import backbones
 from cmtl_ir.inference.profile import unused_of
 
+from .cases import meta
 from .key_lists import Shapes, attention_block, keys
 
 # fmt: off
@@ -35,12 +34,6 @@ SIZES: list[tuple[str, dict[str, Any], int, int, int]] = [  # parameters, entrie
     ("mprnet", {"width": 16, "unet_growth": 8, "original_growth": 8, "attention_blocks": 2}, 427_033, 226, 190),
 ]
 # fmt: on
-
-
-def meta(name: str, **fields: Any) -> Any:
-    """The network without memory behind its tensors."""
-    with torch.device("meta"):
-        return backbones.build(name, **fields)
 
 
 @pytest.mark.parametrize(("name", "fields", "parameters", "entries", "distinct"), SIZES)

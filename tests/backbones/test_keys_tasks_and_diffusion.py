@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from cmtl_ir import backbones
-
+from .cases import meta
 from .test_golden_tasks_and_diffusion import IDR, IR_SDE, MSBDN, PROMPTGIP, PRORES, UTILITYIR, WEATHER
 
 # fmt: off
@@ -177,12 +176,6 @@ KEYS: list[tuple[str, dict[str, Any], list[str]]] = [
         [WGWS_CONVS + "{weight,B{1..3}_{residual,indicator}}", "feat_extract.{3,4}.layer." + BOTH],
     ),
 ]
-
-
-def meta(name: str, **fields: Any) -> Any:
-    """The network without memory behind its tensors."""
-    with torch.device("meta"):
-        return backbones.build(name, **fields)
 
 
 @pytest.mark.parametrize(("name", "fields", "parameters", "entries"), SIZES)

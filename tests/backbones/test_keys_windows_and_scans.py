@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from .test_keys import both, count, keys, meta
+from .cases import meta
+from .test_keys import both, count, keys
 
 SMALL_RATIO = {"attention": [1 / 4, 1 / 2, 3 / 4, 0, 0]}
 WIDE = {"widths": [48, 96, 192, 96, 48], **SMALL_RATIO}

@@ -17,7 +17,7 @@ from tests.backbones.cases import CASES, image, sampled, task_numbers
 @pytest.mark.parametrize("name", sampled(CASES))
 def test_the_latent_of_every_network_is_read_and_changes_nothing(name: str) -> None:
     case = CASES[name]
-    plain, read = case.build().eval(), case.build().eval()
+    plain, read = case.shared(), case.build().eval()
     latent_name = latent_of(read)
     assert latent_name is not None, f"{case.name} names no latent"
     reading = read_output(read, latent_name)

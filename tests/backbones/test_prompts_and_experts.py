@@ -16,9 +16,8 @@ from cmtl_ir.gradients.rows import Engine, RowGradients
 from cmtl_ir.inference.profile import unused_of
 from cmtl_ir.strategy.output import output_of
 
-from .cases import CASES, Case, image
+from .cases import CASES, Case, image, meta
 from .test_golden_prompts_and_experts import ANYIR, MEASNET
-from .test_keys import meta
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def test_every_network_has_an_entry_and_every_prototype_a_member() -> None:
 @pytest.mark.parametrize("name", backbones.BACKBONES)
 def test_a_network_reads_the_task_number_if_and_only_if_its_entry_says_so(name: str) -> None:
     case = CASES[OPTIONAL.get(name, name)]
-    model = Case(name, case.fields | ALIKE.get(name, {})).build().eval()
+    model = Case(name, case.fields | ALIKE.get(name, {})).shared()
     x = image(3, 16, 16)
     first, second = (_as_tensor(model(x, torch.tensor([number]))) for number in (0, 1))
     assert torch.equal(first, second) != SOURCES[name].beside.startswith("the task number")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import validate
 from cmtl_ir.measures.evaluation import restore_tiled
 from cmtl_ir.tasks.suite import build_tasks
@@ -40,7 +41,7 @@ class Keeper(tiny.Silent):
             self.tree = copy.deepcopy(learner.tree())
 
 
-def make(case: Case, strategy: dict[str, Any]) -> Learner:
+def experiment(case: Case, strategy: dict[str, Any]) -> Experiment:
     raw = {
         **tiny.RAW,
         "tasks": {name: tiny.RAW["tasks"][name] for name in ("noise", "haze")},
@@ -48,7 +49,11 @@ def make(case: Case, strategy: dict[str, Any]) -> Learner:
         "training": {"steps": STEPS, "batch": 4, "optimizer": {"lr": 1e-3}, "clip": 1.0},
         "strategies": {"one": strategy},
     }
-    made, device = validate(raw, "every network"), torch.device("cpu")
+    return validate(raw, "every network")
+
+
+def make(made: Experiment) -> Learner:
+    device = torch.device("cpu")
     return Learner(made, made.strategies["one"], build_tasks(made.tasks, made.data, 0, device), 0, device)
 
 
@@ -61,14 +66,14 @@ def odd_image_is_restored(learner: Learner) -> None:
 
 @pytest.mark.parametrize("name", sampled(JOINT))
 def test_a_network_trains_jointly_resumes_to_the_same_bits_and_restores(name: str) -> None:
-    case = TRAINED[name]
-    learner, keeper = make(case, {}), Keeper()
+    made = experiment(TRAINED[name], {})
+    learner, keeper = make(made), Keeper()
     first = tiny.weights(learner)
     train(learner, keeper)
     assert len(keeper.results) == STEPS
     assert all(bool(result.losses.isfinite().all()) for result in keeper.results)
     assert not tiny.same(first, tiny.weights(learner))
-    resumed = make(case, {})
+    resumed = make(made)
     resumed.load_tree(keeper.tree)
     train(resumed, tiny.Silent())
     assert tiny.same(tiny.weights(learner), tiny.weights(resumed))
@@ -77,7 +82,7 @@ def test_a_network_trains_jointly_resumes_to_the_same_bits_and_restores(name: st
 
 @pytest.mark.parametrize("name", UNDER_PCGRAD)
 def test_a_network_trains_under_pcgrad_or_is_refused_by_name(name: str) -> None:
-    learner, watcher = make(TRAINED[name], {"surgery": "pcgrad"}), tiny.Silent()
+    learner, watcher = make(experiment(TRAINED[name], {"surgery": "pcgrad"})), tiny.Silent()
     if name in COUPLED:
         with pytest.raises(ValueError, match=r"\(\w+\) couples the samples of a batch"):
             train(learner, watcher)

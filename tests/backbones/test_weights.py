@@ -130,7 +130,7 @@ def test_every_network_loads_its_authors_file(name: str, tmp_path: Path) -> None
     taught, model = CASES[name].build(torch.float32), backbones.build(CASES[name].name, **CASES[name].fields)
     torch.save({wrapper: prefixed(taught.state_dict(), prefix)}, tmp_path / "weights.pth")
     report = backbones.load_weights(model, tmp_path / "weights.pth")
-    assert all(torch.equal(value, model.state_dict()[key]) for key, value in taught.state_dict().items())
+    assert tiny.same(taught.state_dict(), model.state_dict())
     assert (report.wrappers, report.prefixes) == ((wrapper,), (prefix,) if prefix else ())
     assert f"from `{wrapper}`" in str(report) and (f"without the prefix `{prefix}`" in str(report)) == bool(prefix)
 

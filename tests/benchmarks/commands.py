@@ -1,11 +1,13 @@
 """How long commands take to start and to end, in a folder whose tracking store and images exist.
 
-    python -m tests.benchmarks.commands [--rounds 3]
+    python -m tests.benchmarks.commands [--rounds 3] [--before PYTHON]
 
 run: from the start of the process to the end of its first step. workers: from the start of `run --workers 2` until both
 runs have logged a step. report: a whole `report` of three finished runs. The best of the rounds is printed. Processor
-seconds include those of all processes that a command starts; those of `workers` end with the runs, so they are not
-printed.
+seconds include those of all processes that a command starts, up to the moment at which its time ends.
+
+--before names the Python interpreter of an environment in which an earlier version is installed. Each round then
+measures both versions, and the table has both.
 """
 
 from __future__ import annotations
@@ -19,12 +21,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cmtl_ir.base import yaml
 from tests import tiny
 
 STRATEGIES = {"joint": {}, "pcgrad": {"surgery": "pcgrad"}, "art": {"weighting": "art"}}
+LONGEST = 300.0
+"""Seconds after which a command counts as one that hangs."""
 FIRST_STEP = """
 import json, os, sys, time
 from cmtl_ir.runs.watching import recorder
@@ -37,77 +43,124 @@ recorder.Recorder.stepped = first
 from cmtl_ir.cli import main
 main(sys.argv[1:])
 """
-Cost = tuple[float, float | None]
-"""Seconds by the clock, and of the processor."""
 
 
-def command(folder: Path, name: str, *more: str) -> list[str]:
-    """Return the arguments of `run` for the tiny experiment under a name of its own."""
-    file = folder / f"{name}.yaml"
-    file.write_text(yaml.dump({**tiny.RAW, "name": name, "strategies": STRATEGIES}))
-    return ["run", str(file), "--out", str(folder / "runs"), "--device", "cpu", *more]
+class Cost(NamedTuple):
+    """What a command took until its time ended."""
+
+    seconds: float
+    processor: float
 
 
-def first_step(folder: Path, name: str) -> Cost:
-    """Measure `run` until its first step."""
-    environment = {**os.environ, "STARTED": str(time.time())}
-    arguments = [sys.executable, "-c", FIRST_STEP, *command(folder, name, "--set", "training.steps=1000")]
-    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
-    clock, processor = json.loads(done.stdout.splitlines()[-1])
-    return clock, processor
+@dataclass(frozen=True)
+class Version:
+    """An installed version, with a folder of its own."""
+
+    python: str
+    folder: Path
+
+    def prepare(self) -> None:
+        """Train three runs, which leaves a tracking store, packed images and something to report."""
+        self.whole(*self.run("first"))
+
+    def run(self, name: str, *more: str) -> list[str]:
+        """Return the arguments of `run` for the tiny experiment under a name of its own."""
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / f"{name}.yaml"
+        file.write_text(yaml.dump({**tiny.RAW, "name": name, "strategies": STRATEGIES}))
+        return ["run", str(file), "--out", str(self.folder / "runs"), "--device", "cpu", *more]
+
+    def started(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Python in this version's folder, so that no other version is imported."""
+        environment = {**os.environ, "CMTL_IR_CACHE": str(self.folder / "cache"), "STARTED": str(time.time())}
+        return subprocess.Popen(
+            [self.python, *arguments], cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def first_step(self, number: int) -> Cost:
+        """Measure `run` until its first step."""
+        arguments = self.run(f"step{number}", "--set", "training.steps=1000")
+        process = self.started("-c", FIRST_STEP, *arguments)
+        try:
+            said, _ = process.communicate(timeout=LONGEST)
+        finally:
+            process.kill()
+        return Cost(*json.loads(said.splitlines()[-1]))
+
+    def two_workers(self, number: int) -> Cost:
+        """Measure `run --workers 2` until both runs have logged a step; then stop it."""
+        known = set(self.folder.glob("runs/store/*/metrics.jsonl"))
+        more = ("--workers", "2", "--strategy", "joint", "--strategy", "pcgrad", "--set", "training.steps=100000")
+        start = time.perf_counter()
+        process = self.started("-m", "cmtl_ir", *self.run(f"two{number}", *more, "--set", f"seeds=[{number}]"))
+        try:
+            while (
+                sum(1 for log in self.folder.glob("runs/store/*/metrics.jsonl") if log not in known and _full(log)) < 2
+            ):
+                if process.poll() is not None or time.perf_counter() - start > LONGEST:
+                    raise RuntimeError(f"no two runs have started; exit code {process.poll()}")
+                time.sleep(0.01)
+            return Cost(time.perf_counter() - start, processor_of(process.pid))
+        finally:
+            process.terminate()
+            process.communicate()
+
+    def report(self, number: int) -> Cost:
+        """Measure a report of three runs."""
+        return self.whole("report", "first", "--out", str(self.folder / "runs"))
+
+    def whole(self, *arguments: str) -> Cost:
+        """Measure a command from its start to its end."""
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        process = self.started("-m", "cmtl_ir", *arguments)
+        process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"{' '.join(arguments)} ended with code {process.returncode}")
+        after, end = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        return Cost(end - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def two_workers(folder: Path, name: str) -> Cost:
-    """Measure `run --workers 2` until both runs have logged a step; then stop it."""
-    known = set(folder.glob("runs/store/*/metrics.jsonl"))
-    more = ("--workers", "2", "--strategy", "joint", "--strategy", "pcgrad", "--set", "training.steps=100000")
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cmtl_ir", *command(folder, name, *more)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def _full(log: Path) -> bool:
+    return log.stat().st_size > 0
+
+
+def processor_of(pid: int) -> float:
+    """Return the processor seconds of a process and of all that it started (Linux)."""
     try:
-        while len(logs := set(folder.glob("runs/store/*/metrics.jsonl")) - known) < 2 or not all(
-            log.stat().st_size for log in logs
-        ):
-            if process.poll() is not None:
-                raise RuntimeError(f"the command ended with code {process.returncode}")
-            time.sleep(0.01)
-        return time.perf_counter() - start, None
-    finally:
-        process.terminate()
-        process.wait()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = [one for task in Path(f"/proc/{pid}/task").glob("*/children") for one in task.read_text().split()]
+    except FileNotFoundError:  # it has ended
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(processor_of(int(one)) for one in children)
 
 
-def whole(*arguments: str) -> Cost:
-    """Measure a command from its start to its end."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-m", "cmtl_ir", *arguments], stdout=subprocess.DEVNULL, check=True)
-    after, end = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    return end - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+COMMANDS: dict[str, Callable[[Version, int], Cost]] = {
+    "run, to its first step": Version.first_step,
+    "run --workers 2, to a step of both": Version.two_workers,
+    "report of three runs": Version.report,
+}
 
 
-def best(rounds: int, measure: Callable[[int], Cost]) -> str:
-    """Return the cells of a row: the least seconds of all rounds."""
-    found = [measure(number) for number in range(rounds)]
-    processor = [seconds for _, seconds in found if seconds is not None]
-    return f"{min(clock for clock, _ in found):.1f} | {f'{min(processor):.1f}' if processor else ''}"
-
-
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--before", metavar="PYTHON")
+    options = parser.parse_args(given)
+    pythons = {"before": options.before, "after": sys.executable} if options.before else {"": sys.executable}
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        os.environ["CMTL_IR_CACHE"] = str(folder / "cache")
-        whole(*command(folder, "first"))
-        print("| command | s | processor s |\n|---|--:|--:|", flush=True)
-        report = ("report", "first", "--out", str(folder / "runs"))
-        print(f"| run, to its first step | {best(rounds, lambda n: first_step(folder, f'step{n}'))} |", flush=True)
-        print(f"| run --workers 2, to a step of both | {best(rounds, lambda n: two_workers(folder, f'two{n}'))} |")
-        print(f"| report of three runs | {best(rounds, lambda n: whole(*report))} |", flush=True)
+        versions = [Version(python, Path(place) / f"version{name}") for name, python in pythons.items()]
+        for version in versions:
+            version.prepare()
+        columns = [f"{name} {unit}".strip() for unit in ("s", "processor s") for name in pythons]
+        print(f"| command | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}", flush=True)
+        for said, measure in COMMANDS.items():
+            found = [[measure(version, number) for version in versions] for number in range(options.rounds)]
+            of_version = list(zip(*found, strict=True))
+            best = [min(cost.seconds for cost in one) for one in of_version]
+            best += [min(cost.processor for cost in one) for one in of_version]
+            print(f"| {said} | {' | '.join(f'{value:.1f}' for value in best)} |", flush=True)
 
 
 if __name__ == "__main__":

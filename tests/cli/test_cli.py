@@ -18,7 +18,8 @@ from skimage import io as images
 
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import UserError
-from cmtl_ir.cli import display, display_scores, main
+from cmtl_ir.cli import display, main
+from cmtl_ir.cli.display import scores as display_scores
 from cmtl_ir.config import catalogue
 from cmtl_ir.runs import comparison
 from tests import tiny

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.base.files import write_json
-from cmtl_ir.cli import display, display_search
+from cmtl_ir.cli import display
+from cmtl_ir.cli.display import search as display_search
 from cmtl_ir.cli.options import loudness_of
 from cmtl_ir.cli.terminal import LineRuns, Loudness, RunLines, Terminal, duration
 from cmtl_ir.processes.job import Job

@@ -21,15 +21,21 @@ from tests import tiny
 from .cases import Still, history
 
 SHORT: dict[str, Any] = {"training": {"steps": 4, "batch": 6}, "data": {"patch": 8}}
+GAIN = 1.0
+"""dB between the gains of noise (.6) and of the other tasks (2.2, 1.6)."""
 NEUTRAL: list[dict[str, Any]] = [
     {"name": "rebalance", "gamma": 0.0, "windows": 2},
     {"name": "worst", "share": 0.0},
     {"name": "severity_ramp", "until": 0.0},
+    {"name": "unsatisfied", "thresholds": []},
+    {"name": "unsatisfied", "thresholds": [99.0], "probe": 1, "samples": 1},
+    {"name": "mixing_law", "proxy": 0.0},
 ]
 ACTIVE: list[dict[str, Any]] = [
     {"name": "rebalance", "windows": 2},
     {"name": "worst", "length": 0.5, "harvest": 1.0},
     {"name": "severity_ramp", "stages": 2, "ids": 10},
+    {"name": "unsatisfied", "share": 0.5, "thresholds": [GAIN, -99.0], "probe": 2, "samples": 2, "rate": 1.0},
 ]
 
 

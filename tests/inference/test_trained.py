@@ -121,22 +121,29 @@ def test_devices_that_exist_are_taken(name: str) -> None:
 # ----------------------------------------------------------------------------------- no override is ignored
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> dict[str, Path]:
-    """Experiments: of degradations, of pairs alone, and of both."""
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with folders of photographs that tests read."""
+    home = tmp_path_factory.mktemp("files")
     for folder in ("clean", "rainy", "own"):
         for number in range(12):
-            photo(tmp_path / folder / f"{number}.png", left=number + len(folder))
-    pairs = {"input": str(tmp_path / "rainy"), "target": str(tmp_path / "clean")}
+            photo(home / folder / f"{number}.png", left=number + len(folder))
+    return home
+
+
+@pytest.fixture(scope="module")
+def files(home: Path) -> dict[str, Path]:
+    """Experiments: of degradations, of pairs alone, and of both."""
+    pairs = {"input": str(home / "rainy"), "target": str(home / "clean")}
     noise = {"degradation": "gaussian_noise", "sigma": [25]}
     tasks = {
         "degraded": {"noise": noise},
-        "paired": {"rain": pairs, "haze": {"degradation": "haze", "test": {"clean": str(tmp_path / "own")}}},
+        "paired": {"rain": pairs, "haze": {"degradation": "haze", "test": {"clean": str(home / "own")}}},
         "mixed": {"noise": noise, "rain": pairs},
     }
     for name, found in tasks.items():
-        (tmp_path / f"{name}.yaml").write_text(yaml.dump({**tiny.RAW, "tasks": found}))
-    return {name: tmp_path / f"{name}.yaml" for name in tasks}
+        (home / f"{name}.yaml").write_text(yaml.dump({**tiny.RAW, "tasks": found}))
+    return {name: home / f"{name}.yaml" for name in tasks}
 
 
 EFFECTIVE = {
@@ -170,9 +177,9 @@ def placed(override: str, folder: Path) -> str:
 
 @pytest.mark.parametrize(("name", "override"), [(name, one) for name, listed in EFFECTIVE.items() for one in listed])
 def test_overrides_that_change_what_is_scored_are_followed(
-    files: dict[str, Path], tmp_path: Path, name: str, override: str
+    files: dict[str, Path], home: Path, name: str, override: str
 ) -> None:
-    override = placed(override, tmp_path)
+    override = placed(override, home)
     with_it, without = (load_scored(str(files[name]), given) for given in ([override], []))
     digests, fields = [], []
     for one in (with_it, without):
@@ -186,10 +193,10 @@ def test_overrides_that_change_what_is_scored_are_followed(
     "override", [pytest.param(one, marks=pytest.mark.error(f"evaluate: --set {one} is ignored")) for one in IGNORED]
 )
 def test_overrides_that_change_nothing_that_is_scored_are_refused_by_name(
-    files: dict[str, Path], tmp_path: Path, override: str
+    files: dict[str, Path], home: Path, override: str
 ) -> None:
     name, words = IGNORED[override]
-    given = placed(override, tmp_path)
+    given = placed(override, home)
     for others in ([], ["data.test_limit=1"]):
         with pytest.raises(ConfigError) as caught:
             load_scored(str(files[name]), [*others, given])
@@ -197,17 +204,17 @@ def test_overrides_that_change_nothing_that_is_scored_are_refused_by_name(
         assert f"--set {given}: changes nothing that is scored" in said and all(word in said for word in words), said
 
 
-def test_an_override_that_repeats_the_file_or_needs_another_is_followed(files: dict[str, Path], tmp_path: Path) -> None:
+def test_an_override_that_repeats_the_file_or_needs_another_is_followed(files: dict[str, Path], home: Path) -> None:
     again = load_scored(str(files["degraded"]), ["data.patch=16", "evaluation.protocol=promptir"])
     assert again == load_scored(str(files["degraded"]), [])
-    pairs = [f"tasks.rain.test.{side}={tmp_path / 'own'}" for side in ("input", "target")]
+    pairs = [f"tasks.rain.test.{side}={home / 'own'}" for side in ("input", "target")]
     assert load_scored(str(files["paired"]), pairs).tasks["rain"].test is not None
 
 
 def test_tasks_that_an_override_does_not_reach_are_named(
-    files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    files: dict[str, Path], home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load_scored(str(files["mixed"]), [f"data.test={tmp_path / 'own'}"])
+    load_scored(str(files["mixed"]), [f"data.test={home / 'own'}"])
     assert "does not reach the tasks rain, which" in caplog.text and "tasks.rain.test.input=FOLDER" in caplog.text
 
 
@@ -268,8 +275,8 @@ COMMANDS = {
     "--task of evaluate that the run does not know": (
         ["evaluate", "tiny/joint", "--task", "fog"], ["--task 'fog'", "noise, rain, haze"]
     ),
-    "suites of an adapted network": (
-        ["evaluate", "tiny/joint", "--suite", "severity", "--adapt", "none"], ["--adapt cannot be combined"]
+    "the task of an adapted network": (
+        ["evaluate", "tiny/joint", "--task", "noise", "--adapt", "none"], ["--adapt cannot be combined with --task"]
     ),
     "an unknown suite": (["evaluate", "tiny/joint", "--suite", "composit"], ["no suite", "did you mean composite"]),
     "profile of fields that contradict": (

@@ -11,7 +11,7 @@ import torch
 
 from cmtl_ir.analysis.comparison import leave_figures_and_tables
 from cmtl_ir.base.errors import ConfigError, UserError
-from cmtl_ir.cli import display_scores
+from cmtl_ir.cli.display import scores as display_scores
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.config.reading import validate
 from cmtl_ir.inference import restoration

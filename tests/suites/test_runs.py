@@ -16,7 +16,7 @@ from cmtl_ir.analysis.figures.severity import severity_curves
 from cmtl_ir.analysis.tables.suites import suite_tables
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.config.experiment import Experiment
-from cmtl_ir.inference import open_sets, restoration
+from cmtl_ir.inference import restoration, suite_files
 from cmtl_ir.runs import comparison
 from cmtl_ir.store.lookup import find_run
 from cmtl_ir.suites.summary import summaries
@@ -43,15 +43,16 @@ def experiment(**evaluation: object) -> Experiment:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished comparison whose runs were scored on severities."""
     out = tmp_path_factory.mktemp("suites") / "runs"
-    made = comparison.run(experiment(suites=["severity"]), out, "cpu")
+    made = comparison.run(experiment(suites=["severity"], adapt=["consistency:steps=0", "chain"]), out, "cpu")
     before = {run.folder: (run.folder / "per_image.csv").read_bytes() for run in made.runs}
-    open_sets.leave_suites(made, out, "cpu")
+    assert len(suite_files.leave_suites(made, out, "cpu")) == 3
     assert before == {run.folder: (run.folder / "per_image.csv").read_bytes() for run in made.runs}
+    assert suite_files.leave_suites(made, out, "cpu") == [], "nothing is scored twice"
     return out
 
 
 def rows_of(done: Path, label: str) -> list[dict[str, str]]:
-    return open_sets.kept_rows(find_run(f"tiny/{label}", done))
+    return suite_files.kept_rows(find_run(f"tiny/{label}", done))
 
 
 def test_a_level_that_is_a_training_constant_scores_as_the_ordinary_evaluation(done: Path) -> None:
@@ -64,6 +65,15 @@ def test_a_level_that_is_a_training_constant_scores_as_the_ordinary_evaluation(d
     for row in lines:
         assert all(row[key] == ordinary[row["image"]][key] for key in ("psnr", "ssim", "psnr_input", "ssim_input"))
     assert {row["block"] for row in lines} == {"inside"}
+
+
+def test_runs_are_scored_under_the_adapters_that_they_can_be_used_with(done: Path) -> None:
+    scores = {
+        answer: [row["psnr"] for row in rows_of(done, "joint") if row["answer"] == answer]
+        for answer in ("none", "consistency:steps=0", "chain")
+    }
+    assert scores["none"] == scores["consistency:steps=0"] and len(scores["none"]) == 30
+    assert scores["chain"] == [], "no run has a classifier"
 
 
 def test_the_reference_is_the_single_task_run_of_the_line_s_task(done: Path) -> None:

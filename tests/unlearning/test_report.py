@@ -145,7 +145,7 @@ def test_a_metric_of_which_less_is_better_counts_the_other_way() -> None:
 
 
 def test_the_terminal_has_a_table_of_each_further_metric(capsys: pytest.CaptureFixture[str]) -> None:
-    from cmtl_ir.cli import display_unlearning
+    from cmtl_ir.cli.display import unlearning as display_unlearning
 
     made = report(("some", 12.5, 21.0))
     display_unlearning.outcome(made, {}, [])
@@ -161,7 +161,7 @@ def test_the_terminal_has_a_table_of_each_further_metric(capsys: pytest.CaptureF
 def test_a_narrow_terminal_has_every_column_and_the_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cmtl_ir.cli import display_unlearning
+    from cmtl_ir.cli.display import unlearning as display_unlearning
 
     monkeypatch.setattr(display_unlearning.console, "_width", 40)
     display_unlearning.outcome(report(("some", 12.5, 21.0)), {}, [])

@@ -23,7 +23,7 @@ from cmtl_ir.store import checkpoint
 from cmtl_ir.store.folder import is_finished, is_grouped
 from cmtl_ir.store.layout import WEIGHTS, run_folder, stage_folders
 from cmtl_ir.store.listing import comparisons
-from cmtl_ir.store.lookup import find_seeds
+from cmtl_ir.store.lookup import find_run, find_seeds
 from cmtl_ir.training.learner import Learner
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".bin")
@@ -61,13 +61,22 @@ def start_weights(experiment: Experiment, strategy: Strategy, seed: int, out: Pa
     if config is None:
         return None
     place = _place(config, seed, out)
-    return StartWeights(config, place, _digest(place))
+    return StartWeights(config, place, digest_of_file(place))
 
 
 def start_identity(experiment: Experiment, strategy: Strategy, seed: int, out: Path) -> dict[str, Any] | None:
     """Return what the identity of a run holds of its start. `None` for a run that begins from initial weights."""
     start = start_weights(experiment, strategy, seed, out)
     return None if start is None else start.identity
+
+
+def weights_of_named_runs(strategy: Strategy, out: Path) -> dict[str, str]:
+    """Return name -> hash of the weights of the finished runs that the objectives of a strategy name.
+
+    Raises UserError if there is no such run.
+    """
+    named = [name for objective in strategy.auxiliary for name in objective.named_runs()]
+    return {name: digest_of_file(find_run(name, out) / WEIGHTS) for name in named}
 
 
 # --------------------------------------------------------------------------------------------------------- finding
@@ -146,10 +155,11 @@ def source_place(source: str, seed: int, out: Path) -> Path:
 
 def source_digest(source: str, seed: int, out: Path) -> str:
     """Return the hash of the weights of a finished run or of a file."""
-    return _digest(source_place(source, seed, out))
+    return digest_of_file(source_place(source, seed, out))
 
 
-def _digest(place: Path) -> str:
+def digest_of_file(place: Path) -> str:
+    """Return the SHA-256 of the named tensors of a file, or of a checkpoint at the end of a stage."""
     files = sorted(place.rglob("*")) if place.is_dir() else [place]
     marks = tuple((str(one), one.stat().st_mtime_ns, one.stat().st_size) for one in files)
     return _digest_of(place, marks)

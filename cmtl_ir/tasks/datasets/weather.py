@@ -125,7 +125,11 @@ CDD11_KINDS = (
     *("low", "haze", "rain", "snow", "low_haze", "low_rain", "low_snow", "haze_rain", "haze_snow"),
     *("low_haze_rain", "low_haze_snow"),
 )
+"""The kinds and their number agree with the table of results in the authors' repository. That the folders have these
+names was not checked against the published archive."""
 CDD11 = "CDD-11_{0}/{1}/{{name}} > CDD-11_{0}/clear/{{name}}"
+"""Where images lie: from memory, like the numbers of images (1183 and 200 per kind); neither was checked against the
+published archive."""
 
 
 def _cdd11(split: str, count: int) -> Part:
@@ -139,7 +143,8 @@ MIXED = (
         "composites",
         "CDD-11",
         "low light, haze, rain, snow and seven composites of them (Guo et al. (OneRestore), ECCV 2024); "
-        "github.com/gy65896/OneRestore. `test_low_haze` and so on are its kinds",
+        "github.com/gy65896/OneRestore. `test_low_haze` and so on are its kinds. Folders and counts are not "
+        "checked against the archive",
         ASK,
         train=_cdd11("train", 1183),
         test=_cdd11("test", 200),

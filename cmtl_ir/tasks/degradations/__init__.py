@@ -1,0 +1,1 @@
+"""Degradations: one formula per file, by the name that experiments give it."""

@@ -20,6 +20,7 @@ class GaussianNoise(Graded):
     AirNet and its successors floor to 8 bits, which darkens by 0.4 grey levels. `quantise: floor` gives their numbers.
     """
 
+    noise: ClassVar = "gaussian"
     severities: ClassVar = {"sigma": ((20.4,), (30.6,), (45.9,), (66.3,), (96.9,))}  # ImageNet-C
 
     sigma: Annotated[Levels, within(0, 255)] = (15, 25, 50)

@@ -19,6 +19,7 @@ class PoissonGaussianNoise(Graded):
     Counts are Poisson numbers, not Gaussian numbers as in CBDNet's code. The result is clipped but not quantised.
     """
 
+    noise: ClassVar = "zero mean"
     severities: ClassVar = {  # ImageNet-C's 60, 25, 12, 5, 3 photons at white
         "shot": ((0.129, 0.129), (0.2, 0.2), (0.289, 0.289), (0.447, 0.447), (0.577, 0.577)),
         "read": ((0, 0),) * 5,

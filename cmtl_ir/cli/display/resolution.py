@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cmtl_ir.cli import display, display_scores
+from cmtl_ir.cli import display
 from cmtl_ir.cli.display import say, show
+from cmtl_ir.cli.display import scores as display_scores
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.measures.seeds import default_baseline, over_seeds
 from cmtl_ir.runs import two_stage
