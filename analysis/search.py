@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +97,23 @@ def _places(axis: Any, values: Sequence[Any]) -> list[float]:
             axis.xaxis.set_major_formatter("{x:g}")
             axis.xaxis.set_minor_formatter("")
         return numbers
-    values = ["null" if value is None else str(value) for value in values]
-    names = list(dict.fromkeys(values))
-    axis.set_xticks(range(len(names)), [title(name, 1.2, lines=1) for name in names], rotation=25, ha="right")
+    named = [in_words(value) for value in values]
+    names = list(dict.fromkeys(named))
+    short = [title(name, 1.2, lines=1) for name in names]
+    are_distinct = len(set(short)) == len(short)
+    axis.set_xticks(range(len(names)), short if are_distinct else names, rotation=25, ha="right")
     axis.set_xlim(-0.5, len(names) - 0.5)
-    return [float(names.index(value)) for value in values]
+    return [float(names.index(name)) for name in named]
+
+
+def in_words(value: Any) -> str:
+    """Return the value of a choice as text. A mapping, which trials hold as JSON, becomes `low 1, high 2`."""
+    if value is None:
+        return "null"
+    with suppress(ValueError):
+        if isinstance(value, str) and isinstance(found := json.loads(value), dict):
+            return ", ".join(f"{key} {one}" for key, one in found.items())
+    return str(value)
 
 
 def best_so_far(values: Sequence[float], direction: str) -> list[float]:

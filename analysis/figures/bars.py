@@ -16,7 +16,7 @@ from ..data.cost import Clock, clock_of
 from ..data.study import Study
 from . import direct
 from .matrices import input_scores
-from .style import house, legend_name, looks, panels, points, save, title
+from .style import house, legend_name, looks, lowest, panels, points, save, title
 
 LEGEND = 13
 """Maximum number of strategies in a column of the legend."""
@@ -49,8 +49,8 @@ def gain_bars(study: Study, path: Path, scale: Scale = PSNR) -> list[Path]:
             axis.set(title=title(task, WIDTH), yticks=range(len(study.labels)), ylim=(len(study.labels) - 0.4, -0.6))
             is_left = place == 0 or axis.get_subplotspec().is_first_col()
             axis.set_yticklabels(study.labels if is_left else [])
-            if axis.get_subplotspec().is_last_row() or place >= len(names) - 1:
-                axis.set_xlabel(f"gain over degraded input ({scale.unit or scale.label})")
+        for axis in lowest(axes):
+            axis.set_xlabel(f"gain over degraded input ({scale.unit or scale.label})")
         return save(figure, path)
 
 
@@ -99,7 +99,7 @@ def pareto(study: Study, path: Path) -> list[Path]:
     places = {label: (1e3 * cost[label].estimate, quality[label].estimate) for label in labels}
     columns = -(-len(labels) // LEGEND)
     with house() as plots:
-        figure, axis = plots.subplots(figsize=(3.6 + 1.6 * columns, 3.3), layout="constrained")
+        figure, axis = plots.subplots(figsize=(3.6 + 1.6 * columns, 3.3 + 0.7 * (columns - 1)), layout="constrained")
         front = undominated(places)
         axis.plot(*zip(*(places[label] for label in front), strict=True), color="0.6", linewidth=1, zorder=1)
         for label in labels:
@@ -112,11 +112,10 @@ def pareto(study: Study, path: Path) -> list[Path]:
             axis.xaxis.set_minor_formatter("")
         axis.margins(x=0.25, y=0.12)  # room for the names
         if len(labels) > direct.MOST or not direct.beside_points(figure, axis, places):
-            handles, names = axis.get_legend_handles_labels()
-            for number, (label, place) in enumerate(places.items(), 1):  # colours alone are not told apart in grey
-                names[number - 1] = f"{number} {one_line(label)}"
-                axis.annotate(str(number), place, xytext=(4, 3), textcoords="offset points", fontsize=6)
+            handles, _ = axis.get_legend_handles_labels()
+            names = [f"{number} {one_line(label)}" for number, label in enumerate(places, 1)]
             figure.legend(handles, names, loc="outside right center", frameon=False, ncols=columns)
+            direct.numbers(figure, axis, list(places.values()))  # colours alone are not told apart in grey
         return save(figure, path)
 
 

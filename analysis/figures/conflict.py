@@ -48,8 +48,8 @@ def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
     if not labels:
         return []
     names = {label: _names(study, frame[frame["label"] == label]) for label in labels}
-    are_alike = all(own == names[labels[0]] for own in names.values())
-    side = min(0.3 + CELL * (max(map(len, names.values())) - 1), LARGEST)
+    are_alike, most = all(own == names[labels[0]] for own in names.values()), max(map(len, names.values()))
+    side = min(0.3 + CELL * (most - 1), LARGEST)
     margin = 0.25 if are_alike else NAMES
     blocks = 1 if len(labels) <= ONE_BLOCK else 2
     windows = study.conflict_at or _windows(sorted(frame["step"].unique()))
@@ -70,7 +70,9 @@ def conflict_heatmaps(study: Study, path: Path) -> list[Path]:
             own = axes[line, block * len(windows) : (block + 1) * len(windows)]
             has_names = line == lines - 1 or place == len(labels) - 1 or not are_alike
             own_frame = frame[frame["label"] == label]
-            _line(own, own_frame, windows, names[label], label, is_first=line == 0, has_names=has_names, side=side)
+            _line(
+                own, own_frame, windows, names[label], label, most, is_first=line == 0, has_names=has_names, side=side
+            )
         for spare in axes[len(labels) - lines * (blocks - 1) :, (blocks - 1) * len(windows) :].flat:
             spare.set_visible(False)
         scale = figure.colorbar(axes[0, 0].images[0], ax=axes, label="cosine", aspect=30, shrink=0.7)
@@ -86,12 +88,14 @@ def _names(study: Study, frame: pd.DataFrame) -> list[str]:
 
 
 def _line(
-    axes: Any, frame: pd.DataFrame, windows: Sequence[tuple[int, int]], names: list[str], label: str, *,
+    axes: Any, frame: pd.DataFrame, windows: Sequence[tuple[int, int]], names: list[str], label: str, most: int, *,
     is_first: bool, has_names: bool, side: float,
 ) -> None:  # fmt: skip
-    font = min(8, int(FONT * side / (len(names) - 1)))
+    """Draw the panels of a strategy. Cells are as large as those of the strategy with `most` rows."""
+    font = min(8, int(FONT * side / (most - 1)))
     for axis, (first, last) in zip(axes, windows, strict=True):
         _heat(axis, mean_cosines(frame[frame["step"].between(first, last)]).reindex(names, columns=names), font)
+        axis.set(xlim=(-0.5, most - 1.5), ylim=(len(names) - 1.5, len(names) - most - 0.5))
         if is_first:
             axis.set_title(f"step {first}" if first == last else f"steps {first}–{last}", fontsize=9)
         if has_names:

@@ -15,13 +15,15 @@ from ..data.study import Study
 from . import stages
 from .direct import at_ends
 from .matrices import input_scores, staged
-from .style import BANDS, house, legend_below, legend_name, looks, panels, save, sparse, title
+from .style import BANDS, house, leftmost, legend_below, legend_name, looks, panels, save, sparse, title
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WIDTH = 3.4
-"""Width of a panel in inches."""
+WIDTH, HEIGHT = 3.4, 2.9
+"""Size of a panel in inches."""
+MANY, LARGER = 12, 1.3
+"""Number of strategies above which panels are larger, and by how much."""
 LONE = 3
 """Maximum number of single points in a panel that are named."""
 BOUNDARIES = 60
@@ -103,9 +105,11 @@ def _curves(
     tasks = [task for task in study.frames.tasks if task in measured]
     means = _means(values, tasks) if len(tasks) > 1 else {}
     of_task = {task: _only(values, "task", task) for task in tasks} | means
+    scaling = LARGER if len(labels) > MANY else 1.0
+    width = scaling * WIDTH
     has_stages, last = bool(stages.by_stages(staged)), max(study.frames.steps.values())
     with house() as plots:
-        figure, axes = panels(plots, len(of_task) + has_stages, width=WIDTH)
+        figure, axes = panels(plots, len(of_task) + has_stages, width, scaling * HEIGHT)
         places = [axis for place, axis in enumerate(axes) if not (has_stages and place == len(tasks))]
         for axis, (task, own) in zip(places, of_task.items(), strict=True):
             axis.set_xlim(0, max(last, 1))  # an outside model has no steps
@@ -115,12 +119,13 @@ def _curves(
             if task in measured:
                 _name_lone_points(axis, own, last)
             ground(axis, task)
-            axis.set(title=title(task, WIDTH), xlabel="step")
+            axis.set(title=title(task, width), xlabel="step")
         if has_stages:
-            stages.draw(axes[len(tasks)], staged, WIDTH * 0.85)
-            axes[len(tasks)].set(title="stages", xlabel="step", xlim=(0, last))
+            stages.draw(axes[len(tasks)], staged, width * 0.85)
+            axes[len(tasks)].set_xlim(0, last)
         at_ends(places[-1], _ends(list(of_task.values())[-1], labels), look)
-        axes[0].set_ylabel(unit)
+        for axis in leftmost(places):
+            axis.set_ylabel(unit)
         if left := [task for task in study.frames.tasks if task not in measured]:
             figure.suptitle(title(f"nothing measured yet: {', '.join(left)}", WIDTH * 3), fontsize=8, color="0.35")
         legend_below(figure, axes[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
+
+import numpy as np
 
 from .style import legend_name
 
@@ -13,6 +15,10 @@ MOST = 8
 LONGEST = 24
 APART = 0.075
 """Distance of names at the ends of lines, as a share of the height of the panel."""
+SIDES = ((7, 5), (-7, 5), (7, -5), (-7, -5), (0, 9), (0, -9), (10, 0), (-10, 0))
+"""Places of a number relative to its point in points, in order of preference."""
+MARKER = 3.0
+"""Half of the width of a marker in points."""
 
 
 def at_ends(axis: Any, ends: Mapping[str, tuple[float, float]], look: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -62,3 +68,24 @@ def beside_points(figure: Any, axis: Any, points: Mapping[str, tuple[float, floa
     for text in texts:
         text.remove()
     return False
+
+
+def numbers(figure: Any, axis: Any, points: Sequence[tuple[float, float]]) -> None:
+    """Write 1, 2, ... next to points, where possible on a side on which no other number and no point is."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()
+    reach = np.full(2, MARKER * figure.dpi / 72)
+    spots = np.array([axis.transData.transform(at) for at in points])
+    taken = [Bbox([spot - reach, spot + reach]) for spot in spots]
+    for number, at in enumerate(points, 1):
+        texts = [
+            axis.annotate(str(number), at, (x, y), textcoords="offset points", fontsize=6, ha="center", va="center")
+            for x, y in SIDES
+        ]
+        boxes = [text.get_window_extent() for text in texts]
+        crowding = [box.count_overlaps(taken) for box in boxes]
+        best = crowding.index(min(crowding))
+        taken.append(boxes[best])
+        for text in texts[:best] + texts[best + 1 :]:
+            text.remove()

@@ -10,8 +10,8 @@ from cmtl_ir.base.escaping import one_line
 
 from ..data.study import Study
 
-ROWS = 24
-"""Maximum number of lines in a panel of stages."""
+ROWS = 12
+"""Maximum number of lines in a panel of stages. More of them could not be read."""
 LETTER = 0.055
 """Width of a letter of a stage's name in inches."""
 
@@ -64,7 +64,8 @@ def draw(axis: Any, staged: list[Schedule], inches: float) -> None:
 
     If a name does not fit, all stages are numbered, and the numbers are explained below the panel.
     """
-    lines = list(by_stages(staged).items())[:ROWS]
+    found = list(by_stages(staged).items())
+    lines = found[:ROWS]
     last = max(ends[-1][0] for ends, _ in lines)
     font = min(7.0, 90 / len(lines))
     begins = [[0, *(step for step, _ in ends[:-1])] for ends, _ in lines]
@@ -82,10 +83,11 @@ def draw(axis: Any, staged: list[Schedule], inches: float) -> None:
             axis.text((begin + step) / 2, row + 0.2, shown, ha="center", va="center", fontsize=font)
         several = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
         axis.text(0, row - 0.08, f"{one_line(titles[0])}{several}", va="bottom", fontsize=font, color="0.25")
-    axis.set(xlim=(0, last), ylim=(max(len(lines), 4) - 0.4, -0.6), yticks=[])
+    shown = f"stages ({ROWS} of {len(found)} orders)" if len(found) > ROWS else "stages"
+    axis.set(title=shown, xlabel="step", xlim=(0, last), ylim=(max(len(lines), 4) - 0.4, -0.6), yticks=[])
     axis.spines["left"].set_visible(False)
     if not fit:
-        key = ", ".join(f"{number} {one_line(name)}" for number, name in enumerate(names, 1))
+        key = ", ".join(f"{number}\u00a0{one_line(name)}" for number, name in enumerate(names, 1))
         axis.annotate(
             textwrap.fill(key, int(inches / LETTER)), (0, -0.2), xycoords="axes fraction", va="top", fontsize=6
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ MARKS = 5
 """Number of markers on a line of many points."""
 LETTERS = 11.5
 """Letters of a title that fit into an inch."""
+LEGEND_LETTERS, LEGEND_LINE, LEGEND_LINES = 11, 0.2, 6
+"""Letters of a legend that fit into an inch, the height of a line in inches, and the maximum number of lines below the
+panels. A longer legend is drawn to the right of them."""
 BANDS = 6
 """Maximum number of strategies with bands in one panel. With more strategies, only lines are drawn."""
 
@@ -99,6 +103,16 @@ def panels(plots: Any, count: int, width: float = 3.4, height: float = 2.9, colu
     return figure, flat[:count]
 
 
+def leftmost(axes: Sequence[Any]) -> list[Any]:
+    """Return the first of the axes in each row of a grid, which bears the label of the y axis for its row."""
+    return list({axis.get_subplotspec().rowspan.start: axis for axis in reversed(axes)}.values())
+
+
+def lowest(axes: Sequence[Any]) -> list[Any]:
+    """Return the last of the axes in each column of a grid, which bears the label of the x axis for its column."""
+    return list({axis.get_subplotspec().colspan.start: axis for axis in axes}.values())
+
+
 def legend_name(label: str) -> str:
     """Return the name of a label in a legend. Matplotlib leaves out names that begin with an underscore."""
     name = one_line(label)
@@ -120,12 +134,21 @@ def title(text: str, inches: float, lines: int = 2) -> str:
 
 
 def legend_below(figure: Any, axis: Any, last: str = "") -> None:
-    """Draw one legend for all panels. `last`: name that is listed after all others."""
+    """Draw one legend for all panels, and enlarge the figure by it. `last`: name that is listed after all others."""
     found = sorted(zip(*axis.get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == last)
     handles, names = [handle for handle, _ in found], [name for _, name in found]
     longest = max((len(name) for name in names), default=1)
-    across = max(1, int(figure.get_size_inches()[0] * 11 / (longest + 6)))
-    figure.legend(handles, names, loc="outside lower center", ncols=min(across, len(names)), frameon=False)
+    width, height = figure.get_size_inches()
+    column = (longest + 6) / LEGEND_LETTERS
+    across = min(max(1, int(width / column)), len(names))
+    lines = -(-len(names) // across)
+    if lines <= LEGEND_LINES:
+        figure.set_size_inches(width, height + LEGEND_LINE * lines)
+        figure.legend(handles, names, loc="outside lower center", ncols=across, frameon=False)
+    else:
+        across = math.ceil(LEGEND_LINE * len(names) / height)
+        figure.set_size_inches(width + column * across, height)
+        figure.legend(handles, names, loc="outside right center", ncols=across, frameon=False)
 
 
 def save(figure: Any, path: Path) -> list[Path]:

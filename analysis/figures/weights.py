@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.study import Study
-from .style import DASHES, TASK_GREYS, house, legend_below, panels, save, title
+from .style import DASHES, TASK_GREYS, house, leftmost, legend_below, panels, save, title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,8 @@ def weight_trajectories(study: Study, path: Path) -> list[Path]:
             for place, row in enumerate(rows):
                 _line(axis, table, row, TASK_GREYS[place % len(TASK_GREYS)], DASHES[place % len(DASHES)])
             axis.set(title=title(f"{label}: {KINDS[kind]}", WIDTH), xlabel="step")
-        axes[0].set_ylabel("weight")
+        for axis in leftmost(axes):
+            axis.set_ylabel("weight")
         legend_below(figure, axes[0])
         return save(figure, path)
 

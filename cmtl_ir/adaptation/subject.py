@@ -120,7 +120,8 @@ class Grouped:
         if self.model.routed(distances).unknown:
             return dict.fromkeys(distances, 0.0)
         inverse = {task: 1.0 / max(distance, 1e-12) ** 2 for task, distance in distances.items()}
-        return {task: value / sum(inverse.values()) for task, value in inverse.items()}
+        total = sum(inverse.values())  # 0 where every distance is infinite
+        return {task: value / total if total > 0 else 0.0 for task, value in inverse.items()}
 
 
 def _centre(image: Tensor, side: int) -> Tensor:

@@ -14,11 +14,14 @@ import math
 import os
 import platform
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from cmtl_ir.base.errors import UserError
 
 _HOST = re.sub(r"\W", "_", platform.node())
 _TEMPORARY = re.compile(
@@ -141,3 +144,18 @@ def _is_alive(pid: int) -> bool:
     except (OSError, OverflowError):  # another user's, or no such number
         return True
     return True
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Raise UserError if a folder cannot be made or written to; `key` names it in the message. Nothing is made."""
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise UserError(f"{key}: {nearest} is a file, not a folder; name another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{key}: {nearest} is not writable; make it writable, or name another place")
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:  # the administrator may write everywhere, but no files to a /proc
+        raise UserError(f"{key}: {nearest} takes no files ({error.strerror}); name another place") from error

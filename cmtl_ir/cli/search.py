@@ -43,7 +43,7 @@ def search(
     from cmtl_ir.cli.display import search as display_search
     from cmtl_ir.runs.workspace import Workspace
     from cmtl_ir.search import config as search_config
-    from cmtl_ir.search.report import importances, trial_rows
+    from cmtl_ir.search.report import importances, parameter_names, trial_rows
     from cmtl_ir.search.trials import parent_of, prepare
     from cmtl_ir.search.trials import search as finish
 
@@ -59,7 +59,8 @@ def search(
         with display_search.live(loudness) as shown:
             found = finish(plan, workspace, shown)
         rows, shares = trial_rows(plan, found.study), importances(plan, found.study)
-        figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder, list(plan.space))
+        searched = parameter_names(plan, rows)
+        figures = leave_search_figures(rows, plan.search.objectives, shares, found.folder, searched)
         found.tracking.publish(parent_of(plan, found.tracking), figures)
         pictures = [file for file in figures if file.suffix == ".png"]
         failed += len(display_search.outcome(plan, found.study, [*found.files, *pictures]))

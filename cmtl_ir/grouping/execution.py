@@ -48,8 +48,8 @@ def train_groups(active: ActiveRun) -> None:
         groups = ordered(grouping.plan(list(members.tasks), work.probe), list(members.tasks))
         counts = [0] * len(groups) if grouping.ready else shared_steps(groups, work.steps, grouping.steps)
         _note_steps(work, groups, counts)
-        own = [_member(work, *one) for one in zip(groups, counts, strict=True)]
-        trained = [members.train(one) for one in own] if grouping.ready else members.train_groups(own)
+        runs = [_member(work, *one) for one in zip(groups, counts, strict=True)]
+        trained = [members.train(one) for one in runs] if grouping.ready else members.train_groups(runs)
         model = _write_plan(work, groups, counts, trained)
     finally:
         write_uses(active.run.folder, members.used)

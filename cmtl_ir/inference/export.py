@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from cmtl_ir import backbones
 from cmtl_ir.backbones.sources import SOURCES
 from cmtl_ir.base.errors import UserError, brief
-from cmtl_ir.base.files import write_json, write_whole
+from cmtl_ir.base.files import check_folder, write_json, write_whole
 from cmtl_ir.inference.card import model_card
 from cmtl_ir.inference.loading import single_network
 from cmtl_ir.inference.onnx_graph import check_installed, read_graph, write_graph
-from cmtl_ir.inference.targets import check_folder
 from cmtl_ir.runs.trained import load_model
 from cmtl_ir.store.folder import read_identity
 from cmtl_ir.strategy.output import final_output

@@ -34,7 +34,7 @@ Plain = Callable[[Tensor, str | None], Tensor]
 """(degraded [1, 3, H, W], trained task of the image or `None`) -> restored [1, 3, H, W]."""
 Say = Callable[[str], None]
 PROBE = 64
-"""Side in pixels of the grey image on which an adapter is tried first."""
+"""Side in pixels of the image, a ramp of greys, on which an adapter is tried first."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def adapted_answers(
 
 
 def usable(adapters: Mapping[str, Adapter], subject: Subject, say: Say) -> dict[str, Adapter]:
-    """Return the adapters that a network can be used with, and say why the others cannot: each tries a grey image."""
-    grey, found = torch.full((1, 3, PROBE, PROBE), 0.5), {}
+    """Return the adapters that a network can be used with, and say why the others cannot. Each tries a grey ramp."""
+    ramp, found = torch.linspace(0.2, 0.8, PROBE).expand(1, 3, PROBE, PROBE).contiguous(), {}
     for label, adapter in adapters.items():
         try:
-            Session(adapter, subject, lambda _: None).answer(Given("", grey, next(iter(subject.origin.tasks), None)))
+            Session(adapter, subject, lambda _: None).answer(Given("", ramp, next(iter(subject.origin.tasks), None)))
         except UserError as error:
             say(f"left out: {error}")
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmtl_ir.base.errors import UserError, brief
+from cmtl_ir.base.files import check_folder
 from cmtl_ir.tasks.images.decode import image_files
 
 FORMATS = {
@@ -109,14 +110,3 @@ def _target_names(sources: list[str], say: Callable[[str], None]) -> dict[str, s
             raise UserError(f"{other} and {name} would both be written to {there}; rename one of them")
         taken[there.casefold()] = name
     return names
-
-
-def check_folder(folder: Path, key: str) -> None:
-    """Raise UserError if a folder cannot be made or written to; `key` names it in the message. Nothing is made."""
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise UserError(f"{key}: {nearest} is a file, not a folder; name another place")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"{key}: {nearest} is not writable; make it writable, or name another place")

@@ -35,18 +35,23 @@ def point(step: int, stage_end: str | None, rows: Rows, val: Rows, scales: Seque
 
 
 def logged(curve: Sequence[Mapping[str, Any]], stages: Sequence[Stage], scales: Sequence[Scale]) -> dict[str, float]:
-    """Return the logged values of the latest point: METRIC/task, METRIC_val/task, forgetting, and their means.
+    """Return the logged values of the latest point: METRIC/task, METRIC_val/task, their means, and forgetting.
 
-    The forgetting of PSNR is forgetting/task in dB, and that of further metrics is forgetting_METRIC/task.
+    The forgetting of PSNR is forgetting/task in dB, and that of further metrics is forgetting_METRIC/task. It counts
+    from the best evaluation. forgetting/mean is logged at the ends of stages and counts from the best end of a stage,
+    so that its last value is the forgetting in the tables.
     `stages`: the finished stages and the current one.
     """
     values: dict[str, float] = {}
     for scale in scales:
         name, forgetting = scale.name, "forgetting" if scale == PSNR else f"forgetting_{scale.name}"
         named = {name: curve[-1][name], f"{name}_val": curve[-1].get("val", {}).get(name, {})}
+        values |= {f"{kind}/mean": sum(scores.values()) / len(scores) for kind, scores in named.items() if scores}
         named[forgetting] = forgotten_now(curve, stages, scale)
         values |= {f"{kind}/{task}": value for kind, scores in named.items() for task, value in scores.items()}
-        values |= {f"{kind}/mean": sum(scores.values()) / len(scores) for kind, scores in named.items() if scores}
+        if curve[-1]["stage_end"] is not None:
+            mean = summary(curve, stages, scale)["mean_forgetting_db"]
+            values |= {} if mean is None else {f"{forgetting}/mean": mean}
     return values | {f"worst_task/{PSNR.name}": min(curve[-1][PSNR.name].values())}
 
 

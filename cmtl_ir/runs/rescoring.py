@@ -12,6 +12,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,19 @@ def trained_alike(run: Run) -> Path | None:
         if not all(mark in text for mark in marks):  # parsing takes longer
             continue
         with suppress(UserError):
-            identity = read_identity(folder)
-            if _training_of(identity) == wanted and hash_of(identity) == folder.name and _has_stages(folder):
+            if _training_in(folder, text) == wanted and _has_stages(folder):
                 return folder
     return None
+
+
+@cache
+def _training_in(folder: Path, text: str) -> str | None:
+    """Return what `_training_of` returns for the run in a folder. `None` if the folder has not the name of its hash.
+
+    `text` is that of its file. It is parsed once per process, because a store may hold a thousand runs.
+    """
+    identity = read_identity(folder)
+    return _training_of(identity) if hash_of(identity) == folder.name else None
 
 
 def _training_of(identity: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cmtl_ir.base.files import check_folder
 from cmtl_ir.store.run import Run
 from cmtl_ir.tracking.store import Tracking
 
@@ -50,7 +51,11 @@ class Workspace:
         ray: str | None = None,
         progress: ProgressOf | None = None,
     ) -> Workspace:
-        """Return the workspace in a folder. `tracking_uri` is the tracking store. `None` takes the one in `out`."""
+        """Return the workspace in a folder. `tracking_uri` is the tracking store. `None` takes the one in `out`.
+
+        Raise UserError if the folder cannot be made or written to.
+        """
+        check_folder(Path(out), "--out")
         return cls(Path(out), device, Tracking(tracking_uri, Path(out)), workers, ray, progress)
 
     @property

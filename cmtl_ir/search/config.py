@@ -67,6 +67,7 @@ class SearchConfig(StudyConfig):
     )
     """mean_psnr, worst_psnr, forgetting_db, seconds_per_step, as means over tasks and seeds.
 
+    seconds_per_step is the time of an optimizer step: between CUDA events on a GPU, and CPU time elsewhere.
     Several objectives form a Pareto front.
     """
     trials: int = Field(20, gt=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,12 @@ def trial_rows(plan: Plan, study: Study) -> list[dict[str, Any]]:
     wanted = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     names = sorted({name for trial in wanted for name in trial.params})
     return [_row(plan, trial, names) for trial in wanted]
+
+
+def parameter_names(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the columns of `trial_rows` that are parameters, each choice followed by the ranges in its mappings."""
+    columns = list(rows[0]) if rows else []
+    return [name for path in plan.space for name in columns if name == path or name.startswith(f"{path}[")]
 
 
 def _row(plan: Plan, trial: FrozenTrial, names: Sequence[str] | None = None) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class Task:
     def digest(self) -> str:
         """Hash of everything that determines the training samples except the seed: name, degradation, pixels, crops."""
         how = f"{self.data.patch} {self.data.flips} {self.repeats}"
-        more = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
+        more: tuple[str, ...] = () if self.splits.unlabelled is None else (self.splits.unlabelled.digest,)
         more += ("degraded",) if self.splits.unlabelled_degraded else ()
         return content_digest(self.name, *self._kind, self.splits.train.digest, how, *more)
 

@@ -185,6 +185,9 @@ def test_a_grouped_run_adapts_the_network_that_the_image_is_sent_to() -> None:
     assert [of_run.choose(one, None).key for one in (dark, bright)] == [0, 1]
     assert of_run.choose(dark, "rain") == Choice(1, model.models[1], 0)
     assert of_run.classify(model.models[0], dark, 0) == pytest.approx({"noise": 0.9, "rain": 0.1})
+    model.distances = lambda query: {"noise": float("inf"), "rain": float("inf")}  # type: ignore[method-assign]
+    assert of_run.classify(model.models[0], dark, 0) == {"noise": 0.0, "rain": 0.0}
+    del model.distances  # type: ignore[method-assign]
     working = Session(adapter_from("consistency:rate=1e-3,steps=1"), of_run, print)
     found = [working.answer(Given("a", one)).restored for one in (dark, bright, dark)]
     assert torch.equal(found[0], found[2])

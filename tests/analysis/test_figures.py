@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -183,6 +184,31 @@ def test_many_matrices_stand_below_one_another(tmp_path: Path) -> None:
     drawn = matrices.matrix_heatmaps(study, tmp_path / "matrices")[0]
     height, width = images.imread(drawn).shape[:2]
     assert width < 150 * 16 and height > 150 * 3
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Three strategies on 16 tasks, of which the last one trained them in another order under every seed."""
+    home = tmp_path_factory.mktemp("long")
+    tasks = [f"task_{place:02d}" for place in range(16)]
+    return Study.of(Frames.of_folder(invented.comparison(home, 3, range(5), tasks)))
+
+
+def test_a_legend_of_many_names_does_not_squeeze_a_single_panel(long: Study, tmp_path: Path) -> None:
+    drawn = images.imread(weights.weight_trajectories(long, tmp_path / "weights")[0])
+    assert drawn.shape[1] > 150 * 5  # the legend is to the right; matplotlib's warnings are errors here
+
+
+def test_many_large_matrices_have_small_cells(long: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six matrices with 256 numbers each would be 46 inches high."""
+    figures = list[Any]()
+    monkeypatch.setattr(matrices, "save", lambda figure, path: figures.append(figure) or [path])
+    monkeypatch.setattr(matrices, "MOST", 5)
+    matrices.matrix_heatmaps(long, tmp_path / "matrices")
+    (figure,) = figures
+    assert figure.get_size_inches().max() < 16 and not any(axis.texts for axis in figure.axes)
+    assert figure.get_suptitle() == "the first 5 of 6 matrices"
+    style.pyplot().close(figure)
 
 
 def test_a_strategy_keeps_its_look_whatever_else_is_finished() -> None:

@@ -140,6 +140,16 @@ def check_against_a_training_from_the_start(images: Path, out: Path, scored: dic
         assert result[key] == scored[key], key
 
 
+def test_a_store_is_parsed_once_per_command(edited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = list[Path]()
+    usual = rescoring.read_identity
+    monkeypatch.setattr(rescoring, "read_identity", lambda folder: parsed.append(folder) or usual(folder))
+    rescoring._training_in.cache_clear()
+    run = plan.prepare(mine({"weighting": "dwa"}), edited.parent, "cpu").runs[0]
+    assert rescoring.trained_alike(run) is rescoring.trained_alike(run) is None
+    assert len(parsed) == len(set(parsed)) > 0
+
+
 def test_a_run_that_differs_in_training_is_not_taken(edited: Path) -> None:
     def found(given: Experiment) -> Path | None:
         return rescoring.trained_alike(plan.prepare(given, edited.parent, "cpu").runs[0])

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from cmtl_ir.analysis.data.frames import Frames
+from cmtl_ir.analysis.data.measures import of_runs
 from cmtl_ir.runs import comparison
 from cmtl_ir.runs.plan import Comparison
+from cmtl_ir.runs.tracked import figures_of
 from cmtl_ir.tracking.store import Tracking
 from tests import tiny
 
@@ -18,7 +21,7 @@ STRATEGIES = {"joint": {}, "art": {"curriculum": "sequential", "weighting": {"na
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    overrides = {"training": {"steps": 6}, "conflict": {"every": 0}, "evaluation": {"every": 0}, "data": {"val": 0.2}}
+    overrides = {"training": {"steps": 6}, "conflict": {"every": 0}, "evaluation": {"every": 1}, "data": {"val": 0.2}}
     return comparison.run(tiny.experiment(STRATEGIES, **overrides), tmp_path_factory.mktemp("tracked") / "runs", "cpu")
 
 
@@ -33,12 +36,18 @@ def test_a_run_has_the_means_of_its_scores_and_its_cost_as_metrics(made: Compari
     assert metrics["psnr/mean"] == pytest.approx(sum(result["psnr"].values()) / 3)
     assert metrics["ssim/mean"] == pytest.approx(sum(result["ssim"].values()) / 3)
     assert metrics["worst_task/psnr"] == pytest.approx(min(result["psnr"].values()))
-    forgotten = [
-        value for name, value in metrics.items() if name.startswith("forgetting/") and name[11:] in result["psnr"]
-    ]
-    assert metrics["forgetting/mean"] == pytest.approx(sum(forgotten) / len(forgotten)) and len(forgotten) == 2
+    assert metrics["forgetting/mean"] == pytest.approx(result["continual"]["mean_forgetting_db"])
+    assert "forgetting/mean" not in tracked(made, "joint").data.metrics  # one stage: nothing to forget
     assert metrics["cost/parameters"] == result["parameters"] and metrics["cost/seconds"] == result["seconds"]
     assert metrics["cost/wall_ms_per_step"] == pytest.approx(1e3 * result["step_seconds"] / 6)
+
+
+def test_forgetting_is_that_of_the_table(made: Comparison) -> None:
+    """Runs are evaluated at every step, but the table counts from the ends of stages."""
+    table = of_runs(Frames.of_folder(made.folder)).set_index("label")["forgetting"]
+    assert tracked(made, "art").data.metrics["forgetting/mean"] == pytest.approx(table["art"], abs=1e-9)
+    figures, named = figures_of([one for one in made.results() if one["label"] == "art"])
+    assert named["best"] == "art" and figures["best/forgetting/mean"] == pytest.approx(table["art"], abs=1e-9)
 
 
 def test_every_hyper_parameter_of_every_part_is_a_parameter(made: Comparison) -> None:

@@ -11,15 +11,15 @@ import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from cmtl_ir.analysis.search import against_parameters, best_so_far, undominated
+from cmtl_ir.analysis.search import against_parameters, best_so_far, in_words, undominated
 from cmtl_ir.base import yaml
 from cmtl_ir.base.errors import Pruned
 from cmtl_ir.cli import commands
 from cmtl_ir.config import reading
 from cmtl_ir.runs import comparison as runs
 from cmtl_ir.search.config import Plan, SearchConfig
-from cmtl_ir.search.report import LEAST_TRIALS, importances, no_importances
-from cmtl_ir.search.scores import Report
+from cmtl_ir.search.report import LEAST_TRIALS, importances, no_importances, parameter_names
+from cmtl_ir.search.scores import Report, seconds_of
 from cmtl_ir.tracking.store import local_uri, read_runs
 from tests import tiny
 
@@ -179,15 +179,31 @@ def test_importances_are_shares_of_the_variance_and_refused_for_few_trials() -> 
 
 
 def test_objectives_are_drawn_against_parameters_of_any_kind(tmp_path: Path) -> None:
+    few, many = '{"low": 1, "high": 2}', '{"low": 1, "high": 3}'
     trials: list[dict[str, Any]] = [
-        {"trial": 0, "state": "complete", "mean_psnr": 20.0, "lr": 1e-4, "surgery": "pcgrad", "scale": 2},
-        {"trial": 1, "state": "complete", "mean_psnr": 21.0, "lr": 1e-1, "surgery": "", "scale": 3},
+        {"trial": 0, "mean_psnr": 20.0, "lr": 1e-4, "surgery": "pcgrad", "scale": 2, "scales": few},
+        {"trial": 1, "mean_psnr": 21.0, "lr": 1e-1, "surgery": "", "scale": 3, "scales": many},
     ]
-    names = ["lr", "surgery", "scale", "never"]
+    names = ["lr", "surgery", "scale", "scales", "never"]
     png, _, svg = against_parameters(trials, {"mean_psnr": "maximize"}, names, tmp_path / "parameters")
     text = svg.read_text()
-    assert png.is_file() and all(f"<!-- {one} -->" in text for one in (*names[:3], "mean_psnr (dB)", "pcgrad"))
-    assert "<!-- never -->" not in text
+    assert png.is_file() and all(f"<!-- {one} -->" in text for one in (*names[:4], "mean_psnr (dB)", "pcgrad"))
+    assert "<!-- never -->" not in text and in_words(few) == "low 1, high 2"
+    assert all(f"<!-- {in_words(one)} -->" in text for one in (few, many))  # shortened, they would be alike
+
+
+def test_the_ranges_inside_a_choice_are_parameters_too() -> None:
+    inner = {"choice": ["equal", {"name": "art", "temperature": {"float": [0.1, 2.0]}}]}
+    search = SearchConfig.model_validate({"space": {"strategy.weighting": inner, "training.batch": {"choice": [4]}}})
+    row = {"trial": 0, "training.batch": 4, "strategy.weighting": "art", "strategy.weighting[art].temperature": 0.3}
+    expected = ["strategy.weighting", "strategy.weighting[art].temperature", "training.batch"]
+    assert parameter_names(Plan("s", {}, {}, search), [row]) == expected
+
+
+def test_a_step_is_timed_by_the_clock_of_the_cost_tables() -> None:
+    known: dict[str, Any] = {"seconds": 9.0, "step_seconds": 8.0, "step_cpu_seconds": 7.0, "step_cuda_seconds": None}
+    assert seconds_of(known) == 7.0 and seconds_of({**known, "step_cuda_seconds": 6.0}) == 6.0
+    assert seconds_of({"seconds": 9.0}) == 9.0  # of an earlier version
 
 
 def test_the_front_is_what_no_other_trial_beats() -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 from cmtl_ir.analysis import beyond
 from cmtl_ir.analysis.data.frames import Frames
 from cmtl_ir.analysis.data.study import Study
+from cmtl_ir.analysis.data.suites import of_strategies
 from cmtl_ir.analysis.figures.severity import severity_curves
 from cmtl_ir.analysis.tables.suites import suite_tables
 from cmtl_ir.base.errors import ConfigError
@@ -140,6 +141,25 @@ def test_a_file_of_three_unlike_sizes_is_scored_and_written(
     assert [sum(row["task"] == name for row in written) for name in ("fog", "lone")] == [6, 2]  # two answers each
     now = rows_of(done, "without_rain")
     assert [row["suite"] for row in now].count("mine") == 8 and len(now) == len(kept) + 8
+
+
+def test_kinds_of_adapters_stand_in_tables_of_their_own(done: Path) -> None:
+    study = Study.of(Frames.of_folder(done / "tiny"))
+    rows = [row for row in study.frames.suites if row["label"] == "joint"]
+    plain = [{**row, "psnr": float(row["psnr"])} for row in rows if row["answer"] == "none"]
+    online = [
+        {**row, "answer": "own", "kind": "online", "order": order, "psnr": row["psnr"] + order}
+        for order in (0, 1) for row in plain[:: -1 if order else 1]
+    ]  # fmt: skip
+    study.frames.__dict__["suites"] = [*rows, *online]
+    shown = {table.name: {row[4].text for row in table.rows} for table in suite_tables(study)}
+    controls = {"none", "self_ensemble", "single"}
+    assert shown["suite_severity"] == controls | {"consistency:steps=0"}
+    assert shown["suite_severity_online"] == controls | {"own"}
+    found = {(one.answer, one.task, one.level): one for one in of_strategies(study)["joint"]}
+    none, own = found["none", "rain", 3], found["own", "rain", 3]
+    assert own.score == pytest.approx(none.score + 0.5) and own.images == none.images
+    assert own.spread == pytest.approx((none.score, none.score + 1.0)) and own.kind == "online"
 
 
 def test_the_report_shows_tables_a_figure_and_sentences(done: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cmtl_ir.base.errors import UserError
 from cmtl_ir.tasks.embedded import PHOTOGRAPHS, embedded_files
-from cmtl_ir.tasks.images.decode import DataError, ImageError, decode, image_files
+from cmtl_ir.tasks.images.decode import SUBFILE, DataError, ImageError, decode, image_files
 from tests.tasks.files import folder_of, pattern, png16, truncate, write
 
 
@@ -59,6 +59,21 @@ def test_transparent_pixels_are_refused(tmp_path: Path) -> None:
     alpha[3, 4] = 254
     with pytest.raises(ImageError, match=r"glass\.png: has transparent pixels.*repair or remove the file"):
         decode(write(tmp_path / "glass.png", np.concatenate([pattern(), alpha], axis=2)))
+
+
+@pytest.mark.error("images: a TIFF of several frames")
+def test_a_tiff_of_several_frames_is_refused(tmp_path: Path) -> None:
+    """A reduced version of the first frame, which some cameras and scanners add, is no frame of its own."""
+    first = Image.fromarray(pattern())
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=[first, first])
+    with pytest.raises(
+        ImageError, match=r"stack\.tif: a TIFF of 3 frames, of which only one can be read; save each as"
+    ):
+        decode(tmp_path / "stack.tif")
+    preview = first.resize((14, 10))
+    preview.encoderinfo = {"tiffinfo": {SUBFILE: 1}}
+    first.save(tmp_path / "scan.tif", save_all=True, append_images=[preview])
+    assert (decode(tmp_path / "scan.tif") == pattern()).all()
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:

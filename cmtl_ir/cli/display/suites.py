@@ -15,6 +15,7 @@ from cmtl_ir.cli.display import say, show
 from cmtl_ir.config import reading
 from cmtl_ir.config.experiment import Experiment
 from cmtl_ir.inference import open_sets, suite_files
+from cmtl_ir.strategy.adaptation import KINDS
 from cmtl_ir.suites.blocks import BLOCKS
 from cmtl_ir.suites.catalogue import SUITES
 from cmtl_ir.suites.severity import NAME as SEVERITY
@@ -131,10 +132,11 @@ def _cost_words(label: str, found: Sequence[Summary]) -> str:
     images = sum(one.images for one in found)
     mean = {name: sum(one.cost[name] * one.images for one in found) / images for name in ("seconds", "steps")}
     drift, moved = (max(one.cost[name] for one in found) for name in ("drift", "moved"))
-    orders = "" if found[0].kind == EPISODIC else f" ({found[0].kind})"
-    if any(one.spread[0] < one.spread[1] for one in found):
-        low = max(high - low for low, high in (one.spread for one in found))
-        orders = f" (online: mean over {ORDERS} keyed orders, whose means differ by up to {low:.2f} dB)"
+    kind = found[0].kind
+    orders = "" if kind == EPISODIC else f" ({kind})"
+    if kind == KINDS["stream"]:
+        apart = max(high - low for low, high in (one.spread for one in found))
+        orders = f" (online: mean over {ORDERS} keyed orders, whose means differ by up to {apart:.2f} dB)"
     return (
         f"{label}{orders}: {mean['seconds']:.2g} s and {mean['steps']:g} steps per image, drift {drift:.1e}, "
         f"{moved:.0%} of the parameters moved"

@@ -3,8 +3,8 @@
 The following is lost or changed. Of 16-bit grey and colour the high byte is kept, or the highest 8 of the bits that
 `data.bits` names. Floating-point numbers in [0, 1] are rounded to 8 bits. Grey, palette, CMYK and YCbCr become RGB
 without colour management, and embedded ICC profiles are ignored. EXIF orientation is applied. An opaque alpha channel
-is dropped. An image with transparent pixels is refused, because the colour under them is undefined. Of an animation the
-first frame is used.
+is dropped. An image with transparent pixels is refused, because the colour under them is undefined. So is a TIFF of
+several frames, which may be pages, channels or a video. Of an animation in another format the first frame is used.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, 
 """Exceptions that Pillow raises for files that are truncated, damaged or not images."""
 ORIENTATION = 0x0112
 """The EXIF tag that states how the camera was held."""
+SUBFILE, AUXILIARY = 0x00FE, 0b101
+"""The TIFF tag that states what a frame is, and its bits for a reduced version or a mask of another frame."""
 SPECIAL = {stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISDIR: "a folder",
            stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}  # fmt: skip
 MOST_ENTRIES, DEEPEST = 5_000_000, 64
@@ -77,6 +79,7 @@ def read(path: Path | str, bits: int | None = None) -> Decoded:
     try:
         _check_regular(path)
         with Image.open(path) as image:
+            _check_single(image, path)
             deep = has_sixteen_bits(image)
             upright = ImageOps.exif_transpose(image)
             pixels = _colour_of_sixteen(upright, path, bits) if deep else _rgb(upright, bits)
@@ -87,6 +90,20 @@ def read(path: Path | str, bits: int | None = None) -> Decoded:
         raise ImageError(path, str(error), f"{remedy}, or convert it to 8 bits") from None
     except BROKEN as error:
         raise ImageError(path, _reason(path, error)) from None
+
+
+def _check_single(image: Image.Image, path: Path | str) -> None:
+    """Raise ImageError for a TIFF of several frames. Its previews and masks do not count."""
+    frames = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    if frames == 1:
+        return
+    kinds = list[int]()
+    for frame in range(frames):
+        image.seek(frame)
+        kinds.append(int(image.tag_v2.get(SUBFILE, 0)))  # type: ignore[attr-defined]
+    image.seek(0)
+    if (full := sum(not kind & AUXILIARY for kind in kinds)) > 1:
+        raise ImageError(path, f"a TIFF of {full} frames, of which only one can be read", "save each as a file")
 
 
 def _check_regular(path: Path | str) -> None:
