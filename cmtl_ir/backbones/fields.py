@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError, create_model
 
@@ -18,12 +18,16 @@ LARGEST = 1 << 16
 """Largest whole number of a field. Building a network with more blocks or channels would not end."""
 
 
-@functools.lru_cache(maxsize=128)
 def signature_record(cls: type) -> type[Record]:
     """Return a record class whose fields are the keyword arguments of a class's constructor.
 
     It is made once for each class: Pydantic takes longer to make it than to validate with it.
     """
+    return _signature_record(cast("Any", cls))  # type checkers find classes of modules unhashable
+
+
+@functools.lru_cache(maxsize=128)
+def _signature_record(cls: type) -> type[Record]:
     constructor = next(vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
     hints = typing.get_type_hints(constructor)
     fields: dict[str, Any] = {}
