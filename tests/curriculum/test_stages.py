@@ -10,16 +10,21 @@ from pydantic import ValidationError
 
 from cmtl_ir.base.errors import ConfigError
 from cmtl_ir.strategies.curriculum.cumulative import Cumulative
+from cmtl_ir.strategies.curriculum.equivariant import Equivariant
 from cmtl_ir.strategies.curriculum.interleaved import Interleaved
 from cmtl_ir.strategies.curriculum.joint import Joint
 from cmtl_ir.strategies.curriculum.mean_teacher import MeanTeacher
 from cmtl_ir.strategies.curriculum.mixed_matched import MixedMatched
+from cmtl_ir.strategies.curriculum.mixing_law import MixingLaw
+from cmtl_ir.strategies.curriculum.noise2noise import Noise2noise
 from cmtl_ir.strategies.curriculum.rebalance import Rebalance
 from cmtl_ir.strategies.curriculum.review import Review
 from cmtl_ir.strategies.curriculum.sequential import Sequential
 from cmtl_ir.strategies.curriculum.severity_ramp import SeverityRamp
 from cmtl_ir.strategies.curriculum.single import Single
+from cmtl_ir.strategies.curriculum.sure import Sure
 from cmtl_ir.strategies.curriculum.two_stage import TwoStage
+from cmtl_ir.strategies.curriculum.unsatisfied import Unsatisfied
 from cmtl_ir.strategies.curriculum.worst import Worst
 from cmtl_ir.strategy import registry
 from cmtl_ir.strategy.parts import Curriculum
@@ -42,6 +47,11 @@ CURRICULA: dict[str, Callable[..., Curriculum]] = {
     "mean_teacher": lambda: MeanTeacher(share=0),
     "rebalance": lambda: Rebalance(windows=4),
     "worst": Worst,
+    "sure": lambda: Sure(share=0),
+    "noise2noise": lambda: Noise2noise(share=0),
+    "equivariant": lambda: Equivariant(share=0),
+    "mixing_law": lambda: MixingLaw(proxy=0),
+    "unsatisfied": lambda: Unsatisfied(thresholds=()),
     "severity_ramp": lambda: SeverityRamp(ids=10, stages=3),
     "review-phase": lambda: Review(rehearse="phase"),
 }

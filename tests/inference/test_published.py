@@ -82,7 +82,9 @@ def test_evaluate_scores_a_checkpoint_on_an_experiments_test_sets(
 
 @pytest.mark.error("weights: of another network or with other fields")
 def test_keys_that_do_not_fit_are_named_with_the_way_out(file: Path) -> None:
-    with pytest.raises(WeightsError, match=r"(?s)authors\.pth does not fit.*missing: .*describe nafnet.*--set FIELD"):
+    with pytest.raises(
+        WeightsError, match=r"(?s)authors\.pth does not fit.*missing: .*describe nafnet.*--set backbone\.FIELD"
+    ):
         published(file, "nafnet", ["width=4"]).model(CPU)
     with pytest.raises(WeightsError, match=r"other shape: intro\.weight \(4, 3, 3, 3\) instead of \(8, 3, 3, 3\)"):
         published(file, "nafnet", ["width=8", *FIELDS[1:]]).model(CPU)

@@ -126,7 +126,7 @@ class Forgetful(MagicMock):
 
     find = get
 
-    def create(self, name: str, tags: Any) -> str:
+    def create(self, name: str, tags: Any, begun: int) -> str:
         """See MlflowStore."""
         return "nobody"
 

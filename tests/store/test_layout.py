@@ -21,6 +21,7 @@ MAY: dict[str, set[str]] = {
     "cmtl_ir/store/layout.py": NAMES,
     "cmtl_ir/tracking/journal.py": {"metrics.jsonl", "delivery.json"},  # tracking/ knows no store/
     "cmtl_ir/tracking/store.py": {"metrics.jsonl", "experiment.yaml"},  # the latter names an artifact
+    "cmtl_ir/tracking/readiness.py": {"store"},  # a folder of MLflow's package
     "cmtl_ir/tracking/sync.py": {"lock"},
     "cmtl_ir/tasks/images/pack.py": {"lock"},  # of a folder of decoded images
 }
