@@ -18,7 +18,8 @@ MARKS = (*NETWORK, RESULT)
 def find_run(name: str | Path, out: str | Path = "runs") -> Path:
     """Return the folder of a finished run, named by path, hash (or its beginning), or COMPARISON/LABEL[/SEED].
 
-    Raises UserError, with a list of the existing runs, if none or several match, or if the run has lost its network.
+    Raises UserError, with a list of the existing or matching runs, if none or several match, or if the run has lost its
+    network.
     """
     path, store = Path(name), Path(out) / STORE
     if any((path / mark).is_file() for mark in MARKS):
@@ -32,8 +33,11 @@ def find_run(name: str | Path, out: str | Path = "runs") -> Path:
     found |= {str(f): f for label, f in by_label.items() if label == str(name) or label.rpartition("/")[0] == str(name)}
     if len(found) == 1:
         return _with_network(next(iter(found.values())))
+    if found:
+        matching = sorted(label for label, folder in by_label.items() if str(folder) in found) or sorted(found)
+        raise UserError(f"several runs match {str(name)!r} in {out}: {', '.join(matching)}; name one of them")
     known = ", ".join(sorted(by_label) or sorted(finished)) or "none yet"
-    raise UserError(f"{'several runs match' if found else 'no finished run'} {str(name)!r} in {out}; finished: {known}")
+    raise UserError(f"no finished run {str(name)!r} in {out}; finished: {known}")
 
 
 def _with_network(run: Path) -> Path:
