@@ -20,6 +20,7 @@ from cmtl_ir.runs import plan, rescoring
 from cmtl_ir.runs.identity import identity_of
 from cmtl_ir.store import listing
 from cmtl_ir.store.folder import read_result, write_config
+from cmtl_ir.store.lookup import find_run
 from cmtl_ir.store.run import hash_of
 from cmtl_ir.unlearning.planning import refuse_impossible
 from tests import tiny
@@ -271,3 +272,9 @@ def test_exact_unlearning_needs_a_run_from_initial_weights(second: runs.Comparis
         job: Any = SimpleNamespace(origin=origin, method=cases.method(name), forget=("noise",), use_retain=True)
         with pytest.raises(UserError, match=rf"{name} trains again from where warm\.warm began.*may know noise"):
             refuse_impossible(job)
+
+
+@pytest.mark.error("start: a name of several runs")
+def test_a_name_of_several_runs_is_answered_with_those_alone(out: Path) -> None:
+    with pytest.raises(UserError, match=r"several runs match .*: first/sequential/0, first/sequential/1; name one of"):
+        find_run("first/sequential", out)
