@@ -18,7 +18,7 @@ from cmtl_ir.base.record import Record
 from cmtl_ir.measures.seeds import detectable
 from cmtl_ir.measures.statistics import Interval, seed_interval
 
-from .results import Results
+from .results import Results, paired
 
 Verdict = Literal["holds here", "fails here", "not resolved", "not measured"]
 
@@ -99,13 +99,12 @@ def judged(claim: Claim, studies: Mapping[str, Results]) -> Judged:
     else:
         theirs = dict.fromkeys(ours, float(theirs))
     lacking = [name for name, own in ((claim.label, ours), (str(claim.against), theirs)) if not own]
-    seeds = sorted(set(ours) & set(theirs))
-    if not seeds:
+    values = np.array(paired(ours, theirs))
+    if not len(values):
         said = f"no {claim.measure} of {' and '.join(dict.fromkeys(lacking))}" if lacking else "no seed in common"
         return Judged(claim, "not measured", missing=f"{said} in {claim.study}.csv")
-    values = np.array([ours[seed] - theirs[seed] for seed in seeds])
     effect = seed_interval(values)
-    seen = detectable(float(values.std(ddof=1)), len(seeds)) if len(seeds) > 1 else math.nan
+    seen = detectable(float(values.std(ddof=1)), len(values)) if len(values) > 1 else math.nan
     return Judged(claim, _verdict(claim, effect), effect, seen)
 
 

@@ -73,6 +73,11 @@ class Results:
         return {seed: sum(values) / len(values) for seed, values in whole.items()}
 
 
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> list[float]:
+    """Return ours - theirs of each seed that both have, in the order of the seeds."""
+    return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
+
+
 def write(file: Path, rows: Sequence[Row]) -> Path:
     """Write rows to a CSV file, sorted, so that the file does not depend on the order of the runs."""
     ordered = sorted(rows, key=lambda row: (row.label, row.seed, row.measure, row.task))

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cmtl_ir.measures.statistics import Interval, seed_interval
+from cmtl_ir.measures.statistics import seed_interval
 
+from ..tables.formats import with_interval
 from .judging import Claim
-from .results import Results
+from .results import Results, paired
 
 SCORE, INPUT, FORGETTING, COST = "psnr", "psnr_input", "forgetting", "cpu_seconds"
 HEAD = """
@@ -68,14 +69,14 @@ def table(study: str, results: Results, base: str | None) -> str:
 def _cells(results: Results, label: str, base: str | None, tasks: Sequence[str], forgets: bool) -> Iterator[str]:
     own = results.means(label, SCORE, None)
     yield f"**{label}**" if label == base else label
-    yield _interval(seed_interval(np.array(list(own.values()))))
+    yield _interval(list(own.values()))
     yield _difference(own, results.means(base, SCORE, None)) if base and base != label else ""
     means = {task: _mean(results.means(label, SCORE, [task])) for task in tasks}
     yield from (f"{means[task]:.2f}" for task in tasks)
     yield str(sum(means[task] < _mean(results.means(label, INPUT, [task])) for task in tasks))
     if forgets:
         lost = list(results.means(label, FORGETTING, None).values())
-        yield _interval(seed_interval(np.array(lost))) if lost else ""
+        yield _interval(lost) if lost else ""
     yield str(len(own))
     spent = _mean(results.means(label, COST, None))
     yield "" if math.isnan(spent) else f"{spent:.0f}"
@@ -97,16 +98,14 @@ def _cost(results: Results) -> str:
 
 
 def _difference(own: Mapping[int, float], theirs: Mapping[int, float]) -> str:
-    seeds = sorted(set(own) & set(theirs))
-    if not seeds:
+    if not (values := paired(own, theirs)):
         return ""
-    found = seed_interval(np.array([own[seed] - theirs[seed] for seed in seeds]))
-    return _interval(found, "+")
+    text = _interval(values)
+    return text if text.startswith("-") else f"+{text}"
 
 
-def _interval(found: Interval, sign: str = "") -> str:
-    half = f" ± {(found.high - found.low) / 2:.2f}" if math.isfinite(found.low) else ""
-    return f"{found.estimate:{sign}.2f}{half}"
+def _interval(values: Sequence[float]) -> str:
+    return with_interval(seed_interval(np.array(values))).text
 
 
 def _mean(values: Mapping[int, float]) -> float:
